@@ -1,0 +1,77 @@
+# tuned-virt-plus
+#   make up       install, activate, verify, show            (root)
+#   make check    everything the tests need, then all tiers  (root for the system and VM tiers)
+#   make bench    ratios against TuneD's stock profiles      (root)
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= /usr/bin/python3
+DESTDIR ?=
+PREFIX ?= /usr
+PROFILE ?=
+KERNELS ?= 6.1
+SITELIB ?= $(shell $(PYTHON) -c 'import os, tuned; print(os.path.dirname(os.path.dirname(tuned.__file__)))')
+VENV := build/venv
+TOOLS := $(VENV)/ready
+PROFILES := virtual-host-plus virtual-guest-plus
+ROOT := $(filter 0,$(shell id -u))
+
+.PHONY: help
+help:
+	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
+
+# --- product -------------------------------------------------------------------------------------
+
+.PHONY: up
+up:
+	scripts/dependencies product
+	scripts/up "$(PROFILE)"
+
+.PHONY: install
+install:
+	@test -n "$(SITELIB)" || { echo "TuneD is not installed for $(PYTHON); install it or give SITELIB="; exit 2; }
+	scripts/install "$(DESTDIR)" "$(PREFIX)" "$(SITELIB)"
+
+.PHONY: uninstall
+uninstall:
+	scripts/uninstall "$(DESTDIR)" "$(PREFIX)" "$(SITELIB)"
+
+# --- tests ---------------------------------------------------------------------------------------
+
+$(TOOLS): requirements-dev.txt scripts/dependencies
+	$(if $(ROOT),scripts/dependencies tests)
+	$(PYTHON) -m venv --system-site-packages $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+.PHONY: check
+check:
+	@scripts/check
+
+.PHONY: check-style
+check-style: $(TOOLS)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy tuned_virt
+	$(VENV)/bin/mypy --python-version 3.11 tests bench
+	$(VENV)/bin/vermin --quiet --no-tips --violations -t=3.9- tuned_virt tuned_plugins tests setup.py
+
+.PHONY: check-unit
+check-unit: check-style
+	$(VENV)/bin/python -m pytest tests/unit --cov --cov-report=term:skip-covered
+
+.PHONY: check-system
+check-system: $(TOOLS)
+	$(VENV)/bin/python -m pytest tests/system
+
+.PHONY: check-vm
+check-vm: $(TOOLS)
+	$(VENV)/bin/python tests/vm/boot.py --kernels "$(KERNELS)"
+
+.PHONY: bench
+bench: $(TOOLS)
+	$(VENV)/bin/python -m bench.switch
+
+.PHONY: clean
+clean:
+	rm -rf build

@@ -1,0 +1,3 @@
+"""What all tiers share."""
+
+from __future__ import annotations

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tuned_virt.baseline import Baseline, BaselineError, start_time
+
+
+@pytest.fixture
+def baseline(tmp_path: Path) -> Baseline:
+    return Baseline(tmp_path, "this boot")
+
+
+def test_the_first_writer_wins(baseline: Baseline, tmp_path: Path) -> None:
+    baseline.keep("ksm", {"run": "0"})
+    baseline.keep("ksm", {"run": "1", "pages_to_scan": "100"})
+    again = Baseline(tmp_path, "this boot")
+    assert again.record("ksm").originals == {"run": "0", "pages_to_scan": "100"}
+
+
+def test_what_is_forgotten_is_gone(baseline: Baseline, tmp_path: Path) -> None:
+    baseline.keep("ksm", {"run": "0", "x": "1"})
+    baseline.keep("disks", {"vda": "none"})
+    baseline.set_pending("ksm", {"run": "busy"})
+    baseline.forget("ksm", ["run", "never kept"])
+    assert baseline.record("ksm").originals == {"x": "1"}
+    assert baseline.record("ksm").pending == {}
+    baseline.forget("ksm", ["x"])
+    baseline.forget("disks", ["vda"])
+    assert not (tmp_path / "baseline.json").exists()
+
+
+def test_another_boots_file_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Baseline(tmp_path, "earlier").keep("ksm", {"run": "0"})
+    assert Baseline(tmp_path, "later").records() == {}
+    assert "is of an earlier boot" in caplog.text
+    assert len(list(tmp_path.glob("baseline.json.*"))) == 1
+
+
+WHOLE = json.dumps(
+    {"format": 1, "boot_id": "this boot", "plugins": {"ksm": {"originals": {"run": "0"}}}}
+)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        *("", "{", "[]", "null", WHOLE[:-10], WHOLE, '{"format": 2}', "\x00" * 100),
+        WHOLE.replace('"0"}}', '0}, "pending": {}, "owner": null}'),
+    ],
+)
+def test_a_damaged_file_is_said_set_aside_and_never_fatal(
+    damaged: str, baseline: Baseline, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "baseline.json").write_text(damaged)
+    baseline.keep("ksm", {"run": "1"})
+    assert baseline.record("ksm").originals == {"run": "1"}
+    assert "set aside as baseline.json." in caplog.text
+    [aside] = tmp_path.glob("baseline.json.*")
+    assert aside.read_text() == damaged
+
+
+def test_undecodable_bytes_are_set_aside(baseline: Baseline, tmp_path: Path) -> None:
+    (tmp_path / "baseline.json").write_bytes(b"\xff\xfe")
+    assert baseline.records() == {}
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BaselineError, match=r"cannot keep originals in .*baseline.json"):
+        Baseline(tmp_path / "file", "boot").keep("ksm", {"run": "0"})
+
+
+def test_the_holder_is_a_live_process(baseline: Baseline, tmp_path: Path) -> None:
+    baseline.keep("ksm", {"run": "0"})
+    assert baseline.holder("ksm") == os.getpid()
+    text = (tmp_path / "baseline.json").read_text()
+    (tmp_path / "baseline.json").write_text(text.replace(str(start_time(os.getpid())), "1"))
+    assert baseline.holder("ksm") is None, "a namesake of the pid is another process"
+    baseline.release("ksm")
+    assert baseline.record("ksm").owner is None
+
+
+def _keep_many(folder: Path, who: int) -> None:
+    for number in range(50):
+        Baseline(folder, "boot").keep("ksm", {f"{who}-{number}": "x", "contested": str(who)})
+
+
+def test_two_daemons_at_once_lose_nothing(tmp_path: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    both = [fork.Process(target=_keep_many, args=(tmp_path, who)) for who in (1, 2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    originals = Baseline(tmp_path, "boot").record("ksm").originals
+    assert len(originals) == 101
+    assert originals["contested"] in ("1", "2")
+
+
+def test_a_writer_killed_between_write_and_rename_harms_nothing(
+    baseline: Baseline, tmp_path: Path
+) -> None:
+    baseline.keep("ksm", {"run": "0"})
+    (tmp_path / "baseline.new").write_text('{"format": 1, "boo')
+    assert baseline.record("ksm").originals == {"run": "0"}
+    baseline.keep("ksm", {"x": "1"})
+    assert baseline.record("ksm").originals == {"run": "0", "x": "1"}
+
+
+def test_saving_hundreds_is_not_slow_in_kind(baseline: Baseline) -> None:
+    started = time.monotonic()
+    baseline.keep("ksm", {str(number): "x" for number in range(500)})
+    assert len(baseline.record("ksm").originals) == 500
+    assert time.monotonic() - started < 5, "one write for all, not one for each"

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tuned_virt import cli
+from tuned_virt.cli import daemon, history, status
+from tuned_virt.cli.common import CouldNot
+from tuned_virt.journal import Journal
+from tuned_virt.plan import Change
+
+REPO = Path(__file__).parents[2]
+
+
+def test_from_a_checkout_with_nothing_installed() -> None:
+    done = subprocess.run(
+        ["/usr/bin/python3", "-m", "tuned_virt", "--version"],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("tuned-virt-plus ")
+
+
+@pytest.mark.parametrize("command", ["status", "verify", "log", "restore", "role"])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command, "--help"])
+    assert ended.value.code == 0
+    assert "usage: tuned-virt" in capsys.readouterr().out
+
+
+def test_a_wrong_command_line_is_exit_2() -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["frobnicate"])
+    assert ended.value.code == 2
+
+
+@pytest.fixture
+def no_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: daemon.Daemon) -> None:
+        raise daemon.NotRunning("TuneD is not running: systemctl start tuned")
+
+    monkeypatch.setattr(daemon.Daemon, "__init__", fail)
+
+
+@pytest.mark.usefixtures("no_daemon")
+def test_without_tuned_verify_cannot_and_status_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["verify"]) == 2
+    assert capsys.readouterr().err == "tuned-virt: TuneD is not running: systemctl start tuned\n"
+    assert cli.main(["status"]) == 1
+    assert "profile   TuneD is not running" in capsys.readouterr().out
+    assert cli.main(["status", "--json"]) == 1
+    content = json.loads(capsys.readouterr().out)
+    assert content["verified"] is False
+    assert content["nodes"]
+
+
+def fake_daemon(monkeypatch: pytest.MonkeyPatch, verified: bool, lines: list[str]) -> None:
+    monkeypatch.setattr(daemon.Daemon, "__init__", lambda self: None)
+    monkeypatch.setattr(daemon.Daemon, "active_profile", lambda self: "virtual-host-plus")
+    monkeypatch.setattr(daemon.Daemon, "verify", lambda self, ignore_missing: (verified, lines))
+
+
+def test_verify_prints_wanted_and_found(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [
+        "INFO     tuned: verify: passed: 'a' = '1'",
+        "ERROR    tuned: verify: failed: 'b' = '2', expected '3'",
+    ]
+    fake_daemon(monkeypatch, False, lines)
+    assert cli.main(["verify"]) == 1
+    assert capsys.readouterr().out == (
+        "passed  'a' = '1'\nfailed  'b' = '2', expected '3'\nvirtual-host-plus: 1 of 2 differ: b\n"
+    )
+    assert cli.main(["verify", "--quiet"]) == 1
+    assert "'a'" not in capsys.readouterr().out
+    assert cli.main(["verify", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["lines"][1]["wanted"] == "3"
+    assert cli.main(["status"]) == 1
+    assert "NOT as asked for: b" in capsys.readouterr().out
+
+
+def test_a_verified_profile_is_exit_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_daemon(monkeypatch, True, ["INFO     tuned: verify: passed: 'a' = '1'"])
+    monkeypatch.setattr(status, "Baseline", _NothingKept)
+    assert cli.main(["verify"]) == 0
+    assert cli.main(["status"]) == 0
+
+
+class _NothingKept:
+    def records(self) -> dict[str, object]:
+        return {}
+
+
+def test_log_prints_the_last_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = Journal(tmp_path / "journal")
+    monkeypatch.setattr(history, "Journal", lambda: journal)
+    assert cli.main(["log"]) == 0
+    assert capsys.readouterr().out == "no changes are recorded\n"
+    for value in "123":
+        journal.add("ksm", Change("run", "/x", "0", value, "asked for"))
+    assert cli.main(["log", "-n", "2", "--plugin", "ksm"]) == 0
+    assert [line.split("  ", 1)[1] for line in capsys.readouterr().out.splitlines()] == [
+        "ksm  run: '0' -> '2'  (asked for)",
+        "ksm  run: '0' -> '3'  (asked for)",
+    ]
+    assert cli.main(["log", "--json", "--plugin", "none"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    assert cli.main(["log", "-n", "0"]) == 2
+
+
+def test_restore_is_for_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert cli.main(["restore"]) == 2
+
+
+def test_an_output_that_nobody_reads_is_no_traceback() -> None:
+    done = subprocess.run(
+        ["sh", "-c", "/usr/bin/python3 -m tuned_virt log --help | true"],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+
+
+def test_errors_are_one_line() -> None:
+    assert "\n" not in str(CouldNot("x"))

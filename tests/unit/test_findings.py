@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from tuned_virt.cli.findings import Line, differing, parse
+
+LOG = """\
+INFO     tuned.daemon.daemon: verifying profile(s): virtual-host-plus
+INFO     tuned.plugins.base: verify: passed: 'vm.swappiness' = '10'
+INFO     tuned.plugins.base: verify: passed: device vda: 'readahead' = '4096'
+ERROR    tuned.plugins.base: verify: failed: device cpu0: 'boost' = 'None', expected '1'
+INFO     tuned.plugins.base: verify: skipped, missing: device cpu0: 'governor'
+ERROR    tuned.plugins.plugin_modules: verify: failed: 'module 'x' is not loaded'
+ERROR    tuned: verify: failed: 'ksm run' = '0', expected '1' (cannot write)
+INFO     tuned: verify: note: ksm: this kernel has no KSM
+""".splitlines()
+
+
+def test_lines_are_taken_apart() -> None:
+    lines = parse(LOG)
+    assert lines[0] == Line(
+        "passed", "'vm.swappiness' = '10'", None, "vm.swappiness", found="10", wanted="10"
+    )
+    assert (lines[2].device, lines[2].option, lines[2].found, lines[2].wanted) == (
+        *("cpu0", "boost", "None", "1"),
+    )
+    assert lines[3].result == "missing"
+    assert lines[5].option == "ksm run"
+    assert lines[6] == Line("note", "ksm: this kernel has no KSM")
+
+
+def test_those_that_differ_are_named() -> None:
+    assert differing(parse(LOG)) == ["boost of cpu0", "module ", "ksm run"]

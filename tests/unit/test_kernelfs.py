@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tuned_virt.kernelfs import KernelFileError, KernelFS, active_word
+
+
+@pytest.fixture
+def fs(tmp_path: Path) -> KernelFS:
+    (tmp_path / "sys").mkdir()
+    (tmp_path / "sys/run").write_text("1\n")
+    return KernelFS(tmp_path)
+
+
+def test_read_write_glob(fs: KernelFS) -> None:
+    assert fs.read("/sys/run") == "1"
+    fs.write("/sys/run", "0")
+    assert fs.read("/sys/run") == "0"
+    assert fs.read_number("/sys/run") == 0
+    assert list(fs.glob("/sys/*")) == ["/sys/run"]
+
+
+def test_errors_name_path_value_and_reason(fs: KernelFS) -> None:
+    with pytest.raises(KernelFileError, match=r"cannot read /sys/no: No such file or directory"):
+        fs.read("/sys/no")
+    with pytest.raises(KernelFileError, match=r"cannot write '7' to /sys/no: No such file"):
+        fs.write("/sys/no", "7")
+    assert not fs.exists("/sys/no"), "a kernel file is never created"
+
+
+def test_missing_and_odd_files_read_as_nothing(fs: KernelFS, tmp_path: Path) -> None:
+    assert fs.read_optional("/sys/no") is None
+    assert fs.read_number("/sys/no") == 0
+    (tmp_path / "sys/odd").write_bytes(b"\xff")
+    assert fs.read_optional("/sys/odd") is None
+    (tmp_path / "sys/word").write_text("many")
+    assert fs.read_number("/sys/word") == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "word"), [("[none] scan-time", "none"), ("none [scan-time]", "scan-time"), ("5", "5")]
+)
+def test_active_word(text: str, word: str) -> None:
+    assert active_word(text) == word

@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.unit.kernel import FRESH, FakeKsm
+from tuned_virt import ksm
+from tuned_virt.baseline import Baseline
+from tuned_virt.engine import Engine, Result
+from tuned_virt.journal import Journal
+from tuned_virt.ksm import KsmState, KsmTuner, decide, parse
+from tuned_virt.options import BadOptions
+from tuned_virt.plan import Plan
+
+
+def state(**changed: str) -> KsmState:
+    return KsmState({**FRESH, **changed}, available=10**7)
+
+
+def writes(plan: Plan) -> list[tuple[str, str]]:
+    return [(change.setting, change.after) for change in plan.changes]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "valid"),
+    [
+        ("run", "7", "one of 0, 1, 2"),
+        ("pages_to_scan", "-1", "a whole number from 1 to 1000000 (pages a batch)"),
+        ("pages_to_scan", "0", "a whole number from 1 to 1000000 (pages a batch)"),
+        ("pages_to_scan", "4294967295", "a whole number from 1 to 1000000 (pages a batch)"),
+        ("sleep_millisecs", "0", "a whole number from 1 to 3600000 (ms)"),
+        ("advisor_mode", "fast", "one of none, scan-time"),
+        ("advisor_max_cpu", "1000", "a whole number from 1 to 100 (percent of one CPU)"),
+        ("max_page_sharing", "1", "a whole number from 2 to 2147483647"),
+        ("unmerge", "maybe", "one of never, allow"),
+    ],
+)
+def test_bad_options_are_one_clear_line(option: str, value: str, valid: str) -> None:
+    with pytest.raises(BadOptions) as caught:
+        parse({option: value})
+    assert str(caught.value).startswith(f"option '{option}': '{value}' is not valid: {valid}")
+
+
+def test_all_bad_options_are_named() -> None:
+    with pytest.raises(BadOptions) as caught:
+        parse({"run": "7", "sleep_millisecs": "x"})
+    assert [error.option for error in caught.value.errors] == ["run", "sleep_millisecs"]
+
+
+def test_options_that_contradict_each_other() -> None:
+    with pytest.raises(BadOptions, match="leave it out while advisor_mode=scan-time"):
+        parse({"advisor_mode": "scan-time", "pages_to_scan": "500"})
+    with pytest.raises(BadOptions, match="at most advisor_max_pages_to_scan, which is 5"):
+        parse({"advisor_min_pages_to_scan": "9", "advisor_max_pages_to_scan": "5"})
+
+
+def test_empty_options_ask_for_nothing() -> None:
+    assert not decide(parse(dict.fromkeys(ksm.SETTINGS, "")), state(), {}).changes
+
+
+def test_what_is_right_is_not_written() -> None:
+    policy = parse({"run": "1", "pages_to_scan": "100"})
+    assert not decide(policy, state(run="1"), {}).changes
+
+
+def test_the_advisor_comes_before_pages_to_scan_and_run_last() -> None:
+    policy = parse({"run": "1", "pages_to_scan": "900", "advisor_mode": "none", "smart_scan": "0"})
+    plan = decide(policy, state(advisor_mode="scan-time", pages_to_scan="700"), {})
+    assert writes(plan) == [
+        ("smart_scan", "0"),
+        ("advisor_mode", "none"),
+        ("pages_to_scan", "900"),
+        ("run", "1"),
+    ]
+
+
+def test_the_kernels_reset_of_pages_to_scan_is_made_good() -> None:
+    originals = {"advisor_mode": "none", "pages_to_scan": "700"}
+    plan = decide(parse({}), state(advisor_mode="scan-time", pages_to_scan="512"), originals)
+    assert writes(plan) == [("advisor_mode", "none"), ("pages_to_scan", "700")]
+
+
+def test_pages_to_scan_is_refused_while_the_kernel_chooses_it() -> None:
+    plan = decide(parse({"pages_to_scan": "5", "run": "1"}), state(advisor_mode="scan-time"), {})
+    assert "add advisor_mode=none" in plan.refused["pages_to_scan"]
+    assert writes(plan) == [("run", "1")]
+
+
+def test_merge_across_nodes_auto() -> None:
+    policy = parse({"merge_across_nodes": "auto"})
+    assert not decide(policy, state(), {}).changes
+    several = KsmState(FRESH, available=10**7, nodes=2)
+    assert writes(decide(policy, several, {})) == [("merge_across_nodes", "0")]
+
+
+MERGED = KsmState({**FRESH, "run": "1"}, pages_shared=10, pages_sharing=25600, available=10**6)
+
+
+def test_merged_pages_and_unmerge_never() -> None:
+    plan = decide(parse({"merge_across_nodes": "0", "use_zero_pages": "1"}), MERGED, {})
+    assert writes(plan) == [("use_zero_pages", "1")]
+    assert (
+        "25600 pages (100 MiB) are merged, and unmerge is never"
+        in (plan.refused["merge_across_nodes"])
+    )
+
+
+def test_an_original_that_cannot_be_put_back_is_pending_not_refused() -> None:
+    plan = decide(parse({}), MERGED, {"merge_across_nodes": "0", "run": "0"})
+    assert not plan.refused
+    assert set(plan.pending) == {"merge_across_nodes"}
+    assert writes(plan) == [("run", "0")]
+
+
+def test_unmerge_allowed_and_it_fits() -> None:
+    plan = decide(parse({"merge_across_nodes": "0", "unmerge": "allow"}), MERGED, {})
+    assert writes(plan) == [("run", "2"), ("merge_across_nodes", "0"), ("run", "1")]
+
+
+def test_unmerge_allowed_and_it_does_not_fit() -> None:
+    tight = KsmState(MERGED.values, pages_shared=10, pages_sharing=25600, available=110 * 1024)
+    plan = decide(parse({"merge_across_nodes": "0", "unmerge": "allow"}), tight, {})
+    assert not plan.changes
+    assert plan.refused["merge_across_nodes"].endswith(
+        "unmerging 100 MiB wants 120 MiB available, 110 MiB are"
+    )
+    assert "wants 120 MiB" in decide(parse({"run": "2"}), tight, {}).refused["run"]
+
+
+def test_pages_of_the_dead_are_unmerged_for_nothing() -> None:
+    stale = KsmState({**FRESH, "run": "0"}, pages_shared=10, pages_sharing=25600, merging=0)
+    plan = decide(parse({"merge_across_nodes": "0"}), stale, {})
+    assert writes(plan) == [("run", "2"), ("merge_across_nodes", "0"), ("run", "0")]
+
+
+def test_auto_that_the_kernel_refuses_is_a_note() -> None:
+    several = KsmState(MERGED.values, pages_shared=10, pages_sharing=25600, nodes=4)
+    plan = decide(parse({"merge_across_nodes": "auto"}), several, {})
+    assert not plan.refused
+    assert not plan.wanted
+    assert "merge_across_nodes cannot become 0" in plan.notes[0]
+
+
+def test_no_ksm_is_a_note_and_an_absent_file_is_missing() -> None:
+    assert decide(parse({"run": "1"}), KsmState({}), {}).notes == ("this kernel has no KSM",)
+    old = {name: value for name, value in FRESH.items() if "advisor" not in name}
+    plan = decide(parse({"advisor_mode": "none", "run": "1"}), KsmState(old), {})
+    assert set(plan.missing) == {"advisor_mode"}
+    assert writes(plan) == [("run", "1")]
+
+
+NUMBERS = {
+    "max_page_sharing": st.integers(2, 2**31 - 1),
+    "stable_node_chains_prune_millisecs": st.integers(1, 2**32 - 1),
+    "advisor_target_scan_time": st.integers(1, 86400),
+    "advisor_max_cpu": st.integers(1, 100),
+    "advisor_min_pages_to_scan": st.integers(1, 10**6),
+    "advisor_max_pages_to_scan": st.integers(1, 10**6),
+    "pages_to_scan": st.integers(1, 10**6),
+    "sleep_millisecs": st.integers(1, 3_600_000),
+}
+WORDS = {
+    "run": ("0", "1", "2"),
+    "merge_across_nodes": ("0", "1", "auto"),
+    "use_zero_pages": ("0", "1"),
+    "smart_scan": ("0", "1"),
+    "advisor_mode": ("none", "scan-time"),
+    "unmerge": ("never", "allow"),
+}
+OPTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        **{name: numbers.map(str) for name, numbers in NUMBERS.items()},
+        **{name: st.sampled_from(words) for name, words in WORDS.items()},
+    },
+)
+MACHINE = st.fixed_dictionaries(
+    {
+        **{name: numbers.map(str) for name, numbers in NUMBERS.items()},
+        **{
+            name: st.sampled_from([w for w in words if w != "auto"])
+            for name, words in WORDS.items()
+        },
+    }
+).filter(lambda m: int(m["advisor_min_pages_to_scan"]) <= int(m["advisor_max_pages_to_scan"]))
+
+
+def engine(folder: Path, fs: FakeKsm) -> Engine[ksm.KsmPolicy, KsmState]:
+    return Engine(KsmTuner(), fs, Baseline(folder, "boot"), Journal(folder / "journal"))
+
+
+def without_advised(settings: dict[str, str]) -> dict[str, str]:
+    """pages_to_scan is the kernel's own while its advisor runs."""
+    if settings["advisor_mode"] == "scan-time":
+        return {**settings, "pages_to_scan": ""}
+    return settings
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """pytest keeps every log line of every example, which takes most of the time."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.usefixtures("quiet")
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(OPTIONS, OPTIONS, MACHINE, st.sampled_from([0, 500]), st.integers(1, 4))
+def test_apply_and_restore_is_the_identity(
+    tmp_path_factory: pytest.TempPathFactory,
+    first: dict[str, str],
+    second: dict[str, str],
+    machine: dict[str, str],
+    shared: int,
+    nodes: int,
+) -> None:
+    machine.pop("unmerge")
+    fs = FakeKsm(machine, shared=0 if machine["run"] == "2" else shared, nodes=nodes)
+    tune = engine(tmp_path_factory.mktemp("run"), fs)
+    for options in (first, second):
+        try:
+            policy = parse(options)
+        except BadOptions:
+            continue
+        outcome = tune.apply(policy)
+        assert not outcome.failed, "what the kernel would refuse is not tried"
+        findings = list(tune.verify(outcome, policy, ignore_missing=False))
+        refused = [f for f in findings if f.result is Result.FAILED]
+        assert len(refused) == len(outcome.plan.refused)
+        written = len(fs.writes)
+        tune.apply(policy)
+        assert len(fs.writes) == written, "applying again writes nothing"
+    pending = tune.restore().plan.pending
+    after, before = without_advised(fs.settings()), without_advised(machine)
+    assert {n: v for n, v in after.items() if n not in pending} == {
+        n: v for n, v in before.items() if n not in pending
+    }

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tuned_virt.options import Choice, Modifier, Number, OptionError, Wanted, is_yes
+from tuned_virt.options import given as said
+
+SCAN = Number(1, 1000, "pages")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("7", Wanted(7)),
+        (">7", Wanted(7, Modifier.AT_LEAST)),
+        ("< 1000", Wanted(1000, Modifier.AT_MOST)),
+    ],
+)
+def test_numbers(text: str, wanted: Wanted) -> None:
+    assert SCAN.parse("pages_to_scan", text) == wanted
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1001", "1.5", "many", "", "7 8", "٧", "9" * 5000])
+def test_bad_numbers_name_option_value_and_what_is_valid(text: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        SCAN.parse("pages_to_scan", text)
+    assert str(caught.value) == (
+        f"option 'pages_to_scan': '{text}' is not valid: a whole number from 1 to 1000 (pages)"
+    )
+
+
+@given(st.integers(1, 1000), st.integers(0, 2000))
+def test_modifiers_are_relative_to_the_original(value: int, original: int) -> None:
+    assert Wanted(value).against(str(original)) == str(value)
+    assert Wanted(value, Modifier.AT_LEAST).against(str(original)) == str(max(value, original))
+    assert Wanted(value, Modifier.AT_MOST).against(str(original)) == str(min(value, original))
+
+
+def test_choice() -> None:
+    assert Choice(("a", "b")).parse("x", "b") == "b"
+    with pytest.raises(OptionError, match="'c' is not valid: one of a, b"):
+        Choice(("a", "b")).parse("x", "c")
+
+
+@pytest.mark.parametrize(
+    ("text", "yes"), [("1", True), ("Yes", True), ("off", False), ("0", False)]
+)
+def test_switches(text: str, yes: bool) -> None:
+    assert is_yes("observe", text) is yes
+
+
+def test_a_bad_switch_is_an_error() -> None:
+    with pytest.raises(OptionError, match="option 'observe': 'maybe' is not valid: 1 or 0"):
+        is_yes("observe", "maybe")
+
+
+def test_empty_options_say_nothing() -> None:
+    assert said({"a": None, "b": "", "c": "  ", "d": " x "}) == {"d": "x"}

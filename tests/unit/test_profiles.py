@@ -1,0 +1,69 @@
+"""The profiles, their variables files and the plugins' options agree with each other."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from pathlib import Path
+
+import pytest
+
+from tuned_virt.options import Described
+from tuned_virt.tuners import TUNERS
+
+FOLDER = Path(__file__).parents[2] / "profiles"
+PROFILES = ("virtual-host-plus", "virtual-guest-plus")
+
+
+def profile(name: str) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(
+        delimiters=("=",), inline_comment_prefixes=("#",), strict=False, interpolation=None
+    )
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(FOLDER / name / "tuned.conf")
+    return parser
+
+
+def variables(name: str) -> dict[str, str]:
+    return {key: text for key, text in profile(name)["variables"].items() if key != "include"}
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_variables_file_shows_every_variable_with_its_default_and_an_example(name: str) -> None:
+    text = (FOLDER / f"{name}-variables.conf").read_text()
+    shown = dict(re.findall(r"^#(\w+)=(.*)$", text, re.MULTILINE))
+    assert shown == variables(name)
+    for variable in shown:
+        assert re.search(rf"Example: .*\b{variable}=|\n#{variable}=", text)
+    assert text.count("Example:") >= len(shown) - 1
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_variable_is_used_and_every_used_one_has_a_default(name: str) -> None:
+    text = (FOLDER / name / "tuned.conf").read_text()
+    assert set(re.findall(r"\$\{(\w+)\}", text)) == set(variables(name))
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_options_exist_and_defaults_are_valid(name: str) -> None:
+    parsed = profile(name)
+    values = variables(name)
+    for section in set(parsed.sections()) & set(TUNERS):
+        tuner = TUNERS[section]
+        options = {key: value for key, value in parsed[section].items() if key != "priority"}
+        assert set(options) <= set(tuner.options)
+        tuner.parse(
+            {key: re.sub(r"\$\{(\w+)\}", lambda m: values[m[1]], v) for key, v in options.items()}
+        )
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_defaults_may_be_followed_by_the_administrators_file_only(name: str) -> None:
+    assert list(profile(name)["variables"])[-1] == "include"
+
+
+@pytest.mark.parametrize("tuner", TUNERS.values(), ids=str)
+def test_every_option_is_described(tuner) -> None:  # type: ignore[no-untyped-def]
+    for described in tuner.options.values():
+        assert isinstance(described, Described)
+        assert len(described.hint) > 10

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.unit.kernel import FakeKsm
+from tuned_virt import ksm, steward
+from tuned_virt.baseline import Baseline
+from tuned_virt.engine import Engine, Result
+from tuned_virt.journal import Journal
+from tuned_virt.steward import Steward
+
+
+@pytest.fixture
+def fs() -> FakeKsm:
+    return FakeKsm()
+
+
+@pytest.fixture
+def keeper(fs: FakeKsm, tmp_path: Path) -> Steward[ksm.KsmPolicy, ksm.KsmState]:
+    engine = Engine(ksm.KsmTuner(), fs, Baseline(tmp_path, "boot"), Journal(tmp_path / "journal"))
+    return Steward(engine)
+
+
+Keeper = Steward[ksm.KsmPolicy, ksm.KsmState]
+MERGE = ksm.parse({"run": "1"})
+
+
+def test_apply_verify_restore(keeper: Keeper, fs: FakeKsm) -> None:
+    keeper.apply(MERGE)
+    assert fs.settings()["run"] == "1"
+    assert [finding.result for finding in keeper.verify(False)] == [Result.PASSED]
+    keeper.restore()
+    assert fs.settings()["run"] == "0"
+    assert keeper.verify(False) == []
+
+
+def test_a_restore_that_an_apply_follows_writes_nothing(keeper: Keeper, fs: FakeKsm) -> None:
+    keeper.apply(MERGE)
+    settled = threading.Event()
+    keeper.restore_later(settled)
+    keeper.apply(ksm.parse({"run": "1", "sleep_millisecs": "20"}))
+    settled.set()
+    time.sleep(0.1)
+    assert fs.writes == [("run", "1")]
+
+
+def test_a_restore_that_no_apply_follows_is_done(keeper: Keeper, fs: FakeKsm) -> None:
+    keeper.apply(MERGE)
+    settled = threading.Event()
+    keeper.restore_later(settled)
+    assert fs.settings()["run"] == "1"
+    settled.set()
+    deadline = time.monotonic() + 5
+    while fs.settings()["run"] != "0" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert fs.settings()["run"] == "0"
+
+
+def test_at_the_end_what_was_put_off_is_done(keeper: Keeper, fs: FakeKsm) -> None:
+    keeper.apply(MERGE)
+    keeper.restore_later(threading.Event())
+    keeper.flush()
+    assert fs.settings()["run"] == "0"
+
+
+def test_flush_leaves_what_is_in_force(keeper: Keeper, fs: FakeKsm) -> None:
+    keeper.apply(MERGE)
+    keeper.flush()
+    assert fs.settings()["run"] == "1"
+
+
+def test_slow_work_goes_on_by_itself(
+    keeper: Keeper, fs: FakeKsm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steward, "PATIENCE", 0.05)
+    go, write = threading.Event(), FakeKsm.write
+
+    def slow(self: FakeKsm, path: str, value: str) -> None:
+        go.wait(5)
+        write(self, path, value)
+
+    monkeypatch.setattr(FakeKsm, "write", slow)
+    started = time.monotonic()
+    keeper.apply(MERGE)
+    assert time.monotonic() - started < 2
+    assert [str(finding) for finding in keeper.verify(False)] == [
+        "verify: note: ksm: still being applied"
+    ]
+    keeper.restore()
+    go.set()
+    deadline = time.monotonic() + 5
+    while len(fs.writes) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert fs.writes == [("run", "1"), ("run", "0")], "in order, however slow"
+
+
+def test_what_is_pending_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steward, "RETRY", 0.05)
+    fs, baseline = FakeKsm(), Baseline(tmp_path, "boot")
+    keeper = Steward(Engine(ksm.KsmTuner(), fs, baseline, Journal(tmp_path / "journal")))
+    keeper.apply(ksm.parse({"merge_across_nodes": "0"}))
+    fs.files[f"{ksm.FOLDER}/pages_shared"] = fs.files[f"{ksm.FOLDER}/pages_sharing"] = "100"
+    keeper.restore()
+    assert "merge_across_nodes" in baseline.record("ksm").pending
+    fs.files[f"{ksm.FOLDER}/pages_shared"] = "0"
+    deadline = time.monotonic() + 5
+    while baseline.records() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert fs.settings()["merge_across_nodes"] == "1"
+    assert baseline.records() == {}
+
+
+def test_an_internal_error_fails_verify_and_the_thread_lives(
+    keeper: Keeper, fs: FakeKsm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(ksm, "read", lambda fs: 1 / 0)
+        keeper.apply(MERGE)
+        [finding] = keeper.verify(False)
+        assert finding.result is Result.FAILED
+        assert "please report it: ZeroDivisionError" in finding.text
+    keeper.apply(MERGE)
+    assert fs.settings()["run"] == "1"

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from tuned_virt import topology
+from tuned_virt.kernelfs import KernelFS
+
+
+def test_nodes(tmp_path: Path) -> None:
+    for node, total in ((0, 100), (10, 0), (2, 50)):
+        folder = tmp_path / f"sys/devices/system/node/node{node}"
+        folder.mkdir(parents=True)
+        (folder / "meminfo").write_text(
+            f"Node {node} MemTotal:       {total} kB\nNode {node} MemFree: 7 kB\n"
+        )
+        (folder / "cpulist").write_text("0-3,8\n" if node == 0 else "\n")
+        (folder / "distance").write_text("10 21 32\n")
+    found = topology.nodes(KernelFS(tmp_path))
+    assert [node.id for node in found] == [0, 2, 10]
+    assert found[0] == topology.Node(0, "0-3,8", 100, 7, (10, 21, 32))
+    assert [node.id for node in topology.memory_nodes(KernelFS(tmp_path))] == [0, 2]
+
+
+def test_a_kernel_without_numa(tmp_path: Path) -> None:
+    assert topology.nodes(KernelFS(tmp_path)) == []
+    assert topology.meminfo(KernelFS(tmp_path)) == {}

@@ -1,0 +1,25 @@
+"""TuneD plugin `crash_guard`: originals of what TuneD's own plugins set, kept against a crash."""
+
+from __future__ import annotations
+
+from tuned_virt import guard, tuned_api
+
+
+class CrashGuardPlugin(tuned_api.PlannedPlugin):  # type: ignore[misc]
+    """
+    `crash_guard`::
+
+    Keeps the values of kernel files that TuneD's own plugins set, so that they come back even after
+    TuneD was killed. Its section must have a lower `priority` than all others of the profile.
+    +
+    .Keep swappiness
+    ====
+    ----
+    [crash_guard]
+    priority=-100
+    files=/proc/sys/vm/swappiness
+    ----
+    ====
+    """
+
+    tuner = guard.GuardTuner()

@@ -1,0 +1,5 @@
+"""All of tuned-virt-plus that can be said without TuneD: what to set, why, and the way back."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"

@@ -1,0 +1,7 @@
+"""`python3 -m tuned_virt` is the `tuned-virt` command, with nothing installed."""
+
+from __future__ import annotations
+
+from tuned_virt.cli import entry
+
+entry()

@@ -1,0 +1,172 @@
+"""What was there before us: originals on disk before the first write, so that any process can undo.
+
+One JSON file in a folder on tmpfs, replaced atomically under a lock. It survives the daemon's
+`kill -9`; it does not survive a reboot, when the kernel's values are new as well (it is keyed by
+boot id, for a /run that is not tmpfs).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger("tuned")
+
+FOLDER = Path("/run/tuned-virt")
+FORMAT = 1
+
+
+class BaselineError(Exception):
+    """The originals cannot be kept (full or read-only /run), so nothing may be written."""
+
+
+@dataclass
+class Record:
+    """What is known of one plugin: originals by setting, and why some cannot be put back now.
+
+    `owner` is the process that holds the tuning, as (pid, start time in clock ticks).
+    """
+
+    originals: dict[str, str] = field(default_factory=dict)
+    pending: dict[str, str] = field(default_factory=dict)
+    owner: tuple[int, int] | None = None
+
+
+def boot_id() -> str:
+    """The running kernel's boot id."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def start_time(pid: int) -> int | None:
+    """When a process started, in clock ticks after boot (proc(5), stat field 22); None if gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    return int(stat.rpartition(")")[2].split()[19])
+
+
+class Baseline:
+    """The originals of all plugins, shared by every process of this boot."""
+
+    def __init__(self, folder: Path = FOLDER, boot: str | None = None) -> None:
+        self._file = folder / "baseline.json"
+        self._boot = boot or boot_id()
+
+    def record(self, plugin: str) -> Record:
+        """What is known of one plugin; empty where nothing is."""
+        return self.records().get(plugin, Record())
+
+    def records(self) -> dict[str, Record]:
+        """What is known, by plugin. An unreadable or stale file is said and set aside."""
+        try:
+            text = self._file.read_text()
+        except FileNotFoundError:
+            return {}
+        except (OSError, UnicodeDecodeError) as error:
+            return self._set_aside(f"cannot be read: {error}")
+        try:
+            return self._parse(text)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return self._set_aside(f"is damaged ({type(error).__name__}: {error})")
+
+    def _parse(self, text: str) -> dict[str, Record]:
+        content = json.loads(text)
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}, not {FORMAT}")
+        if content["boot_id"] != self._boot:
+            return self._set_aside("is of an earlier boot, whose values are gone with it")
+        return {name: _record(entry) for name, entry in content["plugins"].items()}
+
+    def _set_aside(self, reason: str) -> dict[str, Record]:
+        aside = self._file.with_name(f"{self._file.name}.{time.time_ns()}")
+        with contextlib.suppress(OSError):
+            self._file.rename(aside)
+            log.warning("baseline %s %s; set aside as %s", self._file, reason, aside.name)
+        return {}
+
+    def keep(self, plugin: str, originals: Mapping[str, str]) -> None:
+        """Keep originals that are not kept yet (the first writer wins), and own them.
+
+        Raises BaselineError.
+        """
+        with self._changing() as records:
+            record = records.setdefault(plugin, Record())
+            record.originals = {**originals, **record.originals}
+            record.owner = (os.getpid(), start_time(os.getpid()) or 0)
+
+    def forget(self, plugin: str, settings: Iterable[str]) -> None:
+        """Drop settings whose originals are back. Raises BaselineError."""
+        with self._changing() as records:
+            record = records.get(plugin, Record())
+            for setting in settings:
+                record.originals.pop(setting, None)
+                record.pending.pop(setting, None)
+            if not record.originals:
+                records.pop(plugin, None)
+
+    def set_pending(self, plugin: str, reasons: Mapping[str, str]) -> None:
+        """Say which kept originals cannot be put back now, and why. Raises BaselineError."""
+        if self.record(plugin).pending == reasons:
+            return
+        with self._changing() as records:
+            if plugin in records:
+                records[plugin].pending = dict(reasons)
+
+    def release(self, plugin: str) -> None:
+        """No process holds this plugin's tuning any more. Raises BaselineError."""
+        if self.record(plugin).owner is None:
+            return
+        with self._changing() as records:
+            if plugin in records:
+                records[plugin].owner = None
+
+    def holder(self, plugin: str) -> int | None:
+        """Pid of the live process that holds this plugin's tuning, else None."""
+        owner = self.record(plugin).owner
+        return owner[0] if owner and start_time(owner[0]) == owner[1] else None
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[dict[str, Record]]:
+        try:
+            self._file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            with open(self._file.with_suffix(".lock"), "a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                records = self.records()
+                yield records
+                self._replace(records)
+        except OSError as error:
+            raise BaselineError(f"cannot keep originals in {self._file}: {error}") from error
+
+    def _replace(self, records: Mapping[str, Record]) -> None:
+        content = {
+            "format": FORMAT,
+            "boot_id": self._boot,
+            "plugins": {name: vars(record) for name, record in records.items()},
+        }
+        if not records:
+            self._file.unlink(missing_ok=True)
+            return
+        new = self._file.with_suffix(".new")
+        new.write_text(json.dumps(content, indent=1) + "\n")
+        new.replace(self._file)
+
+
+def _record(entry: Any) -> Record:
+    owner = entry["owner"]
+    record = Record(
+        originals=dict(entry["originals"]),
+        pending=dict(entry["pending"]),
+        owner=(int(owner[0]), int(owner[1])) if owner else None,
+    )
+    if not all(isinstance(value, str) for value in record.originals.values()):
+        raise TypeError("an original that is not text")
+    return record

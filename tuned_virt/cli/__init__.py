@@ -1,0 +1,50 @@
+"""The `tuned-virt` command. Exit codes: 0 fine, 1 something to report, 2 could not do it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+
+from tuned_virt import __version__
+from tuned_virt.cli import history, restore, role, status, verify
+from tuned_virt.cli.common import COULD_NOT, CouldNot
+
+COMMANDS = (status, verify, history, restore, role)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar."""
+    top = argparse.ArgumentParser(
+        prog="tuned-virt",
+        description="Show, verify and undo what tuned-virt-plus does to this KVM host or guest.",
+        epilog="Exit codes: 0 fine, 1 something to report, 2 could not do it.",
+    )
+    top.add_argument("--version", action="version", version=f"tuned-virt-plus {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in COMMANDS:
+        summary = (module.__doc__ or "").splitlines()[0].partition(": ")[2]
+        command = commands.add_parser(module.NAME, help=summary, description=summary)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    options = parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except CouldNot as error:
+        print(f"tuned-virt: {error}", file=sys.stderr)
+        return COULD_NOT
+    return code
+
+
+def entry() -> None:
+    """The command's process: like any filter it ends when nobody reads its output."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""TuneD over D-Bus, as its clients see it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tuned_virt.cli.common import CouldNot
+
+NAME = "com.redhat.tuned"
+INFO = 20
+"""Python's level: verify's lines are at INFO and ERROR."""
+
+CAPTURE_SECONDS = 120
+VERIFY_SECONDS = 110
+
+
+class NotRunning(CouldNot):
+    """No TuneD on the system bus."""
+
+
+class Daemon:
+    """A running TuneD. Raises NotRunning where there is none, CouldNot where a call fails."""
+
+    def __init__(self) -> None:
+        try:
+            import dbus
+        except ImportError as error:
+            raise CouldNot(f"python3-dbus is missing: {error}") from error
+        self._error = dbus.exceptions.DBusException
+        try:
+            bus = dbus.SystemBus()
+            if not bus.name_has_owner(NAME):
+                raise NotRunning("TuneD is not running: systemctl start tuned")
+            proxy = bus.get_object(NAME, "/Tuned", introspect=False)
+        except self._error as error:
+            raise NotRunning(f"no D-Bus: {error.get_dbus_message()}") from error
+        self._control = dbus.Interface(proxy, f"{NAME}.control")
+
+    def _call(self, method: str, *arguments: Any, seconds: float = 25) -> Any:
+        try:
+            return getattr(self._control, method)(*arguments, timeout=seconds)
+        except self._error as error:
+            raise CouldNot(f"TuneD's {method}: {error.get_dbus_message()}") from error
+
+    def active_profile(self) -> str:
+        """Names of the active profiles, separated by spaces; "" for none."""
+        return str(self._call("active_profile"))
+
+    def verify(self, ignore_missing: bool) -> tuple[bool, list[str]]:
+        """Run verify; whether all holds, and every line that TuneD logged meanwhile."""
+        token = str(self._call("log_capture_start", INFO, CAPTURE_SECONDS))
+        if not token:
+            raise CouldNot("TuneD gives its log to root alone: sudo tuned-virt …")
+        method = "verify_profile_ignore_missing" if ignore_missing else "verify_profile"
+        verified = bool(self._call(method, seconds=VERIFY_SECONDS))
+        return verified, str(self._call("log_capture_finish", token)).splitlines()

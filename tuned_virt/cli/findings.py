@@ -1,0 +1,53 @@
+"""Lines of TuneD's verify, its own plugins' and ours, taken apart."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+LINE = re.compile(
+    r"^\w+\s+[\w.]+: verify: (?P<result>passed|failed|note|skipped, missing): (?P<text>.*)$"
+)
+SETTING = re.compile(
+    r"^(?:device (?P<device>.+?): )?'(?P<option>[^']*)'"
+    r"(?: = '(?P<found>[^']*)'(?:, expected '(?P<wanted>[^']*)')?)?"
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of verify: passed, failed, note or missing. What it does not tell is None."""
+
+    result: str
+    text: str
+    device: str | None = None
+    option: str | None = None
+    found: str | None = None
+    wanted: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The setting, for a list of those that differ."""
+        named = self.option or self.text
+        return f"{named} of {self.device}" if self.device else named
+
+
+def parse(lines: Iterable[str]) -> list[Line]:
+    """The lines that are verify's, in their order; all else in the log is passed over."""
+    found = []
+    for text in lines:
+        line = LINE.match(text)
+        if line:
+            setting = SETTING.match(line["text"])
+            parts = setting.groupdict() if setting else {}
+            if line["result"] == "passed":
+                parts["wanted"] = parts.get("found")
+            result = "missing" if line["result"].startswith("skipped") else line["result"]
+            found.append(Line(result, line["text"], **parts))
+    return found
+
+
+def differing(lines: Iterable[Line]) -> list[str]:
+    """Names of the settings that failed."""
+    return [line.name for line in lines if line.result == "failed"]

@@ -1,0 +1,74 @@
+"""tuned-virt restore: put everything back as it was before tuning, without TuneD.
+
+For a TuneD that was killed, or that was started again with another profile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from tuned_virt import service
+from tuned_virt.baseline import Baseline, Record
+from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
+from tuned_virt.engine import Engine
+from tuned_virt.journal import Journal
+from tuned_virt.kernelfs import KernelFS
+from tuned_virt.tuners import TUNERS
+
+NAME = "restore"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The subcommand's options."""
+    parser.add_argument(
+        "--unmerge",
+        action="store_true",
+        help="unmerge KSM's pages where a setting cannot be put back otherwise, if memory allows",
+    )
+    parser.add_argument(
+        "--leftover",
+        action="store_true",
+        help="only what no running TuneD holds, and nothing while systemd restarts TuneD",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Put back and say what. Raises CouldNot."""
+    if os.geteuid() != 0:
+        raise CouldNot("only root may: sudo tuned-virt restore")
+    if options.leftover and service.restarting():
+        return FINE
+    baseline = Baseline()
+    records = baseline.records()
+    held = {plugin: pid for plugin in records if (pid := baseline.holder(plugin))}
+    if held and not options.leftover:
+        pid = next(iter(held.values()))
+        raise CouldNot(f"TuneD (pid {pid}) holds {', '.join(held)}: tuned-adm off puts it back")
+    free = {plugin: record for plugin, record in records.items() if plugin not in held}
+    if not free and not options.leftover:
+        print("nothing to put back")
+    codes = [_restore(baseline, plugin, free[plugin], options.unmerge) for plugin in _ordered(free)]
+    return max(codes, default=FINE)
+
+
+def _ordered(records: dict[str, Record]) -> list[str]:
+    known = [plugin for plugin in TUNERS if plugin in records]
+    return known + [plugin for plugin in records if plugin not in TUNERS]
+
+
+def _restore(baseline: Baseline, plugin: str, before: Record, unmerge: bool) -> int:
+    if plugin not in TUNERS:
+        print(f"{plugin}: {', '.join(before.originals)}: only its own TuneD plugin can put it back")
+        return TO_REPORT
+    tuner = TUNERS[plugin]
+    engine = Engine(tuner, KernelFS(), baseline, Journal())
+    permitted = tuner.parse({"unmerge": "allow"} if unmerge else {})
+    outcome = engine.restore(permitted)
+    after = baseline.record(plugin)
+    for change in outcome.plan.changes:
+        if change.setting not in outcome.failed:
+            print(f"{plugin}: {change}")
+    for setting in sorted(before.originals.keys() - after.originals.keys()):
+        print(f"{plugin}: {setting} is '{before.originals[setting]}' as before")
+    return TO_REPORT if after.originals else FINE

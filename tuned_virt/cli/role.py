@@ -1,0 +1,24 @@
+"""tuned-virt role: tell whether this machine is a KVM host or a guest (a host if it is both)."""
+
+from __future__ import annotations
+
+import argparse
+
+from tuned_virt import service
+from tuned_virt.cli.common import FINE, CouldNot
+from tuned_virt.kernelfs import KernelFS
+
+NAME = "role"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The subcommand has no options."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print host or guest. Raises CouldNot."""
+    try:
+        print(service.role(KernelFS()))
+    except service.RoleUnknown as error:
+        raise CouldNot(str(error)) from error
+    return FINE

@@ -1,0 +1,130 @@
+"""tuned-virt status: show the active profile, what differs from it, KSM and the NUMA nodes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from tuned_virt import __version__, ksm, topology
+from tuned_virt.baseline import Baseline
+from tuned_virt.cli import findings
+from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot, print_json
+from tuned_virt.cli.daemon import Daemon
+from tuned_virt.kernelfs import KernelFS
+
+NAME = "status"
+
+RUN_WORDS: Mapping[str, str] = {"0": "stopped", "1": "merging", "2": "stopped, all unmerged"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The subcommand's options."""
+    parser.add_argument("--json", action="store_true", help="print for programs")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Gather and print; 1 where something differs, is pending, or TuneD is not to be had."""
+    content = {"version": __version__, **_tuned(), **_machine(KernelFS())}
+    content["pending"] = {
+        f"{plugin} {setting}": reason
+        for plugin, record in Baseline().records().items()
+        for setting, reason in record.pending.items()
+    }
+    if options.json:
+        print_json(content)
+    else:
+        _print(content)
+    return FINE if content["verified"] and not content["pending"] else TO_REPORT
+
+
+def _tuned() -> dict[str, Any]:
+    try:
+        daemon = Daemon()
+        profile = daemon.active_profile()
+        verified, log = daemon.verify(ignore_missing=False) if profile else (False, [])
+    except CouldNot as error:
+        return {"profile": "", "verified": False, "differing": [], "notes": [], "tuned": str(error)}
+    lines = findings.parse(log)
+    return {
+        "tuned": "running",
+        "profile": profile,
+        "verified": verified,
+        "differing": findings.differing(lines),
+        "notes": [line.text for line in lines if line.result == "note"],
+    }
+
+
+def _machine(fs: KernelFS) -> dict[str, Any]:
+    state = ksm.read(fs)
+    mib = state.page_size / 2**20
+    return {
+        "ksm": {
+            **state.values,
+            "saved_mib": round((state.pages_sharing + state.zero_pages) * mib, 1),
+            "shared_mib": round(state.pages_shared * mib, 1),
+            "unshared_mib": round(state.pages_unshared * mib, 1),
+            "zero_pages_mib": round(state.zero_pages * mib, 1),
+            "full_scans": state.full_scans,
+        }
+        if state.values
+        else None,
+        "nodes": [
+            {
+                "node": node.id,
+                "cpus": node.cpus,
+                "total_mib": node.total // 1024,
+                "free_mib": node.free // 1024,
+                "distances": list(node.distances),
+            }
+            for node in topology.nodes(fs)
+        ],
+    }
+
+
+def _print(content: dict[str, Any]) -> None:
+    print(f"profile   {_profile_line(content)}")
+    for note in content["notes"]:
+        print(f"note      {note}")
+    for setting, reason in content["pending"].items():
+        print(f"pending   {setting}: {reason}")
+    print(f"KSM       {_ksm_line(content['ksm'])}")
+    _print_nodes(content["nodes"])
+
+
+def _profile_line(content: dict[str, Any]) -> str:
+    if content["tuned"] != "running":
+        return str(content["tuned"])
+    if not content["profile"]:
+        return "none is active"
+    if content["verified"]:
+        return f"{content['profile']}, verified"
+    named = ", ".join(content["differing"]) or "see /var/log/tuned/tuned.log"
+    return f"{content['profile']}, NOT as asked for: {named}"
+
+
+def _ksm_line(values: dict[str, Any] | None) -> str:
+    if values is None:
+        return "not in this kernel"
+    words = [
+        f"{RUN_WORDS.get(values['run'], values['run'])}, {values['saved_mib']} MiB saved",
+        f"{values['pages_to_scan']} pages each {values['sleep_millisecs']} ms",
+    ]
+    if "merge_across_nodes" in values:
+        across = values["merge_across_nodes"] == "1"
+        words.append("across NUMA nodes" if across else "within NUMA nodes")
+    return ", ".join(words)
+
+
+def _print_nodes(nodes: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="")
+    for title in ("node", "CPUs", "MiB", "free MiB", "distances"):
+        table.add_column(title, justify="left" if title == "CPUs" else "right")
+    for node in nodes:
+        distances = " ".join(map(str, node["distances"]))
+        cells = (node["node"], node["cpus"] or "-", node["total_mib"], node["free_mib"], distances)
+        table.add_row(*map(str, cells))
+    Console(highlight=False).print(table)

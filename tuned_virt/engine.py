@@ -1,0 +1,215 @@
+"""From a policy to the kernel and back: read, decide, keep the originals, write, read back, verify.
+
+Everything that a plugin, `tuned-virt restore` or a dry run does goes through `Engine`, so there is
+one way to decide and one way to undo. Undoing is applying the policy that asks for nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Generic, TypeVar
+
+from tuned_virt.baseline import Baseline, BaselineError
+from tuned_virt.journal import Journal
+from tuned_virt.kernelfs import KernelFileError, KernelFS, active_word
+from tuned_virt.options import Described
+from tuned_virt.plan import Change, Plan, Values
+
+log = logging.getLogger("tuned")
+
+P = TypeVar("P")
+S = TypeVar("S")
+
+
+class Tuner(ABC, Generic[P, S]):
+    """What one plugin tunes: its options, how to read the machine, and the pure decision."""
+
+    name: str
+    options: Mapping[str, Described]
+    restore_waits: bool = True
+    """At a profile switch, undoing waits for the next apply, which may want the same."""
+
+    @abstractmethod
+    def parse(self, options: Mapping[str, str]) -> P:
+        """The policy that options ask for. Raises BadOptions, naming all that is wrong."""
+
+    @abstractmethod
+    def read(self, fs: KernelFS, policy: P, originals: Values) -> S:
+        """The machine as it is, as far as this policy and the kept originals need to know."""
+
+    @abstractmethod
+    def decide(self, policy: P, state: S, originals: Values) -> Plan:
+        """The changes towards the policy; kept originals it does not claim are put back. Pure."""
+
+    @abstractmethod
+    def values(self, state: S) -> Values:
+        """The settings' values in a state, by name."""
+
+    def undoing(self, policy: P) -> P:
+        """The policy that asks for nothing, with the permissions of the one it undoes."""
+        return self.parse({})
+
+    def write(self, fs: KernelFS, change: Change) -> None:
+        """Make one change. Raises KernelFileError."""
+        fs.write(change.path, change.after)
+
+    def current(self, fs: KernelFS, change: Change) -> str:
+        """The value to compare before and after writing. Raises KernelFileError."""
+        return active_word(fs.read(change.path))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A plan after it was carried out; `failed` says by setting why a write did not take."""
+
+    plan: Plan
+    failed: Values = field(default_factory=dict)
+    observed: bool = False
+
+
+class Result(str, Enum):
+    """Of verifying one setting."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    NOTE = "note"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of verify, worded as TuneD words its own."""
+
+    result: Result
+    text: str
+
+    def __str__(self) -> str:
+        return f"verify: {self.result.value}: {self.text}"
+
+
+class Engine(Generic[P, S]):
+    """Applies, undoes and verifies one tuner's policies on one machine."""
+
+    def __init__(
+        self, tuner: Tuner[P, S], fs: KernelFS, baseline: Baseline, journal: Journal
+    ) -> None:
+        self.tuner = tuner
+        self.baseline = baseline
+        self._fs = fs
+        self._journal = journal
+
+    def plan(self, policy: P) -> Plan:
+        """What applying the policy would change now."""
+        originals = self.baseline.record(self.tuner.name).originals
+        return self.tuner.decide(policy, self.tuner.read(self._fs, policy, originals), originals)
+
+    def apply(self, policy: P) -> Outcome:
+        """Make the machine as the policy asks; originals that it does not claim are put back."""
+        plan = self.plan(policy)
+        try:
+            self.baseline.keep(self.tuner.name, plan.originals)
+        except BaselineError as error:
+            log.error("%s: nothing is changed: %s", self.tuner.name, error)
+            return Outcome(plan, {change.setting: str(error) for change in plan.changes})
+        failed = dict(self._carry_out(plan.changes))
+        self._let_go(plan, failed)
+        self._say(plan)
+        return Outcome(plan, failed)
+
+    def restore(self, undone: P | None = None) -> Outcome:
+        """Put every kept original back, as the undone policy permits.
+
+        What cannot be put back now is pending, and stays kept.
+        """
+        nothing = self.tuner.parse({}) if undone is None else self.tuner.undoing(undone)
+        outcome = self.apply(nothing)
+        try:
+            self.baseline.release(self.tuner.name)
+        except BaselineError as error:
+            log.error("%s: %s", self.tuner.name, error)
+        return outcome
+
+    def observe(self, policy: P) -> Outcome:
+        """Say what the policy would change; only what an earlier one left is put back."""
+        self.restore(policy)
+        plan = self.plan(policy)
+        for change in plan.changes:
+            log.info("%s: observe: would set %s", self.tuner.name, change)
+        self._say(plan)
+        return Outcome(plan, observed=True)
+
+    def verify(self, outcome: Outcome, policy: P, ignore_missing: bool) -> Iterator[Finding]:
+        """Compare the machine with what was applied, setting by setting."""
+        originals = self.baseline.record(self.tuner.name)
+        state = self.tuner.read(self._fs, policy, originals.originals)
+        found = self.tuner.values(state)
+        for setting, wanted in outcome.plan.wanted.items():
+            yield self._compare(setting, found.get(setting), wanted, outcome)
+        yield from self._exceptions(outcome.plan, ignore_missing)
+        for setting, reason in originals.pending.items():
+            yield self._finding(Result.NOTE, f"{setting} not put back yet: {reason}")
+
+    def _compare(self, setting: str, found: str | None, wanted: str, outcome: Outcome) -> Finding:
+        name = f"'{self.tuner.name} {setting}' = '{found}'"
+        if found == wanted:
+            return Finding(Result.PASSED, name)
+        if outcome.observed:
+            return Finding(Result.NOTE, f"{name}, observed only, would be '{wanted}'")
+        why = f" ({outcome.failed[setting]})" if setting in outcome.failed else ""
+        return Finding(Result.FAILED, f"{name}, expected '{wanted}'{why}")
+
+    def _exceptions(self, plan: Plan, ignore_missing: bool) -> Iterator[Finding]:
+        for setting, reason in plan.refused.items():
+            yield self._finding(Result.FAILED, f"{setting}: {reason}")
+        for setting, reason in plan.missing.items():
+            result = Result.NOTE if ignore_missing else Result.FAILED
+            yield self._finding(result, f"{setting}: {reason}")
+        for note in plan.notes:
+            yield self._finding(Result.NOTE, note)
+
+    def _finding(self, result: Result, text: str) -> Finding:
+        return Finding(result, f"{self.tuner.name}: {text}")
+
+    def _carry_out(self, changes: tuple[Change, ...]) -> Iterator[tuple[str, str]]:
+        for change in changes:
+            try:
+                if self.tuner.current(self._fs, change) == change.after:
+                    continue
+                self.tuner.write(self._fs, change)
+                self._journal.add(self.tuner.name, change)
+                now = self.tuner.current(self._fs, change)
+            except KernelFileError as error:
+                log.error("%s: %s: %s", self.tuner.name, change.setting, error)
+                yield change.setting, str(error)
+                continue
+            if now != change.after:
+                reason = f"{change.path} took '{change.after}' but reads '{now}'"
+                log.error("%s: %s: %s", self.tuner.name, change.setting, reason)
+                yield change.setting, reason
+            else:
+                log.info("%s: %s", self.tuner.name, change)
+
+    def _let_go(self, plan: Plan, failed: Mapping[str, str]) -> None:
+        name = self.tuner.name
+        unclaimed = self.baseline.record(name).originals.keys() - plan.originals.keys()
+        stuck = {**plan.pending, **{key: failed[key] for key in unclaimed & failed.keys()}}
+        done = unclaimed - stuck.keys()
+        try:
+            if done:
+                self.baseline.forget(name, done)
+            self.baseline.set_pending(name, stuck)
+        except BaselineError as error:
+            log.error("%s: %s", name, error)
+        for setting, reason in stuck.items():
+            log.warning("%s: %s not put back yet: %s", name, setting, reason)
+
+    def _say(self, plan: Plan) -> None:
+        for setting, reason in plan.refused.items():
+            log.error("%s: %s is not set: %s", self.tuner.name, setting, reason)
+        for setting, reason in plan.missing.items():
+            log.warning("%s: %s is skipped: %s", self.tuner.name, setting, reason)
+        for note in plan.notes:
+            log.info("%s: %s", self.tuner.name, note)

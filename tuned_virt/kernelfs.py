@@ -1,0 +1,84 @@
+"""Kernel files (/proc, /sys) under a root, with errors that say what to look at."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class KernelFileError(Exception):
+    """A kernel file was not read or written: which, what value, and the kernel's reason."""
+
+    def __init__(self, path: str, reason: str, value: str | None = None) -> None:
+        self.path = path
+        self.value = value
+        self.reason = reason
+        verb = "cannot read" if value is None else f"cannot write '{value}' to"
+        super().__init__(f"{verb} {path}: {reason}")
+
+
+@dataclass(frozen=True)
+class KernelFS:
+    """The kernel's files as seen under `root`: "/" on a machine, a folder in tests.
+
+    Paths are given as the machine has them ("/sys/kernel/mm/ksm/run").
+    """
+
+    root: Path = Path("/")
+
+    def _real(self, path: str) -> str:
+        return os.path.join(self.root, path.lstrip("/"))
+
+    def exists(self, path: str) -> bool:
+        """Whether the file or folder is there."""
+        return os.path.exists(self._real(path))
+
+    def read(self, path: str) -> str:
+        """The file's text without surrounding white space. Raises KernelFileError."""
+        try:
+            with open(self._real(path)) as file:
+                return file.read().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise KernelFileError(path, _reason(error)) from error
+
+    def read_optional(self, path: str) -> str | None:
+        """The file's text, or None where the file cannot be read."""
+        try:
+            return self.read(path)
+        except KernelFileError:
+            return None
+
+    def read_number(self, path: str) -> int:
+        """The file's number, 0 where the file is missing or holds none."""
+        text = self.read_optional(path) or ""
+        return int(text) if re.fullmatch(r"-?\d+", text) else 0
+
+    def write(self, path: str, value: str) -> None:
+        """Write a value in one write(2); the file must exist. Raises KernelFileError."""
+        try:
+            descriptor = os.open(self._real(path), os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
+            try:
+                os.write(descriptor, value.encode())
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise KernelFileError(path, _reason(error), value) from error
+
+    def glob(self, pattern: str) -> Iterator[str]:
+        """Paths that match a pattern, sorted, as the machine has them."""
+        base = Path(self.root)
+        for found in sorted(base.glob(pattern.lstrip("/"))):
+            yield "/" + str(found.relative_to(base))
+
+
+def active_word(text: str) -> str:
+    """The bracketed word of a selection file: "[none] scan-time" → "none"; other text as it is."""
+    found = re.search(r"\[([^]]+)\]", text)
+    return found.group(1) if found else text
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)

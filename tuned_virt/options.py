@@ -1,0 +1,118 @@
+"""What an administrator may write for an option, and the one clear error for anything else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+
+class OptionError(ValueError):
+    """A bad option: which, what was written, and what would be valid."""
+
+    def __init__(self, option: str, value: str, valid: str) -> None:
+        self.option = option
+        self.value = value
+        self.valid = valid
+        super().__init__(f"option '{option}': '{value}' is not valid: {valid}")
+
+
+class BadOptions(ValueError):
+    """All that is wrong with a set of options; none of them is applied."""
+
+    def __init__(self, errors: list[OptionError]) -> None:
+        self.errors = errors
+        super().__init__("; ".join(map(str, errors)))
+
+
+class Modifier(str, Enum):
+    """TuneD's assignment modifiers, relative to the value before tuning."""
+
+    EXACTLY = ""
+    AT_LEAST = ">"
+    AT_MOST = "<"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A number to set, outright or only where it raises (>) or lowers (<) the original."""
+
+    value: int
+    modifier: Modifier = Modifier.EXACTLY
+
+    def against(self, original: str) -> str:
+        """The value to set, given the value before tuning."""
+        if self.modifier is Modifier.EXACTLY or not re.fullmatch(r"-?\d+", original):
+            return str(self.value)
+        choose = max if self.modifier is Modifier.AT_LEAST else min
+        return str(choose(self.value, int(original)))
+
+
+@dataclass(frozen=True)
+class Number:
+    """A whole number from `minimum` to `maximum`, in `unit`."""
+
+    minimum: int
+    maximum: int
+    unit: str = ""
+
+    @property
+    def valid(self) -> str:
+        """What may be written, for messages and hints."""
+        unit = f" ({self.unit})" if self.unit else ""
+        return f"a whole number from {self.minimum} to {self.maximum}{unit}"
+
+    def parse(self, option: str, text: str) -> Wanted:
+        """Raises OptionError."""
+        found = re.fullmatch(r"([<>]?)\s*(-?\d{1,19})", text, re.ASCII)
+        if not found or not self.minimum <= int(found.group(2)) <= self.maximum:
+            raise OptionError(option, text, self.valid)
+        return Wanted(int(found.group(2)), Modifier(found.group(1)))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few words."""
+
+    words: tuple[str, ...]
+
+    @property
+    def valid(self) -> str:
+        """What may be written, for messages and hints."""
+        return f"one of {', '.join(self.words)}"
+
+    def parse(self, option: str, text: str) -> str:
+        """Raises OptionError."""
+        if text not in self.words:
+            raise OptionError(option, text, self.valid)
+        return text
+
+
+YES = ("1", "yes", "true", "on")
+NO = ("0", "no", "false", "off")
+
+
+def is_yes(option: str, text: str) -> bool:
+    """A switch, in any of the spellings administrators use. Raises OptionError."""
+    if text.lower() in YES:
+        return True
+    if text.lower() in NO:
+        return False
+    raise OptionError(option, text, "1 or 0 (yes, no, true, false, on, off)")
+
+
+@dataclass(frozen=True)
+class Described:
+    """An option as TuneD and the manuals show it: its meaning and default (None: left alone)."""
+
+    hint: str
+    default: str | None = None
+
+
+OBSERVE = Described("1: plan, log and verify what would be set, and change nothing", "0")
+
+
+def given(options: Mapping[str, str | None]) -> dict[str, str]:
+    """The options that say something: neither None nor empty."""
+    return {name: text.strip() for name, text in options.items() if text and text.strip()}

@@ -1,0 +1,57 @@
+"""TuneD's service as systemd sees it, and this machine's role."""
+
+from __future__ import annotations
+
+import subprocess
+
+from tuned_virt.kernelfs import KernelFS
+
+SERVICE = "tuned.service"
+
+LIBVIRT_DAEMONS = ("/usr/sbin/libvirtd", "/usr/sbin/virtqemud")
+"""Where one of these is installed, the machine is meant to run guests."""
+
+
+class RoleUnknown(Exception):
+    """systemd-detect-virt cannot be asked."""
+
+
+def restarting() -> bool:
+    """Whether systemd stops TuneD only to start it again; False where systemd does not run."""
+    try:
+        jobs = subprocess.run(
+            ["systemctl", "list-jobs", "--no-legend", "--plain"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return is_restart(jobs)
+
+
+def is_restart(jobs: str) -> bool:
+    """Whether `systemctl list-jobs` (number, unit, type, state) has a restart of TuneD."""
+    words = (line.split() for line in jobs.splitlines())
+    return any(word[1:3] == [SERVICE, "restart"] for word in words)
+
+
+def role(fs: KernelFS) -> str:
+    """ "host" or "guest". A machine that is both, a guest meant to run guests, is a host.
+
+    Raises RoleUnknown.
+    """
+    try:
+        found = subprocess.run(
+            ["systemd-detect-virt", "--vm"], capture_output=True, text=True, timeout=10, check=False
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError) as error:
+        raise RoleUnknown(f"systemd-detect-virt: {error}") from error
+    return decide_role(found, any(map(fs.exists, LIBVIRT_DAEMONS)))
+
+
+def decide_role(hypervisor: str, runs_guests: bool) -> str:
+    """The role, from systemd-detect-virt's word and whether a libvirt daemon is installed."""
+    in_vm = hypervisor not in ("", "none")
+    return "guest" if in_vm and not runs_guests else "host"

@@ -1,0 +1,139 @@
+"""One per plugin and process: carries out applies and restores in order, in a thread of its own.
+
+TuneD makes a new plugin object at every profile switch, and it waits for unapply inside a D-Bus
+call that times out after 40 s. So what may take long lives here: callers wait for `PATIENCE` and go
+on; a restore that another apply is about to follow is put off, and dropped when that apply comes;
+what could not be put back is tried again.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic
+
+from tuned_virt.engine import Engine, Finding, Outcome, P, Result, S
+
+log = logging.getLogger("tuned")
+
+PATIENCE = 2.0
+"""Seconds that apply and restore wait for the work before they leave it to go on by itself."""
+
+HANDOVER = 10.0
+"""Seconds after which a restore that was put off is done, if nobody says whether an apply came."""
+
+RETRY = 30.0
+"""Seconds between attempts to put back what could not be put back."""
+
+
+@dataclass
+class Held(Generic[P]):
+    """The policy in force; neither outcome nor error while it is still being applied."""
+
+    policy: P
+    outcome: Outcome | None = None
+    error: str = ""
+
+
+class Steward(Generic[P, S]):
+    """Serves one engine. All its methods may be called from any thread."""
+
+    def __init__(self, engine: Engine[P, S]) -> None:
+        self.engine = engine
+        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._ticket: object | None = None
+        self._held: Held[P] | None = None
+        self._undone: P | None = None
+        threading.Thread(target=self._work, name=f"virt-{engine.tuner.name}", daemon=True).start()
+        atexit.register(self.flush)
+
+    def apply(self, policy: P, observe: bool = False) -> None:
+        """Apply a policy, or only say what it would do. Cancels a restore that was put off."""
+        self._cancel()
+        self._held = held = Held(policy)
+        self._do(lambda: self._apply(held, observe))
+
+    def restore(self) -> None:
+        """Put everything back; what cannot be now is tried again later."""
+        self._cancel()
+        self._drop()
+        self._do(self._restore)
+
+    def restore_later(self, settled: threading.Event) -> None:
+        """Put everything back unless an apply comes before the event is set."""
+        self._drop()
+        self._schedule(HANDOVER, settled)
+
+    def flush(self) -> None:
+        """Do now what was put off."""
+        if self._cancel():
+            self._do(self._restore)
+
+    def verify(self, ignore_missing: bool) -> list[Finding]:
+        """Findings on what was applied last; none where nothing was."""
+        held = self._held
+        if held is None:
+            return []
+        if held.error:
+            return [Finding(Result.FAILED, f"{self.engine.tuner.name}: {held.error}")]
+        if held.outcome is None:
+            return [Finding(Result.NOTE, f"{self.engine.tuner.name}: still being applied")]
+        return list(self.engine.verify(held.outcome, held.policy, ignore_missing))
+
+    def _apply(self, held: Held[P], observe: bool) -> None:
+        step = self.engine.observe if observe else self.engine.apply
+        try:
+            held.outcome = step(held.policy)
+        except Exception as error:
+            held.error = f"internal error, please report it: {error!r}"
+            raise
+
+    def _drop(self) -> None:
+        if self._held:
+            self._undone = self._held.policy
+        self._held = None
+
+    def _restore(self) -> None:
+        self.engine.restore(self._undone)
+        if self.engine.baseline.record(self.engine.tuner.name).pending and self._held is None:
+            self._schedule(RETRY, threading.Event())
+
+    def _schedule(self, seconds: float, sooner: threading.Event) -> None:
+        ticket = self._ticket = object()
+
+        def wait() -> None:
+            sooner.wait(seconds)
+            if self._ticket is ticket:
+                self.flush()
+
+        name = f"virt-{self.engine.tuner.name}-later"
+        threading.Thread(target=wait, name=name, daemon=True).start()
+
+    def _cancel(self) -> bool:
+        put_off, self._ticket = self._ticket is not None, None
+        return put_off
+
+    def _do(self, job: Callable[[], None]) -> None:
+        done = threading.Event()
+
+        def run() -> None:
+            try:
+                job()
+            finally:
+                done.set()
+
+        self._jobs.put(run)
+        if not done.wait(PATIENCE):
+            log.info("%s: takes longer than %g s, goes on", self.engine.tuner.name, PATIENCE)
+
+    def _work(self) -> None:
+        while True:
+            job = self._jobs.get()
+            try:
+                job()
+            except Exception:  # the thread must live: whatever it was, it is said
+                log.exception("%s: internal error, please report it", self.engine.tuner.name)

@@ -1,0 +1,58 @@
+"""The machine's NUMA nodes and memory, from sysfs and procfs."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+from tuned_virt.kernelfs import KernelFS
+
+NODES = "/sys/devices/system/node"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One NUMA node: CPUs as a cpuset ("0-3,8"), memory in KiB, distances to the nodes."""
+
+    id: int
+    cpus: str
+    total: int
+    free: int
+    distances: tuple[int, ...]
+
+
+def page_size() -> int:
+    """The kernel's base page in bytes."""
+    return os.sysconf("SC_PAGE_SIZE")
+
+
+def meminfo(fs: KernelFS) -> dict[str, int]:
+    """/proc/meminfo by name, in KiB (counts as they are); empty where it cannot be read."""
+    return _fields(fs.read_optional("/proc/meminfo") or "")
+
+
+def _fields(text: str) -> dict[str, int]:
+    return {name: int(value) for name, value in re.findall(r"(\S+):\s+(\d+)", text)}
+
+
+def nodes(fs: KernelFS) -> list[Node]:
+    """The online NUMA nodes, by number; empty in a kernel without NUMA."""
+    found = []
+    for path in fs.glob(f"{NODES}/node[0-9]*"):
+        memory = _fields(fs.read_optional(f"{path}/meminfo") or "")
+        found.append(
+            Node(
+                id=int(path.rpartition("node")[2]),
+                cpus=fs.read_optional(f"{path}/cpulist") or "",
+                total=memory.get("MemTotal", 0),
+                free=memory.get("MemFree", 0),
+                distances=tuple(map(int, (fs.read_optional(f"{path}/distance") or "").split())),
+            )
+        )
+    return sorted(found, key=lambda node: node.id)
+
+
+def memory_nodes(fs: KernelFS) -> list[Node]:
+    """The nodes that have memory."""
+    return [node for node in nodes(fs) if node.total]

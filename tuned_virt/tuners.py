@@ -1,0 +1,17 @@
+"""All tuners by name: what `tuned-virt restore` can put back without TuneD."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from tuned_virt.engine import Tuner
+from tuned_virt.guard import GuardTuner
+from tuned_virt.ksm import KsmTuner
+from tuned_virt.system import SystemTuner
+
+TUNERS: Mapping[str, Tuner[Any, Any]] = MappingProxyType(
+    {tuner.name: tuner for tuner in (KsmTuner(), SystemTuner(), GuardTuner())}
+)
+"""In the order of putting back: what TuneD's own plugins set comes last."""
