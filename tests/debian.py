@@ -1,0 +1,83 @@
+"""Debian packages of other suites, downloaded beside the machine's own apt and only unpacked.
+
+Only the mirror and the keyring are taken from the machine's configuration; lists, cache and state
+are private, so the machine's sources never learn of the other suites.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+
+
+class Unavailable(Exception):
+    """A package cannot be had here, with the reason."""
+
+
+def mirror(etc_apt: Path = Path("/etc/apt")) -> str:
+    """URI of the Debian mirror this machine installs from.
+
+    Raises Unavailable where no apt source names one (not a Debian machine).
+    """
+    files = [*sorted(etc_apt.glob("sources.list.d/*.sources")), etc_apt / "sources.list"]
+    for file in files:
+        if not file.exists():
+            continue
+        found = re.search(
+            r"^(?:URIs:|deb\s+(?:\[[^]]*\]\s+)?)\s*(\S+/debian/?)(?=\s|$)",
+            file.read_text(),
+            re.MULTILINE,
+        )
+        if found:
+            return found.group(1)
+    raise Unavailable(f"no Debian mirror in the apt sources under {etc_apt}")
+
+
+class Suite:
+    """One Debian suite as seen through private apt directories under `cache`."""
+
+    def __init__(self, name: str, cache: Path) -> None:
+        self.name = name
+        self.dir = cache.resolve() / "apt" / name
+
+    def _apt(self, *arguments: str, cwd: Path | None = None) -> str:
+        options = {
+            "Dir::Etc::sourcelist": self.dir / "sources.list",
+            "Dir::Etc::sourceparts": "/dev/null",
+            "Dir::State::lists": self.dir / "lists",
+            "Dir::Cache": self.dir / "cache",
+            "APT::Sandbox::User": "root",
+        }
+        command = [arguments[0], *(f"-o{key}={value}" for key, value in options.items())]
+        done = subprocess.run(
+            [*command, *arguments[1:]], cwd=cwd, text=True, capture_output=True, check=False
+        )
+        if done.returncode:
+            raise Unavailable(f"{' '.join(arguments)} ({self.name}): {done.stderr.strip()}")
+        return done.stdout
+
+    def update(self) -> None:
+        """Fetch the suite's package lists. Raises Unavailable."""
+        for sub in ("lists/partial", "cache/archives/partial"):
+            (self.dir / sub).mkdir(parents=True, exist_ok=True)
+        (self.dir / "sources.list").write_text(
+            f"deb [signed-by={KEYRING}] {mirror()} {self.name} main\n"
+        )
+        self._apt("apt-get", "update", "-qq")
+
+    def names(self, pattern: str) -> list[str]:
+        """Names of the suite's packages that match a regular expression."""
+        lines = self._apt("apt-cache", "search", "--names-only", pattern).splitlines()
+        return [line.split(" ", 1)[0] for line in lines]
+
+    def unpack(self, package: str, into: Path) -> Path:
+        """Download a package and unpack it into a folder. Raises Unavailable."""
+        into.mkdir(parents=True, exist_ok=True)
+        self._apt("apt-get", "download", "-qq", package, cwd=into)
+        archive = next(into.glob(f"{package}_*.deb"))
+        subprocess.run(["dpkg", "-x", archive.name, "root"], cwd=into, check=True)
+        archive.unlink()
+        return into / "root"

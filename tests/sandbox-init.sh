@@ -1,0 +1,27 @@
+#!/bin/sh
+# First process of a sandbox: a copy-on-write view of this machine's root with one TuneD version in it,
+# its own /run, network and processes. Everything is gone when it ends.
+# usage: sandbox-init.sh BASE LAYER…      (BASE: an empty folder to mount on; later layers on top)
+set -eu
+base=$1
+shift
+mount -t tmpfs -o mode=755 sandbox "$base"
+mkdir "$base/upper" "$base/work" "$base/root"
+for layer; do
+    cp -a "$layer/." "$base/upper/"
+done
+mount -t overlay -o "lowerdir=/,upperdir=$base/upper,workdir=$base/work" overlay "$base/root"
+root=$base/root
+mount -t proc proc "$root/proc"
+mount -t sysfs sysfs "$root/sys"
+mount --rbind /sys/fs/cgroup "$root/sys/fs/cgroup"
+mount --rbind /dev "$root/dev"
+mount -t tmpfs -o mode=755 run "$root/run"
+mount -t tmpfs tmp "$root/tmp"
+mkdir -p "$root/run/dbus" "$root/run/tuned"
+rm -rf "$root/var/lib/tuned-virt" "$root/var/log/tuned"
+: >"$root/etc/tuned/active_profile"
+echo manual >"$root/etc/tuned/profile_mode"
+mkdir -p "$root/var/log/tuned"
+ip link set lo up 2>/dev/null || :
+exec chroot "$root" sh -c 'echo ready; exec sleep infinity'
