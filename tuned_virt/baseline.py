@@ -98,6 +98,8 @@ class Baseline:
 
         Raises BaselineError.
         """
+        if not originals:
+            return
         with self._changing() as records:
             record = records.setdefault(plugin, Record())
             record.originals = {**originals, **record.originals}

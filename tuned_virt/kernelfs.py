@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+INITIAL_PID_NAMESPACE = "pid:[4026531836]"
+"""PROC_PID_INIT_INO in the kernel's include/linux/proc_ns.h."""
+
 
 class KernelFileError(Exception):
     """A kernel file was not read or written: which, what value, and the kernel's reason."""
@@ -66,6 +69,13 @@ class KernelFS:
                 os.close(descriptor)
         except OSError as error:
             raise KernelFileError(path, _reason(error), value) from error
+
+    def sees_all_processes(self) -> bool:
+        """Whether /proc shows every process, as it does not in a container."""
+        try:
+            return os.readlink(self._real("/proc/self/ns/pid")) == INITIAL_PID_NAMESPACE
+        except OSError:
+            return False
 
     def glob(self, pattern: str) -> Iterator[str]:
         """Paths that match a pattern, sorted, as the machine has them."""

@@ -188,7 +188,7 @@ def read(fs: KernelFS) -> KsmState:
 
 
 def _merging(fs: KernelFS) -> int | None:
-    if not fs.exists("/proc/self/ksm_merging_pages"):
+    if not fs.exists("/proc/self/ksm_merging_pages") or not fs.sees_all_processes():
         return None
     return sum(fs.read_number(path) for path in fs.glob("/proc/[0-9]*/ksm_merging_pages"))
 

@@ -52,6 +52,9 @@ class FakeKsm(KernelFS):
         """Name → value of KSM's settings."""
         return {name: self.files[f"{FOLDER}/{name}"] for name in FRESH}
 
+    def sees_all_processes(self) -> bool:
+        return True
+
     def exists(self, path: str) -> bool:
         return path in self.files
 

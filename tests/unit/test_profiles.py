@@ -25,7 +25,11 @@ def profile(name: str) -> configparser.ConfigParser:
 
 
 def variables(name: str) -> dict[str, str]:
-    return {key: text for key, text in profile(name)["variables"].items() if key != "include"}
+    return {
+        key: text
+        for key, text in profile(name)["variables"].items()
+        if key not in ("include", "stock")
+    }
 
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -41,7 +45,7 @@ def test_the_variables_file_shows_every_variable_with_its_default_and_an_example
 @pytest.mark.parametrize("name", PROFILES)
 def test_every_variable_is_used_and_every_used_one_has_a_default(name: str) -> None:
     text = (FOLDER / name / "tuned.conf").read_text()
-    assert set(re.findall(r"\$\{(\w+)\}", text)) == set(variables(name))
+    assert set(re.findall(r"\$\{(\w+)\}", text)) == {*variables(name), "stock"}
 
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -58,8 +62,8 @@ def test_options_exist_and_defaults_are_valid(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_defaults_may_be_followed_by_the_administrators_file_only(name: str) -> None:
-    assert list(profile(name)["variables"])[-1] == "include"
+def test_the_administrators_file_comes_after_the_defaults(name: str) -> None:
+    assert list(profile(name)["variables"])[-2:] == ["include", "stock"]
 
 
 @pytest.mark.parametrize("tuner", TUNERS.values(), ids=str)

@@ -1,0 +1,261 @@
+"""Run tests/vm inside booted Debian kernels with four NUMA nodes, emulated by QEMU without KVM.
+
+    python tests/vm/boot.py --kernels "6.1 6.12" [-- PYTEST_ARGS]
+
+Exit status: 0 when all tests passed, 1 when tests failed, 2 when some kernel could not be had or
+booted, or pytest could not run in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(CHECKOUT))
+
+from tests import debian  # noqa: E402
+
+CACHE = Path(os.environ.get("TUNED_VIRT_CACHE") or CHECKOUT / "build").resolve()
+PASSED, FAILED, NOT_RUN = 0, 1, 2
+
+SUITES = {"5.10": "bullseye", "6.1": "bookworm", "6.12": "trixie", "7": "sid"}
+"""Kernel series, or major version → the Debian suite that carries it."""
+
+PARTS = ("image", "base", "binary", "modules")
+"""Debian's packages of one kernel version are named after these."""
+
+PROGRAMS = {
+    "apt-get": "apt",
+    "busybox": "busybox-static",
+    "depmod": "kmod",
+    "file": "file",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "vng": "virtme-ng, from PyPI",
+}
+"""Program → the package to install for it."""
+
+CPUS = "8,sockets=4,cores=2,threads=1"
+NODES = ("1G,cpus=0-1", "1G,cpus=2-3", "1G,cpus=4-5", "1G,cpus=6-7")
+DISTANCES = ("0,1=12", "2,3=12", "0,2=21", "0,3=21", "1,2=21", "1,3=21")
+
+CONSOLE_TAIL = 30
+POLL_SECONDS = 0.1
+
+
+class NotRunError(Exception):
+    """The tests could not be run; the message says why."""
+
+
+def suite_of(series: str) -> str:
+    """Debian suite that carries a kernel series such as 6.1, 7.2 or 7.x."""
+    suite = SUITES.get(series) or SUITES.get(series.split(".", maxsplit=1)[0])
+    if suite is None:
+        raise NotRunError(f"no suite is known for it; known series: {', '.join(SUITES)}")
+    return suite
+
+
+def newest_packages(names: Sequence[str], series: str) -> list[str]:
+    """Packages that make up the newest plain kernel of a series: not cloud, rt, unsigned or dbg.
+
+    Since Debian 14 linux-image is empty and depends on linux-base, -binary and -modules.
+    """
+    prefix = re.escape(series[:-2] if series.endswith(".x") else series)
+    plain = re.compile(rf"linux-image-({prefix}\.[^-]+(?:-\d+)?-amd64)")
+    versions = [found[1] for name in names if (found := plain.fullmatch(name))]
+    if not versions:
+        return []
+    newest = max(versions, key=lambda version: [int(n) for n in re.findall(r"\d+", version)])
+    return [f"linux-{part}-{newest}" for part in PARTS if f"linux-{part}-{newest}" in names]
+
+
+def fetch_kernel(series: str, folder: Path) -> None:
+    """Download the newest kernel of a series and unpack it, its modules indexed, in a folder."""
+    suite = debian.Suite(suite_of(series), CACHE)
+    suite.update()
+    packages = newest_packages(suite.names(r"^linux-.*-amd64$"), series)
+    if not packages:
+        raise NotRunError(f"{suite.name} carries no linux-image-{series}.*-amd64")
+    say(f"{series}: downloading {', '.join(packages)} from {suite.name}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as scratch:
+        for package in packages:
+            root = suite.unpack(package, Path(scratch))
+        index_modules(root)
+        root.rename(folder)
+
+
+def index_modules(root: Path) -> None:
+    """Run depmod in an unpacked kernel, wherever the package has, and depmod wants, the modules."""
+    lib, usr_lib = root / "lib", root / "usr/lib"
+    if not lib.exists():
+        lib.symlink_to("usr/lib")
+    elif not usr_lib.exists():
+        usr_lib.parent.mkdir(exist_ok=True)
+        usr_lib.symlink_to("../lib")
+    for modules in (lib / "modules").iterdir():
+        depmod = ["depmod", "-b", str(root), modules.name]
+        done = subprocess.run(depmod, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise NotRunError(f"{shlex.join(depmod)}: {done.stderr.strip()}")
+
+
+def kernel_image(series: str) -> Path:
+    """Kernel of a series, downloaded once, then kept; its modules are where vng looks for them."""
+    folder = CACHE / "vm/kernels" / series
+    if not folder.exists():
+        fetch_kernel(series, folder)
+    images = [*folder.glob("boot/vmlinuz-*"), *folder.glob("lib/modules/*/vmlinuz")]
+    if not images:
+        raise NotRunError(f"no vmlinuz in {folder}")
+    return images[0]
+
+
+def guest_script(series: str, results: Path, pytest_args: Sequence[str]) -> str:
+    """Shell script for the guest, which leaves pytest's output and exit status in results.
+
+    Plugins stay out because importing them takes longer under emulation than the tests do.
+    """
+    pytest = [sys.executable, "-m", "pytest", "tests/vm", "-q", "-p", "no:cacheprovider"]
+    return (
+        f"exec >{shlex.quote(str(results / 'output'))} 2>&1\n"
+        "export PYTHONUNBUFFERED=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1\n"
+        f"export TUNED_VIRT_CACHE={shlex.quote(str(CACHE))}\n"
+        f"cd {shlex.quote(str(CHECKOUT))} || exit\n"
+        f"echo {series}: $(uname -r) is up after $(cut -d. -f1 /proc/uptime) s\n"
+        f"{shlex.join([*pytest, *pytest_args])}\n"
+        f"echo $? >{shlex.quote(str(results / 'status'))}\n"
+    )
+
+
+def vng_command(series: str, image: Path, results: Path) -> list[str]:
+    """Command that boots the machine and runs the script in results."""
+    return [
+        *("vng", "--run", str(image), "--verbose"),
+        *("--disable-kvm", "--disable-microvm", "--force-9p", "--user", "root"),
+        *("--cpus", CPUS, "--memory", f"{len(NODES)}G"),
+        *(f"--numa={node}" for node in NODES),
+        *(f"--numa-distance={distance}" for distance in DISTANCES),
+        *("--overlay-rwdir", str(CHECKOUT), "--rwdir", str(results)),
+        *("--append", f"tuned_virt_vm={series}"),
+        *("--exec", shlex.join(["sh", str(results / "script")])),
+    ]
+
+
+def run_guest(series: str, image: Path, limit: float, pytest_args: Sequence[str]) -> int:
+    """Boot a kernel, run pytest in it, pass on what it prints, and return its exit status.
+
+    Raises NotRunError when the guest leaves no status within the limit.
+    """
+    results = CACHE / "vm/results" / series
+    shutil.rmtree(results, ignore_errors=True)
+    results.mkdir(parents=True)
+    (results / "script").write_text(guest_script(series, results, pytest_args))
+    (results / "output").touch()
+    with (results / "output").open(errors="replace") as output:
+        in_time = run_machine(vng_command(series, image, results), results, output, limit)
+    status = results / "status"
+    if not status.exists() or not status.read_text().strip():
+        reason = "the guest ended without a result" if in_time else f"no result in {limit:g} s"
+        console = (results / "console").read_text(errors="replace").splitlines()
+        raise NotRunError("\n".join([f"{reason}; its console:", *console[-CONSOLE_TAIL:]]))
+    return int(status.read_text())
+
+
+def run_machine(command: Sequence[str], results: Path, output: IO[str], limit: float) -> bool:
+    """Run a guest until it ends, or until the limit; return whether it ended by itself.
+
+    The console goes through a pipe because QEMU opens its output several times, which would make
+    its writers overwrite each other in a file.
+    """
+    deadline = time.monotonic() + limit
+    machine = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "TMPDIR": str(results)},
+        start_new_session=True,
+    )
+    with machine, (results / "console").open("wb") as console:
+        copier = threading.Thread(target=console.writelines, args=(machine.stdout,))
+        copier.start()
+        try:
+            while machine.poll() is None and time.monotonic() < deadline:
+                pass_on(output)
+                time.sleep(POLL_SECONDS)
+            return machine.poll() is not None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(machine.pid, signal.SIGKILL)
+            copier.join()
+            pass_on(output)
+
+
+def pass_on(output: IO[str]) -> None:
+    """Print what a growing file has gained."""
+    print(output.read(), end="", flush=True)
+
+
+def say(message: str) -> None:
+    """Print a line of our own."""
+    print(message, flush=True)
+
+
+def check_programs() -> None:
+    """Raise NotRunError when a program that is needed is not installed."""
+    missing = [f"{name} ({PROGRAMS[name]})" for name in PROGRAMS if not shutil.which(name)]
+    if missing:
+        raise NotRunError(f"not installed: {', '.join(missing)}")
+
+
+def run_series(series: str, limit: float, pytest_args: Sequence[str]) -> int:
+    """Run the tests in one kernel and return our exit status for it."""
+    started = time.monotonic()
+    try:
+        check_programs()
+        image = kernel_image(series)
+        fetched = time.monotonic()
+        status = run_guest(series, image, limit, pytest_args)
+    except (NotRunError, debian.Unavailable, OSError, subprocess.SubprocessError) as error:
+        say(f"{series}: could not run: {error}")
+        return NOT_RUN
+    say(
+        f"{series}: pytest exited {status}; the kernel took {fetched - started:.0f} s to get, "
+        f"the machine ran for {time.monotonic() - fetched:.0f} s"
+    )
+    return status if status in (PASSED, FAILED) else NOT_RUN
+
+
+def main() -> int:
+    """Run the tests in every kernel asked for and return the worst status."""
+    parser = argparse.ArgumentParser(description="Run tests/vm in booted NUMA kernels.")
+    parser.add_argument("--kernels", required=True, help="series such as '6.1 6.12 7.x'")
+    parser.add_argument("--limit", type=float, default=600, help="seconds for each kernel")
+    parser.add_argument("pytest_args", nargs="*", metavar="PYTEST_ARGS", help="after --")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(NOT_RUN))
+    beside_python = str(Path(sys.executable).parent)
+    os.environ["PATH"] = os.pathsep.join([beside_python, os.environ["PATH"], "/usr/sbin", "/sbin"])
+    statuses = [
+        run_series(series, arguments.limit, arguments.pytest_args)
+        for series in arguments.kernels.split()
+    ]
+    return max(statuses, default=NOT_RUN)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
