@@ -24,4 +24,5 @@ rm -rf "$root/var/lib/tuned-virt" "$root/var/log/tuned"
 echo manual >"$root/etc/tuned/profile_mode"
 mkdir -p "$root/var/log/tuned"
 ip link set lo up 2>/dev/null || :
-exec chroot "$root" sh -c 'echo ready; exec sleep infinity'
+# bash as the first process reaps the orphans, as an init must
+exec chroot "$root" bash -c 'echo ready; sleep infinity & wait'

@@ -90,7 +90,8 @@ class Sandbox:
     """One TuneD of a given generation with this checkout installed beside it.
 
     `profiles` maps a profile's name to the text of its tuned.conf; `files` maps absolute paths to
-    texts laid over the root; `setup` are shell lines run inside before the daemon starts.
+    texts laid over the root; `setup` are shell lines run inside before the daemon starts. Without
+    `installed` there are neither this checkout's files nor a D-Bus, and no daemon is started.
     """
 
     def __init__(
@@ -101,13 +102,15 @@ class Sandbox:
         plugins: Sequence[Path] = (),
         setup: str = "",
         start: bool = True,
+        installed: bool = True,
     ) -> None:
         self.version = version
         self._profiles = dict(profiles or {})
         self._files = dict(files or {})
         self._plugins = plugins
         self._setup = setup
-        self._start = start
+        self._start = start and installed
+        self._installed = installed
         self._stack = contextlib.ExitStack()
         self._daemon: subprocess.Popen[bytes] | None = None
         self._bus: dbus.bus.BusConnection | None = None
@@ -118,12 +121,14 @@ class Sandbox:
             init = self._enter_namespaces(base, stack)
             self.pid = int(Path(f"/proc/{init.pid}/task/{init.pid}/children").read_text())
             self.root = Path(f"/proc/{self.pid}/root")
+            self.upper = Path(f"/proc/{init.pid}/root{base}/upper")
             self._write_files()
             before = self.snapshot()
             stack.callback(self._put_kernel_back, before)
             if self._setup:
                 self.run(["sh", "-euc", self._setup])
-            self._start_bus(stack)
+            if self._installed:
+                self._start_bus(stack)
             if self._start:
                 self.start()
             self._stack = stack.pop_all()
@@ -140,7 +145,8 @@ class Sandbox:
         self._stack.close()
 
     def _enter_namespaces(self, base: str, stack: contextlib.ExitStack) -> subprocess.Popen[str]:
-        layers = [str(tuned_layer(self.version)), str(product_layer())]
+        layers = [str(tuned_layer(self.version))]
+        layers += [str(product_layer())] if self._installed else []
         init = subprocess.Popen(
             [
                 *("unshare", "--mount", "--pid", "--net", "--ipc", "--fork", "--kill-child"),

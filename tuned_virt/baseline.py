@@ -98,12 +98,14 @@ class Baseline:
 
         Raises BaselineError.
         """
-        if not originals:
+        record = self.record(plugin)
+        owner = (os.getpid(), start_time(os.getpid()) or 0)
+        if not originals or (originals.keys() <= record.originals.keys() and record.owner == owner):
             return
         with self._changing() as records:
             record = records.setdefault(plugin, Record())
             record.originals = {**originals, **record.originals}
-            record.owner = (os.getpid(), start_time(os.getpid()) or 0)
+            record.owner = owner
 
     def forget(self, plugin: str, settings: Iterable[str]) -> None:
         """Drop settings whose originals are back. Raises BaselineError."""
@@ -158,7 +160,7 @@ class Baseline:
             self._file.unlink(missing_ok=True)
             return
         new = self._file.with_suffix(".new")
-        new.write_text(json.dumps(content, indent=1) + "\n")
+        new.write_text(json.dumps(content) + "\n")
         new.replace(self._file)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generic, TypeVar
@@ -63,6 +63,20 @@ class Tuner(ABC, Generic[P, S]):
 
 
 @dataclass(frozen=True)
+class Begun:
+    """A plan about to be carried out; `refused` says why it must not be."""
+
+    plan: Plan
+    kept: Values
+    refused: str = ""
+
+    @property
+    def slow(self) -> bool:
+        """Whether carrying it out may take seconds."""
+        return any(change.slow for change in self.plan.changes)
+
+
+@dataclass(frozen=True)
 class Outcome:
     """A plan after it was carried out; `failed` says by setting why a write did not take."""
 
@@ -103,29 +117,50 @@ class Engine(Generic[P, S]):
 
     def plan(self, policy: P) -> Plan:
         """What applying the policy would change now."""
-        originals = self.baseline.record(self.tuner.name).originals
+        return self._plan(policy, self.baseline.record(self.tuner.name).originals)
+
+    def _plan(self, policy: P, originals: Values) -> Plan:
         return self.tuner.decide(policy, self.tuner.read(self._fs, policy, originals), originals)
 
-    def apply(self, policy: P) -> Outcome:
-        """Make the machine as the policy asks; originals that it does not claim are put back."""
-        plan = self.plan(policy)
+    def begin(self, policy: P) -> Begun:
+        """The quick half of `apply`: read, decide, and keep the originals. Writes nothing else."""
+        kept = self.baseline.record(self.tuner.name).originals
+        plan = self._plan(policy, kept)
         try:
             self.baseline.keep(self.tuner.name, plan.originals)
         except BaselineError as error:
             log.error("%s: nothing is changed: %s", self.tuner.name, error)
-            return Outcome(plan, {change.setting: str(error) for change in plan.changes})
+            return Begun(plan, kept, str(error))
+        return Begun(plan, kept)
+
+    def finish(self, begun: Begun) -> Outcome:
+        """The other half: write, read back, and let go of what is back."""
+        plan = begun.plan
+        if begun.refused:
+            return Outcome(plan, {change.setting: begun.refused for change in plan.changes})
         failed = dict(self._carry_out(plan.changes))
-        self._let_go(plan, failed)
+        self._let_go(begun.kept.keys() - plan.originals.keys(), plan, failed)
         self._say(plan)
         return Outcome(plan, failed)
+
+    def apply(self, policy: P) -> Outcome:
+        """Make the machine as the policy asks; originals that it does not claim are put back."""
+        return self.finish(self.begin(policy))
 
     def restore(self, undone: P | None = None) -> Outcome:
         """Put every kept original back, as the undone policy permits.
 
         What cannot be put back now is pending, and stays kept.
         """
-        nothing = self.tuner.parse({}) if undone is None else self.tuner.undoing(undone)
-        outcome = self.apply(nothing)
+        return self.finish_restore(self.begin(self.nothing(undone)))
+
+    def nothing(self, undone: P | None = None) -> P:
+        """The policy that asks for nothing, with the permissions of the one it undoes."""
+        return self.tuner.parse({}) if undone is None else self.tuner.undoing(undone)
+
+    def finish_restore(self, begun: Begun) -> Outcome:
+        """As `finish`; afterwards nobody holds the tuning."""
+        outcome = self.finish(begun)
         try:
             self.baseline.release(self.tuner.name)
         except BaselineError as error:
@@ -192,9 +227,8 @@ class Engine(Generic[P, S]):
             else:
                 log.info("%s: %s", self.tuner.name, change)
 
-    def _let_go(self, plan: Plan, failed: Mapping[str, str]) -> None:
+    def _let_go(self, unclaimed: Set[str], plan: Plan, failed: Mapping[str, str]) -> None:
         name = self.tuner.name
-        unclaimed = self.baseline.record(name).originals.keys() - plan.originals.keys()
         stuck = {**plan.pending, **{key: failed[key] for key in unclaimed & failed.keys()}}
         done = unclaimed - stuck.keys()
         try:

@@ -7,7 +7,6 @@ the values of the named files; at unapply, after those plugins, it puts back wha
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -21,11 +20,33 @@ from tuned_virt.plan import Change, Plan, Values
 ROOTS = ("/proc/sys/", "/sys/")
 """Only settings of the kernel are guarded: a profile must not make root write elsewhere."""
 
+STOCK = "stock"
+STOCK_FILES = (
+    "/proc/sys/vm/swappiness",
+    "/proc/sys/vm/dirty_ratio",
+    "/proc/sys/vm/dirty_bytes",
+    "/proc/sys/vm/dirty_background_ratio",
+    "/proc/sys/vm/dirty_background_bytes",
+    "/proc/sys/net/core/somaxconn",
+    "/proc/sys/net/ipv4/conf/all/arp_filter",
+    "/proc/sys/kernel/numa_balancing",
+    "/sys/kernel/mm/transparent_hugepage/enabled",
+    "/sys/block/*/queue/read_ahead_kb",
+    "/sys/devices/system/cpu/cpufreq/policy*/scaling_governor",
+    "/sys/devices/system/cpu/cpufreq/policy*/energy_performance_preference",
+    "/sys/devices/system/cpu/cpu*/power/energy_perf_bias",
+    "/sys/devices/system/cpu/intel_pstate/min_perf_pct",
+    "/sys/firmware/acpi/platform_profile",
+)
+"""What TuneD's own plugins write in our profiles and those they include, TuneD 2.20 to 2.28."""
+
 OPTIONS: Mapping[str, Described] = MappingProxyType(
     {
         "files": Described(
             "kernel files that TuneD's own plugins set, kept against a crash of TuneD: paths under"
-            " /proc/sys or /sys with * and ?, separated by commas or spaces"
+            " /proc/sys or /sys with * and ?, separated by commas or spaces; stock: those that"
+            " virtual-host, virtual-guest and their additions here set",
+            STOCK,
         ),
         "observe": opt.OBSERVE,
     }
@@ -38,20 +59,21 @@ class GuardPolicy:
 
     patterns: tuple[str, ...] = ()
 
-    def covers(self, path: str) -> bool:
-        """Whether a path matches a pattern, segment by segment."""
-        return any(
-            pattern.count("/") == path.count("/")
-            and all(map(fnmatch.fnmatchcase, path.split("/"), pattern.split("/")))
-            for pattern in self.patterns
-        )
+
+@dataclass(frozen=True)
+class GuardState:
+    """Values by path, of the files that the policy's patterns match and of those kept."""
+
+    values: Values
+    matched: frozenset[str]
 
 
 def parse(options: Mapping[str, str]) -> GuardPolicy:
     """The policy of a profile's options. Raises BadOptions."""
-    patterns = tuple(opt.given(options).get("files", "").replace(",", " ").split())
+    named = opt.given(options).get("files", "").replace(",", " ").split()
+    patterns = tuple(path for word in named for path in (STOCK_FILES if word == STOCK else [word]))
     errors = [
-        OptionError("files", pattern, "a path under /proc/sys or /sys without ..")
+        OptionError("files", pattern, "stock, or a path under /proc/sys or /sys without ..")
         for pattern in patterns
         if not pattern.startswith(ROOTS) or ".." in pattern.split("/")
     ]
@@ -60,25 +82,26 @@ def parse(options: Mapping[str, str]) -> GuardPolicy:
     return GuardPolicy(patterns)
 
 
-def decide(policy: GuardPolicy, state: Values, originals: Values) -> Plan:
+def decide(state: GuardState, originals: Values) -> Plan:
     """Put back every kept original that differs, and keep the value of each guarded file.
 
     Of the kernel's pairs (vm.dirty_ratio and vm.dirty_bytes) writing one zeroes the other, and zero
     itself is refused, so values other than 0 go first; the zeros are then already there.
     """
-    differing = [path for path in originals if path in state and state[path] != originals[path]]
+    now = state.values
+    differing = [path for path in originals if path in now and now[path] != originals[path]]
     return Plan(
         changes=tuple(
-            Change(path, path, state[path], originals[path], "as it was before TuneD")
+            Change(path, path, now[path], originals[path], "as it was before TuneD")
             for path in sorted(differing, key=lambda path: (originals[path] == "0", path))
         ),
         originals={
-            path: originals.get(path, value) for path, value in state.items() if policy.covers(path)
+            path: originals.get(path, value) for path, value in now.items() if path in state.matched
         },
     )
 
 
-class GuardTuner(Tuner[GuardPolicy, Values]):
+class GuardTuner(Tuner[GuardPolicy, GuardState]):
     """The guarded files, as the plugin `crash_guard` keeps them."""
 
     name = "crash_guard"
@@ -89,16 +112,17 @@ class GuardTuner(Tuner[GuardPolicy, Values]):
         """See `parse`."""
         return parse(options)
 
-    def read(self, fs: KernelFS, policy: GuardPolicy, originals: Values) -> Values:
+    def read(self, fs: KernelFS, policy: GuardPolicy, originals: Values) -> GuardState:
         """Values of the guarded files and of those kept; unreadable ones are left out."""
-        paths = {path for pattern in policy.patterns for path in fs.glob(pattern)} | set(originals)
-        texts = {path: fs.read_optional(path) for path in sorted(paths)}
-        return {path: active_word(text) for path, text in texts.items() if text is not None}
+        matched = {path for pattern in policy.patterns for path in fs.glob(pattern)}
+        texts = {path: fs.read_optional(path) for path in sorted(matched | originals.keys())}
+        values = {path: active_word(text) for path, text in texts.items() if text is not None}
+        return GuardState(values, frozenset(matched))
 
-    def decide(self, policy: GuardPolicy, state: Values, originals: Values) -> Plan:
+    def decide(self, policy: GuardPolicy, state: GuardState, originals: Values) -> Plan:
         """See `decide`."""
-        return decide(policy, state, originals)
+        return decide(state, originals)
 
-    def values(self, state: Values) -> Values:
+    def values(self, state: GuardState) -> Values:
         """The files' values."""
-        return state
+        return state.values

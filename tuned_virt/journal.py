@@ -43,7 +43,7 @@ class Journal:
 
     def add(self, plugin: str, change: Change) -> None:
         """Append one change."""
-        line = json.dumps(asdict(Entry(time.time(), plugin, **vars(change)))) + "\n"
+        line = json.dumps(asdict(_entry(plugin, change))) + "\n"
         try:
             self._file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             with open(self._file, "a") as file:
@@ -65,3 +65,8 @@ class Journal:
                 for line in lines:
                     with contextlib.suppress(ValueError, TypeError):
                         yield Entry(**json.loads(line))
+
+
+def _entry(plugin: str, change: Change) -> Entry:
+    now = time.time()
+    return Entry(now, plugin, change.setting, change.path, change.before, change.after, change.why)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+CHUNK = 1 << 16
 
 INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 """PROC_PID_INIT_INO in the kernel's include/linux/proc_ns.h."""
@@ -42,8 +44,14 @@ class KernelFS:
     def read(self, path: str) -> str:
         """The file's text without surrounding white space. Raises KernelFileError."""
         try:
-            with open(self._real(path)) as file:
-                return file.read().strip()
+            descriptor = os.open(self._real(path), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                text = b""
+                while chunk := os.read(descriptor, CHUNK):
+                    text += chunk
+            finally:
+                os.close(descriptor)
+            return text.decode().strip()
         except (OSError, UnicodeDecodeError) as error:
             raise KernelFileError(path, _reason(error)) from error
 
@@ -77,11 +85,10 @@ class KernelFS:
         except OSError:
             return False
 
-    def glob(self, pattern: str) -> Iterator[str]:
+    def glob(self, pattern: str) -> list[str]:
         """Paths that match a pattern, sorted, as the machine has them."""
-        base = Path(self.root)
-        for found in sorted(base.glob(pattern.lstrip("/"))):
-            yield "/" + str(found.relative_to(base))
+        skipped = len(self._real("")) - 1
+        return [path[skipped:] for path in sorted(glob.glob(self._real(pattern)))]
 
 
 def active_word(text: str) -> str:

@@ -102,17 +102,15 @@ class KsmPolicy:
 class KsmState:
     """KSM as the kernel shows it; `values` is empty in a kernel without KSM.
 
-    Counters are the kernel's (pages_shared …). They are in pages of `page_size` bytes; `available`
-    is MemAvailable in KiB; `merging` counts the pages that live processes have merged (None: this
-    kernel does not tell).
+    Counters are the kernel's, in pages of `page_size` bytes; `available` is MemAvailable in KiB,
+    read only where pages are shared; `merging` counts the pages that live processes have merged
+    (None: not told, by an old kernel or in a container).
     """
 
     values: Values
     pages_shared: int = 0
     pages_sharing: int = 0
-    pages_unshared: int = 0
     zero_pages: int = 0
-    full_scans: int = 0
     merging: int | None = None
     available: int = 0
     page_size: int = 4096
@@ -177,11 +175,9 @@ def read(fs: KernelFS) -> KsmState:
         values=values,
         pages_shared=pages_shared,
         pages_sharing=fs.read_number(f"{FOLDER}/pages_sharing"),
-        pages_unshared=fs.read_number(f"{FOLDER}/pages_unshared"),
         zero_pages=fs.read_number(f"{FOLDER}/ksm_zero_pages"),
-        full_scans=fs.read_number(f"{FOLDER}/full_scans"),
         merging=_merging(fs) if pages_shared else 0,
-        available=topology.meminfo(fs).get("MemAvailable", 0),
+        available=topology.meminfo(fs).get("MemAvailable", 0) if pages_shared else 0,
         page_size=topology.page_size(),
         nodes=len(topology.memory_nodes(fs)),
     )
@@ -313,7 +309,8 @@ def _changes(state: KsmState, targets: Values, asked: Values) -> Iterable[Change
     now = dict(state.values)
 
     def to(name: str, value: str, why: str) -> Change:
-        change = Change(name, f"{FOLDER}/{name}", now[name], value, why)
+        slow = (name, value) == ("run", "2") and state.pages_sharing > 0
+        change = Change(name, f"{FOLDER}/{name}", now[name], value, why, slow)
         now[name] = value
         return change
 

@@ -11,13 +11,14 @@ Values = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Change:
-    """One write: which setting, where, from what to what, and why."""
+    """One write: which setting, where, from what to what, why, and whether it may take seconds."""
 
     setting: str
     path: str
     before: str
     after: str
     why: str
+    slow: bool = False
 
     def __str__(self) -> str:
         return f"{self.setting}: '{self.before}' -> '{self.after}' ({self.why})"

@@ -1,4 +1,4 @@
-"""One per plugin and process: carries out applies and restores in order, in a thread of its own.
+"""One per plugin and process: carries out applies and restores in order, what is slow in a thread.
 
 TuneD makes a new plugin object at every profile switch, and it waits for unapply inside a D-Bus
 call that times out after 40 s. So what may take long lives here: callers wait for `PATIENCE` and go
@@ -14,11 +14,14 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic
+from typing import Any, Generic
 
-from tuned_virt.engine import Engine, Finding, Outcome, P, Result, S
+from tuned_virt.engine import Begun, Engine, Finding, Outcome, P, Result, S
 
 log = logging.getLogger("tuned")
+
+Job = Callable[[], Any]
+"""Does its quick part and returns the rest, another job, or None."""
 
 PATIENCE = 2.0
 """Seconds that apply and restore wait for the work before they leave it to go on by itself."""
@@ -44,8 +47,9 @@ class Steward(Generic[P, S]):
 
     def __init__(self, engine: Engine[P, S]) -> None:
         self.engine = engine
-        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Job, threading.Event]] = queue.SimpleQueue()
         self._ticket: object | None = None
+        self._turn = threading.Lock()
         self._held: Held[P] | None = None
         self._undone: P | None = None
         threading.Thread(target=self._work, name=f"virt-{engine.tuner.name}", daemon=True).start()
@@ -84,23 +88,38 @@ class Steward(Generic[P, S]):
             return [Finding(Result.NOTE, f"{self.engine.tuner.name}: still being applied")]
         return list(self.engine.verify(held.outcome, held.policy, ignore_missing))
 
-    def _apply(self, held: Held[P], observe: bool) -> None:
-        step = self.engine.observe if observe else self.engine.apply
-        try:
-            held.outcome = step(held.policy)
-        except Exception as error:
-            held.error = f"internal error, please report it: {error!r}"
-            raise
+    def _apply(self, held: Held[P], observe: bool) -> Job | None:
+        if observe:
+            held.outcome = self.engine.observe(held.policy)
+            return None
+        begun = self.engine.begin(held.policy)
+
+        def finish() -> None:
+            held.outcome = self.engine.finish(begun)
+
+        return self._now_or_rest(begun, finish)
 
     def _drop(self) -> None:
         if self._held:
             self._undone = self._held.policy
         self._held = None
 
-    def _restore(self) -> None:
-        self.engine.restore(self._undone)
-        if self.engine.baseline.record(self.engine.tuner.name).pending and self._held is None:
-            self._schedule(RETRY, threading.Event())
+    def _restore(self) -> Job | None:
+        begun = self.engine.begin(self.engine.nothing(self._undone))
+
+        def finish() -> None:
+            self.engine.finish_restore(begun)
+            if self.engine.baseline.record(self.engine.tuner.name).pending and not self._held:
+                self._schedule(RETRY, threading.Event())
+
+        return self._now_or_rest(begun, finish)
+
+    @staticmethod
+    def _now_or_rest(begun: Begun, finish: Callable[[], None]) -> Job | None:
+        if begun.slow:
+            return finish
+        finish()
+        return None
 
     def _schedule(self, seconds: float, sooner: threading.Event) -> None:
         ticket = self._ticket = object()
@@ -117,23 +136,39 @@ class Steward(Generic[P, S]):
         put_off, self._ticket = self._ticket is not None, None
         return put_off
 
-    def _do(self, job: Callable[[], None]) -> None:
+    def _do(self, job: Job) -> None:
+        """Run a job; what is slow, or comes while another runs, in the thread."""
         done = threading.Event()
-
-        def run() -> None:
+        if self._jobs.empty() and self._turn.acquire(blocking=False):
             try:
-                job()
+                rest = self._run(job)
+                if rest is None:
+                    return
+                self._jobs.put((rest, done))
             finally:
-                done.set()
-
-        self._jobs.put(run)
+                self._turn.release()
+        else:
+            self._jobs.put((job, done))
         if not done.wait(PATIENCE):
             log.info("%s: takes longer than %g s, goes on", self.engine.tuner.name, PATIENCE)
 
     def _work(self) -> None:
         while True:
-            job = self._jobs.get()
-            try:
-                job()
-            except Exception:  # the thread must live: whatever it was, it is said
-                log.exception("%s: internal error, please report it", self.engine.tuner.name)
+            job, done = self._jobs.get()
+            with self._turn:
+                rest: Job | None = job
+                while rest is not None:
+                    rest = self._run(rest)
+            done.set()
+
+    def _run(self, job: Job) -> Job | None:
+        """A job's quick part; returns its rest. The process must live: any error is only said."""
+        held = self._held
+        try:
+            rest: Job | None = job()
+            return rest
+        except Exception as error:
+            log.exception("%s: internal error, please report it", self.engine.tuner.name)
+            if held and held.outcome is None:
+                held.error = f"internal error, please report it: {error!r}"
+            return None

@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 
+from tuned_virt import cpuset
 from tuned_virt.kernelfs import KernelFS
 
 NODES = "/sys/devices/system/node"
@@ -53,6 +54,6 @@ def nodes(fs: KernelFS) -> list[Node]:
     return sorted(found, key=lambda node: node.id)
 
 
-def memory_nodes(fs: KernelFS) -> list[Node]:
-    """The nodes that have memory."""
-    return [node for node in nodes(fs) if node.total]
+def memory_nodes(fs: KernelFS) -> frozenset[int]:
+    """Numbers of the nodes that have memory; empty in a kernel without NUMA."""
+    return cpuset.parse(fs.read_optional(f"{NODES}/has_memory") or "")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.vm.daemon import Tuned
 
 NODES = Path("/sys/devices/system/node")
 CPUS = Path("/sys/devices/system/cpu")
@@ -88,14 +89,10 @@ def test_system_bus_answers(system_bus: Path) -> None:
     subprocess.run([*call, "org.freedesktop.DBus.ListNames"], check=True)
 
 
-def test_tuned_applies_and_takes_back_a_stock_profile(
-    start_tuned: Callable[[str], subprocess.Popen[bytes]],
-) -> None:
+def test_tuned_applies_and_takes_back_a_stock_profile(tuned: Tuned) -> None:
     before = SWAPPINESS.read_text()
-    daemon = start_tuned("virtual-host")
+    tuned.switch("virtual-host")
     assert SWAPPINESS.read_text() != before
-    subprocess.run(["tuned-adm", "off"], check=True)
+    tuned.off()
     assert SWAPPINESS.read_text() == before
-    active = subprocess.run(["tuned-adm", "active"], capture_output=True, text=True, check=False)
-    assert "No current active profile" in active.stdout
-    assert daemon.poll() is None
+    assert tuned.call("active_profile") == ""

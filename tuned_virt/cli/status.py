@@ -63,9 +63,9 @@ def _machine(fs: KernelFS) -> dict[str, Any]:
             **state.values,
             "saved_mib": round((state.pages_sharing + state.zero_pages) * mib, 1),
             "shared_mib": round(state.pages_shared * mib, 1),
-            "unshared_mib": round(state.pages_unshared * mib, 1),
+            "unshared_mib": round(fs.read_number(f"{ksm.FOLDER}/pages_unshared") * mib, 1),
             "zero_pages_mib": round(state.zero_pages * mib, 1),
-            "full_scans": state.full_scans,
+            "full_scans": fs.read_number(f"{ksm.FOLDER}/full_scans"),
         }
         if state.values
         else None,
