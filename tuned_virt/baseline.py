@@ -59,6 +59,8 @@ class Baseline:
 
     def __init__(self, folder: Path = FOLDER, boot: str | None = None) -> None:
         self._file = folder / "baseline.json"
+        self._lock = folder / "baseline.lock"
+        self._new = folder / "baseline.new"
         self._boot = boot or boot_id()
 
     def record(self, plugin: str) -> Record:
@@ -68,7 +70,8 @@ class Baseline:
     def records(self) -> dict[str, Record]:
         """What is known, by plugin. An unreadable or stale file is said and set aside."""
         try:
-            text = self._file.read_text()
+            with open(self._file) as file:
+                text = file.read()
         except FileNotFoundError:
             return {}
         except (OSError, UnicodeDecodeError) as error:
@@ -98,9 +101,11 @@ class Baseline:
 
         Raises BaselineError.
         """
+        if not originals:
+            return
         record = self.record(plugin)
         owner = (os.getpid(), start_time(os.getpid()) or 0)
-        if not originals or (originals.keys() <= record.originals.keys() and record.owner == owner):
+        if originals.keys() <= record.originals.keys() and record.owner == owner:
             return
         with self._changing() as records:
             record = records.setdefault(plugin, Record())
@@ -141,14 +146,26 @@ class Baseline:
     @contextlib.contextmanager
     def _changing(self) -> Iterator[dict[str, Record]]:
         try:
-            self._file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            with open(self._file.with_suffix(".lock"), "a") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with self._locked():
                 records = self.records()
                 yield records
                 self._replace(records)
         except OSError as error:
             raise BaselineError(f"cannot keep originals in {self._file}: {error}") from error
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        try:
+            lock = os.open(self._lock, flags, 0o600)
+        except FileNotFoundError:
+            self._file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            lock = os.open(self._lock, flags, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
 
     def _replace(self, records: Mapping[str, Record]) -> None:
         content = {
@@ -159,9 +176,9 @@ class Baseline:
         if not records:
             self._file.unlink(missing_ok=True)
             return
-        new = self._file.with_suffix(".new")
-        new.write_text(json.dumps(content) + "\n")
-        new.replace(self._file)
+        with open(self._new, "w") as file:
+            file.write(json.dumps(content) + "\n")
+        os.replace(self._new, self._file)
 
 
 def _record(entry: Any) -> Record:

@@ -119,3 +119,21 @@ def test_every_change_is_in_the_journal_with_its_reason(tmp_path: Path) -> None:
         (entry.setting, entry.before, entry.after, entry.why)
         for entry in Journal(tmp_path / "journal").entries()
     ] == [("run", "0", "1", "asked for"), ("run", "1", "0", "as it was before")]
+
+
+def test_whatever_fails_in_between_ksmd_ends_as_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = FakeKsm.write
+
+    def refuses(self: FakeKsm, path: str, value: str) -> None:
+        if path.endswith("merge_across_nodes"):
+            raise KernelFileError(path, "Device or resource busy", value)
+        write(self, path, value)
+
+    monkeypatch.setattr(FakeKsm, "write", refuses)
+    fs = FakeKsm(shared=100)
+    options = {"run": "1", "merge_across_nodes": "0", "unmerge": "allow"}
+    outcome = engine(fs, tmp_path).apply(ksm.parse(options))
+    assert set(outcome.failed) == {"merge_across_nodes"}
+    assert [value for name, value in fs.writes if name == "run"] == ["2", "1"]
