@@ -196,7 +196,8 @@ def decide(policy: KsmPolicy, state: KsmState, originals: Values) -> Plan:
     memory does not allow now is refused (if asked for) or pending (if an original).
     """
     if not state.values:
-        return Plan(notes=("this kernel has no KSM",))
+        absent = "this kernel has no KSM"
+        return Plan(notes=(absent,), pending=dict.fromkeys(originals, absent))
     asked, missing = _asked(policy, state, originals)
     back = {name: value for name, value in originals.items() if name not in asked}
     targets = {**back, **asked}

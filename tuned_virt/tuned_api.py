@@ -103,6 +103,7 @@ class PlannedPlugin(base.Plugin):  # type: ignore[misc]
         self._unknown: list[OptionError] = []
         self._bad: list[OptionError] = []
         self._applied: list[Any] = []
+        self._broken = False
 
     @classmethod
     def _get_config_options(cls) -> dict[str, str | None]:
@@ -134,8 +135,10 @@ class PlannedPlugin(base.Plugin):  # type: ignore[misc]
         first = not self._applied
         self._applied.append(instance)
         if first:
+            self._broken = True
             with contained(self.tuner.name):
                 self._apply()
+                self._broken = False
 
     def _instance_unapply_static(self, instance: Any, *_rollback: Any, **_named: Any) -> None:
         if instance in self._applied:
@@ -148,7 +151,9 @@ class PlannedPlugin(base.Plugin):  # type: ignore[misc]
         if self._applied and instance is not self._applied[0]:
             return True
         with contained(self.tuner.name):
-            bad = [Finding(Result.FAILED, f"'{self.tuner.name}': {error}") for error in self._bad]
+            reasons = [str(error) for error in self._bad]
+            reasons += ["internal error while it was applied, see above"] if self._broken else []
+            bad = [Finding(Result.FAILED, f"'{self.tuner.name}': {reason}") for reason in reasons]
             return log_findings(bad + steward(self.tuner).verify(ignore_missing))
         return False
 
@@ -172,13 +177,14 @@ class PlannedPlugin(base.Plugin):  # type: ignore[misc]
         steward(self.tuner).apply(policy, observe)
 
     def _merged_options(self) -> dict[str, str | None]:
-        merged = dict(self._get_config_options())
+        defaults = self._get_config_options()
+        merged = dict(defaults)
         for instance in self._instances.values():
             for name, value in instance.options.items():
                 text = self._variables.expand(value)
-                if text == merged[name] or not text:
+                if not text or text in (defaults[name], merged[name]):
                     continue
-                if merged[name] != self._get_config_options()[name]:
+                if merged[name] != defaults[name]:
                     log.warning(
                         "%s: several sections set %s: '%s' gives way to '%s' of [%s]",
                         *(self.tuner.name, name, merged[name], text, instance.name),

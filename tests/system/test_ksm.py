@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sandbox import PYTHON, Sandbox, wait_for
+from tests.sandbox import PYTHON, REPO, Sandbox, wait_for
 from tuned_virt.kernelfs import KernelFS
 from tuned_virt.ksm import read
 
@@ -429,3 +429,33 @@ def test_two_sections_are_one_plan(tuned: Callable[..., Sandbox]) -> None:
     assert t.verify()
     t.off()
     assert t.snapshot() == before
+
+
+def test_a_section_that_says_nothing_of_an_option_leaves_it_to_the_others(
+    tuned: Callable[..., Sandbox],
+) -> None:
+    two = profile(unmerge="allow", observe="1") + "[more]\ntype=ksm\nrun=1\n"
+    t = tuned(TIMED, profiles={"two": two})
+    before = t.snapshot()
+    t.switch("two")
+    assert "gives way" not in t.log()
+    assert t.snapshot() == before, "observed"
+
+
+def test_an_internal_error_is_said_fails_verify_and_spares_the_rest(
+    tuned: Callable[..., Sandbox], version: str
+) -> None:
+    broken = (
+        REPO / "tuned_virt/ksm.py"
+    ).read_text() + "\n\ndef parse(options):\n    return 1 / 0\n"
+    t = tuned(
+        version,
+        profiles={"both": profile(run="1") + "[sysctl]\nvm.swappiness=11\n"},
+        files={"/usr/lib/python3/dist-packages/tuned_virt/ksm.py": broken},
+    )
+    t.switch("both")
+    assert t.read("/proc/sys/vm/swappiness") == "11"
+    assert not t.verify()
+    assert "'ksm': internal error while it was applied" in t.verify_lines
+    assert "ksm: internal error, please report it" in t.log()
+    t.off()
