@@ -63,6 +63,7 @@ def tuned_layer(version: str) -> Path:
 def product_layer() -> Path:
     """This checkout as `make install` lays it out, for the sandbox's root."""
     stage = Path(tempfile.mkdtemp(prefix="tuned-virt-stage-"))
+    stage.chmod(0o755)  # it becomes the sandbox's /
     subprocess.run(
         [
             "make",
@@ -93,6 +94,8 @@ class Sandbox:
     texts laid over the root; `setup` are shell lines run inside before the daemon starts. Without
     `installed` there are neither this checkout's files nor a D-Bus, and no daemon is started.
     """
+
+    INIT = "plain"
 
     def __init__(
         self,
@@ -149,9 +152,11 @@ class Sandbox:
         layers += [str(product_layer())] if self._installed else []
         init = subprocess.Popen(
             [
-                *("unshare", "--mount", "--pid", "--net", "--ipc", "--fork", "--kill-child"),
-                *("--propagation", "private", str(REPO / "tests/sandbox-init.sh"), base, *layers),
+                *("unshare", "--mount", "--pid", "--net", "--ipc", "--cgroup"),
+                *("--fork", "--kill-child", "--propagation", "private"),
+                *(str(REPO / "tests/sandbox-init.sh"), self.INIT, base, *layers),
             ],
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -159,9 +164,13 @@ class Sandbox:
         stack.callback(init.wait)
         stack.callback(init.stdout.close)
         stack.callback(init.kill)
+        self._wait_for_init(init)
+        return init
+
+    def _wait_for_init(self, init: subprocess.Popen[str]) -> None:
+        assert init.stdout is not None
         if init.stdout.readline() != "ready\n":
             raise RuntimeError("the sandbox's namespaces could not be set up; its stderr says why")
-        return init
 
     def _write_files(self) -> None:
         for name, text in self._profiles.items():
@@ -176,6 +185,9 @@ class Sandbox:
 
     def _start_bus(self, stack: contextlib.ExitStack) -> None:
         self.run(["dbus-daemon", "--system", "--fork"])
+        self._connect(stack)
+
+    def _connect(self, stack: contextlib.ExitStack) -> None:
         socket = self.root / "run/dbus/system_bus_socket"
         self._bus = dbus.bus.BusConnection(f"unix:path={socket}")
         self._bus.set_exit_on_disconnect(False)
@@ -316,3 +328,49 @@ class Sandbox:
         lines: list[str] = []
         yield lines
         lines.extend(self.log()[before:].splitlines())
+
+
+class SystemdSandbox(Sandbox):
+    """A sandbox whose first process is a real systemd, which runs D-Bus and TuneD as services."""
+
+    INIT = "systemd"
+
+    def _wait_for_init(self, init: subprocess.Popen[str]) -> None:
+        children = Path(f"/proc/{init.pid}/task/{init.pid}/children")
+        wait_for("the first process", lambda: children.read_text() != "")
+        self.pid = int(children.read_text())
+        name = Path(f"/proc/{self.pid}/comm")
+        wait_for("systemd started", lambda: name.read_text() == "systemd\n")
+
+        def running() -> bool:
+            state = self.run(["systemctl", "is-system-running"], check=False, timeout=10)
+            return state.stdout.strip() == "running"
+
+        wait_for("systemd done", running, seconds=60)
+
+    def _start_bus(self, stack: contextlib.ExitStack) -> None:
+        self._connect(stack)
+
+    def start(self, wait: bool = True) -> None:
+        """systemctl start tuned."""
+        self.run(["systemctl", "start", "tuned"])
+
+    def restart(self) -> None:
+        """systemctl restart tuned."""
+        self.run(["systemctl", "restart", "tuned"])
+
+    def terminate(self) -> float:
+        """systemctl stop tuned; seconds until it is done."""
+        started = time.monotonic()
+        self.run(["systemctl", "stop", "tuned"])
+        return time.monotonic() - started
+
+    def kill9(self) -> None:
+        """kill -9 of TuneD, and wait until systemd has done what it does then."""
+        self.run(["systemctl", "kill", "--signal=KILL", "tuned"])
+
+        def failed() -> bool:
+            done = self.run(["systemctl", "is-failed", "tuned"], check=False)
+            return done.stdout.strip() == "failed"
+
+        wait_for("the service failed", failed)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -60,18 +60,33 @@ class SystemPolicy:
 
 
 @dataclass(frozen=True)
-class SystemState:
-    """`values` by setting ("module NAME" → loaded or absent; memory_auto_online → its word).
+class Module:
+    """A kernel module: whether it is loaded, how many use it, and which modules are among them."""
 
-    `available` are the absent modules that this kernel could load; `users` counts what uses a
-    loaded one; `online_rule` names the udev rule file that decides on hot-plugged memory, if any.
+    loaded: bool
+    users: int = 0
+    holders: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class SystemState:
+    """The modules by name, and the word of auto_online_blocks ("" without memory hotplug).
+
+    `needs` has, for each module that this kernel can load, those it needs, nearest first
+    (modules.dep(5)); `online_rule` names the udev rule file that decides on hot-plugged memory.
     """
 
-    values: Values
-    available: frozenset[str] = frozenset()
-    users: Mapping[str, int] = field(default_factory=dict)
+    modules: Mapping[str, Module] = field(default_factory=dict)
+    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    online: str = ""
     machine: str = ""
     online_rule: str = ""
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Value by setting."""
+        words = {_key(name): _word(module) for name, module in self.modules.items()}
+        return {**words, ONLINE: self.online} if self.online else words
 
 
 def parse(options: Mapping[str, str]) -> SystemPolicy:
@@ -94,48 +109,62 @@ def parse(options: Mapping[str, str]) -> SystemPolicy:
 
 def decide(policy: SystemPolicy, state: SystemState, originals: Values) -> Plan:
     """Load what is asked for and absent; set hot-plugged memory's fate; put the rest back."""
-    asked: dict[str, str] = {}
-    notes = []
-    for module in policy.modules:
-        if module in state.available or state.values.get(_key(module)) == LOADED:
-            asked[_key(module)] = LOADED
-        else:
-            notes.append(f"module {module} is not loaded: this kernel does not offer it")
+    asked, notes = _asked_modules(policy, state)
     word, note = _online_word(policy, state, originals)
     if word:
         asked[ONLINE] = word
-    if note:
-        notes.append(note)
-    targets = {
-        **{name: value for name, value in originals.items() if name in state.values},
-        **asked,
-    }
-    pending = {
-        name: f"in use by {state.users[name]}"
-        for name, value in targets.items()
-        if value == ABSENT and state.users.get(name, 0) > 0
-    }
+    now = state.values
+    targets = {**{name: value for name, value in originals.items() if name in now}, **asked}
+    pending = _in_use(state, [name for name, value in targets.items() if value == ABSENT])
     return Plan(
         changes=tuple(
-            Change(name, _path(name), state.values[name], value, _why(name, asked))
+            Change(name, _path(name), now[name], value, _why(name, asked))
             for name, value in targets.items()
-            if state.values[name] != value and name not in pending
+            if now[name] != value and name not in pending
         ),
-        originals={name: state.values[name] for name in asked},
+        originals={name: now[name] for name in asked},
         wanted=asked,
         pending=pending,
-        notes=tuple(notes),
+        notes=(*notes, *([note] if note else [])),
     )
+
+
+def _asked_modules(
+    policy: SystemPolicy, state: SystemState
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Modules to have, each before those it needs, which modprobe loads along with it."""
+    asked: dict[str, str] = {}
+    notes = []
+    for name in policy.modules:
+        if state.modules[name].loaded or name in state.needs:
+            asked.update(dict.fromkeys(map(_key, (name, *state.needs.get(name, ()))), LOADED))
+        else:
+            notes.append(f"module {name} is not loaded: this kernel does not offer it")
+    return asked, tuple(notes)
+
+
+def _in_use(state: SystemState, unloading: list[str]) -> dict[str, str]:
+    """Modules that cannot be unloaded, in the order in which the others are."""
+    pending: dict[str, str] = {}
+    gone: set[str] = set()
+    for key in unloading:
+        module = state.modules[key.split()[1]]
+        users = module.users - len(module.holders & gone)
+        if module.loaded and users > 0:
+            pending[key] = f"in use by {users}"
+        else:
+            gone.add(key.split()[1])
+    return pending
 
 
 def _online_word(policy: SystemPolicy, state: SystemState, originals: Values) -> tuple[str, str]:
     """The word to set ("" for none), and what to say."""
     word = policy.memory_auto_online
-    if word and ONLINE not in state.values:
+    if word and not state.online:
         return "", "this kernel has no memory hotplug"
     if word != "auto":
         return word, ""
-    before = originals.get(ONLINE, state.values[ONLINE])
+    before = originals.get(ONLINE, state.online)
     if state.machine == "s390x":
         return "", "hot-plugged memory is left alone: on s390x it is standby memory of the machine"
     if state.online_rule:
@@ -151,6 +180,10 @@ def _why(name: str, asked: Values) -> str:
 
 def _key(module: str) -> str:
     return f"module {module}"
+
+
+def _word(module: Module) -> str:
+    return LOADED if module.loaded else ABSENT
 
 
 def _path(name: str) -> str:
@@ -169,11 +202,33 @@ def online_rule(fs: KernelFS) -> str:
     return ""
 
 
-def loadable(fs: KernelFS, modules: set[str], release: str) -> frozenset[str]:
-    """Those of the modules that `modprobe` would find for a kernel release (modules.dep(5))."""
+def needs(fs: KernelFS, release: str, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Of the named modules those that a kernel release offers, and what each needs, nearest first.
+
+    From modules.dep(5), which is long: only the lines asked for are taken apart.
+    """
     text = fs.read_optional(f"/lib/modules/{release}/modules.dep") or ""
-    names = re.findall(r"^(?:\S*/)?([^/\s]+?)\.ko(?:\.\w+)?:", text, re.MULTILINE)
-    return frozenset(modules & {name.replace("-", "_") for name in names})
+    found = {}
+    for name in names:
+        file = name.replace("_", "[-_]")
+        line = re.search(rf"^(?:\S*/)?{file}\.ko[^:\s]*:(.*)$", text, re.MULTILINE)
+        if line:
+            found[name] = tuple(map(_module_name, line[1].split()))
+    return found
+
+
+def _module_name(file: str) -> str:
+    return file.rpartition("/")[2].partition(".ko")[0].replace("-", "_")
+
+
+def module(fs: KernelFS, name: str) -> Module:
+    """A module as sysfs shows it; one that is built in is loaded and nobody counts its users."""
+    folder = f"/sys/module/{name}"
+    return Module(
+        loaded=fs.exists(folder),
+        users=fs.read_number(f"{folder}/refcnt"),
+        holders=frozenset(path.rpartition("/")[2] for path in fs.glob(f"{folder}/holders/*")),
+    )
 
 
 class SystemTuner(Tuner[SystemPolicy, SystemState]):
@@ -189,17 +244,15 @@ class SystemTuner(Tuner[SystemPolicy, SystemState]):
     def read(self, fs: KernelFS, policy: SystemPolicy, originals: Values) -> SystemState:
         """The named modules and the fate of hot-plugged memory."""
         kept = {name.split()[1] for name in originals if name.startswith("module ")}
-        modules = kept | set(policy.modules)
-        loaded = {module for module in modules if fs.exists(f"/sys/module/{module}")}
-        values = {_key(module): LOADED if module in loaded else ABSENT for module in modules}
-        online = fs.read_optional(ONLINE_FILE)
-        if online is not None:
-            values[ONLINE] = online
-        absent = modules - loaded
+        names = {*policy.modules, *kept}
+        wanted: dict[str, tuple[str, ...]] = {}
+        if kept or any(not fs.exists(f"/sys/module/{name}") for name in policy.modules):
+            wanted = needs(fs, os.uname().release, policy.modules)
+        names.update(*wanted.values())
         return SystemState(
-            values=values,
-            available=loadable(fs, absent, os.uname().release) if absent else frozenset(),
-            users={_key(m): fs.read_number(f"/sys/module/{m}/refcnt") for m in loaded},
+            modules={name: module(fs, name) for name in sorted(names)},
+            needs=wanted,
+            online=fs.read_optional(ONLINE_FILE) or "",
             machine=os.uname().machine,
             online_rule=online_rule(fs) if policy.memory_auto_online == "auto" else "",
         )
@@ -219,18 +272,17 @@ class SystemTuner(Tuner[SystemPolicy, SystemState]):
         return LOADED if fs.exists(change.path) else ABSENT
 
     def write(self, fs: KernelFS, change: Change) -> None:
-        """modprobe(8) for a module, else a write."""
+        """A module is loaded with what it needs, but unloaded alone; the rest is a write."""
         if change.setting == ONLINE:
             return super().write(fs, change)
-        flags = [] if change.after == LOADED else ["--remove"]
-        module = change.path.rpartition("/")[2]
+        tool = ["modprobe", "--quiet", "--"] if change.after == LOADED else ["rmmod", "--"]
         try:
             subprocess.run(
-                ["modprobe", "--quiet", *flags, "--", module],
+                [*tool, change.path.rpartition("/")[2]],
                 check=True,
                 capture_output=True,
                 text=True,
                 timeout=30,
             )
         except (OSError, subprocess.SubprocessError) as error:
-            raise KernelFileError(change.path, f"modprobe: {error}", change.after) from error
+            raise KernelFileError(change.path, f"{tool[0]}: {error}", change.after) from error

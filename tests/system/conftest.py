@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.sandbox import SUITES, Sandbox, tuned_layer
+from tests.sandbox import SUITES, Sandbox, SystemdSandbox, tuned_layer
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,3 +38,11 @@ def tuned() -> Iterator[Callable[..., Sandbox]]:
     """Opens sandboxes that close with the test: `t = tuned("2.25", profiles=…)`."""
     with ExitStack() as stack:
         yield lambda *args, **named: stack.enter_context(Sandbox(*args, **named))
+
+
+@pytest.fixture
+def tuned_service(version: str) -> Iterator[SystemdSandbox]:
+    """A machine booted by a real systemd, with TuneD as its service."""
+    t = SystemdSandbox(version)
+    with t:
+        yield t

@@ -156,28 +156,6 @@ def test_a_switch_to_a_profile_without_ksm_puts_it_back(
     wait_for("ksm back", lambda: t.snapshot() == before, seconds=5)
 
 
-def test_a_restart_by_systemd_writes_nothing(tuned: Callable[..., Sandbox], version: str) -> None:
-    # A fake systemctl: the sandbox's first process is not systemd, and without it nothing restarts.
-    fake = '#!/bin/sh\n[ "$1" != list-jobs ] || echo 1 tuned.service restart running\n'
-    t = tuned(
-        version,
-        profiles={"one": profile(run="1")},
-        files={"/usr/local/bin/systemctl": fake},
-        setup="chmod +x /usr/local/bin/systemctl; mv /usr/local/bin/systemctl /usr/bin/systemctl",
-    )
-    before = t.snapshot()
-    t.switch("one")
-    with t.log_of() as lines:
-        t.terminate()
-        assert t.run(["tuned-virt", "restore", "--leftover"]).stdout == ""
-        t.start()
-    assert not [line for line in lines if "ksm: run" in line]
-    assert t.verify()
-    t.run(["rm", "/usr/bin/systemctl"])
-    t.off()
-    assert t.snapshot() == before
-
-
 def test_sigterm_puts_back(tuned: Callable[..., Sandbox], version: str) -> None:
     t = tuned(version, profiles={"all": profile(**EVERYTHING)})
     before = t.snapshot()

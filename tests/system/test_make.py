@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sandbox import REPO, Sandbox
+from tests.sandbox import REPO, Sandbox, SystemdSandbox
 
 QUIET = (
     "usr/lib/python3/dist-packages/tuned/plugins/__pycache__",
@@ -76,6 +76,17 @@ def test_a_machine_that_is_both_takes_the_host_profile(bare: Sandbox) -> None:
     up = make(bare, "up")
     assert up.returncode == 0, up.stdout + up.stderr
     assert "profile   virtual-host-plus, verified" in up.stdout
+
+
+def test_up_where_systemd_runs(version: str) -> None:
+    with SystemdSandbox(version, installed=False) as t:
+        up = make(t, "up", "PROFILE=virtual-host-plus")
+        assert up.returncode == 0, up.stdout + up.stderr
+        assert "starting" not in up.stdout, "the services' business"
+        assert "profile   virtual-host-plus, verified" in up.stdout
+        assert t.run(["systemctl", "is-enabled", "tuned"]).stdout == "enabled\n"
+        assert "tuned-virt restore" in t.run(["systemctl", "cat", "tuned"]).stdout
+        assert make(t, "up", "PROFILE=virtual-host-plus").returncode == 0
 
 
 def test_edited_variables_are_kept(bare: Sandbox) -> None:

@@ -6,11 +6,29 @@ import pytest
 
 from tuned_virt.kernelfs import KernelFS
 from tuned_virt.options import BadOptions
-from tuned_virt.system import ONLINE, SystemState, decide, loadable, online_rule, parse
+from tuned_virt.system import (
+    ONLINE,
+    Module,
+    SystemState,
+    decide,
+    module,
+    needs,
+    online_rule,
+    parse,
+)
 
 VHOST = "module vhost_net"
 HOST = parse({"load_modules": "vhost-net"})
 GUEST = parse({ONLINE: "auto"})
+NEEDS = {"vhost_net": ("vhost", "vhost_iotlb", "tun")}
+ABSENT = Module(loaded=False)
+LOADED = {
+    "vhost_net": Module(True),
+    "vhost": Module(True, 1, frozenset({"vhost_net"})),
+    "vhost_iotlb": Module(True, 1, frozenset({"vhost"})),
+    "tun": Module(True, 1, frozenset({"vhost_net"})),
+}
+BEFORE = {VHOST: "absent", "module vhost": "absent", "module vhost_iotlb": "absent"}
 
 
 def test_bad_options() -> None:
@@ -20,29 +38,41 @@ def test_bad_options() -> None:
         parse({ONLINE: "maybe"})
 
 
-def test_an_absent_module_is_loaded_and_unloaded() -> None:
-    absent = SystemState({VHOST: "absent"}, available=frozenset({"vhost_net"}))
-    plan = decide(HOST, absent, {})
-    assert [(c.setting, c.after, c.path) for c in plan.changes] == [
-        (VHOST, "loaded", "/sys/module/vhost_net")
+def test_an_absent_module_is_loaded_with_what_it_needs() -> None:
+    absent = {**dict.fromkeys(LOADED, ABSENT), "tun": Module(True)}
+    plan = decide(HOST, SystemState(absent, NEEDS), {})
+    assert [(change.setting, change.after) for change in plan.changes] == [
+        *((VHOST, "loaded"), ("module vhost", "loaded"), ("module vhost_iotlb", "loaded")),
     ]
-    back = decide(parse({}), SystemState({VHOST: "loaded"}), {VHOST: "absent"})
-    assert [(c.setting, c.after) for c in back.changes] == [(VHOST, "absent")]
+    assert plan.originals == {**BEFORE, "module tun": "loaded"}
+
+
+def test_what_we_loaded_is_unloaded_and_nothing_else() -> None:
+    plan = decide(parse({}), SystemState(LOADED), {**BEFORE, "module tun": "loaded"})
+    assert [(change.setting, change.after) for change in plan.changes] == [
+        *((VHOST, "absent"), ("module vhost", "absent"), ("module vhost_iotlb", "absent")),
+    ]
+    assert not plan.pending
 
 
 def test_a_module_that_was_there_stays() -> None:
-    assert not decide(HOST, SystemState({VHOST: "loaded"}), {}).changes
-    assert not decide(parse({}), SystemState({VHOST: "loaded"}), {VHOST: "loaded"}).changes
+    assert not decide(HOST, SystemState(LOADED), {}).changes
+    assert not decide(parse({}), SystemState(LOADED), {VHOST: "loaded"}).changes
 
 
-def test_a_module_in_use_is_pending() -> None:
-    plan = decide(parse({}), SystemState({VHOST: "loaded"}, users={VHOST: 3}), {VHOST: "absent"})
+def test_a_module_in_use_is_pending_and_so_is_what_it_needs() -> None:
+    in_use = {**LOADED, "vhost_net": Module(True, 3)}
+    plan = decide(parse({}), SystemState(in_use), BEFORE)
     assert not plan.changes
-    assert plan.pending == {VHOST: "in use by 3"}
+    assert plan.pending == {
+        VHOST: "in use by 3",
+        "module vhost": "in use by 1",
+        "module vhost_iotlb": "in use by 1",
+    }
 
 
 def test_a_module_that_the_kernel_does_not_offer_is_a_note() -> None:
-    plan = decide(HOST, SystemState({VHOST: "absent"}), {})
+    plan = decide(HOST, SystemState({"vhost_net": ABSENT}), {})
     assert not plan.changes
     assert "this kernel does not offer it" in plan.notes[0]
 
@@ -50,11 +80,11 @@ def test_a_module_that_the_kernel_does_not_offer_is_a_note() -> None:
 @pytest.mark.parametrize(
     ("state", "word", "note"),
     [
-        (SystemState({ONLINE: "offline"}, machine="x86_64"), "online", ""),
-        (SystemState({ONLINE: "offline"}, machine="s390x"), "", "standby memory"),
-        (SystemState({ONLINE: "offline"}, online_rule="/x.rules"), "", "left to /x.rules"),
-        (SystemState({ONLINE: "online_movable"}), "", "comes online_movable already"),
-        (SystemState({}), "", "no memory hotplug"),
+        (SystemState(online="offline", machine="x86_64"), "online", ""),
+        (SystemState(online="offline", machine="s390x"), "", "standby memory"),
+        (SystemState(online="offline", online_rule="/x.rules"), "", "left to /x.rules"),
+        (SystemState(online="online_movable"), "", "comes online_movable already"),
+        (SystemState(), "", "no memory hotplug"),
     ],
 )
 def test_hot_plugged_memory(state: SystemState, word: str, note: str) -> None:
@@ -64,13 +94,13 @@ def test_hot_plugged_memory(state: SystemState, word: str, note: str) -> None:
 
 
 def test_applied_again_auto_still_holds_what_it_set() -> None:
-    plan = decide(GUEST, SystemState({ONLINE: "online"}), {ONLINE: "offline"})
+    plan = decide(GUEST, SystemState(online="online"), {ONLINE: "offline"})
     assert not plan.changes
     assert plan.wanted == {ONLINE: "online"}
 
 
 def test_what_is_asked_for_outright_is_set_whatever_others_do() -> None:
-    state = SystemState({ONLINE: "offline"}, machine="s390x", online_rule="/x.rules")
+    state = SystemState(online="offline", machine="s390x", online_rule="/x.rules")
     plan = decide(parse({ONLINE: "online_movable"}), state, {})
     assert [change.after for change in plan.changes] == ["online_movable"]
 
@@ -99,12 +129,21 @@ def test_udev_rules_that_bring_memory_online(text: str, found: bool, tmp_path: P
     assert online_rule(KernelFS(tmp_path)) == expected
 
 
-def test_loadable_modules(tmp_path: Path) -> None:
+def test_modules_and_what_they_need(tmp_path: Path) -> None:
     folder = tmp_path / "lib/modules/6.1"
     folder.mkdir(parents=True)
     (folder / "modules.dep").write_text(
-        "kernel/drivers/vhost/vhost_net.ko.xz: kernel/drivers/vhost/vhost.ko.xz\n"
+        "kernel/vhost/vhost_net.ko.xz: kernel/vhost/vhost.ko.xz kernel/net/tun.ko.xz\n"
         "kernel/drivers/net/tap-x.ko:\n"
     )
-    asked = {"vhost_net", "tap_x", "nothing", "vhost"}
-    assert loadable(KernelFS(tmp_path), asked, "6.1") == {"vhost_net", "tap_x"}
+    names = ["vhost_net", "tap_x", "vhost", "none"]
+    assert needs(KernelFS(tmp_path), "6.1", names) == {"vhost_net": ("vhost", "tun"), "tap_x": ()}
+    assert needs(KernelFS(tmp_path), "6.2", names) == {}
+
+
+def test_a_module_as_sysfs_shows_it(tmp_path: Path) -> None:
+    folder = tmp_path / "sys/module/vhost"
+    (folder / "holders/vhost_net").mkdir(parents=True)
+    (folder / "refcnt").write_text("2\n")
+    assert module(KernelFS(tmp_path), "vhost") == Module(True, 2, frozenset({"vhost_net"}))
+    assert module(KernelFS(tmp_path), "no") == ABSENT

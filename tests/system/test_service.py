@@ -1,0 +1,53 @@
+"""TuneD as a service of a real systemd, with our drop-in."""
+
+from __future__ import annotations
+
+from tests.sandbox import SystemdSandbox, wait_for
+
+
+def test_a_restart_writes_nothing(tuned_service: SystemdSandbox) -> None:
+    t = tuned_service
+    before = t.snapshot()
+    t.switch("virtual-host-plus")
+    with t.log_of() as lines:
+        t.restart()
+    assert [line for line in lines if "ksm: left for the tuned.service" in line]
+    assert not [line for line in lines if "ksm: run" in line]
+    wait_for("verified", t.verify)
+    t.off()
+    assert t.snapshot() == before
+
+
+def test_a_stop_puts_everything_back(tuned_service: SystemdSandbox) -> None:
+    t = tuned_service
+    before = t.snapshot()
+    t.switch("virtual-host-plus")
+    t.terminate()
+    assert t.snapshot() == before
+
+
+def test_a_kill9_puts_everything_back(tuned_service: SystemdSandbox) -> None:
+    t = tuned_service
+    before = t.snapshot()
+    t.switch("virtual-host-plus")
+    t.kill9()
+    assert t.snapshot() == before
+    assert not (t.root / "run/tuned-virt/baseline.json").exists()
+    t.start()
+    wait_for("verified", t.verify)
+    t.terminate()
+    assert t.snapshot() == before
+
+
+def test_what_another_profile_leaves_after_a_restart_is_put_back(
+    tuned_service: SystemdSandbox,
+) -> None:
+    t = tuned_service
+    before = t.snapshot()
+    t.switch("virtual-host-plus")
+    t.write("/etc/tuned/active_profile", "virtual-guest\n")
+    t.restart()
+    assert t.active() == "virtual-guest"
+    wait_for("ksm put back", lambda: t.read("/sys/kernel/mm/ksm/run") == "0")
+    t.off()
+    assert t.snapshot() == before
