@@ -143,8 +143,7 @@ class Sandbox:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is not None:
-            print(f"--- tuned.log of {self.version} ---\n{self.log()}")
+        print(f"--- tuned.log of {self.version} ---\n{self.log()}")  # pytest shows it on failure
         self._stack.close()
 
     def _enter_namespaces(self, base: str, stack: contextlib.ExitStack) -> subprocess.Popen[str]:

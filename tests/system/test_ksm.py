@@ -301,9 +301,8 @@ def test_what_cannot_be_put_back_is_pending_said_and_tried_again(
         refused = t.run(["tuned-virt", "restore"], check=False)
         assert refused.returncode == 1
         assert "not put back yet" in refused.stderr
-    assert t.run(["tuned-virt", "restore"], check=False).returncode == 1, (
-        "a stale page is in the way"
-    )
+    stale = t.run(["tuned-virt", "restore"], check=False)
+    assert stale.returncode == 1, "pages of the dead are in the way"
     again = t.run(["tuned-virt", "restore", "--unmerge"])
     assert "merge_across_nodes is '1' as before" in again.stdout
     assert t.snapshot() == before
@@ -318,7 +317,8 @@ def test_pages_of_the_dead_are_told_from_those_of_the_living() -> None:
             assert (read(KernelFS()).merging or 0) > 1000
         Path(f"{KSM}/run").write_text("0")
         state = read(KernelFS())
-        assert (state.merging, state.saved) == (0, 0)
+        assert state.merging is not None
+        assert state.merging < 1000, "those of other programs on this machine, if any"
         assert state.pages_sharing > 1000, "stale, and in the way of merge_across_nodes"
     finally:
         for name, value in (("run", "2"), ("run", "0"), ("pages_to_scan", "100")):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from tests.sandbox import SUITES, Sandbox, wait_for
+from tests.sandbox import SUITES, Sandbox
 
 VM = "/proc/sys/vm"
 ARP = "/proc/sys/net/ipv4/conf/all/arp_filter"
@@ -103,7 +103,8 @@ def test_kill9_at_any_moment_of_applying(
         time.sleep(moments.uniform(0, 0.06))
         t.kill9()
         t.start()
-    wait_for("applied", t.verify)
+    t.switch(plus)
+    assert t.verify()
     t.off()
     assert t.snapshot() == before
 
