@@ -315,7 +315,7 @@ def test_pages_of_the_dead_are_told_from_those_of_the_living() -> None:
     try:
         with merged():
             assert (read(KernelFS()).merging or 0) > 1000
-        Path(f"{KSM}/run").write_text("0")
+            Path(f"{KSM}/run").write_text("0")  # ksmd would drop stale pages in time
         state = read(KernelFS())
         assert state.merging is not None
         assert state.merging < 1000, "those of other programs on this machine, if any"

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.vm.daemon import Tuned
+from tests.vm.kernel import State, put_back, state
+
 MARKER = "tuned_virt_vm="
 PREPARED = ("/run/dbus", "/run/tuned", "/var/log/tuned", "/var/log/libvirt/qemu")
-START_SECONDS = 120
 
 
 def pytest_configure() -> None:
@@ -40,40 +41,35 @@ def system_bus() -> Iterator[Path]:
     os.kill(int(started.stdout), signal.SIGTERM)
 
 
+@pytest.fixture(scope="session")
+def product() -> None:
+    """This checkout installed for the machine's TuneD; the guest forgets it when it ends."""
+    staged = Path(os.environ["TUNED_VIRT_PRODUCT"])
+    subprocess.run(["cp", "--recursive", *staged.iterdir(), "/"], check=True)
+
+
+@pytest.fixture(scope="session")
+def daemon(system_bus: Path, product: None) -> Iterator[Tuned]:
+    """The machine's TuneD, one for all tests because its start takes seconds."""
+    daemon = Tuned()
+    yield daemon
+    if daemon.running:
+        daemon.stop()
+
+
 @pytest.fixture
-def start_tuned(
-    system_bus: Path, tmp_path: Path
-) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
-    """Function that starts the machine's TuneD with a profile and waits until it is applied."""
-    daemons = []
-
-    def start(profile: str) -> subprocess.Popen[bytes]:
-        log = tmp_path / "tuned.log"
-        with log.open("wb") as output:
-            daemon = subprocess.Popen(
-                ["tuned", "--profile", profile], stdout=output, stderr=subprocess.STDOUT
-            )
-        daemons.append(daemon)
-        deadline = time.monotonic() + START_SECONDS
-        while not tuned_is_running():
-            if daemon.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"tuned did not start:\n{log.read_text()}")
-            time.sleep(0.5)
-        return daemon
-
-    yield start
-    for daemon in daemons:
-        daemon.terminate()
-        daemon.wait(START_SECONDS)
+def before() -> State:
+    """The kernel's state as the test finds it."""
+    return state()
 
 
-def tuned_is_running() -> bool:
-    """Whether a TuneD on the system bus says that it has applied its profile."""
-    call = ["dbus-send", "--system", "--print-reply=literal", "--dest=com.redhat.tuned"]
-    reply = subprocess.run(
-        [*call, "/Tuned", "com.redhat.tuned.control.is_running"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return "true" in reply.stdout
+@pytest.fixture
+def tuned(daemon: Tuned, before: State) -> Iterator[Tuned]:
+    """A running TuneD without a profile; however the test ends, the kernel is put back."""
+    if not daemon.running:
+        daemon.forget_profile()
+        daemon.start()
+    yield daemon
+    if daemon.running:
+        daemon.off()
+    put_back(before)

@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--unmerge",
         action="store_true",
-        help="unmerge KSM's pages where a setting cannot be put back otherwise, if memory allows",
+        help="unmerge KSM's pages where a setting cannot be put back otherwise, if memory allows"
+        " (on several NUMA nodes they then lie on one)",
     )
     parser.add_argument(
         "--leftover",
