@@ -24,17 +24,17 @@ help:
 
 .PHONY: up
 up:
-	scripts/dependencies product
-	scripts/up "$(PROFILE)"
+	@scripts/dependencies product
+	@scripts/up "$(PROFILE)"
 
 .PHONY: install
 install:
 	@test -n "$(SITELIB)" || { echo "TuneD is not installed for $(PYTHON); install it or give SITELIB="; exit 2; }
-	scripts/install "$(DESTDIR)" "$(PREFIX)" "$(SITELIB)"
+	@scripts/install "$(DESTDIR)" "$(PREFIX)" "$(SITELIB)"
 
 .PHONY: uninstall
 uninstall:
-	scripts/uninstall "$(DESTDIR)" "$(PREFIX)" "$(SITELIB)"
+	@scripts/uninstall "$(DESTDIR)" "$(PREFIX)" "$(SITELIB)"
 
 # --- tests ---------------------------------------------------------------------------------------
 

@@ -40,6 +40,13 @@ class Record:
     owner: tuple[int, int] | None = None
 
 
+def only_root_writes(path: str, flags: int) -> int:
+    """An opener for files that root believes: `tuned -d` runs with a umask of 0."""
+    descriptor = os.open(path, flags, 0o644)
+    os.fchmod(descriptor, 0o644)
+    return descriptor
+
+
 def boot_id() -> str:
     """The running kernel's boot id."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -176,7 +183,7 @@ class Baseline:
         if not records:
             self._file.unlink(missing_ok=True)
             return
-        with open(self._new, "w") as file:
+        with open(self._new, "w", opener=only_root_writes) as file:
             file.write(json.dumps(content) + "\n")
         os.replace(self._new, self._file)
 

@@ -75,11 +75,16 @@ def parse(options: Mapping[str, str]) -> GuardPolicy:
     errors = [
         OptionError("files", pattern, "stock, or a path under /proc/sys or /sys without ..")
         for pattern in patterns
-        if not pattern.startswith(ROOTS) or ".." in pattern.split("/")
+        if not is_setting(pattern)
     ]
     if errors:
         raise BadOptions(errors)
     return GuardPolicy(patterns)
+
+
+def is_setting(path: str) -> bool:
+    """Whether a path is one of the kernel's settings."""
+    return path.startswith(ROOTS) and ".." not in path.split("/")
 
 
 def decide(state: GuardState, originals: Values) -> Plan:
@@ -115,7 +120,8 @@ class GuardTuner(Tuner[GuardPolicy, GuardState]):
     def read(self, fs: KernelFS, policy: GuardPolicy, originals: Values) -> GuardState:
         """Values of the guarded files and of those kept; unreadable ones are left out."""
         matched = {path for pattern in policy.patterns for path in fs.glob(pattern)}
-        texts = {path: fs.read_optional(path) for path in sorted(matched | originals.keys())}
+        paths = filter(is_setting, sorted(matched | originals.keys()))
+        texts = {path: fs.read_optional(path) for path in paths}
         values = {path: active_word(text) for path, text in texts.items() if text is not None}
         return GuardState(values, frozenset(matched))
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tuned_virt.baseline import only_root_writes
 from tuned_virt.plan import Change
 
 log = logging.getLogger("tuned")
@@ -46,7 +47,7 @@ class Journal:
         line = json.dumps(asdict(_entry(plugin, change))) + "\n"
         try:
             self._file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            with open(self._file, "a") as file:
+            with open(self._file, "a", opener=only_root_writes) as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 file.write(line)
                 if file.tell() > self._limit:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +28,17 @@ def _version(generation: str) -> str:
     return ".".join(part for part in parts[:3] if part.isdigit())
 
 
+@pytest.fixture(scope="session", autouse=True)
+def ksm_stopped() -> Iterator[None]:
+    """The tier starts with ksmd stopped and nothing merged, as after a boot, and puts it back."""
+    run = Path("/sys/kernel/mm/ksm/run")
+    before = run.read_text()
+    run.write_text("2")
+    run.write_text("0")
+    yield
+    run.write_text(before)
+
+
 @pytest.fixture(params=SUITES)
 def version(request: pytest.FixtureRequest) -> str:
     """Each TuneD generation in turn."""
@@ -36,8 +49,16 @@ def version(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def tuned() -> Iterator[Callable[..., Sandbox]]:
     """Opens sandboxes that close with the test: `t = tuned("2.25", profiles=…)`."""
+    opened: list[Sandbox] = []
+
+    def open_sandbox(*args: Any, **named: Any) -> Sandbox:
+        opened.append(stack.enter_context(Sandbox(*args, **named)))
+        return opened[-1]
+
     with ExitStack() as stack:
-        yield lambda *args, **named: stack.enter_context(Sandbox(*args, **named))
+        yield open_sandbox
+        for t in opened:  # pytest shows it where a test has failed
+            print(f"--- tuned.log of {t.version} ---\n{t.log()}")
 
 
 @pytest.fixture

@@ -314,7 +314,12 @@ def test_pages_of_the_dead_are_told_from_those_of_the_living() -> None:
         Path(f"{KSM}/{name}").write_text(value)
     try:
         with merged():
-            assert (read(KernelFS()).merging or 0) > 1000
+            living = read(KernelFS()).merging
+            if not KernelFS().sees_all_processes():
+                assert living is None, "in a container nobody can tell"
+                return
+            assert living is not None
+            assert living > 1000
             Path(f"{KSM}/run").write_text("0")  # ksmd would drop stale pages in time
         state = read(KernelFS())
         assert state.merging is not None

@@ -29,7 +29,7 @@ def make(t: Sandbox, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def files(t: Sandbox) -> set[str]:
     """Files that differ from the machine's root, but for logs, caches and TuneD's own state."""
-    found = {str(path.relative_to(t.upper)) for path in t.upper.rglob("*") if not path.is_dir()}
+    found = {str(path.relative_to(t.upper)) for path in t.upper.rglob("*") if path.is_file()}
     return {path for path in found if not path.startswith(QUIET) and "__pycache__" not in path}
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tuned_virt.baseline import Baseline, BaselineError, start_time
+from tuned_virt.journal import Journal
+from tuned_virt.plan import Change
 
 
 @pytest.fixture
@@ -33,6 +35,16 @@ def test_what_is_forgotten_is_gone(baseline: Baseline, tmp_path: Path) -> None:
     baseline.forget("ksm", ["x"])
     baseline.forget("disks", ["vda"])
     assert not (tmp_path / "baseline.json").exists()
+
+
+def test_only_root_writes_whatever_the_umask(baseline: Baseline, tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        baseline.keep("ksm", {"run": "0"})
+        Journal(tmp_path / "journal").add("ksm", Change("run", "/x", "0", "1", "asked for"))
+    finally:
+        os.umask(before)
+    assert {oct(file.stat().st_mode & 0o022) for file in tmp_path.iterdir()} == {"0o0"}
 
 
 def test_another_boots_file_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from tuned_virt.cli.findings import Line, differing, parse
+from tuned_virt.cli.findings import Line, differing, parse, summary
 
 LOG = """\
 INFO     tuned.daemon.daemon: verifying profile(s): virtual-host-plus
@@ -25,6 +25,11 @@ def test_lines_are_taken_apart() -> None:
     assert lines[3].result == "missing"
     assert lines[5].option == "ksm run"
     assert lines[6] == Line("note", "ksm: this kernel has no KSM")
+
+
+def test_of_many_names_the_first_few() -> None:
+    assert summary(["a", "b"]) == "a, b"
+    assert summary([str(number) for number in range(9)]) == "0, 1, 2, 3, 4, 5 and 3 more"
 
 
 def test_those_that_differ_are_named() -> None:

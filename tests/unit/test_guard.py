@@ -39,6 +39,13 @@ def test_of_a_pair_the_zero_is_written_last() -> None:
     assert [change.path for change in plan.changes] == ["/sys/bytes", "/sys/ratio"]
 
 
+def test_a_baseline_that_names_other_files_is_not_believed(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/shadow").write_text("secret")
+    kept = {"/etc/shadow": "", "/sys/../etc/shadow": ""}
+    assert GuardTuner().read(KernelFS(tmp_path), parse({}), kept).values == {}
+
+
 def test_a_file_that_has_vanished_is_forgotten(tmp_path: Path) -> None:
     fs, baseline = KernelFS(tmp_path), Baseline(tmp_path / "run", "boot")
     (tmp_path / "sys").mkdir()

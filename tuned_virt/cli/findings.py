@@ -48,6 +48,15 @@ def parse(lines: Iterable[str]) -> list[Line]:
     return found
 
 
+SHOWN = 6
+
+
+def summary(names: list[str]) -> str:
+    """The names in one line; of many the first few."""
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
 def differing(lines: Iterable[Line]) -> list[str]:
     """Names of the settings that failed."""
     return [line.name for line in lines if line.result == "failed"]

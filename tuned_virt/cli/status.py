@@ -39,12 +39,16 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _tuned() -> dict[str, Any]:
+    nothing = {"profile": "", "verified": False, "differing": [], "notes": []}
     try:
         daemon = Daemon()
         profile = daemon.active_profile()
+    except CouldNot as error:
+        return {**nothing, "tuned": str(error)}
+    try:
         verified, log = daemon.verify(ignore_missing=False) if profile else (False, [])
     except CouldNot as error:
-        return {"profile": "", "verified": False, "differing": [], "notes": [], "tuned": str(error)}
+        return {**nothing, "tuned": "running", "profile": profile, "notes": [str(error)]}
     lines = findings.parse(log)
     return {
         "tuned": "running",
@@ -99,8 +103,9 @@ def _profile_line(content: dict[str, Any]) -> str:
         return "none is active"
     if content["verified"]:
         return f"{content['profile']}, verified"
-    named = ", ".join(content["differing"]) or "see /var/log/tuned/tuned.log"
-    return f"{content['profile']}, NOT as asked for: {named}"
+    if content["differing"]:
+        return f"{content['profile']}, NOT as asked for: {findings.summary(content['differing'])}"
+    return f"{content['profile']}, not verified"
 
 
 def _ksm_line(values: dict[str, Any] | None) -> str:

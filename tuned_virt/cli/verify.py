@@ -50,6 +50,6 @@ def _print(profile: str, verified: bool, lines: list[findings.Line], quiet: bool
     if verified:
         print(f"{profile}: verified, {len(lines)} lines")
     elif differing:
-        print(f"{profile}: {len(differing)} of {len(lines)} differ: {', '.join(differing)}")
+        print(f"{profile}: {len(differing)} of {len(lines)} differ: {findings.summary(differing)}")
     else:
         print(f"{profile}: not verified; TuneD gave no line for it, see /var/log/tuned/tuned.log")
