@@ -30,11 +30,11 @@ up:
 .PHONY: install
 install:
 	@test -n "$(SITELIB)" || { echo "TuneD is not installed for $(PYTHON); install it or give SITELIB="; exit 2; }
-	@scripts/install "$(DESTDIR)" "$(PREFIX)" "$(SITELIB)"
+	@$(PYTHON) scripts/layout.py install "$(DESTDIR)" "$(PREFIX)" "$(SITELIB)"
 
 .PHONY: uninstall
 uninstall:
-	@scripts/uninstall "$(DESTDIR)" "$(PREFIX)" "$(SITELIB)"
+	@$(PYTHON) scripts/layout.py uninstall "$(DESTDIR)" "$(PREFIX)" "$(SITELIB)"
 
 # --- tests ---------------------------------------------------------------------------------------
 
@@ -53,8 +53,8 @@ check-style: $(TOOLS)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy tuned_virt
-	$(VENV)/bin/mypy --python-version 3.11 tests bench
-	$(VENV)/bin/vermin --quiet --no-tips --violations -t=3.9- tuned_virt tuned_plugins tests setup.py
+	$(VENV)/bin/mypy --python-version 3.11 tests bench scripts/layout.py
+	$(VENV)/bin/vermin --quiet --no-tips --violations -t=3.9- tuned_virt tuned_plugins tests bench scripts setup.py
 
 .PHONY: check-unit
 check-unit: check-style
