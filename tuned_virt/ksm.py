@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
+from tuned_virt import mempolicy, topology
 from tuned_virt import options as opt
-from tuned_virt import topology
 from tuned_virt.engine import Tuner
 from tuned_virt.kernelfs import KernelFS, active_word
 from tuned_virt.options import BadOptions, Choice, Described, Number, OptionError, Wanted
@@ -76,8 +76,8 @@ OPTIONS: Mapping[str, Described] = MappingProxyType(
             "how often chains of fully shared pages are searched for stale entries, in ms"
         ),
         "unmerge": Described(
-            "allow: unmerge all pages where a setting needs it and the memory is there, which puts"
-            " them on one NUMA node; never: leave such a setting alone and say so",
+            "allow: unmerge all pages where a setting needs it and the memory is there, which"
+            " spreads them over all NUMA nodes; never: leave such a setting alone and say so",
             "never",
         ),
         "observe": opt.OBSERVE,
@@ -333,7 +333,7 @@ def _changes(state: KsmState, targets: Values, asked: Values) -> Iterable[Change
 def _unmerge_cost(state: KsmState) -> str:
     cost = f"unmerges {state.saved // 1024} MiB, which the next changes need"
     if state.nodes > 1 and state.saved:
-        cost += "; the kernel puts the copies on one NUMA node"
+        cost += "; their copies are spread over all NUMA nodes"
     return cost
 
 
@@ -362,3 +362,9 @@ class KsmTuner(Tuner[KsmPolicy, KsmState]):
     def values(self, state: KsmState) -> Values:
         """The settings' values."""
         return state.values
+
+    def write(self, fs: KernelFS, change: Change) -> None:
+        """A write; what is unmerged is spread over the nodes instead of filling the writer's."""
+        nodes = topology.memory_nodes(fs) if change.slow else frozenset()
+        with mempolicy.interleaved(nodes):
+            super().write(fs, change)

@@ -203,6 +203,19 @@ def test_pages_merged_across_nodes_are_unmerged_with_leave(tuned: Tuned, before:
         assert_back(before)
 
 
+def test_unmerged_pages_are_spread_over_the_nodes(tuned: Tuned, before: State) -> None:
+    tuned.switch_to_ksm(run="1", merge_across_nodes="1", **FAST)
+    with pages_on(0, 2) as pids:
+        wait_until_merged(2 * PAGES)
+        tuned.switch_to_ksm(run="2")
+        wait_for_settings({"run": "2"})
+        wait_for("all unmerged", lambda: ksm("pages_shared") == "0", SLOW_SECONDS)
+        for pid in pids.values():
+            assert set(pages_by_node(pid)) == {0, 1, 2, 3}
+    tuned.off()
+    assert_back(before)
+
+
 def test_guest_profile_brings_hot_plugged_memory_online(tuned: Tuned) -> None:
     ONLINE.write_text("offline")
     before = state()

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--unmerge",
         action="store_true",
         help="unmerge KSM's pages where a setting cannot be put back otherwise, if memory allows"
-        " (on several NUMA nodes they then lie on one)",
+        " (which spreads them over all NUMA nodes)",
     )
     parser.add_argument(
         "--leftover",
