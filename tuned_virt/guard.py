@@ -38,7 +38,7 @@ STOCK_FILES = (
     "/sys/devices/system/cpu/intel_pstate/min_perf_pct",
     "/sys/firmware/acpi/platform_profile",
 )
-"""What TuneD's own plugins write in our profiles and those they include, TuneD 2.20 to 2.28."""
+"""What TuneD's own plugins write in our profiles and those they include, TuneD 2.20 to 2.27."""
 
 OPTIONS: Mapping[str, Described] = MappingProxyType(
     {

@@ -1,3 +1,0 @@
-"""What all tiers share."""
-
-from __future__ import annotations
