@@ -52,6 +52,9 @@ CPUS = "8,sockets=4,cores=2,threads=1"
 NODES = ("1G,cpus=0-1", "1G,cpus=2-3", "1G,cpus=4-5", "1G,cpus=6-7")
 DISTANCES = ("0,1=12", "2,3=12", "0,2=21", "0,3=21", "1,2=21", "1,3=21")
 
+GUEST_RESULTS = "/run/tuned-virt-vm"
+"""Where the guest has the folder of a boot's results; the checkout it has where the host does."""
+
 PRODUCT = "product"
 """Folder beside a boot's results with this checkout as installed, for the guest to copy."""
 
@@ -131,21 +134,21 @@ def kernel_image(series: str) -> Path:
     return images[0]
 
 
-def guest_script(series: str, results: Path, pytest_args: Sequence[str]) -> str:
+def guest_script(series: str, pytest_args: Sequence[str]) -> str:
     """Shell script for the guest, which leaves pytest's output and exit status in results.
 
     Plugins stay out because importing them takes longer under emulation than the tests do.
     """
     pytest = [sys.executable, "-m", "pytest", "tests/vm", "-q", "-p", "no:cacheprovider"]
     return (
-        f"exec >{shlex.quote(str(results / 'output'))} 2>&1\n"
-        "export PYTHONUNBUFFERED=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1\n"
+        f"exec >{GUEST_RESULTS}/output 2>&1\n"
+        "export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1\n"
         f"export TUNED_VIRT_CACHE={shlex.quote(str(CACHE))}\n"
-        f"export TUNED_VIRT_PRODUCT={shlex.quote(str(results / PRODUCT))}\n"
+        f"export TUNED_VIRT_PRODUCT={GUEST_RESULTS}/{PRODUCT}\n"
         f"cd {shlex.quote(str(CHECKOUT))} || exit\n"
         f"echo {series}: $(uname -r) is up after $(cut -d. -f1 /proc/uptime) s\n"
         f"{shlex.join([*pytest, *pytest_args])}\n"
-        f"echo $? >{shlex.quote(str(results / 'status'))}\n"
+        f"echo $? >{GUEST_RESULTS}/status\n"
     )
 
 
@@ -165,9 +168,9 @@ def vng_command(series: str, image: Path, results: Path) -> list[str]:
         *("--cpus", CPUS, "--memory", f"{len(NODES)}G"),
         *(f"--numa={node}" for node in NODES),
         *(f"--numa-distance={distance}" for distance in DISTANCES),
-        *("--overlay-rwdir", str(CHECKOUT), "--rwdir", str(results)),
+        *("--rodir", str(CHECKOUT), "--rwdir", f"{GUEST_RESULTS}={results}"),
         *("--append", f"tuned_virt_vm={series}"),
-        *("--exec", shlex.join(["sh", str(results / "script")])),
+        *("--exec", shlex.join(["sh", f"{GUEST_RESULTS}/script"])),
     ]
 
 
@@ -179,7 +182,7 @@ def run_guest(series: str, image: Path, limit: float, pytest_args: Sequence[str]
     results = CACHE / "vm/results" / series
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir(parents=True)
-    (results / "script").write_text(guest_script(series, results, pytest_args))
+    (results / "script").write_text(guest_script(series, pytest_args))
     (results / "output").touch()
     stage_product(results / PRODUCT)
     with (results / "output").open(errors="replace") as output:
