@@ -1,10 +1,11 @@
 #!/bin/sh
 # First process of a sandbox: a copy-on-write view of this machine's root with one TuneD version in
 # it, its own /run, network and processes. Everything is gone when it ends.
-# usage: sandbox-init.sh plain|systemd BASE LAYER…     (BASE: an empty folder; later layers on top)
+# usage: sandbox-init.sh plain|systemd CHECKOUT BASE LAYER…
+#        CHECKOUT is seen inside where it is, read-only; BASE is an empty folder; later layers on top
 set -eu
-init=$1 base=$2
-shift 2
+init=$1 checkout=$2 base=$3
+shift 3
 mount -t tmpfs -o mode=755 sandbox "$base"
 mkdir "$base/upper" "$base/work" "$base/root"
 for layer; do
@@ -17,6 +18,9 @@ mount -t sysfs sysfs "$root/sys"
 mount --rbind /dev "$root/dev"
 mount -t tmpfs -o mode=755 run "$root/run"
 mount -t tmpfs tmp "$root/tmp"
+mkdir -p "$root$checkout"
+mount --bind "$checkout" "$root$checkout"
+mount -o remount,bind,ro "$root$checkout"
 mkdir -p "$root/run/dbus" "$root/run/tuned"
 rm -rf "$root/var/lib/tuned-virt" "$root/var/log/tuned"
 mkdir -p "$root/var/log/tuned"

@@ -175,7 +175,7 @@ class Sandbox:
             [
                 *("unshare", "--mount", "--pid", "--net", "--ipc", "--cgroup"),
                 *("--fork", "--kill-child", "--propagation", "private"),
-                *(str(REPO / "tests/sandbox-init.sh"), self.INIT, base, *layers),
+                *(str(REPO / "tests/sandbox-init.sh"), self.INIT, str(REPO), base, *layers),
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
