@@ -9,8 +9,8 @@ what could not be put back is tried again.
 from __future__ import annotations
 
 import atexit
+import collections
 import logging
-import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,9 +47,10 @@ class Steward(Generic[P, S]):
 
     def __init__(self, engine: Engine[P, S]) -> None:
         self.engine = engine
-        self._jobs: queue.SimpleQueue[tuple[Job, threading.Event]] = queue.SimpleQueue()
+        self._jobs: collections.deque[tuple[Job, threading.Event]] = collections.deque()
+        self._running = False
+        self._turn = threading.Condition()
         self._ticket: object | None = None
-        self._turn = threading.Lock()
         self._held: Held[P] | None = None
         self._undone: P | None = None
         threading.Thread(target=self._work, name=f"virt-{engine.tuner.name}", daemon=True).start()
@@ -89,13 +90,14 @@ class Steward(Generic[P, S]):
         return list(self.engine.verify(held.outcome, held.policy, ignore_missing))
 
     def _apply(self, held: Held[P], observe: bool) -> Job | None:
-        if observe:
-            held.outcome = self.engine.observe(held.policy)
-            return None
-        begun = self.engine.begin(held.policy)
+        policy = self.engine.nothing(held.policy) if observe else held.policy
+        begun = self.engine.begin(policy)
 
         def finish() -> None:
-            held.outcome = self.engine.finish(begun)
+            if observe:
+                held.outcome = self.engine.observe(held.policy)
+            else:
+                held.outcome = self.engine.finish(begun)
 
         return self._now_or_rest(begun, finish)
 
@@ -137,28 +139,37 @@ class Steward(Generic[P, S]):
         return put_off
 
     def _do(self, job: Job) -> None:
-        """Run a job; what is slow, or comes while another runs, in the thread."""
+        """Run a job; what is slow, or comes while another runs, in the thread, in order."""
         done = threading.Event()
-        if self._jobs.empty() and self._turn.acquire(blocking=False):
-            try:
-                rest = self._run(job)
-                if rest is None:
-                    return
-                self._jobs.put((rest, done))
-            finally:
-                self._turn.release()
-        else:
-            self._jobs.put((job, done))
+        with self._turn:
+            at_once = not self._running and not self._jobs
+            if at_once:
+                self._running = True
+            else:
+                self._jobs.append((job, done))
+        if at_once:
+            rest = self._run(job)
+            with self._turn:
+                self._running = False
+                if rest is not None:
+                    self._jobs.appendleft((rest, done))
+                self._turn.notify()
+            if rest is None:
+                return
         if not done.wait(PATIENCE):
             log.info("%s: takes longer than %g s, goes on", self.engine.tuner.name, PATIENCE)
 
     def _work(self) -> None:
         while True:
-            job, done = self._jobs.get()
             with self._turn:
-                rest: Job | None = job
-                while rest is not None:
-                    rest = self._run(rest)
+                self._turn.wait_for(lambda: self._jobs and not self._running)
+                job, done = self._jobs.popleft()
+                self._running = True
+            rest: Job | None = job
+            while rest is not None:
+                rest = self._run(rest)
+            with self._turn:
+                self._running = False
             done.set()
 
     def _run(self, job: Job) -> Job | None:

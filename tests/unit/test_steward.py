@@ -99,6 +99,28 @@ def test_slow_work_goes_on_by_itself(
     assert fs.writes == [("run", "2"), ("run", "0")], "in order, however slow"
 
 
+def test_what_waits_is_done_in_the_order_it_came(
+    keeper: Keeper, fs: FakeKsm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steward, "PATIENCE", 0.01)
+    fs.files[f"{ksm.FOLDER}/pages_shared"] = fs.files[f"{ksm.FOLDER}/pages_sharing"] = "100"
+    go, write = threading.Event(), FakeKsm.write
+
+    def slow(self: FakeKsm, path: str, value: str) -> None:
+        go.wait(5)
+        write(self, path, value)
+
+    monkeypatch.setattr(FakeKsm, "write", slow)
+    keeper.apply(ksm.parse({"run": "2"}))
+    keeper.restore()
+    keeper.apply(MERGE)
+    go.set()
+    deadline = time.monotonic() + 5
+    while len(fs.writes) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert fs.writes == [("run", "2"), ("run", "0"), ("run", "1")]
+
+
 def test_what_is_pending_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steward, "RETRY", 0.05)
     fs, baseline = FakeKsm(), Baseline(tmp_path, "boot")
