@@ -217,6 +217,18 @@ def test_observe_as_one_variable(tuned: Callable[..., Sandbox], version: str, pl
     assert not (t.root / "run/tuned-virt/baseline.json").exists()
 
 
+@pytest.mark.parametrize("said", ["", "False", "no"])
+def test_observe_is_off_alike_for_tuneds_plugins_and_ours(
+    tuned: Callable[..., Sandbox], version: str, said: str
+) -> None:
+    t = tuned(version, files={"/etc/tuned/virtual-host-plus-variables.conf": f"observe={said}\n"})
+    t.switch("virtual-host-plus")
+    assert t.read(f"{VM}/swappiness") == "10"
+    assert t.read("/sys/kernel/mm/ksm/run") == "1"
+    assert t.verify()
+    t.off()
+
+
 def test_status_verify_and_log_say_what_is(tuned: Callable[..., Sandbox], version: str) -> None:
     t = tuned(version)
     t.switch("virtual-host-plus")
