@@ -83,6 +83,7 @@ def product_layer() -> Path:
         ],
         cwd=REPO,
         check=True,
+        stdout=subprocess.DEVNULL,
     )
     for path in INSTALLED:
         if (stage / path).is_dir():
@@ -218,8 +219,8 @@ class Sandbox:
         for _ in range(2):  # pages_to_scan may be refused until advisor_mode is back
             for path, value in self.snapshot().items():
                 if before.get(path, value) != value:
-                    with contextlib.suppress(OSError):
-                        self.run(["sh", "-c", f'printf %s "$1" > {path}', "sh", before[path]])
+                    write = ["sh", "-c", f'printf %s "$1" > {path}', "sh", before[path]]
+                    self.run(write, check=False)
 
     def command(self, argv: Sequence[str]) -> list[str]:
         """The argument vector that runs a command inside."""
