@@ -2,6 +2,7 @@
 #   make up       install, activate, verify, show            (root)
 #   make check    everything the tests need, then all tiers  (root for the system and VM tiers)
 #   make bench    ratios against TuneD's stock profiles      (root)
+#   make bench-ksm  KSM's laws against ksmtuned and the kernel; KSM="--runs 1 --only converge"  (root, hours)
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -71,6 +72,10 @@ check-vm: $(TOOLS)
 .PHONY: bench
 bench: $(TOOLS)
 	$(VENV)/bin/python -m bench.switch
+
+.PHONY: bench-ksm
+bench-ksm: $(TOOLS)
+	$(VENV)/bin/python -m bench.ksm $(KSM)
 
 .PHONY: clean
 clean:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tuned_virt import ksm, tuned_api
+from tuned_virt import tuned_api, tuners
 
 
 class KsmPlugin(tuned_api.PlannedPlugin):  # type: ignore[misc]
@@ -18,4 +18,4 @@ class KsmPlugin(tuned_api.PlannedPlugin):  # type: ignore[misc]
     merge_across_nodes=auto pages_to_scan=1000 sleep_millisecs=20 ---- ====
     """
 
-    tuner = ksm.KsmTuner()
+    tuner = tuners.TUNERS["ksm"]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from tuned_virt.baseline import Baseline, BaselineError
 from tuned_virt.journal import Journal
@@ -23,6 +23,38 @@ log = logging.getLogger("tuned")
 
 P = TypeVar("P")
 S = TypeVar("S")
+
+
+class Result(str, Enum):
+    """Of verifying one setting."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    NOTE = "note"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of verify, worded as TuneD words its own."""
+
+    result: Result
+    text: str
+
+    def __str__(self) -> str:
+        return f"verify: {self.result.value}: {self.text}"
+
+
+class Keeper(Protocol):
+    """Goes on tuning after an apply, in a thread of its own."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def stop(self) -> None:
+        """End, at once; nothing is written afterwards."""
+
+    def findings(self) -> Iterable[Finding]:
+        """What verify says of it."""
 
 
 class Tuner(ABC, Generic[P, S]):
@@ -53,6 +85,10 @@ class Tuner(ABC, Generic[P, S]):
         """The policy that asks for nothing, with the permissions of the one it undoes."""
         return self.parse({})
 
+    def keeper(self, policy: P, plan: Plan, fs: KernelFS, journal: Journal) -> Keeper | None:
+        """What goes on tuning once the plan is carried out; None for a plan that is all."""
+        return None
+
     def write(self, fs: KernelFS, change: Change) -> None:
         """Make one change. Raises KernelFileError."""
         fs.write(change.path, change.after)
@@ -78,30 +114,13 @@ class Begun:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A plan after it was carried out; `failed` says by setting why a write did not take."""
+    """A plan after it was carried out; `failed` says by setting why a write did not take,
+    `refused` why nothing was written at all."""
 
     plan: Plan
     failed: Values = field(default_factory=dict)
     observed: bool = False
-
-
-class Result(str, Enum):
-    """Of verifying one setting."""
-
-    PASSED = "passed"
-    FAILED = "failed"
-    NOTE = "note"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of verify, worded as TuneD words its own."""
-
-    result: Result
-    text: str
-
-    def __str__(self) -> str:
-        return f"verify: {self.result.value}: {self.text}"
+    refused: str = ""
 
 
 class Engine(Generic[P, S]):
@@ -137,7 +156,8 @@ class Engine(Generic[P, S]):
         """The other half: write, read back, and let go of what is back."""
         plan = begun.plan
         if begun.refused:
-            return Outcome(plan, {change.setting: begun.refused for change in plan.changes})
+            failed = {change.setting: begun.refused for change in plan.changes}
+            return Outcome(plan, failed, refused=begun.refused)
         failed = dict(self._carry_out(plan.changes))
         self._let_go(begun.kept.keys() - plan.originals.keys(), plan, failed)
         self._say(plan)
@@ -146,6 +166,12 @@ class Engine(Generic[P, S]):
     def apply(self, policy: P) -> Outcome:
         """Make the machine as the policy asks; originals that it does not claim are put back."""
         return self.finish(self.begin(policy))
+
+    def keeper(self, policy: P, outcome: Outcome) -> Keeper | None:
+        """What goes on tuning after an outcome; nothing where the originals could not be kept."""
+        if outcome.refused or outcome.observed:
+            return None
+        return self.tuner.keeper(policy, outcome.plan, self._fs, self._journal)
 
     def restore(self, undone: P | None = None) -> Outcome:
         """Put every kept original back, as the undone policy permits.
@@ -181,6 +207,8 @@ class Engine(Generic[P, S]):
         originals = self.baseline.record(self.tuner.name)
         state = self.tuner.read(self._fs, policy, originals.originals)
         found = self.tuner.values(state)
+        if outcome.refused and not outcome.failed:
+            yield self._finding(Result.FAILED, f"nothing is changed: {outcome.refused}")
         for setting, wanted in outcome.plan.wanted.items():
             yield self._compare(setting, found.get(setting), wanted, outcome)
         yield from self._exceptions(outcome.plan, ignore_missing)
@@ -213,6 +241,8 @@ class Engine(Generic[P, S]):
             try:
                 if self.tuner.current(self._fs, change) == change.after:
                     continue
+                if change.slow:
+                    log.info("%s: begins: %s", self.tuner.name, change)
                 self.tuner.write(self._fs, change)
                 self._journal.add(self.tuner.name, change)
                 now = self.tuner.current(self._fs, change)

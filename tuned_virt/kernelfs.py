@@ -85,6 +85,20 @@ class KernelFS:
         except OSError:
             return False
 
+    def names(self, path: str) -> list[str]:
+        """Names in a folder, in no order; none where it cannot be read."""
+        try:
+            return os.listdir(self._real(path))
+        except OSError:
+            return []
+
+    def link(self, path: str) -> str | None:
+        """What a symbolic link says, or None where it cannot be read."""
+        try:
+            return os.readlink(self._real(path))
+        except OSError:
+            return None
+
     def glob(self, pattern: str) -> list[str]:
         """Paths that match a pattern, sorted, as the machine has them."""
         skipped = len(self._real("")) - 1

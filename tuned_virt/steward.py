@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic
 
-from tuned_virt.engine import Begun, Engine, Finding, Outcome, P, Result, S
+from tuned_virt.engine import Begun, Engine, Finding, Keeper, Outcome, P, Result, S
 
 log = logging.getLogger("tuned")
 
@@ -53,6 +53,7 @@ class Steward(Generic[P, S]):
         self._ticket: object | None = None
         self._held: Held[P] | None = None
         self._undone: P | None = None
+        self._keeping: tuple[P, Keeper] | None = None
         threading.Thread(target=self._work, name=f"virt-{engine.tuner.name}", daemon=True).start()
         atexit.register(self.flush)
 
@@ -87,19 +88,39 @@ class Steward(Generic[P, S]):
             return [Finding(Result.FAILED, f"{self.engine.tuner.name}: {held.error}")]
         if held.outcome is None:
             return [Finding(Result.NOTE, f"{self.engine.tuner.name}: still being applied")]
-        return list(self.engine.verify(held.outcome, held.policy, ignore_missing))
+        found = list(self.engine.verify(held.outcome, held.policy, ignore_missing))
+        keeping = self._keeping
+        return found + (list(keeping[1].findings()) if keeping else [])
 
     def _apply(self, held: Held[P], observe: bool) -> Job | None:
         policy = self.engine.nothing(held.policy) if observe else held.policy
+        if self._keeping and self._keeping[0] != policy:
+            self._stop_keeping()
         begun = self.engine.begin(policy)
 
         def finish() -> None:
             if observe:
                 held.outcome = self.engine.observe(held.policy)
             else:
-                held.outcome = self.engine.finish(begun)
+                outcome = self.engine.finish(begun)
+                self._keep(held.policy, outcome)
+                held.outcome = outcome
 
         return self._now_or_rest(begun, finish)
+
+    def _keep(self, policy: P, outcome: Outcome) -> None:
+        """Have the policy kept up: by the keeper that does already, where there is one."""
+        keeper = self.engine.keeper(policy, outcome)
+        if keeper is None:
+            self._stop_keeping()
+        elif self._keeping is None:
+            self._keeping = (policy, keeper)
+            keeper.start()
+
+    def _stop_keeping(self) -> None:
+        keeping, self._keeping = self._keeping, None
+        if keeping:
+            keeping[1].stop()
 
     def _drop(self) -> None:
         if self._held:
@@ -107,6 +128,7 @@ class Steward(Generic[P, S]):
         self._held = None
 
     def _restore(self) -> Job | None:
+        self._stop_keeping()
         begun = self.engine.begin(self.engine.nothing(self._undone))
 
         def finish() -> None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from tuned_virt.engine import Tuner
 from tuned_virt.guard import GuardTuner
 from tuned_virt.ksm import KsmTuner
+from tuned_virt.ksm.sampler import Follower
 from tuned_virt.system import SystemTuner
 
+
+def _follow_libvirt(changed: Callable[[str], None]) -> Follower:
+    from tuned_virt.hypervisor import Hypervisor  # its binding takes time to import
+
+    return Hypervisor(changed)
+
+
 TUNERS: Mapping[str, Tuner[Any, Any]] = MappingProxyType(
-    {tuner.name: tuner for tuner in (KsmTuner(), SystemTuner(), GuardTuner())}
+    {tuner.name: tuner for tuner in (KsmTuner(_follow_libvirt), SystemTuner(), GuardTuner())}
 )
 """In the order of putting back: what TuneD's own plugins set comes last."""

@@ -68,6 +68,12 @@ class FakeKsm(KernelFS):
     def glob(self, pattern: str) -> list[str]:
         return []
 
+    def names(self, path: str) -> list[str]:
+        return []
+
+    def link(self, path: str) -> str | None:
+        return None
+
     def write(self, path: str, value: str) -> None:
         name = path.rpartition("/")[2]
         self.writes.append((name, value))

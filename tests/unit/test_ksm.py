@@ -13,7 +13,7 @@ from tuned_virt import ksm
 from tuned_virt.baseline import Baseline
 from tuned_virt.engine import Engine, Result
 from tuned_virt.journal import Journal
-from tuned_virt.ksm import KsmState, KsmTuner, decide, parse
+from tuned_virt.ksm import KsmState, KsmTuner, parse
 from tuned_virt.options import BadOptions
 from tuned_virt.plan import Plan
 
@@ -60,17 +60,17 @@ def test_options_that_contradict_each_other() -> None:
 
 
 def test_empty_options_ask_for_nothing() -> None:
-    assert not decide(parse(dict.fromkeys(ksm.SETTINGS, "")), state(), {}).changes
+    assert not ksm.plan(parse(dict.fromkeys(ksm.SETTINGS, "")), state(), {}).changes
 
 
 def test_what_is_right_is_not_written() -> None:
     policy = parse({"run": "1", "pages_to_scan": "100"})
-    assert not decide(policy, state(run="1"), {}).changes
+    assert not ksm.plan(policy, state(run="1"), {}).changes
 
 
 def test_the_advisor_comes_before_pages_to_scan_and_run_last() -> None:
     policy = parse({"run": "1", "pages_to_scan": "900", "advisor_mode": "none", "smart_scan": "0"})
-    plan = decide(policy, state(advisor_mode="scan-time", pages_to_scan="700"), {})
+    plan = ksm.plan(policy, state(advisor_mode="scan-time", pages_to_scan="700"), {})
     assert writes(plan) == [
         ("smart_scan", "0"),
         ("advisor_mode", "none"),
@@ -81,28 +81,28 @@ def test_the_advisor_comes_before_pages_to_scan_and_run_last() -> None:
 
 def test_the_kernels_reset_of_pages_to_scan_is_made_good() -> None:
     originals = {"advisor_mode": "none", "pages_to_scan": "700"}
-    plan = decide(parse({}), state(advisor_mode="scan-time", pages_to_scan="512"), originals)
+    plan = ksm.plan(parse({}), state(advisor_mode="scan-time", pages_to_scan="512"), originals)
     assert writes(plan) == [("advisor_mode", "none"), ("pages_to_scan", "700")]
 
 
 def test_pages_to_scan_is_refused_while_the_kernel_chooses_it() -> None:
-    plan = decide(parse({"pages_to_scan": "5", "run": "1"}), state(advisor_mode="scan-time"), {})
+    plan = ksm.plan(parse({"pages_to_scan": "5", "run": "1"}), state(advisor_mode="scan-time"), {})
     assert "add advisor_mode=none" in plan.refused["pages_to_scan"]
     assert writes(plan) == [("run", "1")]
 
 
 def test_merge_across_nodes_auto() -> None:
     policy = parse({"merge_across_nodes": "auto"})
-    assert not decide(policy, state(), {}).changes
+    assert not ksm.plan(policy, state(), {}).changes
     several = KsmState(FRESH, available=10**7, nodes=2)
-    assert writes(decide(policy, several, {})) == [("merge_across_nodes", "0")]
+    assert writes(ksm.plan(policy, several, {})) == [("merge_across_nodes", "0")]
 
 
 MERGED = KsmState({**FRESH, "run": "1"}, pages_shared=10, pages_sharing=25600, available=10**6)
 
 
 def test_merged_pages_and_unmerge_never() -> None:
-    plan = decide(parse({"merge_across_nodes": "0", "use_zero_pages": "1"}), MERGED, {})
+    plan = ksm.plan(parse({"merge_across_nodes": "0", "use_zero_pages": "1"}), MERGED, {})
     assert writes(plan) == [("use_zero_pages", "1")]
     assert (
         "25600 pages (100 MiB) are merged, and unmerge is never"
@@ -111,45 +111,45 @@ def test_merged_pages_and_unmerge_never() -> None:
 
 
 def test_an_original_that_cannot_be_put_back_is_pending_not_refused() -> None:
-    plan = decide(parse({}), MERGED, {"merge_across_nodes": "0", "run": "0"})
+    plan = ksm.plan(parse({}), MERGED, {"merge_across_nodes": "0", "run": "0"})
     assert not plan.refused
     assert set(plan.pending) == {"merge_across_nodes"}
     assert writes(plan) == [("run", "0")]
 
 
 def test_unmerge_allowed_and_it_fits() -> None:
-    plan = decide(parse({"merge_across_nodes": "0", "unmerge": "allow"}), MERGED, {})
+    plan = ksm.plan(parse({"merge_across_nodes": "0", "unmerge": "allow"}), MERGED, {})
     assert writes(plan) == [("run", "2"), ("merge_across_nodes", "0"), ("run", "1")]
 
 
 def test_unmerge_allowed_and_it_does_not_fit() -> None:
     tight = KsmState(MERGED.values, pages_shared=10, pages_sharing=25600, available=110 * 1024)
-    plan = decide(parse({"merge_across_nodes": "0", "unmerge": "allow"}), tight, {})
+    plan = ksm.plan(parse({"merge_across_nodes": "0", "unmerge": "allow"}), tight, {})
     assert not plan.changes
     assert plan.refused["merge_across_nodes"].endswith(
         "unmerging 100 MiB wants 120 MiB available, 110 MiB are"
     )
-    assert "wants 120 MiB" in decide(parse({"run": "2"}), tight, {}).refused["run"]
+    assert "wants 120 MiB" in ksm.plan(parse({"run": "2"}), tight, {}).refused["run"]
 
 
 def test_pages_of_the_dead_are_unmerged_for_nothing() -> None:
     stale = KsmState({**FRESH, "run": "0"}, pages_shared=10, pages_sharing=25600, merging=0)
-    plan = decide(parse({"merge_across_nodes": "0"}), stale, {})
+    plan = ksm.plan(parse({"merge_across_nodes": "0"}), stale, {})
     assert writes(plan) == [("run", "2"), ("merge_across_nodes", "0"), ("run", "0")]
 
 
 def test_auto_that_the_kernel_refuses_is_a_note() -> None:
     several = KsmState(MERGED.values, pages_shared=10, pages_sharing=25600, nodes=4)
-    plan = decide(parse({"merge_across_nodes": "auto"}), several, {})
+    plan = ksm.plan(parse({"merge_across_nodes": "auto"}), several, {})
     assert not plan.refused
     assert not plan.wanted
     assert "merge_across_nodes cannot become 0" in plan.notes[0]
 
 
 def test_no_ksm_is_a_note_and_an_absent_file_is_missing() -> None:
-    assert decide(parse({"run": "1"}), KsmState({}), {}).notes == ("this kernel has no KSM",)
+    assert ksm.plan(parse({"run": "1"}), KsmState({}), {}).notes == ("this kernel has no KSM",)
     old = {name: value for name, value in FRESH.items() if "advisor" not in name}
-    plan = decide(parse({"advisor_mode": "none", "run": "1"}), KsmState(old), {})
+    plan = ksm.plan(parse({"advisor_mode": "none", "run": "1"}), KsmState(old), {})
     assert set(plan.missing) == {"advisor_mode"}
     assert writes(plan) == [("run", "1")]
 

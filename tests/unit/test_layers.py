@@ -11,10 +11,10 @@ PACKAGE = Path(__file__).parents[2] / "tuned_virt"
 
 LAYERS = (
     {"kernelfs", "cpuset", "mempolicy", "options", "plan", "__init__"},
-    {"baseline", "journal", "topology", "guest", "service"},
-    {"engine"},
+    {"baseline", "journal", "topology", "guest", "service", "hypervisor"},
+    {"engine", "qemu"},
     {"placement", "ksm", "guard", "system", "hugepages", "disks", "steward"},
-    {"tuners", "hypervisor"},
+    {"tuners"},
     {"tuned_api", "cli", "audit", "__main__"},
 )
 """From the bottom up: a module imports from its own layer and those below."""

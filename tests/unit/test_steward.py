@@ -11,6 +11,7 @@ from tuned_virt import ksm, steward
 from tuned_virt.baseline import Baseline
 from tuned_virt.engine import Engine, Result
 from tuned_virt.journal import Journal
+from tuned_virt.ksm import settings
 from tuned_virt.steward import Steward
 
 
@@ -141,7 +142,7 @@ def test_an_internal_error_fails_verify_and_the_thread_lives(
     keeper: Keeper, fs: FakeKsm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr(ksm, "read", lambda fs: 1 / 0)
+        broken.setattr(settings, "read", lambda fs, masters: 1 / 0)
         keeper.apply(MERGE)
         [finding] = keeper.verify(False)
         assert finding.result is Result.FAILED

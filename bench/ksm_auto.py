@@ -1,0 +1,61 @@
+"""Our controller in a process of its own, through the product's own parts, outside TuneD.
+
+`python -m bench.ksm_auto [--log FILE] [OPTION=VALUE …]`: prints "ready" when it is at work, and
+puts everything back when its stdin ends. The options are those of the ksm plugin.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import tempfile
+from pathlib import Path
+
+from tuned_virt.baseline import Baseline
+from tuned_virt.engine import Engine, Result
+from tuned_virt.journal import Journal
+from tuned_virt.kernelfs import KernelFS
+from tuned_virt.steward import Steward
+from tuned_virt.tuners import TUNERS
+
+
+def log_to(file: Path) -> None:
+    """Have what TuneD would log, INFO and above, appended to a file."""
+    handler = logging.FileHandler(file)
+    handler.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03d %(message)s", "%H:%M:%S"))
+    logger = logging.getLogger("tuned")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
+def main() -> int:
+    """Apply, wait, restore; 1 if the policy was not applied as asked."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--log", type=Path)
+    arguments.add_argument("options", nargs="*", metavar="OPTION=VALUE")
+    given = arguments.parse_args()
+    if given.log:
+        log_to(given.log)
+    options = {"mode": "auto", **dict(option.split("=", 1) for option in given.options)}
+    tuner = TUNERS["ksm"]
+    policy = tuner.parse(options)
+    with tempfile.TemporaryDirectory(prefix="tuned-virt-bench-") as folder:
+        kept = Path(folder)
+        engine = Engine(tuner, KernelFS(), Baseline(kept), Journal(kept / "journal"))
+        steward = Steward(engine)
+        try:
+            steward.apply(policy)
+            failed = [f for f in steward.verify(False) if f.result is Result.FAILED]
+            for finding in failed:
+                print(finding.text, file=sys.stderr)
+            if not failed:
+                print("ready", flush=True)
+                sys.stdin.read()
+        finally:
+            steward.restore()
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,247 @@
+"""Running guests followed through a real libvirtd with real QEMU processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.libvirtd import Libvirtd
+from tests.sandbox import PYTHON, Sandbox, wait_for
+from tuned_virt import hypervisor
+from tuned_virt.hypervisor import Hypervisor, RunningGuest, running_guests
+
+NO_SHARING = "<memoryBacking><nosharepages/></memoryBacking>"
+LOOP = "virt-libvirt-loop"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ksm_stopped() -> None:
+    """These guests need nothing of KSM: it is left alone."""
+
+
+@pytest.fixture(scope="module")
+def libvirtd() -> Iterator[Libvirtd]:
+    with Libvirtd() as private:
+        yield private
+
+
+@pytest.fixture(autouse=True)
+def no_guests_left(libvirtd: Libvirtd) -> Iterator[None]:
+    yield
+    with libvirtd.connection() as connection:
+        for domain in connection.listAllDomains():
+            domain.destroy()
+
+
+class Follower:
+    """A Hypervisor and what it has said, with the guests as they were then."""
+
+    def __init__(self, uri: str) -> None:
+        self.said: list[str] = []
+        self.names: list[set[str] | None] = []
+        self.hypervisor = Hypervisor(self._changed, uri)
+
+    def _changed(self, reason: str) -> None:
+        guests = self.hypervisor.guests
+        self.names.append(None if guests is None else {guest.name for guest in guests.values()})
+        self.said.append(reason)
+
+    def wait(self, reason: str, seconds: float = 1) -> set[str] | None:
+        """Until a reason is said; the names of the guests at that moment."""
+        wait_for(reason, lambda: reason in self.said, seconds)
+        return self.names[self.said.index(reason)]
+
+    def guest(self, uuid: str) -> RunningGuest:
+        guests = self.hypervisor.guests
+        assert guests is not None
+        return guests[uuid]
+
+
+@pytest.fixture
+def following(libvirtd: Libvirtd) -> Iterator[Follower]:
+    with follow(libvirtd) as follower:
+        yield follower
+
+
+@contextlib.contextmanager
+def follow(libvirtd: Libvirtd) -> Iterator[Follower]:
+    follower = Follower(libvirtd.uri)
+    follower.hypervisor.start()
+    try:
+        wait_for("guests listed", lambda: follower.hypervisor.guests is not None, 5)
+        yield follower
+    finally:
+        follower.hypervisor.stop()
+
+
+def workers() -> list[str]:
+    names = [thread.name for thread in threading.enumerate()]
+    return [name for name in names if name.startswith("virt-libvirt") and name != LOOP]
+
+
+def open_files() -> list[str]:
+    links = []
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            links.append(os.readlink(f"/proc/self/fd/{number}").split(":")[0])
+    return sorted(links)
+
+
+def stop_seconds(hypervisor: Hypervisor) -> float:
+    began = time.monotonic()
+    hypervisor.stop()
+    return time.monotonic() - began
+
+
+def test_starts_and_stops_are_seen_within_a_second(libvirtd: Libvirtd, following: Follower) -> None:
+    uuid = libvirtd.start_guest("web1", mib=24)
+    assert following.wait("guest web1 started") == {"web1"}
+    assert following.guest(uuid) == RunningGuest(uuid, "web1", 24 * 1024, shares_pages=True)
+    libvirtd.start_guest("web2")
+    assert following.wait("guest web2 started") == {"web1", "web2"}
+    libvirtd.stop_guest("web1")
+    assert following.wait("guest web1 stopped") == {"web2"}
+    assert following.said[0] == "libvirt is there"
+
+
+def test_what_the_owner_says_of_sharing_is_seen(libvirtd: Libvirtd, following: Follower) -> None:
+    uuid = libvirtd.start_guest("alone", extra_xml=NO_SHARING)
+    following.wait("guest alone started")
+    assert not following.guest(uuid).shares_pages
+
+
+def test_names_cannot_steer_a_terminal(libvirtd: Libvirtd, following: Follower) -> None:
+    uuid = libvirtd.start_guest("web\u202e1\u0085")
+    following.wait("guest web?1? started")
+    assert following.guest(uuid).name == "web\u202e1\u0085"
+
+
+def test_the_command_lists_guests_once(libvirtd: Libvirtd) -> None:
+    uuid = libvirtd.start_guest("web1")
+    assert running_guests(libvirtd.uri) == {
+        uuid: RunningGuest(uuid, "web1", 16 * 1024, shares_pages=True)
+    }
+
+
+def test_libvirtd_killed_and_started_again(
+    libvirtd: Libvirtd, following: Follower, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "tuned")
+    libvirtd.start_guest("before")
+    following.wait("guest before started")
+    libvirtd.kill9()
+    assert following.wait("libvirt is gone: libvirtd closed the connection") is None
+    assert following.hypervisor.absence
+    time.sleep(1.5)
+    assert following.hypervisor.guests is None
+    libvirtd.start()
+    assert following.wait("libvirt is back", seconds=5) == {"before"}
+    assert following.hypervisor.absence == ""
+    libvirtd.start_guest("after")
+    assert following.wait("guest after started") == {"before", "after"}
+    assert [record.message for record in caplog.records] == [
+        "libvirt is not to be had: libvirtd closed the connection",
+        "libvirt is back, with 1 running guests",
+    ]
+
+
+def test_stop_returns_at_once_while_libvirtd_hangs(libvirtd: Libvirtd, following: Follower) -> None:
+    later = [Hypervisor(lambda reason: None, libvirtd.uri) for _ in range(10)]
+    with libvirtd.frozen():
+        for other in later:
+            other.start()
+        time.sleep(0.3)
+        assert later[0].guests is None
+        assert later[0].absence == "libvirt has not answered yet"
+        assert max(map(stop_seconds, later)) < 0.05
+        assert stop_seconds(following.hypervisor) < 0.05
+        wait_for("one thread that opens, one that closes", lambda: len(workers()) <= 2, 2)
+    wait_for("no thread left", lambda: not workers(), 5)
+    assert following.said == ["libvirt is there"]
+
+
+def test_a_libvirtd_that_hangs_is_given_up(
+    libvirtd: Libvirtd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hypervisor, "KEEPALIVE", 1)
+    monkeypatch.setattr(hypervisor, "KEEPALIVE_COUNT", 1)
+    with follow(libvirtd) as follower:
+        with libvirtd.frozen():
+            follower.wait("libvirt is gone: libvirtd no longer answers", seconds=6)
+        follower.wait("libvirt is back", seconds=6)
+
+
+def test_one_guest_that_hangs_hides_no_other(libvirtd: Libvirtd, following: Follower) -> None:
+    libvirtd.start_guest("hangs")
+    following.wait("guest hangs started")
+    pid = libvirtd.guest_pid("hangs")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        libvirtd.start_guest("web1")
+        assert following.wait("guest web1 started") == {"hangs", "web1"}
+        assert running_guests(libvirtd.uri) is not None
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_nothing_leaks(libvirtd: Libvirtd) -> None:
+    with follow(libvirtd):
+        pass
+    wait_for("no thread left", lambda: not workers(), 5)
+    files = open_files()
+    said: list[str] = []
+    for _ in range(20):
+        again = Hypervisor(said.append, libvirtd.uri)
+        again.start()
+        wait_for("guests listed", lambda again=again: again.guests is not None, 5)  # type: ignore[misc]
+        again.stop()
+
+    def turn(number: int) -> None:
+        libvirtd.start_guest(f"guest{number}")
+        libvirtd.stop_guest(f"guest{number}")
+
+    with follow(libvirtd) as follower, ThreadPoolExecutor(4) as pool:
+        list(pool.map(turn, range(20)))
+        wait_for("all stops seen", lambda: follower.hypervisor.guests == {}, 2)
+    told = len(follower.said)
+    wait_for("no thread left", lambda: not workers(), 5)
+    assert [thread.name for thread in threading.enumerate()].count(LOOP) == 1
+    assert open_files() == files
+    assert told > 1
+    libvirtd.start_guest("unseen")
+    time.sleep(0.2)
+    assert len(follower.said) == told
+    assert set(said) == {"libvirt is there"}
+
+
+def test_two_follow_at_once(libvirtd: Libvirtd, following: Follower) -> None:
+    with follow(libvirtd) as second:
+        libvirtd.start_guest("web1")
+        following.wait("guest web1 started")
+        second.wait("guest web1 started")
+    libvirtd.stop_guest("web1")
+    following.wait("guest web1 stopped")
+    assert "guest web1 stopped" not in second.said
+
+
+ASK = (
+    "import dataclasses, json; from tuned_virt.hypervisor import running_guests;"
+    "print(json.dumps([dataclasses.asdict(guest) for guest in running_guests().values()]))"
+)
+
+
+def test_libvirtd_inside_a_sandbox(tuned: Callable[..., Sandbox]) -> None:
+    t = tuned("2.25", start=False)
+    with Libvirtd(t) as libvirtd:
+        uuid = libvirtd.start_guest("web1", extra_xml=NO_SHARING)
+        [guest] = json.loads(t.run([PYTHON, "-c", ASK]).stdout)
+        assert guest == {"uuid": uuid, "name": "web1", "memory": 16384, "shares_pages": False}

@@ -1,0 +1,384 @@
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tuned_virt import hypervisor
+from tuned_virt.guest import printable
+from tuned_virt.hypervisor import (
+    Hypervisor,
+    RunningGuest,
+    difference,
+    missing,
+    running_guests,
+    shares_pages,
+)
+
+URI = "fake:///system"
+
+
+class FakeError(Exception):
+    """libvirt's libvirtError."""
+
+
+class FakeDomain:
+    def __init__(self, number: int, name: str = "", xml: str = "<domain/>") -> None:
+        self.number = number
+        self.memory = 1024
+        self.xml = xml
+        self.called = name or f"guest{number}"
+
+    def ID(self) -> int:
+        return self.number
+
+    def UUIDString(self) -> str:
+        return f"uuid{self.number}"
+
+    def name(self) -> str:
+        return self.called
+
+    def info(self) -> list[int]:
+        return [1, self.memory, self.memory, 1, 0]
+
+    def XMLDesc(self, flags: int) -> str:
+        return self.xml
+
+
+class GoneDomain(FakeDomain):
+    def info(self) -> list[int]:
+        raise FakeError("Domain not found")
+
+
+class FakeLibvirt:
+    """The binding and its one connection, as far as the module uses them."""
+
+    libvirtError = FakeError
+    VIR_DOMAIN_EVENT_ID_LIFECYCLE = 0
+    VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE = 17
+    VIR_CONNECT_LIST_DOMAINS_ACTIVE = 1
+
+    def __init__(self) -> None:
+        self.domains: list[FakeDomain] = []
+        self.callbacks: dict[int, Callable[..., None]] = {}
+        self.on_close: Callable[..., None] | None = None
+        self.lists = 0
+        self.open_connections = 0
+        self.refuses = ""
+
+    def openReadOnly(self, uri: str) -> FakeLibvirt:
+        if self.refuses:
+            raise FakeError(self.refuses)
+        self.open_connections += 1
+        return self
+
+    def close(self) -> None:
+        self.open_connections -= 1
+
+    def isAlive(self) -> int:
+        return 1
+
+    def listAllDomains(self, flags: int) -> list[FakeDomain]:
+        self.lists += 1
+        return list(self.domains)
+
+    def domainEventRegisterAny(
+        self, domain: None, event: int, callback: Callable[..., None], opaque: None
+    ) -> int:
+        self.callbacks[event] = callback
+        return event
+
+    def domainEventDeregisterAny(self, number: int) -> None:
+        del self.callbacks[number]
+
+    def registerCloseCallback(self, callback: Callable[..., None], opaque: None) -> None:
+        self.on_close = callback
+
+    def unregisterCloseCallback(self) -> None:
+        self.on_close = None
+
+    def setKeepAlive(self, interval: int, count: int) -> None:
+        pass
+
+    def registerErrorHandler(self, handler: Callable[..., None], context: None) -> None:
+        pass
+
+    def tell(self, event: int = VIR_DOMAIN_EVENT_ID_LIFECYCLE, domain: Any = None) -> None:
+        """An event as libvirt's loop would bring it."""
+        self.callbacks[event](self, domain, 0, 0, None)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeLibvirt:
+    binding = FakeLibvirt()
+    monkeypatch.setattr(hypervisor, "libvirt", binding)
+    monkeypatch.setattr(hypervisor, "_run_loop", lambda: None)
+    monkeypatch.setattr(hypervisor, "FIRST_RETRY", 0.05)
+    monkeypatch.setattr(hypervisor, "BALLOON_SETTLE", 0.1)
+    return binding
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def following(fake: FakeLibvirt, said: list[str]) -> Iterator[Hypervisor]:
+    follower = Hypervisor(said.append, URI)
+    follower.start()
+    until(lambda: bool(said))
+    yield follower
+    follower.stop()
+    until(lambda: not workers())
+
+
+def workers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "virt-libvirt"]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def guest(number: int, **changes: Any) -> RunningGuest:
+    return replace(RunningGuest(f"uuid{number}", f"guest{number}", 1024, True), **changes)
+
+
+# --- text of others --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("inside", "shared"),
+    [
+        ("", True),
+        ("<memoryBacking/>", True),
+        ("<memoryBacking><nosharepages/></memoryBacking>", False),
+        ("<metadata><memoryBacking><nosharepages/></memoryBacking></metadata>", True),
+    ],
+)
+def test_nosharepages(inside: str, shared: bool) -> None:
+    assert shares_pages(f"<domain>{inside}</domain>") is shared
+
+
+BOMB = '<!DOCTYPE d [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><domain>&b;</domain>'
+FILE = '<!DOCTYPE d [<!ENTITY f SYSTEM "file:///etc/passwd">]><domain>&f;</domain>'
+HOSTILE = [BOMB, FILE, "<!DOCTYPE d><domain/>", "<domain>", ""]
+
+
+@pytest.mark.parametrize("xml", HOSTILE)
+def test_hostile_xml_is_refused(xml: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        shares_pages(xml)
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [("web1", "web1"), ("a\nb", "a?b"), ("\x1b[2J", "?[2J"), ("a\u202eb", "a?b"), ("ü ß", "ü ß")],
+)
+def test_names_are_made_printable(text: str, clean: str) -> None:
+    assert printable(text) == clean
+
+
+def test_differences_in_words() -> None:
+    one, two = {"uuid1": guest(1)}, {"uuid2": guest(2, name="a\nb")}
+    assert difference({}, one) == "guest guest1 started"
+    assert difference(one, two) == "guest guest1 stopped, guest a?b started"
+    assert difference(one, one) == ""
+    assert difference(one, {"uuid1": guest(1)}) == "guest guest1 restarted"
+    assert difference(one, {"uuid1": guest(1, memory=2048)}) == "guest guest1 has 2 MiB"
+    many = {f"uuid{number}": guest(number) for number in range(10)}
+    assert difference({}, many).endswith("guest guest2 started and 7 more changes")
+
+
+# --- hosts without libvirt -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("module", "package"), [("libvirt", "python3-libvirt"), ("SafeTree", "python3-defusedxml")]
+)
+def test_a_package_that_is_missing_is_said_once(
+    module: str,
+    package: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    said: list[str],
+) -> None:
+    caplog.set_level(logging.INFO, "tuned")
+    monkeypatch.setattr(hypervisor, module, None)
+    follower = Hypervisor(said.append)
+    follower.start()
+    until(lambda: not workers())
+    assert follower.guests is None
+    assert follower.absence == f"{package} is not installed"
+    follower.stop()
+    assert running_guests() is None
+    assert said == []
+    messages = [record.message for record in caplog.records]
+    assert messages == [f"libvirt is not to be had: {package} is not installed"]
+
+
+def test_without_a_socket_libvirt_is_not_asked(
+    fake: FakeLibvirt, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "tuned")
+    monkeypatch.setattr(hypervisor, "SOCKETS", ("/nowhere/ro",))
+    monkeypatch.setattr(fake, "openReadOnly", None)
+    follower = Hypervisor(lambda reason: None)
+    follower.start()
+    time.sleep(0.2)
+    assert follower.absence == missing() == "there is no libvirt socket (/nowhere/ro)"
+    follower.stop()
+    until(lambda: not workers())
+    assert running_guests() is None
+    assert len(caplog.records) == 1
+
+
+def test_a_refusal_is_said_without_control_characters(
+    fake: FakeLibvirt, said: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "tuned")
+    fake.refuses = "authentication failed\n\x1b"
+    follower = Hypervisor(said.append, URI)
+    follower.start()
+    until(lambda: follower.absence == "authentication failed??")
+    assert running_guests(URI) is None
+    fake.refuses = ""
+    until(lambda: said == ["libvirt is back"])
+    follower.stop()
+    assert [record.message for record in caplog.records] == [
+        "libvirt is not to be had: authentication failed??",
+        "libvirt is back, with 0 running guests",
+    ]
+
+
+# --- following -------------------------------------------------------------------------------
+
+
+def test_many_events_make_few_listings(
+    fake: FakeLibvirt, following: Hypervisor, said: list[str]
+) -> None:
+    for number in range(500):
+        fake.domains.append(FakeDomain(number))
+        fake.tell()
+    until(lambda: len(following.guests or ()) == 500)
+    time.sleep(0.1)
+    assert fake.lists <= 5
+    assert len(said) <= 5
+
+
+def test_a_guest_that_goes_while_it_is_asked_is_left_out(
+    fake: FakeLibvirt, following: Hypervisor, said: list[str]
+) -> None:
+    fake.domains = [GoneDomain(1), FakeDomain(2)]
+    fake.tell()
+    until(lambda: said[-1] == "guest guest2 started")
+    assert following.guests == {"uuid2": guest(2)}
+
+
+def test_a_balloon_is_followed(fake: FakeLibvirt, following: Hypervisor, said: list[str]) -> None:
+    fake.domains = [FakeDomain(1), FakeDomain(2)]
+    fake.tell()
+    until(lambda: len(following.guests or ()) == 2)
+    fake.domains[0].memory = fake.domains[1].memory = 2048
+    fake.tell(fake.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, fake.domains[0])
+    until(lambda: said[-1] == "guest guest1 has 2 MiB")
+    assert following.guests == {"uuid1": guest(1, memory=2048), "uuid2": guest(2)}
+
+
+def test_all_is_read_again_after_a_while(
+    fake: FakeLibvirt, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hypervisor, "RELIST", 0.1)
+    fake.domains = [FakeDomain(1)]
+    follower = Hypervisor(said.append, URI)
+    follower.start()
+    until(lambda: bool(said))
+    fake.domains[0].memory = 4096
+    fake.domains.append(FakeDomain(2))
+    until(lambda: said[-1] == "guest guest1 has 4 MiB, guest guest2 started")
+    follower.stop()
+    until(lambda: not workers())
+
+
+def test_xml_that_is_refused_is_said_once(
+    fake: FakeLibvirt, following: Hypervisor, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake.domains = [FakeDomain(1, "evil\n", BOMB)]
+    for _ in range(3):
+        fake.tell()
+        time.sleep(0.1)
+    assert following.guests == {"uuid1": guest(1, name="evil\n")}
+    [record] = caplog.records
+    assert record.message.startswith("guest evil?: its XML is not read")
+
+
+def test_a_connection_that_closes_is_made_anew(
+    fake: FakeLibvirt, following: Hypervisor, said: list[str]
+) -> None:
+    fake.refuses = "not yet"
+    assert fake.on_close is not None
+    fake.on_close(fake, 2, None)
+    until(lambda: said[-1] == "libvirt is gone: libvirtd no longer answers")
+    assert following.guests is None
+    fake.refuses = ""
+    until(lambda: said[-1] == "libvirt is back")
+    assert fake.open_connections == 1
+
+
+def test_an_error_in_what_is_called_ends_nothing(
+    fake: FakeLibvirt, caplog: pytest.LogCaptureFixture
+) -> None:
+    called = []
+
+    def changed(reason: str) -> None:
+        called.append(reason)
+        raise RuntimeError(reason)
+
+    follower = Hypervisor(changed, URI)
+    follower.start()
+    until(lambda: bool(called))
+    fake.domains = [FakeDomain(1)]
+    fake.tell()
+    until(lambda: len(called) == 2)
+    follower.stop()
+    assert "internal error" in caplog.text
+
+
+def test_stop_waits_for_nobody(fake: FakeLibvirt) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def changed(reason: str) -> None:
+        entered.set()
+        leave.wait(5)
+
+    follower = Hypervisor(changed, URI)
+    follower.start()
+    assert entered.wait(5)
+    began = time.monotonic()
+    follower.stop()
+    assert time.monotonic() - began < 0.05
+    assert follower.guests is None
+    assert follower.absence == "no longer followed"
+    leave.set()
+    until(lambda: not workers())
+    assert (fake.open_connections, fake.callbacks, fake.on_close) == (0, {}, None)
+
+
+def test_stop_may_be_called_from_what_is_called(fake: FakeLibvirt, said: list[str]) -> None:
+    def changed(reason: str) -> None:
+        said.append(reason)
+        follower.stop()
+
+    follower = Hypervisor(changed, URI)
+    follower.start()
+    until(lambda: bool(said) and not workers())
+    assert said == ["libvirt is there"]

@@ -1,0 +1,207 @@
+"""The thread that samples, asks a law, and carries out what it decides."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+from tuned_virt.engine import Finding, Result
+from tuned_virt.journal import Journal
+from tuned_virt.kernelfs import KernelFileError, KernelFS
+from tuned_virt.ksm import auto, ksmtuned
+from tuned_virt.ksm.auto import AutoPolicy
+from tuned_virt.ksm.ksmtuned import KsmtunedPolicy
+from tuned_virt.ksm.law import Decision, Memory, Phase, Sample
+from tuned_virt.ksm.record import Content, Made, Record
+from tuned_virt.ksm.sampler import Sampler
+from tuned_virt.ksm.settings import FOLDER
+from tuned_virt.plan import Change
+
+log = logging.getLogger("tuned")
+
+SETTLE = 0.05
+"""Seconds that further events may take to join one that woke the loop."""
+
+TROUBLED = 10.0
+"""Seconds to the next look after one that failed."""
+
+REPEAT = 60.0
+"""Seconds before the same complaint is logged again."""
+
+
+def decide(policy: AutoPolicy | KsmtunedPolicy, sample: Sample, memory: Memory) -> Decision:
+    """What a policy's law says. Pure."""
+    if isinstance(policy, AutoPolicy):
+        return auto.decide(policy, sample, memory)
+    return ksmtuned.decide(policy, sample, memory)
+
+
+class Clock:
+    """Time as the machine has it. Tests have their own."""
+
+    def now(self) -> float:
+        """Seconds, monotonic; the same for all processes of a boot."""
+        return time.monotonic()
+
+    def events(
+        self, waiting: queue.SimpleQueue[str | None], seconds: float
+    ) -> tuple[str, ...] | None:
+        """What comes within some seconds; None once the loop is to end."""
+        found = []
+        with contextlib.suppress(queue.Empty):
+            found.append(waiting.get(timeout=seconds))
+            time.sleep(SETTLE)
+            while True:
+                found.append(waiting.get_nowait())
+        return None if None in found else tuple(event for event in found if event)
+
+
+class Loop:
+    """Carries out one policy's law. `stop` returns at once, and nothing is written after it."""
+
+    def __init__(
+        self,
+        policy: AutoPolicy | KsmtunedPolicy,
+        fs: KernelFS,
+        journal: Journal,
+        record: Record,
+        clock: Clock | None = None,
+    ) -> None:
+        self._policy = policy
+        self._fs = fs
+        self._journal = journal
+        self._record = record
+        self._clock = clock or Clock()
+        self._events: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._looking = threading.Lock()
+        self._stopped = False
+        self._trouble = ""
+        self._said: dict[str, float] = {}
+        found = record.load()
+        same = found.law == repr(policy)
+        self._content = Content(repr(policy), found.memory if same else Memory(), found.decisions)
+        self._sampler: Sampler | None = None
+
+    def sample_with(self, sampler: Sampler) -> None:
+        """Where samples come from: it may itself be made with this loop's `wake`."""
+        self._sampler = sampler
+
+    def wake(self, event: str) -> None:
+        """Look now: a guest has started or stopped."""
+        self._events.put(event)
+
+    def start(self) -> None:
+        """Begin, in a thread of its own."""
+        assert self._sampler is not None
+        self._sampler.start()
+        threading.Thread(target=self._run, name="virt-ksm-loop", daemon=True).start()
+
+    def stop(self) -> None:
+        """End; waits for a write under way, which ksmd's batch (10 ms) may hold up."""
+        with self._looking:
+            self._stopped = True
+        self._events.put(None)
+        if self._sampler is not None:
+            self._sampler.stop()
+        self._record.remove()
+
+    def _run(self) -> None:
+        wait = 0.0
+        while True:
+            events = self._clock.events(self._events, wait)
+            if events is None:
+                return
+            wait = self.look(events)
+
+    def look(self, events: tuple[str, ...] = ()) -> float:
+        """Sample, decide, carry out; seconds to the next. Lets no error out: the thread lives."""
+        with self._looking:
+            if self._stopped:
+                return TROUBLED
+            try:
+                again = self._look(events)
+                self._trouble = ""
+                return again
+            except KernelFileError as error:
+                self._trouble = str(error)
+                self._complain(self._trouble)
+            except Exception as error:
+                self._trouble = f"internal error, please report it: {error!r}"
+                log.exception("ksm: internal error, please report it")
+            return TROUBLED
+
+    def _look(self, events: tuple[str, ...]) -> float:
+        assert self._sampler is not None
+        before = self._content.memory
+        sample = self._sampler.sample(self._clock.now(), events)
+        decision = decide(self._policy, sample, before)
+        for remark in decision.noted:
+            log.warning("ksm: %s", remark)
+        failed = self._carry_out(decision, sample)
+        self._remember(decision, failed, before)
+        return decision.again
+
+    def _carry_out(self, decision: Decision, sample: Sample) -> list[str]:
+        """Write the changes; names of those that the kernel refused."""
+        failed = []
+        for name, value in decision.changes.items():
+            path = f"{FOLDER}/{name}"
+            try:
+                self._fs.write(path, value)
+            except KernelFileError as error:
+                failed.append(name)
+                self._complain(str(error))
+                continue
+            change = Change(name, path, sample.settings[name], value, decision.why)
+            self._journal.add("ksm", change)
+        return failed
+
+    def _remember(self, decision: Decision, failed: list[str], before: Memory) -> None:
+        memory = decision.memory
+        kept = tuple(pair for pair in memory.written if pair[0] not in failed)
+        memory = replace(memory, written=kept)
+        decisions = self._content.decisions
+        turned = memory.phase is not before.phase or memory.begun != before.begun
+        if decision.why and (turned or isinstance(self._policy, KsmtunedPolicy)):
+            changes = dict(decision.changes)
+            if turned or changes:
+                made = Made(time.time(), memory.phase.value, decision.why, changes)
+                decisions = self._content.with_decision(made)
+                log.info("ksm: %s: %s%s", made.phase, made.why, _in_words(changes))
+        elif decision.changes:
+            log.debug("ksm: %s%s", decision.why, _in_words(dict(decision.changes)))
+        self._content = Content(self._content.law, memory, decisions)
+        if decision.changes or turned:
+            self._record.save(self._content)
+
+    def _complain(self, text: str) -> None:
+        now = self._clock.now()
+        if now - self._said.get(text, float("-inf")) >= REPEAT:
+            self._said = {**self._said, text: now} if len(self._said) < 50 else {text: now}
+            log.warning("ksm: %s", text)
+
+    def findings(self) -> Iterator[Finding]:
+        """What verify says of it: the phase, and each setting as the law wrote it last."""
+        with self._looking:
+            memory, trouble = self._content.memory, self._trouble
+            found = {name: self._fs.read_optional(f"{FOLDER}/{name}") for name, _ in memory.written}
+        if trouble:
+            yield Finding(Result.FAILED, f"ksm: {trouble}")
+        for name, value in memory.written if memory.phase is not Phase.YIELDED else ():
+            if found[name] == value:
+                yield Finding(Result.PASSED, f"'ksm {name}' = '{value}'")
+            else:
+                text = f"'ksm {name}' = '{found[name]}', expected '{value}'"
+                yield Finding(Result.FAILED, f"{text} (changed by somebody else)")
+        why = self._content.decisions[-1].why if self._content.decisions else ""
+        yield Finding(Result.NOTE, f"ksm: {memory.phase.value}{f': {why}' if why else ''}")
+
+
+def _in_words(changes: dict[str, str]) -> str:
+    text = ", ".join(f"{name}={value}" for name, value in changes.items())
+    return f" ({text})" if text else ""

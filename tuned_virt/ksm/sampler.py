@@ -1,0 +1,155 @@
+"""Reading a sample: KSM's counters, memory, ksmd's CPU time, and the guests."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from tuned_virt import qemu, topology
+from tuned_virt.kernelfs import KernelFS
+from tuned_virt.ksm.law import CONTROLLED, Sample
+from tuned_virt.ksm.settings import FOLDER
+
+COUNT_AGAIN = 10.0
+"""Seconds for which a count of the guests holds, unless an event says otherwise."""
+
+KNOWN = ("pages_shared", "pages_sharing", "pages_unshared", "pages_volatile")
+
+
+class LibvirtGuest(Protocol):
+    """What libvirt says of a running guest: the memory that it may use now, in KiB."""
+
+    @property
+    def memory(self) -> int:
+        """KiB."""
+
+
+class Follower(Protocol):
+    """Follows libvirt's guests; `guests` is by UUID, None while libvirt is not to be had."""
+
+    @property
+    def guests(self) -> Mapping[str, LibvirtGuest] | None:
+        """By UUID."""
+
+    def start(self) -> None:
+        """Begin to follow."""
+
+    def stop(self) -> None:
+        """End, at once."""
+
+
+class NoLibvirt:
+    """Where nobody follows libvirt: guests are QEMU's processes."""
+
+    guests: Mapping[str, LibvirtGuest] | None = None
+
+    def __init__(self, changed: Callable[[str], None]) -> None:
+        """`changed` is never called."""
+
+    def start(self) -> None:
+        """Nothing to begin."""
+
+    def stop(self) -> None:
+        """Nothing to end."""
+
+
+class Sampler:
+    """Reads samples; what it knows of processes it keeps from one to the next."""
+
+    def __init__(self, fs: KernelFS, libvirt: Follower) -> None:
+        self._fs = fs
+        self._libvirt = libvirt
+        self._processes = qemu.Processes(fs)
+        self._ksmd: str | None = None
+        self._counted = float("-inf")
+        self._guests: tuple[frozenset[str], int, int] = (frozenset(), 0, 0)
+
+    def start(self) -> None:
+        """Begin to follow libvirt's guests."""
+        self._libvirt.start()
+
+    def stop(self) -> None:
+        """End it, at once."""
+        self._libvirt.stop()
+
+    def sample(self, now: float, events: tuple[str, ...] = ()) -> Sample:
+        """The machine at `now`, in seconds of a steady clock."""
+        if events or now - self._counted >= COUNT_AGAIN:
+            self._count(now)
+        guests, committed, resident = self._guests
+        memory = topology.meminfo(self._fs)
+        number = self._fs.read_number
+        scanned = self._fs.read_optional(f"{FOLDER}/pages_scanned")
+        return Sample(
+            now=now,
+            total=memory.get("MemTotal", 0),
+            available=memory.get("MemAvailable", 0),
+            settings={name: self._fs.read(f"{FOLDER}/{name}") for name in CONTROLLED},
+            cpus=os.cpu_count() or 1,
+            free=sum(memory.get(name, 0) for name in ("MemFree", "Buffers", "Cached")),
+            committed=committed,
+            resident=resident,
+            guests=guests,
+            pressure=self._pressure(),
+            cpu=self._ksmd_seconds(),
+            scanned=None if scanned is None else int(scanned),
+            full_scans=number(f"{FOLDER}/full_scans"),
+            merged=number(f"{FOLDER}/pages_sharing") + number(f"{FOLDER}/ksm_zero_pages"),
+            known=sum(number(f"{FOLDER}/{name}") for name in KNOWN),
+            events=events,
+        )
+
+    def _count(self, now: float) -> None:
+        self._counted = now
+        self._guests = count(self._processes.guests(now), self._libvirt.guests or {})
+
+    def _pressure(self) -> float | None:
+        text = self._fs.read_optional("/proc/pressure/memory") or ""
+        found = re.match(r"some avg10=(\d+\.\d+)", text)
+        return float(found[1]) if found else None
+
+    def _ksmd_seconds(self) -> float | None:
+        if self._ksmd is None:
+            self._ksmd = ksmd(self._fs)
+        return cpu_seconds(self._fs, self._ksmd) if self._ksmd else None
+
+
+def count(
+    processes: Iterable[qemu.Guest], libvirt: Mapping[str, LibvirtGuest]
+) -> tuple[frozenset[str], int, int]:
+    """Identities of the guests, and the KiB that they may come to use and have now.
+
+    A guest counts with what libvirt lets it use, or with what its process has where libvirt does
+    not know it. One that libvirt knows and whose process is not to be seen has what it may use.
+    """
+    seen = list(processes)
+    hidden = libvirt.keys() - {guest.uuid for guest in seen}
+    elsewhere = sum(libvirt[uuid].memory for uuid in hidden)
+    known = sum(guest.memory for guest in libvirt.values())
+    unknown = sum(guest.resident for guest in seen if guest.uuid not in libvirt)
+    identities = {str(guest.pid) for guest in seen} | hidden
+    resident = sum(guest.resident for guest in seen) + elsewhere
+    return frozenset(identities), known + unknown, resident
+
+
+def ksmd(fs: KernelFS) -> str:
+    """/proc's folder of the kernel thread ksmd, "" where it is not to be seen."""
+    for name in fs.names("/proc"):
+        if name.isdigit() and fs.read_optional(f"/proc/{name}/comm") == "ksmd":
+            is_kernel_thread = fs.link(f"/proc/{name}/exe") is None
+            if is_kernel_thread and fs.read_optional(f"/proc/{name}/cmdline") == "":
+                return f"/proc/{name}"
+    return ""
+
+
+def cpu_seconds(fs: KernelFS, folder: str) -> float | None:
+    """CPU time of a thread: ns in schedstat, else ticks in stat (proc(5)); None if it is gone."""
+    nanoseconds = (fs.read_optional(f"{folder}/schedstat") or "").split()
+    if nanoseconds and nanoseconds[0] != "0":
+        return int(nanoseconds[0]) / 1e9
+    stat = (fs.read_optional(f"{folder}/stat") or "").rpartition(")")[2].split()
+    if len(stat) < 13:
+        return None
+    return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
