@@ -25,6 +25,6 @@ setup(
     license="GPL-2.0-or-later",
     packages=find_packages(include=["tuned_virt", "tuned_virt.*"]),
     python_requires=">=3.9",
-    install_requires=["rich"],
+    install_requires=["configobj", "defusedxml", "rich"],
     entry_points={"console_scripts": ["tuned-virt = tuned_virt.cli:entry"]},
 )

@@ -6,9 +6,11 @@ import contextlib
 import os
 import resource
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 
 from bench import ksm_guest
@@ -22,7 +24,13 @@ from bench.ksm_machine import (
     reset,
     tiny_guests,
 )
-from bench.ksm_rivals import PREPARE, RIVALS, Controller, RivalFailed, ksmtuned_changed
+from bench.ksm_rivals import PREPARE, RIVALS, Controller, ksmtuned_changed
+from tuned_virt.journal import Journal
+from tuned_virt.kernelfs import KernelFS
+from tuned_virt.ksm.auto import AutoPolicy
+from tuned_virt.ksm.loop import Loop
+from tuned_virt.ksm.record import Record
+from tuned_virt.ksm.sampler import NoLibvirt, Sampler
 
 Figures = dict[str, float]
 """One run's results by name; math.inf for a time that was not reached."""
@@ -40,9 +48,6 @@ STEADY = 60.0
 
 ARRIVALS = (0.0, 60.0, 120.0, 180.0)
 ARRIVALS_END = 300.0
-HEAD_START = 5.0
-"""Seconds before its arrival that a guest's process starts and begins to fill its memory."""
-
 UNSHAREABLE_END = 150.0
 LAST = 60.0
 
@@ -145,17 +150,11 @@ def converge(rival: str) -> Figures:
 
 
 def arrivals(rival: str) -> Figures:
-    """Four guests, one after another."""
-    with started(rival, sum(at <= HEAD_START for at in ARRIVALS)) as (host, guests, watch):
+    """Four guests, one after another, each filling its memory from its arrival on."""
+    with started(rival, 0) as (host, _, watch):
         for at in ARRIVALS:
-            if not guests:
-                watch.until(at - HEAD_START)
-                guests.append(host.start())
             watch.until(at)
-            guest = guests.pop(0)
-            if at > HEAD_START:
-                guest.wait_until_ready()
-            guest.arrive()
+            host.start("at-once")
         percent = watch.percent(ARRIVALS_END, LAST)
         return {"percent": percent, **watch.totals()}
 
@@ -199,13 +198,16 @@ def _adjusting(script: str, rounds: int) -> float:
 
 
 def our_round() -> float:
-    """CPU seconds of one round of our controller, in this process.
-
-    ==== TO BE FILLED IN: time ROUNDS rounds of `loop` with time.process_time(), per round. ====
-    """
-    from tuned_virt.ksm import loop
-
-    raise RivalFailed(f"our_round is to be filled in with {loop.__name__}")
+    """CPU seconds of one look of our loop that counts the guests; it has looked once before."""
+    with tempfile.TemporaryDirectory(prefix="tuned-virt-bench-") as folder:
+        fs, record = KernelFS(), Record(Path(folder) / "ksm.json")
+        loop = Loop(AutoPolicy(), fs, Journal(Path(folder) / "journal"), record)
+        loop.sample_with(Sampler(fs, NoLibvirt(loop.wake)))
+        loop.look()
+        before = time.process_time()
+        for _ in range(ROUNDS):
+            loop.look(("count",))
+        return (time.process_time() - before) / ROUNDS
 
 
 ROUND: Mapping[str, Callable[[], float]] = MappingProxyType(

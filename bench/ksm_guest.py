@@ -1,6 +1,7 @@
 """A stand-in for a guest's memory: run by a copy of Python that is called qemu-system-x86_64.
 
-Prints "ready" when its memory is filled, merges from the line "go" on, and ends with its stdin.
+Prints "ready" when its memory is filled, and ends with its stdin. It is mergeable from the line
+"go" on, or, with "at-once", before it is filled, as QEMU's is.
 It runs by itself and imports nothing of this checkout.
 
 Every page is one of 256 random blocks with a 16-byte stamp, unique to the content, at one of four
@@ -58,9 +59,11 @@ def written(pages: list[tuple[int, int]]) -> Iterator[bytes]:
 
 
 def main() -> None:
-    """Arguments: the guest's number, from 1; "alike" or "unique"."""
+    """Arguments: the guest's number, from 1; "alike" or "unique"; "waits" or "at-once"."""
     memory = mmap.mmap(-1, PAGES * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_HUGEPAGE if THP else mmap.MADV_NOHUGEPAGE)
+    if sys.argv[3] == "at-once":
+        memory.madvise(mmap.MADV_MERGEABLE)
     for page in written(contents(int(sys.argv[1]), sys.argv[2] == "alike")):
         memory.write(page)
     print("ready", flush=True)

@@ -115,9 +115,9 @@ def called_qemu(program: str) -> Iterator[str]:
 class Guest:
     """One stand-in guest; see bench/ksm_guest.py."""
 
-    def __init__(self, program: str, number: int, alike: bool) -> None:
+    def __init__(self, program: str, number: int, pages: str, merging: str) -> None:
         self._process = subprocess.Popen(
-            [program, "-S", ksm_guest.__file__, str(number), "alike" if alike else "unique"],
+            [program, "-S", ksm_guest.__file__, str(number), pages, merging],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={"PYTHONHOME": "/usr"},
@@ -167,10 +167,11 @@ class Host:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def start(self) -> Guest:
-        """A guest that begins to fill its memory."""
+    def start(self, merging: str = "waits") -> Guest:
+        """A guest that begins to fill its memory; it can be merged once it arrives, or at once."""
         self._count += 1
-        guest = Guest(self._program, self._count, self._alike)
+        pages = "alike" if self._alike else "unique"
+        guest = Guest(self._program, self._count, pages, merging)
         self._stack.callback(guest.kill)
         return guest
 

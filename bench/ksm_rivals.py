@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -73,14 +72,8 @@ def _clock(pid: int) -> float:
 @functools.lru_cache(maxsize=1)
 def ksmtuned_script() -> str:
     """Text of Debian's script; downloaded once, then kept. Raises debian.Unavailable."""
-    folder = CACHE / "ksmtuned"
-    if not (folder / "ready").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        suite = debian.Suite(KSMTUNED_SUITE, CACHE)
-        suite.update()
-        suite.unpack("ksmtuned", folder)
-        (folder / "ready").touch()
-    return (folder / "root/usr/sbin/ksmtuned").read_text()
+    package = debian.unpacked("ksmtuned", KSMTUNED_SUITE, CACHE)
+    return (package / "usr/sbin/ksmtuned").read_text()
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ are private, so the machine's sources never learn of the other suites.
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -81,3 +82,15 @@ class Suite:
         subprocess.run(["dpkg", "-x", archive.name, "root"], cwd=into, check=True)
         archive.unlink()
         return into / "root"
+
+
+def unpacked(package: str, suite: str, cache: Path) -> Path:
+    """The root of a package of a suite; downloaded once, then kept. Raises Unavailable."""
+    folder = cache / package
+    if not (folder / "ready").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        source = Suite(suite, cache)
+        source.update()
+        source.unpack(package, folder)
+        (folder / "ready").touch()
+    return folder / "root"

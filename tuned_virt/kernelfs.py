@@ -85,6 +85,13 @@ class KernelFS:
         except OSError:
             return False
 
+    def open(self, path: str) -> int | None:
+        """A descriptor to read a file from again and again, or None where it cannot be opened."""
+        try:
+            return os.open(self._real(path), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+
     def names(self, path: str) -> list[str]:
         """Names in a folder, in no order; none where it cannot be read."""
         try:

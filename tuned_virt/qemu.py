@@ -8,12 +8,14 @@ about that. User-mode emulators (qemu-x86_64) run no guests.
 
 from __future__ import annotations
 
+import os
 import re
-from dataclasses import dataclass
+import resource
+from dataclasses import dataclass, replace
 
 from tuned_virt import topology
 from tuned_virt.guest import printable
-from tuned_virt.kernelfs import KernelFS
+from tuned_virt.kernelfs import KernelFileError, KernelFS
 
 PROGRAM = re.compile(r"(qemu-system-[\w.-]+|qemu-kvm|kvm)( \(deleted\))?")
 """QEMU's program; the kernel appends "(deleted)" once a package upgrade has replaced it."""
@@ -28,6 +30,10 @@ YOUNG = 30.0
 """Seconds in which a new process may still become QEMU: libvirt forks, prepares, then executes."""
 
 
+SHARE_OF_FILES = 4
+"""One in so many of the files that this process may open is kept open on a guest's memory."""
+
+
 @dataclass(frozen=True)
 class Guest:
     """A QEMU process: what its command line says of the guest ("" for nothing), and its memory.
@@ -40,14 +46,44 @@ class Guest:
     uuid: str
     name: str
     shares_pages: bool
-    resident: int
+    resident: int = 0
+
+    @property
+    def label(self) -> str:
+        """Its name and process, for people."""
+        return f"{self.name} (process {self.pid})".lstrip()
 
 
-@dataclass(frozen=True)
-class _Known:
-    uuid: str
-    name: str
-    shares_pages: bool
+class _Watched:
+    """A guest whose memory is read again and again, from a file kept open where there is one.
+
+    Such a file belongs to the process, not to its number: once it has ended, reading fails.
+    """
+
+    def __init__(self, fs: KernelFS, guest: Guest, keep_open: bool) -> None:
+        self._fs = fs
+        self._path = f"/proc/{guest.pid}/statm"
+        self._kib = topology.page_size() // 1024
+        self.file = fs.open(self._path) if keep_open else None
+        self.guest = guest
+        self.label = guest.label
+        self.resident = 0
+
+    def look(self) -> bool:
+        """Read its memory; False for one that has ended."""
+        try:
+            text = self._fs.read(self._path) if self.file is None else os.pread(self.file, 128, 0)
+        except (KernelFileError, OSError):
+            return False
+        fields = text.split()
+        self.resident = int(fields[1]) * self._kib if len(fields) > 1 else 0
+        return self.resident > 0
+
+    def close(self) -> None:
+        """Keep no file open."""
+        if self.file is not None:
+            os.close(self.file)
+            self.file = None
 
 
 class Processes:
@@ -55,44 +91,59 @@ class Processes:
 
     def __init__(self, fs: KernelFS) -> None:
         self._fs = fs
-        self._known: dict[int, _Known | None] = {}
+        self._watched: dict[int, _Watched] = {}
+        self._others: set[int] = set()
         self._young: dict[int, float] = {}
         self._scanned = float("-inf")
-        self._kib = topology.page_size() // 1024
+        self._files = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // SHARE_OF_FILES
 
-    def guests(self, now: float) -> list[Guest]:
+    def look(self, now: float) -> list[_Watched]:
         """All of them at a moment, in seconds of any steady clock."""
         if now - self._scanned >= RESCAN:
-            self._known, self._young, self._scanned = {}, {}, now
+            self._scanned = now
+            self._others.clear()
         pids = {int(name) for name in self._fs.names("/proc") if name.isdigit()}
-        for gone in self._known.keys() - pids:
-            del self._known[gone]
-            self._young.pop(gone, None)
-        for pid in pids - self._known.keys():
-            self._known[pid] = identify(self._fs, pid)
-            if self._known[pid] is None:
-                self._young[pid] = now
-        self._look_again(now)
-        return [guest for pid, known in self._known.items() if (guest := self._guest(pid, known))]
+        for pid in (self._others | self._watched.keys()) - pids:
+            self._forget(pid)
+        for pid in pids - self._others - self._watched.keys():
+            self._young[pid] = now
+        self._identify(now)
+        for pid in [pid for pid, watched in self._watched.items() if not watched.look()]:
+            self._forget(pid)
+        return list(self._watched.values())
 
-    def _look_again(self, now: float) -> None:
+    def guests(self, now: float) -> list[Guest]:
+        """The same, as plain values."""
+        return [replace(one.guest, resident=one.resident) for one in self.look(now)]
+
+    def close(self) -> None:
+        """Keep no file open."""
+        for watched in self._watched.values():
+            watched.close()
+        self._watched.clear()
+
+    def _identify(self, now: float) -> None:
+        """Look at the new processes; those that are not QEMU may still become it."""
         for pid, since in list(self._young.items()):
-            if since != now:
-                self._known[pid] = identify(self._fs, pid)
-            if self._known[pid] or now - since >= YOUNG:
+            guest = identify(self._fs, pid)
+            if guest is not None:
+                keep_open = len(self._watched) < self._files
+                self._watched[pid] = _Watched(self._fs, guest, keep_open)
+                self._others.discard(pid)
+            else:
+                self._others.add(pid)
+            if guest is not None or now - since >= YOUNG:
                 del self._young[pid]
 
-    def _guest(self, pid: int, known: _Known | None) -> Guest | None:
-        if known is None:
-            return None
-        fields = (self._fs.read_optional(f"/proc/{pid}/statm") or "").split()
-        if len(fields) < 2 or fields[1] == "0":
-            return None
-        resident = int(fields[1]) * self._kib
-        return Guest(pid, known.uuid, known.name, known.shares_pages, resident)
+    def _forget(self, pid: int) -> None:
+        self._others.discard(pid)
+        self._young.pop(pid, None)
+        watched = self._watched.pop(pid, None)
+        if watched:
+            watched.close()
 
 
-def identify(fs: KernelFS, pid: int) -> _Known | None:
+def identify(fs: KernelFS, pid: int) -> Guest | None:
     """What a process says of its guest; None for one that is no QEMU."""
     program = fs.link(f"/proc/{pid}/exe")
     if program is None:
@@ -104,7 +155,8 @@ def identify(fs: KernelFS, pid: int) -> _Known | None:
     words = (fs.read_optional(f"/proc/{pid}/cmdline") or "").split("\0")
     if words == [""]:
         return None  # a kernel thread or a zombie
-    return _Known(
+    return Guest(
+        pid=pid,
         uuid=_after(words, "-uuid"),
         name=_name(_after(words, "-name")),
         shares_pages="mem-merge=off" not in _after(words, "-machine").split(","),

@@ -429,12 +429,12 @@ def test_an_internal_error_is_said_fails_verify_and_spares_the_rest(
     tuned: Callable[..., Sandbox], version: str
 ) -> None:
     broken = (
-        REPO / "tuned_virt/ksm.py"
+        REPO / "tuned_virt/ksm/policy.py"
     ).read_text() + "\n\ndef parse(options):\n    return 1 / 0\n"
     t = tuned(
         version,
         profiles={"both": profile(run="1") + "[sysctl]\nvm.swappiness=11\n"},
-        files={"/usr/lib/python3/dist-packages/tuned_virt/ksm.py": broken},
+        files={"/usr/lib/python3/dist-packages/tuned_virt/ksm/policy.py": broken},
     )
     t.switch("both")
     assert t.read("/proc/sys/vm/swappiness") == "11"

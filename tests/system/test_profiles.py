@@ -20,7 +20,7 @@ EFFECTIVE = {
         f"{VM}/swappiness": "10",
         f"{VM}/dirty_ratio": "40",
         f"{VM}/dirty_background_ratio": "5",
-        "/sys/kernel/mm/ksm/run": "1",
+        "/sys/kernel/mm/ksm/run": "0",
         "/proc/sys/net/core/somaxconn": "4096",
         ARP: "0",
     },
@@ -152,14 +152,15 @@ def test_originals_in_bytes_come_back_in_bytes(
 
 def test_the_administrators_variables(tuned: Callable[..., Sandbox], version: str) -> None:
     variables = (
-        "swappiness=1\nksm_run=0  # shared with others\nksm_sleep_millisecs=50\narp_filter=1\n"
+        "swappiness=1\nksm_mode=static  # as before\nksm_run=1\nksm_sleep_millisecs=50\n"
+        "arp_filter=1\n"
     )
     t = tuned(version, files={"/etc/tuned/virtual-host-plus-variables.conf": variables})
     before = t.snapshot()
     t.switch("virtual-host-plus")
     after = t.snapshot()
     assert after[f"{VM}/swappiness"] == "1"
-    assert after["/sys/kernel/mm/ksm/run"] == "0"
+    assert after["/sys/kernel/mm/ksm/run"] == "1"
     assert after["/sys/kernel/mm/ksm/sleep_millisecs"] == "50"
     assert after[ARP] == "1"
     assert t.verify()
@@ -213,7 +214,8 @@ def test_observe_as_one_variable(tuned: Callable[..., Sandbox], version: str, pl
     t.switch(plus)
     assert t.snapshot() == before
     assert t.verify()
-    assert "observed only, would be" in t.verify_lines
+    said = "auto decides on pages_to_scan" if plus == "virtual-host-plus" else "would be"
+    assert said in t.verify_lines
     assert not (t.root / "run/tuned-virt/baseline.json").exists()
 
 
@@ -224,13 +226,14 @@ def test_observe_is_off_alike_for_tuneds_plugins_and_ours(
     t = tuned(version, files={"/etc/tuned/virtual-host-plus-variables.conf": f"observe={said}\n"})
     t.switch("virtual-host-plus")
     assert t.read(f"{VM}/swappiness") == "10"
-    assert t.read("/sys/kernel/mm/ksm/run") == "1"
+    assert (t.root / "run/tuned-virt/ksm.json").exists()
     assert t.verify()
     t.off()
 
 
 def test_status_verify_and_log_say_what_is(tuned: Callable[..., Sandbox], version: str) -> None:
-    t = tuned(version)
+    static = {"/etc/tuned/virtual-host-plus-variables.conf": "ksm_mode=static\nksm_run=1\n"}
+    t = tuned(version, files=static)
     t.switch("virtual-host-plus")
     status = t.run(["tuned-virt", "status"]).stdout
     assert "profile   virtual-host-plus, verified" in status

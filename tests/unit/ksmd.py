@@ -52,7 +52,7 @@ class Machine:
     def start(self, name: str, mib: int, alike: float) -> None:
         self.guests[name] = Share(mib * MIB, alike)
 
-    def sample(self, events: tuple[str, ...] = ()) -> Sample:
+    def sample(self) -> Sample:
         resident = sum(guest.pages for guest in self.guests.values()) * 4
         return Sample(
             now=self.now,
@@ -68,7 +68,6 @@ class Machine:
             full_scans=self.full_scans,
             merged=self.merged,
             known=self.known,
-            events=events,
         )
 
     def scan(self, seconds: float) -> None:

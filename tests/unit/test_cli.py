@@ -3,14 +3,18 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from tests.unit.kernel import FRESH, FakeKsm
 from tuned_virt import cli
-from tuned_virt.cli import daemon, history, status
+from tuned_virt.baseline import Baseline
+from tuned_virt.cli import daemon, guests, history, restore, status
 from tuned_virt.cli.common import CouldNot
 from tuned_virt.journal import Journal
+from tuned_virt.ksm import KsmPolicy, KsmTuner
 from tuned_virt.plan import Change
 
 REPO = Path(__file__).parents[2]
@@ -27,7 +31,7 @@ def test_from_a_checkout_with_nothing_installed() -> None:
     assert done.stdout.startswith("tuned-virt-plus ")
 
 
-@pytest.mark.parametrize("command", ["status", "verify", "log", "restore", "role"])
+@pytest.mark.parametrize("command", ["status", "verify", "log", "restore", "import", "role"])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main([command, "--help"])
@@ -39,6 +43,11 @@ def test_a_wrong_command_line_is_exit_2() -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["frobnicate"])
     assert ended.value.code == 2
+
+
+@pytest.fixture(autouse=True)
+def no_libvirt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guests, "ask_libvirt", lambda: ({}, ""))
 
 
 @pytest.fixture
@@ -121,6 +130,39 @@ def test_log_prints_the_last_changes(
 def test_restore_is_for_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert cli.main(["restore"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unmerge"),
+    [([], "never"), (["--unmerge"], "allow"), (["--force-unmerge"], "force")],
+)
+def test_restore_unmerges_as_far_as_it_is_told(
+    arguments: list[str], unmerge: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    class Tuner(KsmTuner):
+        def parse(self, options: Mapping[str, str]) -> KsmPolicy:
+            asked.append(super().parse(options).unmerge.value)
+            return super().parse(options)
+
+    baseline = Baseline(tmp_path)
+    baseline.keep("ksm", {"run": "0"})
+    baseline.release("ksm")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(restore, "Baseline", lambda: baseline)
+    monkeypatch.setattr(restore, "Journal", lambda: Journal(tmp_path / "journal"))
+    monkeypatch.setattr(restore, "KernelFS", lambda: FakeKsm({**FRESH, "run": "1"}))
+    monkeypatch.setattr(restore, "TUNERS", {"ksm": Tuner(state=tmp_path)})
+    assert cli.main(["restore", *arguments]) == 0
+    assert asked == [unmerge]
+    assert baseline.records() == {}
+
+
+def test_restore_unmerges_in_one_way(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["restore", "--unmerge", "--force-unmerge"])
+    assert "not allowed with" in capsys.readouterr().err
 
 
 def test_an_output_that_nobody_reads_is_no_traceback() -> None:

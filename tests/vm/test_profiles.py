@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -18,7 +21,7 @@ MIB, PAGES, CONTENTS = 1, 256, 7
 
 ONLINE = Path("/sys/devices/system/memory/auto_online_blocks")
 FAST = {"pages_to_scan": "20000", "sleep_millisecs": "1"}
-HOST_KSM = {"run": "1", "merge_across_nodes": "0"}
+HOST_KSM = {"run": "0", "merge_across_nodes": "0"}
 
 NEWER = {"smart_scan": "0", "advisor_mode": "scan-time"}
 """Settings that kernels before 6.7 and 6.8 lack."""
@@ -224,6 +227,38 @@ def test_guest_profile_brings_hot_plugged_memory_online(tuned: Tuned) -> None:
     verified, lines = tuned.verify()
     assert verified, lines
     tuned.off()
+    assert_back(before)
+
+
+@contextlib.contextmanager
+def qemu_guests(count: int) -> Iterator[None]:
+    """Processes that are QEMU's by the program that they run, with the same few pages each."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = shutil.copy(os.path.realpath(PYTHON), f"{folder}/qemu-system-x86_64")
+        with subprocess.Popen(
+            [program, str(MEMORY), str(MIB), str(count)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={"PYTHONHOME": "/usr"},
+        ) as holder:
+            assert holder.stdin and holder.stdout
+            assert [holder.stdout.readline() for _ in range(count)] == [b"ready\n"] * count
+            yield
+            holder.stdin.close()
+
+
+def test_auto_merges_what_guests_share_and_calms_down(tuned: Tuned, before: State) -> None:
+    """Also on kernels that count no scanned pages (before 6.6) and have no advisor."""
+    logged = len(tuned.log())
+    with qemu_guests(3):
+        tuned.switch_to_ksm(mode="auto", eager="1", max_cpu="50", merge_across_nodes="1")
+        wait_for("burst", lambda: "ksm: burst: 3 guests started" in tuned.log()[logged:])
+        wait_for("merged", lambda: ksm("pages_shared") == str(CONTENTS), SLOW_SECONDS)
+        wait_for("calm", lambda: "ksm: maintenance: " in tuned.log()[logged:], SLOW_SECONDS)
+        verified, lines = tuned.verify()
+        assert verified, lines
+        print(run("tuned-virt", "status", "--ksm"))
+        tuned.off()
     assert_back(before)
 
 

@@ -21,11 +21,22 @@ NAME = "restore"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
-    parser.add_argument(
+    unmerge = parser.add_mutually_exclusive_group()
+    unmerge.add_argument(
         "--unmerge",
-        action="store_true",
+        action="store_const",
+        const="allow",
+        default="never",
         help="unmerge KSM's pages where a setting cannot be put back otherwise, if memory allows"
         " (which spreads them over all NUMA nodes)",
+    )
+    unmerge.add_argument(
+        "--force-unmerge",
+        action="store_const",
+        const="force",
+        dest="unmerge",
+        help="the same also where the pages would not fit into memory: the host may swap, or kill"
+        " guests for want of memory",
     )
     parser.add_argument(
         "--leftover",
@@ -58,13 +69,13 @@ def _ordered(records: dict[str, Record]) -> list[str]:
     return known + [plugin for plugin in records if plugin not in TUNERS]
 
 
-def _restore(baseline: Baseline, plugin: str, before: Record, unmerge: bool) -> int:
+def _restore(baseline: Baseline, plugin: str, before: Record, unmerge: str) -> int:
     if plugin not in TUNERS:
         print(f"{plugin}: {', '.join(before.originals)}: only its own TuneD plugin can put it back")
         return TO_REPORT
     tuner = TUNERS[plugin]
     engine = Engine(tuner, KernelFS(), baseline, Journal())
-    permitted = tuner.parse({"unmerge": "allow"} if unmerge else {})
+    permitted = tuner.parse({"unmerge": unmerge})
     outcome = engine.restore(permitted)
     after = baseline.record(plugin)
     for change in outcome.plan.changes:

@@ -1,14 +1,15 @@
-"""tuned-virt status: show the active profile, what differs from it, KSM and the NUMA nodes."""
+"""tuned-virt status: show the active profile, what differs from it, KSM, guests and NUMA nodes."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from tuned_virt import __version__, ksm, topology
 from tuned_virt.baseline import Baseline
-from tuned_virt.cli import findings
+from tuned_virt.cli import findings, guests, ksmview, table
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot, print_json
 from tuned_virt.cli.daemon import Daemon
 from tuned_virt.kernelfs import KernelFS
@@ -18,13 +19,38 @@ NAME = "status"
 RUN_WORDS: Mapping[str, str] = {"0": "stopped", "1": "merging", "2": "stopped, all unmerged"}
 
 
+GUESTS: Mapping[str, bool] = {
+    "guest": True,
+    "pid": False,
+    "MiB": False,
+    "mergeable MiB": False,
+    "merged MiB": False,
+    "profit MiB": False,
+}
+NODES: Mapping[str, bool] = {
+    "node": False,
+    "CPUs": True,
+    "MiB": False,
+    "free MiB": False,
+    "distances": False,
+}
+"""Columns of the tables, and whether they are set to the left."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
     parser.add_argument("--json", action="store_true", help="print for programs")
+    parser.add_argument(
+        "--ksm",
+        action="store_true",
+        help="KSM alone, in full: every variable with its meaning, savings, cost, last decisions",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Gather and print; 1 where something differs, is pending, or TuneD is not to be had."""
+    if options.ksm:
+        return _run_ksm(options.json)
     content = {"version": __version__, **_tuned(), **_machine(KernelFS())}
     content["pending"] = {
         f"{plugin} {setting}": reason
@@ -36,6 +62,15 @@ def run(options: argparse.Namespace) -> int:
     else:
         _print(content)
     return FINE if content["verified"] and not content["pending"] else TO_REPORT
+
+
+def _run_ksm(for_programs: bool) -> int:
+    content = ksmview.gather(KernelFS())
+    if for_programs:
+        print_json({"version": __version__, "ksm": content})
+    else:
+        print("\n".join(ksmview.lines(content)))
+    return FINE
 
 
 def _tuned() -> dict[str, Any]:
@@ -61,6 +96,7 @@ def _tuned() -> dict[str, Any]:
 
 def _machine(fs: KernelFS) -> dict[str, Any]:
     state = ksm.read(fs)
+    rows, remark = guests.gather(fs)
     mib = state.page_size / 2**20
     return {
         "ksm": {
@@ -73,6 +109,9 @@ def _machine(fs: KernelFS) -> dict[str, Any]:
         }
         if state.values
         else None,
+        "loop": ksmview.running() if state.values else None,
+        "guests": list(map(asdict, rows)),
+        "guests_remark": remark,
         "nodes": [
             {
                 "node": node.id,
@@ -92,8 +131,12 @@ def _print(content: dict[str, Any]) -> None:
         print(f"note      {note}")
     for setting, reason in content["pending"].items():
         print(f"pending   {setting}: {reason}")
-    print(f"KSM       {_ksm_line(content['ksm'])}")
-    _print_nodes(content["nodes"])
+    print(f"KSM       {_ksm_line(content['ksm'], content['loop'])}")
+    if content["guests_remark"]:
+        print(f"guests    {content['guests_remark']}")
+    if content["guests"]:
+        table.show(GUESTS, map(_guest_cells, content["guests"]))
+    table.show(NODES, map(_node_cells, content["nodes"]))
 
 
 def _profile_line(content: dict[str, Any]) -> str:
@@ -108,28 +151,32 @@ def _profile_line(content: dict[str, Any]) -> str:
     return f"{content['profile']}, not verified"
 
 
-def _ksm_line(values: dict[str, Any] | None) -> str:
+def _ksm_line(values: dict[str, Any] | None, loop: dict[str, Any] | None) -> str:
     if values is None:
-        return "not in this kernel"
+        return ksmview.ABSENT
+    doing = loop["phase"] if loop else RUN_WORDS.get(values["run"], values["run"])
     words = [
-        f"{RUN_WORDS.get(values['run'], values['run'])}, {values['saved_mib']} MiB saved",
+        f"{doing}, {values['saved_mib']} MiB saved",
         f"{values['pages_to_scan']} pages each {values['sleep_millisecs']} ms",
     ]
     if "merge_across_nodes" in values:
         across = values["merge_across_nodes"] == "1"
         words.append("across NUMA nodes" if across else "within NUMA nodes")
-    return ", ".join(words)
+    return ", ".join(words) + (_why(loop) if loop else "")
 
 
-def _print_nodes(nodes: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def _why(loop: dict[str, Any]) -> str:
+    why = f"; {loop['why']} ({ksmview.moment(loop['when'])})" if loop["why"] else ""
+    return why + ksmview.gone(loop)
 
-    table = Table(box=None, pad_edge=False, header_style="")
-    for title in ("node", "CPUs", "MiB", "free MiB", "distances"):
-        table.add_column(title, justify="left" if title == "CPUs" else "right")
-    for node in nodes:
-        distances = " ".join(map(str, node["distances"]))
-        cells = (node["node"], node["cpus"] or "-", node["total_mib"], node["free_mib"], distances)
-        table.add_row(*map(str, cells))
-    Console(highlight=False).print(table)
+
+def _guest_cells(guest: dict[str, Any]) -> tuple[Any, ...]:
+    named = (guest["name"], guest["pid"], guest["memory_mib"])
+    if guest["opted_out"]:
+        return (*named, "opted out", None, None)
+    return (*named, guest["mergeable_mib"], guest["merged_mib"], guest["profit_mib"])
+
+
+def _node_cells(node: dict[str, Any]) -> tuple[Any, ...]:
+    distances = " ".join(map(str, node["distances"]))
+    return (node["node"], node["cpus"] or None, node["total_mib"], node["free_mib"], distances)

@@ -215,11 +215,11 @@ def _pressed(sample: Sample, memory: Memory) -> bool:
 
 def _new_guests(sample: Sample, memory: Memory) -> str:
     """Which guests started since the last sample, in words."""
-    started = len(sample.guests - memory.guests)
-    named = [event for event in sample.events if event.endswith("started")]
+    started = sample.guests - memory.guests
     if not started:
         return ""
-    return named[0] if len(named) == started == 1 else f"{started} guests started"
+    many = len(started) > 1
+    return f"{len(started)} guests started" if many else f"guest {next(iter(started))} started"
 
 
 def _growth(sample: Sample, memory: Memory) -> str:
@@ -305,16 +305,15 @@ def _from_burst(sample: Sample, memory: Memory) -> Step | None:
         stalled = sample.now - memory.begun.now >= STALL
         return Step(Phase.MAINTENANCE, "ksmd finds nothing to scan") if stalled else None
     through = memory.last.scanned - memory.judged.scanned
-    if through > OVERDUE * sample.known + SEEN:
+    edge = memory.last.full_scans > memory.judged.full_scans
+    if through > OVERDUE * sample.known + SEEN and not edge:
         return Step(Phase.MAINTENANCE, "ksmd gets to no end")
     scans = memory.last.full_scans - memory.begun.full_scans
     first = 1 if memory.fresh else 2
     if scans < first or _per_cpu_second(memory.judged, memory.last) >= PAYS:
         return None
     enough = ENOUGH[0] if scans == first else ENOUGH[1]
-    if memory.last.full_scans == memory.judged.full_scans and through < enough * memory.scan:
-        return None
-    if scans == first and memory.last.full_scans > memory.judged.full_scans:
+    if (scans == first) if edge else (through < enough * memory.scan):
         return None
     gained = mib_of(memory.last.merged - memory.judged.merged)
     return Step(Phase.MAINTENANCE, f"{through / max(memory.scan, 1):.0%} of a scan gained {gained}")

@@ -24,7 +24,7 @@ class Sample:
     total, free, available  KiB: MemTotal; MemFree + Buffers + Cached; MemAvailable
     committed       KiB that the guests may come to use
     resident        KiB that the guests' processes have now, merged pages counted each time
-    guests          an identity of each running guest
+    guests          name and identity of each running guest
     pressure        PSI: percent of the last 10 s in which some task waited for memory; None without
     settings        the CONTROLLED settings as the kernel has them
     cpu             seconds that ksmd has used since boot; None where it is not to be seen
@@ -32,7 +32,6 @@ class Sample:
     full_scans      times that all mergeable memory was scanned
     merged          pages that merging saves (pages_sharing + ksm_zero_pages)
     known           mergeable pages that ksmd has seen (shared, sharing, unshared, volatile)
-    events          what woke the loop, in words
     """
 
     now: float
@@ -50,7 +49,6 @@ class Sample:
     full_scans: int = 0
     merged: int = 0
     known: int = 0
-    events: tuple[str, ...] = ()
 
 
 class Phase(str, Enum):

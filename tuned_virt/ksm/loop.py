@@ -138,7 +138,7 @@ class Loop:
     def _look(self, events: tuple[str, ...]) -> float:
         assert self._sampler is not None
         before = self._content.memory
-        sample = self._sampler.sample(self._clock.now(), events)
+        sample = self._sampler.sample(self._clock.now(), bool(events))
         decision = decide(self._policy, sample, before)
         for remark in decision.noted:
             log.warning("ksm: %s", remark)

@@ -47,8 +47,16 @@ def plan(policy: KsmPolicy, state: KsmState, originals: Values) -> Plan:
         refused={name: why for name, why in hindered.items() if name in _insisted(policy)},
         missing=missing,
         pending={name: why for name, why in hindered.items() if name in back},
-        notes=tuple(why for name, why in hindered.items() if _lenient(policy, name)),
+        notes=(
+            *_law_notes(policy),
+            *(hindered[name] for name in hindered if _lenient(policy, name)),
+        ),
     )
+
+
+def _law_notes(policy: KsmPolicy) -> Iterable[str]:
+    if policy.law:
+        yield f"{policy.mode.value} decides on {', '.join(CONTROLLED)}"
 
 
 def _hands_off(policy: KsmPolicy, state: KsmState, originals: Values) -> str:

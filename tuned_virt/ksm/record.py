@@ -20,6 +20,9 @@ from tuned_virt.ksm.law import Mark, Memory, Phase
 
 log = logging.getLogger("tuned")
 
+FILE = "ksm.json"
+"""Its name in the state folder."""
+
 KEPT = 10
 """Decisions that are remembered."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from tuned_virt import qemu, topology
+from tuned_virt.guest import printable
 from tuned_virt.kernelfs import KernelFS
 from tuned_virt.ksm.law import CONTROLLED, Sample
 from tuned_virt.ksm.settings import FOLDER
@@ -19,7 +20,11 @@ KNOWN = ("pages_shared", "pages_sharing", "pages_unshared", "pages_volatile")
 
 
 class LibvirtGuest(Protocol):
-    """What libvirt says of a running guest: the memory that it may use now, in KiB."""
+    """What libvirt says of a running guest: its name, and the memory that it may use, in KiB."""
+
+    @property
+    def name(self) -> str:
+        """As others gave it."""
 
     @property
     def memory(self) -> int:
@@ -38,6 +43,14 @@ class Follower(Protocol):
 
     def stop(self) -> None:
         """End, at once."""
+
+
+class Process(Protocol):
+    """A guest's process: what it says of itself, a label for people, and the KiB that it has."""
+
+    guest: qemu.Guest
+    label: str
+    resident: int
 
 
 class NoLibvirt:
@@ -64,6 +77,7 @@ class Sampler:
         self._processes = qemu.Processes(fs)
         self._ksmd: str | None = None
         self._counted = float("-inf")
+        self._hidden: Mapping[str, LibvirtGuest] = {}
         self._guests: tuple[frozenset[str], int, int] = (frozenset(), 0, 0)
 
     def start(self) -> None:
@@ -73,10 +87,11 @@ class Sampler:
     def stop(self) -> None:
         """End it, at once."""
         self._libvirt.stop()
+        self._processes.close()
 
-    def sample(self, now: float, events: tuple[str, ...] = ()) -> Sample:
-        """The machine at `now`, in seconds of a steady clock."""
-        if events or now - self._counted >= COUNT_AGAIN:
+    def sample(self, now: float, changed: bool = False) -> Sample:
+        """The machine at `now`, in seconds of a steady clock; `changed` says the guests have."""
+        if changed or now - self._counted >= COUNT_AGAIN:
             self._count(now)
         guests, committed, resident = self._guests
         memory = topology.meminfo(self._fs)
@@ -98,12 +113,18 @@ class Sampler:
             full_scans=number(f"{FOLDER}/full_scans"),
             merged=number(f"{FOLDER}/pages_sharing") + number(f"{FOLDER}/ksm_zero_pages"),
             known=sum(number(f"{FOLDER}/{name}") for name in KNOWN),
-            events=events,
         )
 
     def _count(self, now: float) -> None:
         self._counted = now
-        self._guests = count(self._processes.guests(now), self._libvirt.guests or {})
+        processes = self._processes.look(now)
+        libvirt = self._libvirt.guests
+        if libvirt is None:
+            self._guests = count(processes, self._hidden)
+            return
+        seen = {process.guest.uuid for process in processes}
+        self._hidden = {uuid: guest for uuid, guest in libvirt.items() if uuid not in seen}
+        self._guests = count(processes, libvirt)
 
     def _pressure(self) -> float | None:
         text = self._fs.read_optional("/proc/pressure/memory") or ""
@@ -117,21 +138,21 @@ class Sampler:
 
 
 def count(
-    processes: Iterable[qemu.Guest], libvirt: Mapping[str, LibvirtGuest]
+    processes: Collection[Process], libvirt: Mapping[str, LibvirtGuest]
 ) -> tuple[frozenset[str], int, int]:
-    """Identities of the guests, and the KiB that they may come to use and have now.
+    """Labels of the guests, and the KiB that they may come to use and have now.
 
     A guest counts with what libvirt lets it use, or with what its process has where libvirt does
     not know it. One that libvirt knows and whose process is not to be seen has what it may use.
     """
-    seen = list(processes)
-    hidden = libvirt.keys() - {guest.uuid for guest in seen}
+    hidden = libvirt.keys() - {process.guest.uuid for process in processes}
     elsewhere = sum(libvirt[uuid].memory for uuid in hidden)
     known = sum(guest.memory for guest in libvirt.values())
-    unknown = sum(guest.resident for guest in seen if guest.uuid not in libvirt)
-    identities = {str(guest.pid) for guest in seen} | hidden
-    resident = sum(guest.resident for guest in seen) + elsewhere
-    return frozenset(identities), known + unknown, resident
+    unknown = sum(one.resident for one in processes if one.guest.uuid not in libvirt)
+    labels = {process.label for process in processes}
+    labels |= {f"{printable(libvirt[uuid].name)} ({uuid})" for uuid in hidden}
+    resident = sum(process.resident for process in processes) + elsewhere
+    return frozenset(labels), known + unknown, resident
 
 
 def ksmd(fs: KernelFS) -> str:

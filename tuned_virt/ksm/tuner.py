@@ -14,7 +14,7 @@ from tuned_virt.ksm import masters, planner, policy, settings
 from tuned_virt.ksm.law import CONTROLLED
 from tuned_virt.ksm.loop import Loop
 from tuned_virt.ksm.policy import KsmPolicy
-from tuned_virt.ksm.record import Record
+from tuned_virt.ksm.record import FILE, Record
 from tuned_virt.ksm.sampler import Follower, NoLibvirt, Sampler
 from tuned_virt.ksm.settings import KsmState
 from tuned_virt.plan import Change, Plan, Values
@@ -35,7 +35,7 @@ class KsmTuner(Tuner[KsmPolicy, KsmState]):
         state: Path = STATE_FOLDER,
     ) -> None:
         self._follow = follow
-        self._record = Record(state / "ksm.json")
+        self._record = Record(state / FILE)
 
     def parse(self, options: Mapping[str, str]) -> KsmPolicy:
         """See `policy.parse`."""

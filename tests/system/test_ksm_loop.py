@@ -1,0 +1,301 @@
+"""The ksm plugin's loop: real TuneD, real libvirtd, real QEMU guests (TCG), this machine's ksmd."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import debian
+from tests.libvirtd import Libvirtd
+from tests.sandbox import CACHE, Sandbox, SystemdSandbox, wait_for
+
+KSM = "/sys/kernel/mm/ksm"
+AUTO = "[main]\nsummary=auto\n[ksm]\nmode=auto\neager=1\nmax_cpu=20\n"
+KSMTUNED = "[main]\nsummary=ksmtuned\n[ksm]\nmode=ksmtuned\nthres_coef=100\nmonitor_interval=1\n"
+TIMED = "2.25"
+"""Where the generation makes no difference, one is enough."""
+
+pytestmark = pytest.mark.usefixtures("nothing_merged")
+
+
+@pytest.fixture
+def nothing_merged() -> Iterator[None]:
+    """Every test starts, and leaves, ksmd stopped and nothing merged."""
+    yield
+    Path(f"{KSM}/run").write_text("2")
+    Path(f"{KSM}/run").write_text("0")
+
+
+def values(t: Sandbox) -> dict[str, str]:
+    return {
+        path.rpartition("/")[2]: value
+        for path, value in t.snapshot().items()
+        if path.startswith(KSM)
+    }
+
+
+def poke(t: Sandbox, name: str, value: str) -> None:
+    t.run(["sh", "-c", f"echo {value} > {KSM}/{name}"])
+
+
+def logged(t: Sandbox, text: str) -> Callable[[], bool]:
+    return lambda: text in t.log()
+
+
+def test_a_guests_start_wakes_the_loop_and_off_puts_all_back(
+    tuned: Callable[..., Sandbox], version: str
+) -> None:
+    t = tuned(version, profiles={"auto": AUTO})
+    before = t.snapshot()
+    with Libvirtd(t) as libvirt:
+        libvirt.start_guest("first")
+        t.switch("auto")
+        wait_for("burst", logged(t, "ksm: burst: "))
+        time.sleep(1)
+        libvirt.start_guest("web1")
+        started = time.monotonic()
+        wait_for("woken", logged(t, "ksm: burst: guest web1 (process "), seconds=1)
+        assert time.monotonic() - started < 1
+        assert values(t)["run"] == "1"
+        assert t.verify()
+        assert "verify: note: ksm: burst: guest web1 (process " in t.verify_lines
+        t.off()
+        assert t.snapshot() == before
+        libvirt.start_guest("late")
+        time.sleep(1.5)
+        assert t.snapshot() == before, "the loop has ended"
+
+
+def test_dynamic_tuning_makes_no_difference(tuned: Callable[..., Sandbox], version: str) -> None:
+    for setting in ("0", "1"):
+        main = f"daemon = 1\ndynamic_tuning = {setting}\nsleep_interval = 1\nupdate_interval = 10\n"
+        t = tuned(version, profiles={"auto": AUTO}, files={"/etc/tuned/tuned-main.conf": main})
+        with Libvirtd(t) as libvirt:
+            libvirt.start_guest("first")
+            t.switch("auto")
+            wait_for("burst", logged(t, "ksm: burst: "))
+            assert t.verify()
+            t.off()
+
+
+def test_the_daemons_end_is_not_held_up(tuned: Callable[..., Sandbox]) -> None:
+    t = tuned(TIMED, profiles={"auto": AUTO, "empty": "[main]\nsummary=nothing\n"})
+    before = t.snapshot()
+    t.switch("empty")
+    without = t.terminate()
+    t.start()
+    with Libvirtd(t) as libvirt:
+        libvirt.start_guest("first")
+        t.switch("auto")
+        wait_for("burst", logged(t, "ksm: burst: "))
+        with libvirt.frozen():
+            seconds = t.terminate()
+    print(
+        f"SIGTERM to the end: {seconds:.2f} s in a burst with libvirtd hung, {without:.2f} s idle"
+    )
+    assert seconds < without + 2
+    assert t.snapshot() == before
+
+
+def tuned_process(t: Sandbox) -> Path:
+    """/proc's folder of the daemon, as the machine sees it."""
+    [inside] = t.run(["pgrep", "-f", "/usr/sbin/tuned -l"]).stdout.split()
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            text = status.read_text()
+            same = os.readlink(status.parent / "ns/pid") == os.readlink(f"/proc/{t.pid}/ns/pid")
+        except OSError:
+            continue
+        numbers = next(line for line in text.splitlines() if line.startswith("NSpid:")).split()
+        if same and numbers[-1] == inside:
+            return status.parent
+    raise AssertionError("TuneD is not to be seen")
+
+
+def burden(process: Path) -> tuple[int, int, int]:
+    """Threads, open files, and KiB of memory."""
+    resident = int((process / "statm").read_text().split()[1]) * 4
+    threads, files = process / "task", process / "fd"
+    return len(list(threads.iterdir())), len(list(files.iterdir())), resident
+
+
+def test_fifty_starts_and_stops_leave_nothing(tuned: Callable[..., Sandbox]) -> None:
+    t = tuned(TIMED, profiles={"auto": AUTO})
+    with Libvirtd(t) as libvirt:
+        t.switch("auto")
+        process = tuned_process(t)
+        for turn in range(50):
+            libvirt.start_guest(f"g{turn}", mib=8)
+            libvirt.stop_guest(f"g{turn}")
+            if turn == 9:
+                time.sleep(1)
+                early = burden(process)
+        time.sleep(1)
+        late = burden(process)
+        print(f"threads, files, KiB: {early} after 10, {late} after 50")
+        assert late[:2] == early[:2]
+        assert late[2] - early[2] < 2048
+        assert "Traceback" not in t.log()
+
+
+def test_values_changed_behind_our_back_are_said_and_set_again_once(
+    tuned: Callable[..., Sandbox],
+) -> None:
+    t = tuned(TIMED, profiles={"auto": AUTO})
+    before = t.snapshot()
+    with Libvirtd(t) as libvirt:
+        libvirt.start_guest("first")
+        t.switch("auto")
+        wait_for("burst", logged(t, "ksm: burst: "))
+        time.sleep(1)
+        poke(t, "run", "0")
+        wait_for("said", logged(t, "ksm: run is '0', not '1': changed by somebody else"))
+        wait_for("set again", lambda: values(t)["run"] == "1")
+        poke(t, "run", "0")
+        time.sleep(3)
+        assert values(t)["run"] == "0", "not fought over more than once a minute"
+        assert not t.verify()
+        assert "'ksm run' = '0', expected '1' (changed by somebody else)" in t.verify_lines
+        poke(t, "run", "2")
+        wait_for("hands off", logged(t, "ksm: hands off: run is 2"))
+        t.off()
+    assert t.snapshot() == before
+
+
+def test_libvirtd_killed_and_started_again(tuned: Callable[..., Sandbox]) -> None:
+    t = tuned(TIMED, profiles={"auto": AUTO})
+    with Libvirtd(t) as libvirt:
+        libvirt.start_guest("first")
+        t.switch("auto")
+        wait_for("burst", logged(t, "ksm: burst: "))
+        time.sleep(1)
+        libvirt.kill9()
+        wait_for("said", logged(t, "libvirt is not to be had"))
+        assert t.verify()
+        libvirt.start()
+        wait_for("back", logged(t, "libvirt is back"), seconds=10)
+        libvirt.start_guest("second")
+        wait_for("woken", logged(t, "ksm: burst: guest second (process "), seconds=2)
+
+
+@pytest.mark.parametrize("undo", ["off", "restore"])
+def test_killed_in_a_burst(tuned: Callable[..., Sandbox], version: str, undo: str) -> None:
+    t = tuned(version, profiles={"auto": AUTO})
+    before = t.snapshot()
+    with Libvirtd(t) as libvirt:
+        libvirt.start_guest("first", mib=64)
+        t.switch("auto")
+        wait_for("burst", lambda: values(t)["run"] == "1")
+        t.kill9()
+        assert t.snapshot() != before
+        if undo == "restore":
+            t.run(["tuned-virt", "restore"], check=False)
+        else:
+            t.start()
+            assert t.verify()
+            t.off()
+    assert t.snapshot() == before
+
+
+def test_switching_profiles_keeps_the_loop(tuned: Callable[..., Sandbox], version: str) -> None:
+    t = tuned(version, profiles={"auto": AUTO, "same": AUTO})
+    with Libvirtd(t) as libvirt:
+        libvirt.start_guest("first")
+        t.switch("auto")
+        wait_for("burst", logged(t, "ksm: burst: "))
+        with t.log_of() as lines:
+            t.switch("same")
+            time.sleep(0.5)
+        assert not [line for line in lines if "ksm: burst" in line or "ksm: run" in line]
+        assert t.verify()
+
+
+def test_ksmtuneds_law(tuned: Callable[..., Sandbox], version: str) -> None:
+    t = tuned(version, profiles={"ksmtuned": KSMTUNED})
+    before = t.snapshot()
+    t.switch("ksmtuned")
+    wait_for("boost", lambda: values(t)["pages_to_scan"] == "1250", seconds=10)
+    assert values(t)["run"] == "1"
+    assert values(t)["sleep_millisecs"] == "10"
+    assert t.verify()
+    t.off()
+    assert t.snapshot() == before
+
+
+@pytest.mark.parametrize(
+    ("mode", "wanted"),
+    [
+        ("off", {"run": "0"}),
+        ("unmerge", {"run": "2"}),
+        ("kernel", {"run": "1", "advisor_mode": "none [scan-time]"}),
+    ],
+)
+def test_the_other_modes(
+    tuned: Callable[..., Sandbox], version: str, mode: str, wanted: dict[str, str]
+) -> None:
+    t = tuned(version, profiles={"it": f"[main]\nsummary=it\n[ksm]\nmode={mode}\n"})
+    poke(t, "run", "1")
+    before = t.snapshot()
+    t.switch("it")
+    assert {name: values(t)[name] for name in wanted} == wanted
+    assert t.verify()
+    t.off()
+    assert t.snapshot() == before
+
+
+def test_plentiful_memory_is_left_alone(tuned: Callable[..., Sandbox], version: str) -> None:
+    t = tuned(version)
+    before = t.snapshot()
+    t.switch("virtual-host-plus")
+    time.sleep(1)
+    assert values(t) == {path.rpartition("/")[2]: v for path, v in before.items() if KSM in path}
+    assert t.verify()
+    assert "verify: note: ksm: idle" in t.verify_lines
+
+
+def test_hands_off_where_a_service_is_masked(tuned: Callable[..., Sandbox]) -> None:
+    t = tuned(TIMED, profiles={"auto": AUTO})
+    t.run(["ln", "-s", "/dev/null", "/etc/systemd/system/ksmtuned.service"])
+    before = t.snapshot()
+    with Libvirtd(t) as libvirt:
+        libvirt.start_guest("first")
+        t.switch("auto")
+        time.sleep(1.5)
+        assert t.snapshot() == before
+    assert t.verify()
+    masked = "ksm: hands off: ksmtuned.service masked: KSM is switched off on purpose"
+    assert f"verify: note: {masked}" in t.verify_lines
+    assert masked in t.log()
+
+
+def test_the_services_are_stopped_and_started_again(tuned_service: SystemdSandbox) -> None:
+    t = tuned_service
+    package = debian.unpacked("ksmtuned", "bookworm", CACHE)
+    for folder in ("usr/sbin", "usr/lib/systemd/system", "etc"):
+        for file in (package / folder).iterdir():
+            if file.is_file():
+                shutil.copy(file, t.root / folder)
+    t.run(["systemctl", "daemon-reload"])
+    t.run(["systemctl", "start", "ksmtuned"])
+
+    def states() -> list[str]:
+        return t.run(["systemctl", "is-active", "ksm", "ksmtuned"], check=False).stdout.split()
+
+    assert states() == ["active", "active"]
+    before = t.snapshot()
+    t.switch("virtual-host-plus")
+    assert states() == ["inactive", "inactive"]
+    assert "ksm: ksmtuned.service: 'active' -> 'inactive' (one of two masters must go)" in t.log()
+    assert t.verify()
+    t.run(["systemctl", "start", "ksm"])
+    assert not t.verify()
+    assert "'ksm ksm.service' = 'active', expected 'inactive'" in t.verify_lines
+    t.run(["systemctl", "stop", "ksm"])
+    t.off()
+    assert states() == ["active", "active"]
+    assert t.snapshot() == before

@@ -1,0 +1,309 @@
+"""`tuned-virt import ksmtuned`, over files in a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tuned_virt import cli
+from tuned_virt.cli import variables
+from tuned_virt.cli.variables import Variable
+
+SHIPPED = Path(__file__).parents[2] / "profiles" / "virtual-host-plus-variables.conf"
+
+STOCK = """\
+# Configuration file for ksmtuned.
+
+# How long ksmtuned should sleep between tuning adjustments
+# KSM_MONITOR_INTERVAL=60
+
+# Millisecond sleep between ksm scans for 16Gb server.
+# Smaller servers sleep more, bigger sleep less.
+KSM_SLEEP_MSEC=20
+
+# KSM_NPAGES_BOOST - is added to the `npages` value
+# KSM_NPAGES_BOOST=300
+
+# ours: größer
+KSM_NPAGES_MAX="2500"  # since 2019
+KSM_NPAGES_DECAY='-100'
+
+# uncomment the following if you want ksmtuned debug info
+LOGFILE=/var/log/ksmtuned
+# loud
+DEBUG=1
+KSM_THRES_COEF=
+
+# the end
+"""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    file = tmp_path / "ksmtuned.conf"
+    file.write_text(STOCK)
+    return file
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    file = tmp_path / "variables.conf"
+    file.write_bytes(SHIPPED.read_bytes())
+    return file
+
+
+@pytest.fixture
+def run(source: Path, target: Path) -> Callable[..., int]:
+    return lambda *more: cli.main(
+        ["import", "ksmtuned", "--from", str(source), "--to", str(target), *more]
+    )
+
+
+def active(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def test_into_the_shipped_file(
+    run: Callable[..., int], target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = target.read_text()
+    assert run() == 0
+    said = capsys.readouterr().out
+    assert said.splitlines()[:4] == [
+        "ksm_mode=ksmtuned",
+        "ksm_sleep_msec=20",
+        "ksm_npages_max=2500",
+        "ksm_npages_decay=-100",
+    ]
+    assert "dropped: LOGFILE, DEBUG: " in said
+    assert "dropped: KSM_THRES_COEF: empty" in said
+    assert "tuned-adm profile virtual-host-plus && tuned-virt verify" in said
+    assert "systemctl disable --now ksmtuned ksm" in said
+    text = target.read_text()
+    assert sorted(active(text)) == sorted(said.splitlines()[:4])
+    assert "#ksm_mode=auto\nksm_mode=ksmtuned\n" in text
+    assert (
+        "#ksm_npages_max=\n"
+        "# KSM_NPAGES_BOOST - is added to the `npages` value\n"
+        "# KSM_NPAGES_BOOST=300\n\n"
+        "# ours: größer\n# since 2019\nksm_npages_max=2500\n"
+    ) in text
+    assert "#ksm_sleep_msec=\n# Configuration file for ksmtuned.\n" in text
+    assert text.endswith("# the end\n")
+    assert "# loud" not in text
+    kept = iter(text.splitlines())
+    assert all(line in kept for line in before.splitlines()), "the target's own, in its order"
+
+
+def test_twice_changes_nothing(
+    run: Callable[..., int], target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run() == 0
+    first, inode = target.read_bytes(), target.stat().st_ino
+    capsys.readouterr()
+    assert run() == 0
+    assert f"nothing to change in {target}\n" in capsys.readouterr().out
+    assert (target.read_bytes(), target.stat().st_ino) == (first, inode)
+
+
+def test_dry_run_shows_and_writes_nothing(
+    run: Callable[..., int], target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = target.read_bytes()
+    assert run("--dry-run") == 0
+    assert "\n+ksm_npages_max=2500\n" in capsys.readouterr().out
+    assert target.read_bytes() == before
+
+
+def test_existing_variables_are_replaced_in_place(
+    run: Callable[..., int], source: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source.write_text("# new\nKSM_NPAGES_MAX=900\n# tail")
+    target.write_bytes(b"# mine\r\nksm_npages_max = 5   # why\n\nksm_mode=auto\nvm=${x} \t\n#e")
+    assert run() == 0
+    assert target.read_bytes() == (
+        b"# mine\r\n# new\nksm_npages_max = 900   # why\n\nksm_mode=ksmtuned\nvm=${x} \t\n#e\n"
+        b"# tail\n"
+    )
+    assert "ksm_npages_max=900  (was '5')\n" in capsys.readouterr().out
+
+
+def test_only_comments_mean_ksmtuneds_defaults(
+    run: Callable[..., int], source: Path, target: Path
+) -> None:
+    source.write_text("# KSM_NPAGES_MAX=9\n\n")
+    target.unlink()
+    assert run() == 0
+    assert target.read_text() == "ksm_mode=ksmtuned\n# KSM_NPAGES_MAX=9\n"
+    assert target.stat().st_mode & 0o777 == 0o644
+
+
+def test_mode_and_symbolic_link_stay(run: Callable[..., int], target: Path, tmp_path: Path) -> None:
+    real = tmp_path / "elsewhere"
+    target.rename(real)
+    target.symlink_to(real)
+    real.chmod(0o640)
+    assert run() == 0
+    assert target.is_symlink()
+    assert real.stat().st_mode & 0o777 == 0o640
+    assert "ksm_mode=ksmtuned" in real.read_text()
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "elsewhere",
+        "ksmtuned.conf",
+        "variables.conf",
+    ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_owner_stays(run: Callable[..., int], target: Path) -> None:
+    os.chown(target, 1234, 2345)
+    assert run() == 0
+    assert (target.stat().st_uid, target.stat().st_gid) == (1234, 2345)
+
+
+PAGES_VALID = "a whole number from 1 to 1000000 (pages a batch)"
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("KSM_NPAGES_MAX=0", f"line 2: option 'KSM_NPAGES_MAX': '0' is not valid: {PAGES_VALID}"),
+        ("KSM_NPAGES_MAX=many", f"'many' is not valid: {PAGES_VALID}, without"),
+        ("KSM_NPAGES_MAX=0300", "without further signs or leading zeros"),
+        ("KSM_NPAGES_MAX=+3", "without further signs or leading zeros"),
+        ("KSM_NPAGES_MAX=>3", "for a shell to do"),
+        ("KSM_NPAGES_MAX=$((2*3))", f"'$((2*3))' is not valid: {PAGES_VALID}, written as"),
+        ("KSM_NPAGES_MAX=`nproc`", "for a shell to do"),
+        ('KSM_NPAGES_MAX="$X"', "for a shell to do"),
+        ("KSM_NPAGES_MAX = 3", "written as KSM_NPAGES_MAX=VALUE"),
+        ("KSM_NPAGES_MAX= 3", "for a shell to do"),
+        ("KSM_NPAGES_MAX=10#3", "for a shell to do"),
+        ("KSM_NPAGES_MAX=3; KSM_NPAGES_MIN=2", "for a shell to do"),
+        ("KSM_NPAGES_MAX=3\\", "for a shell to do"),
+        ('KSM_NPAGES_MAX="""3\n"""', "for a shell to do"),
+        ("KSM_NPAGES_DECAY=50", "a whole number from -1000000 to 0"),
+        ("KSM_NPAGES_MIN=2000", "option 'KSM_NPAGES_MIN': '2000' is not valid: at most npages_max"),
+        ("KSM_NPAGES_MAX=9", "option 'KSM_NPAGES_MIN': '64' is not valid: at most npages_max"),
+        ("KSM_MAX_KERNEL_PAGES=3", "line 2: option 'KSM_MAX_KERNEL_PAGES': '3' is not valid: "),
+        ("export KSM_NPAGES_MAX=3", "ksmtuned knows KSM_MONITOR_INTERVAL"),
+        ("KSM_NPAGES_MAX=3\nKSM_NPAGES_MAX=4", "line 3: 'KSM_NPAGES_MAX=4' is set twice"),
+        ("if true; then", "line 2: 'if true; then' is not valid: lines NAME=VALUE"),
+        ("[ksm]", "'[ksm]' is not valid"),
+    ],
+)
+def test_what_is_not_plain_is_one_clear_error(
+    text: str,
+    error: str,
+    run: Callable[..., int],
+    source: Path,
+    target: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = target.read_bytes()
+    source.write_text(f"# first\n{text}\n")
+    assert run() == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"tuned-virt: {source}")
+    assert error in said.err
+    assert said.out == ""
+    assert target.read_bytes() == before
+
+
+def test_bounds_hold_for_both_ends_together(
+    run: Callable[..., int], source: Path, target: Path
+) -> None:
+    source.write_text("KSM_NPAGES_MIN=2000\nKSM_NPAGES_MAX=4000\n")
+    assert run() == 0
+    assert "\nksm_npages_min=2000\n" in target.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("ksm_run=1\n", "option 'ksm_run': '1' is not valid: leave it out, mode=ksmtuned"),
+        ("ksm_npages_min=3000\n", "option 'ksm_npages_min': '3000' is not valid: at most"),
+        ("a=1\na=2\n", "line 2: 'a=2' is set twice"),
+        (" ksm_mode=auto\n", "set twice"),
+        ("nonsense\n", "line 1: 'nonsense' is not valid"),
+    ],
+)
+def test_what_the_target_contradicts_is_said(
+    text: str, error: str, run: Callable[..., int], target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target.write_text(text)
+    assert run() == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"tuned-virt: {target}")
+    assert error in said
+    assert target.read_text() == text
+
+
+def test_a_variable_of_tuned_in_the_target_is_left_to_tuned(
+    run: Callable[..., int], target: Path
+) -> None:
+    target.write_text("ksm_thres_coef=${mine}\n")
+    assert run() == 0
+
+
+def test_no_source_is_said_with_a_hint(
+    run: Callable[..., int], source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source.unlink()
+    assert run() == 2
+    said = capsys.readouterr().err
+    assert f"there is no {source}: give ksmtuned's file with --from" in said
+    source.mkdir()
+    assert run() == 2
+    assert f"cannot read {source}: Is a directory" in capsys.readouterr().err
+
+
+def test_a_source_that_is_no_text(
+    run: Callable[..., int], source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source.write_bytes(b"# a\n# \xff\n")
+    assert run() == 2
+    assert f"{source}, line 2: not UTF-8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(13, "Permission denied"), "sudo tuned-virt import"),
+        (OSError(28, "full"), "full"),
+    ],
+)
+def test_a_target_that_cannot_be_written_stays(
+    error: OSError,
+    said: str,
+    run: Callable[..., int],
+    target: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    before = target.read_bytes()
+    monkeypatch.setattr(os, "replace", fail)
+    assert run() == 2
+    assert said in capsys.readouterr().err
+    assert target.read_bytes() == before
+    assert len(list(target.parent.iterdir())) == 2, "nothing is left behind"
+
+
+def placed(text: str, *wanted: Variable) -> str:
+    return "".join(variables.place(variables.split(text), wanted))
+
+
+def test_placing() -> None:
+    assert placed("", Variable("a", "1", ("# x",))) == "# x\na=1\n"
+    assert placed("b=2", Variable("a", "1")) == "b=2\na=1\n"
+    assert placed("# a=0\nb=2\n", Variable("a", "1")) == "# a=0\na=1\nb=2\n"
+    assert placed("#aa=0\naa=3\n", Variable("a", "1")) == "#aa=0\naa=3\na=1\n"
+    assert placed("a=x#y\n", Variable("a", "1")) == "a=1\n"
+    assert placed("a=\n", Variable("a", "1")) == "a=1\n"
+    assert placed("a=1", Variable("a", "1")) == "a=1", "not even the line's end"
+    assert placed("a=1\u2028b\x0c\n", Variable("b", "1")) == "a=1\u2028b\x0c\nb=1\n"

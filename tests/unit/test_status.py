@@ -1,0 +1,323 @@
+"""`tuned-virt status` and `status --ksm`, over a fake machine."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.unit.kernel import FRESH
+from tuned_virt import cli
+from tuned_virt.baseline import Baseline
+from tuned_virt.cli import daemon, guests, ksmview, status, table
+from tuned_virt.kernelfs import KernelFS
+from tuned_virt.ksm.law import Memory, Phase
+from tuned_virt.ksm.record import Content, Made, Record
+from tuned_virt.qemu import Guest
+
+PAGES = 256
+"""Pages of a MiB."""
+
+TITLES = ["guest", "pid", "MiB", "mergeable", "MiB", "merged", "MiB", "profit", "MiB"]
+
+LAW = "AutoPolicy(eager=0, max_cpu=None)"
+
+
+class Host:
+    """A machine in a folder; what is not put there, it does not have."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.fs = KernelFS(root)
+        self.state = root / "state"
+        self.put("/sys/devices/system/node/node0/cpulist", "0-3")
+        self.put("/sys/devices/system/node/node0/distance", "10")
+        self.put("/proc/meminfo", "MemTotal: 4096 kB")
+        namespace = root / "proc/self/ns/pid"
+        namespace.parent.mkdir(parents=True)
+        namespace.symlink_to("pid:[4026531836]")
+
+    def put(self, path: str, text: str) -> None:
+        file = self.root / path.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+
+    def ksm(self, **more: str) -> None:
+        zeros = ("full_scans", "pages_shared", "pages_sharing", "pages_unshared", "pages_volatile")
+        for name, value in {**FRESH, **dict.fromkeys(zeros, "0"), **more}.items():
+            self.put(f"/sys/kernel/mm/ksm/{name}", value)
+
+    def guest(self, pid: int, command: str, stat: str = "") -> None:
+        program = self.root / f"proc/{pid}/exe"
+        self.put(f"/proc/{pid}/cmdline", command.replace(" ", "\0"))
+        self.put(f"/proc/{pid}/statm", "1000 900 0 0")
+        program.symlink_to("/usr/bin/qemu-system-x86_64")
+        if stat:
+            self.put(f"/proc/{pid}/ksm_stat", stat)
+
+    def loop(self, why: str = "a full scan gained only 3 MiB", when: float | None = None) -> None:
+        memory = Memory(Phase.MAINTENANCE, since=time.monotonic() - 5)
+        changes = {"pages_to_scan": "1428", "sleep_millisecs": "990"}
+        made = Made(time.time() if when is None else when, "maintenance", why, changes)
+        Record(self.state / "ksm.json").save(Content(LAW, memory, (made,)))
+
+    def hold(self) -> None:
+        Baseline(self.state).keep("ksm", {"run": "0"})
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    made = Host(tmp_path)
+
+    def gone(self: daemon.Daemon) -> None:
+        raise daemon.NotRunning("TuneD is not running: systemctl start tuned")
+
+    monkeypatch.setattr(daemon.Daemon, "__init__", gone)
+    monkeypatch.setattr(status, "KernelFS", lambda: made.fs)
+    monkeypatch.setattr(status, "Baseline", lambda: Baseline(made.state))
+    monkeypatch.setattr(ksmview, "Baseline", lambda: Baseline(made.state))
+    monkeypatch.setattr(ksmview, "STATE_FOLDER", made.state)
+    monkeypatch.setattr(guests, "ask_libvirt", lambda: ({}, ""))
+    return made
+
+
+def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    cli.main(["status", *arguments])
+    return capsys.readouterr().out
+
+
+def known(name: str, mib: int, shares_pages: bool = True) -> Any:
+    return SimpleNamespace(name=name, memory=mib * 1024, shares_pages=shares_pages)
+
+
+def process(pid: int, uuid: str = "", name: str = "", shares_pages: bool = True) -> Guest:
+    return Guest(pid, uuid, name, shares_pages, 0)
+
+
+def reader(files: Mapping[str, str]) -> Any:
+    return files.get
+
+
+STAT = f"""ksm_rmap_items {700 * PAGES}
+ksm_zero_pages {10 * PAGES}
+ksm_merging_pages {400 * PAGES}
+ksm_process_profit {401 * 2**20}
+ksm_merge_any: no"""
+
+
+@pytest.fixture(autouse=True)
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tuned_virt.topology.page_size", lambda: 4096)
+
+
+def test_rows_join_processes_libvirt_and_the_kernel() -> None:
+    processes = [process(30, "u1", "from -name"), process(20, name="by hand"), process(10)]
+    libvirt = {"u1": known("web\n1", 2048), "u2": known("elsewhere", 512)}
+    found = guests.rows(processes, libvirt, reader({"/proc/30/ksm_stat": STAT}))
+    assert found == [
+        guests.Row("10", 10, None, False),
+        guests.Row("by hand", 20, None, False),
+        guests.Row("elsewhere", None, 512, False),
+        guests.Row("web?1", 30, 2048, False, 700.0, 410.0, 401.0),
+    ]
+
+
+def test_guests_that_opt_out_by_xml_or_command_line_have_no_figures() -> None:
+    files = {"/proc/1/ksm_stat": STAT, "/proc/2/ksm_stat": STAT}
+    processes = [process(1, shares_pages=False), process(2, "u2")]
+    found = guests.rows(processes, {"u2": known("b", 1, shares_pages=False)}, reader(files))
+    assert [(row.opted_out, row.mergeable_mib) for row in found] == [(True, None), (True, None)]
+
+
+@pytest.mark.parametrize(
+    ("files", "sizes"),
+    [
+        ({}, (None, None, None)),
+        ({"/proc/7/ksm_merging_pages": f"{3 * PAGES}"}, (None, 3.0, None)),
+        (
+            {"/proc/7/ksm_stat": f"ksm_rmap_items {PAGES}", "/proc/7/ksm_merging_pages": "0"},
+            (1.0, 0.0, None),
+        ),
+        (
+            {"/proc/7/ksm_stat": "ksm_merging_pages 0\nksm_process_profit -1048576"},
+            (None, 0.0, -1.0),
+        ),
+    ],
+)
+def test_old_kernels_tell_less(files: dict[str, str], sizes: object) -> None:
+    assert guests.sizes_of(7, reader(files)) == sizes
+
+
+def test_status_shows_the_guests(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host.ksm()
+    host.guest(41, "qemu -name guest=one,debug-threads=on -uuid u1", STAT)
+    host.guest(42, "qemu -name [red]two -machine pc,mem-merge=off", STAT)
+    monkeypatch.setattr(guests, "ask_libvirt", lambda: ({"u1": known("web", 1024)}, ""))
+    shown = [line.split() for line in output(capsys).splitlines()]
+    assert TITLES in shown
+    assert ["web", "41", "1024", "700.0", "410.0", "401.0"] in shown
+    assert ["[red]two", "42", "-", "opted", "out", "-", "-"] in shown
+    content = json.loads(output(capsys, "--json"))
+    assert [guest["name"] for guest in content["guests"]] == ["[red]two", "web"]
+    assert content["guests"][1]["mergeable_mib"] == 700.0
+
+
+def test_without_guests_libvirt_is_not_asked(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(guests, "ask_libvirt", lambda: pytest.fail("asked"))
+    assert "guest" not in output(capsys)
+    assert json.loads(output(capsys, "--json"))["guests"] == []
+
+
+@pytest.mark.parametrize(
+    ("found", "lacking", "expected"),
+    [
+        (None, "no socket", ({}, "")),
+        (None, "", ({}, guests.SILENT)),
+        ({"u": 1}, "", ({"u": 1}, "")),
+    ],
+)
+def test_a_libvirt_that_hangs_is_said(
+    found: Any, lacking: str, expected: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = SimpleNamespace(running_guests=lambda: found, missing=lambda: lacking)
+    monkeypatch.setitem(sys.modules, "tuned_virt.hypervisor", fake)
+    monkeypatch.setattr("tuned_virt.hypervisor", fake, raising=False)
+    assert guests.ask_libvirt() == expected
+
+
+def test_a_remark_on_libvirt_is_shown(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host.guest(41, "qemu -name one")
+    monkeypatch.setattr(guests, "ask_libvirt", lambda: ({}, guests.SILENT))
+    assert f"guests    {guests.SILENT}" in output(capsys)
+
+
+def test_the_loop_is_shown_with_its_last_reason(
+    host: Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host.ksm(run="1", pages_to_scan="1428", sleep_millisecs="990", pages_sharing=str(8 * PAGES))
+    host.loop()
+    host.hold()
+    decided = Record(host.state / "ksm.json").load().decisions[0].when
+    clock = time.strftime("%H:%M:%S", time.localtime(decided))
+    assert (
+        "KSM       maintenance, 8.0 MiB saved, 1428 pages each 990 ms, across NUMA nodes;"
+        f" a full scan gained only 3 MiB ({clock})\n"
+    ) in output(capsys)
+    content = json.loads(output(capsys, "--json"))["loop"]
+    assert content["mode"] == "auto"
+    assert content["held"] is True
+    assert abs(content["since"] - (time.time() - 5)) < 2
+
+
+def test_a_loop_whose_daemon_is_gone_is_said(
+    host: Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host.ksm()
+    host.loop()
+    assert "left by a TuneD that is gone (sudo tuned-virt restore)\n" in output(capsys)
+    assert "left by a TuneD that is gone" in output(capsys, "--ksm")
+
+
+def test_no_loop_and_no_ksm(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "KSM       not in this kernel\n" in output(capsys)
+    assert cli.main(["status", "--ksm"]) == 0
+    assert capsys.readouterr().out == "KSM       not in this kernel\n"
+    assert json.loads(output(capsys, "--ksm", "--json"))["ksm"] is None
+    host.ksm()
+    assert "KSM       stopped, 0.0 MiB saved" in output(capsys)
+    assert "loop      none" in output(capsys, "--ksm")
+
+
+def test_ksm_in_full(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = {"pages_sharing": 8 * PAGES, "ksm_zero_pages": PAGES, "general_profit": -(2**20)}
+    host.ksm(
+        run="1",
+        advisor_mode="none [scan-time]",
+        something_new="7",
+        **{name: str(value) for name, value in figures.items()},
+    )
+    host.put("/proc/66/comm", "ksmd")
+    host.put("/proc/66/cmdline", "")
+    host.put("/proc/66/schedstat", "12340000000 0 0")
+    host.put("/etc/systemd/system/ksmtuned.service", "")
+    (host.root / "etc/systemd/system/ksm.service").symlink_to("/dev/null")
+    host.put("/proc/77/comm", "momd")
+    monkeypatch.setattr("tuned_virt.ksm.masters.state", lambda unit: "active")
+    host.loop("memory is short", when=1_000_000_000)
+    host.hold()
+    assert cli.main(["status", "--ksm"]) == 0
+    shown = capsys.readouterr().out
+    by_name = {line.split()[0]: line.split()[1:] for line in shown.splitlines() if line}
+    assert by_name["advisor_mode"][0] == "scan-time"
+    assert by_name["something_new"] == ["7", "(new", "in", "this", "kernel)"]
+    assert "saved     9.0 MiB: pages_sharing and ksm_zero_pages\n" in shown
+    assert "profit    -1.0 MiB: the kernel's estimate, less its bookkeeping; negative" in shown
+    assert "cost      ksmd has used 12.3 s of CPU since boot\n" in shown
+    assert "ksmtuned.service active, ksm.service masked, MOM (process momd, 77) drives" in shown
+    assert "loop      mode=auto: maintenance since " in shown
+    assert "  maintenance: memory is short (pages_to_scan=1428, sleep_millisecs=990)\n" in shown
+    assert "\n  2001-09-" in shown
+    content = json.loads(output(capsys, "--ksm", "--json"))["ksm"]
+    assert content["saved_mib"] == 9.0
+    assert content["ksmd_cpu_seconds"] == 12.34
+    assert content["masters"]["masked"] == ["ksm.service"]
+    assert content["variables"][0] == {
+        "name": "full_scans",
+        "value": "0",
+        "meaning": "times that all mergeable memory was scanned",
+    }
+
+
+def test_an_old_kernel_in_a_container(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("run", "pages_to_scan", "sleep_millisecs", "pages_sharing")
+    for name in names:
+        host.put(f"/sys/kernel/mm/ksm/{name}", "0")
+    shown = output(capsys, "--ksm")
+    assert "profit " not in shown
+    assert "cost      unknown: ksmd is not to be seen here" in shown
+    assert "services  none of" in shown
+    assert [
+        v["name"] for v in json.loads(output(capsys, "--ksm", "--json"))["ksm"]["variables"]
+    ] == [
+        "pages_sharing",
+        "pages_to_scan",
+        "run",
+        "sleep_millisecs",
+    ]
+
+
+def test_every_variable_of_chapter_8_4_3_has_a_meaning() -> None:
+    assert list(ksmview.MEANINGS)[:9] == [
+        "full_scans",
+        "merge_across_nodes",
+        "pages_shared",
+        "pages_sharing",
+        "pages_to_scan",
+        "pages_unshared",
+        "pages_volatile",
+        "run",
+        "sleep_millisecs",
+    ]
+    assert FRESH.keys() <= ksmview.MEANINGS.keys()
+
+
+def test_a_table_prints_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    table.show({"a": True, "b": False}, [("[bold]x[/bold] :smile:", None), ("y" * 90 + "z", 1)])
+    shown = capsys.readouterr().out
+    assert re.search(r"^\[bold\]x\[/bold\] :smile: +-$", shown, re.MULTILINE)
+    assert "z" in shown, "a long name is folded, not cut"

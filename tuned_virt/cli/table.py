@@ -1,0 +1,21 @@
+"""Tables in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+
+def show(titles: Mapping[str, bool], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows under titles, a column to the left where its title says True; None is "-".
+
+    Cells may hold names from others: they are printed as they are.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="")
+    for title, left in titles.items():
+        table.add_column(title, justify="left" if left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*("-" if cell is None else str(cell) for cell in row))
+    Console(highlight=False, markup=False, emoji=False).print(table)
