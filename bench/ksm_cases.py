@@ -52,6 +52,7 @@ UNSHAREABLE_END = 150.0
 LAST = 60.0
 
 TINY = 500
+SERVICE_FILES = 1024
 ROUNDS = 20
 
 
@@ -198,7 +199,12 @@ def _adjusting(script: str, rounds: int) -> float:
 
 
 def our_round() -> float:
-    """CPU seconds of one look of our loop that counts the guests; it has looked once before."""
+    """CPU seconds of one look of our loop that counts the guests; it has looked once before.
+
+    With as many open files as systemd lets TuneD have.
+    """
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (SERVICE_FILES, hard))
     with tempfile.TemporaryDirectory(prefix="tuned-virt-bench-") as folder:
         fs, record = KernelFS(), Record(Path(folder) / "ksm.json")
         loop = Loop(AutoPolicy(), fs, Journal(Path(folder) / "journal"), record)

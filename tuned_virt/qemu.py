@@ -30,7 +30,7 @@ YOUNG = 30.0
 """Seconds in which a new process may still become QEMU: libvirt forks, prepares, then executes."""
 
 
-SHARE_OF_FILES = 4
+SHARE_OF_FILES = 2
 """One in so many of the files that this process may open is kept open on a guest's memory."""
 
 
