@@ -53,6 +53,7 @@ LAST = 60.0
 
 TINY = 500
 SERVICE_FILES = 1024
+"""Files that systemd lets a service open (DefaultLimitNOFILE, the soft one)."""
 ROUNDS = 20
 
 
@@ -201,14 +202,15 @@ def _adjusting(script: str, rounds: int) -> float:
 def our_round() -> float:
     """CPU seconds of one look of our loop that counts the guests; it has looked once before.
 
-    With as many open files as systemd lets TuneD have.
+    It keeps as many files open as it would as a service of systemd.
     """
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (SERVICE_FILES, hard))
     with tempfile.TemporaryDirectory(prefix="tuned-virt-bench-") as folder:
         fs, record = KernelFS(), Record(Path(folder) / "ksm.json")
         loop = Loop(AutoPolicy(), fs, Journal(Path(folder) / "journal"), record)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (SERVICE_FILES, limits[1]))
         loop.sample_with(Sampler(fs, NoLibvirt(loop.wake)))
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         loop.look()
         before = time.process_time()
         for _ in range(ROUNDS):

@@ -122,14 +122,13 @@ def running(argv: list[str], env: Mapping[str, str] | None = None) -> Iterator[C
 
 @contextlib.contextmanager
 def ksmtuned() -> Iterator[Controller]:
-    """The script in a namespace of process ids that ends, with all in it, when stdin does.
+    """The script in a process group that ends, with all in it, when stdin does.
 
     Its own way of ending leaves its sleeping children.
     """
     with ksmtuned_changed() as script:
-        hold = f"bash {script}; echo ready; exec cat"
-        command = ["unshare", "--pid", "--fork", "--kill-child", "bash", "-c", hold]
-        with running(command, {"PIDFILE": f"{script}.pid"}) as controller:
+        hold = f"bash {script}; echo ready; cat; kill -KILL 0"
+        with running(["bash", "-c", hold], {"PIDFILE": f"{script}.pid"}) as controller:
             yield controller
 
 

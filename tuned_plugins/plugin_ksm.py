@@ -12,10 +12,23 @@ class KsmPlugin(tuned_api.PlannedPlugin):  # type: ignore[misc]
     Kernel samepage merging (KSM): whether equal pages of guests are merged, how fast, and whether
     across NUMA nodes.
     +
-    Every file of `/sys/kernel/mm/ksm` that can be set is an option of the same name. What cannot be
-    set while pages are merged is set after unmerging them with `unmerge=allow`, if the memory is
-    there. + .Merge at 1,000 pages a batch, never across NUMA nodes ==== ---- [ksm] run=1
-    merge_across_nodes=auto pages_to_scan=1000 sleep_millisecs=20 ---- ====
+    The option [option]`mode` says who decides: `auto` scans hard while memory is short and that
+    pays, then at a trickle; `ksmtuned` is ksmtuned's law with its own tunables; `kernel` the
+    kernel's advisor; `off` and `unmerge` stop; with `static`, the default, every file of
+    `/sys/kernel/mm/ksm` that can be set is an option of the same name. What cannot be set while
+    pages are merged is set after unmerging them with `unmerge=allow`, if the memory is there.
+    +
+    The services ksm and ksmtuned are stopped, and started again when the profile is.
+    +
+    .Merge when memory is short, with at most 30 % of one CPU
+    ====
+    ----
+    [ksm]
+    mode=auto
+    max_cpu=30
+    merge_across_nodes=auto
+    ----
+    ====
     """
 
     tuner = tuners.TUNERS["ksm"]

@@ -299,3 +299,7 @@ def test_the_services_are_stopped_and_started_again(tuned_service: SystemdSandbo
     t.off()
     assert states() == ["active", "active"]
     assert t.snapshot() == before
+    t.switch("virtual-host-plus")
+    assert t.terminate() < 10, "a start that waits for TuneD's end is not waited for"
+    wait_for("the services back", lambda: states() == ["active", "active"])
+    assert t.snapshot() == before

@@ -14,6 +14,8 @@ from tuned_virt.baseline import Baseline
 from tuned_virt.engine import Engine, Result
 from tuned_virt.journal import Journal
 from tuned_virt.ksm import KsmState, KsmTuner, parse
+from tuned_virt.ksm.masters import Masters
+from tuned_virt.ksm.policy import Mode
 from tuned_virt.options import BadOptions
 from tuned_virt.plan import Plan
 
@@ -37,7 +39,12 @@ def writes(plan: Plan) -> list[tuple[str, str]]:
         ("advisor_mode", "fast", "one of none, scan-time"),
         ("advisor_max_cpu", "1000", "a whole number from 1 to 100 (percent of one CPU)"),
         ("max_page_sharing", "1", "a whole number from 2 to 2147483647"),
-        ("unmerge", "maybe", "one of never, allow"),
+        ("unmerge", "maybe", "one of never, allow, force"),
+        ("mode", "fast", "one of off, unmerge, static, ksmtuned, kernel, auto"),
+        ("max_cpu", "0", "a whole number from 1 to 100 (percent of one CPU)"),
+        ("npages_decay", "50", "a whole number from -1000000 to 0 (pages a batch)"),
+        ("thres_coef", ">20", "a whole number from 1 to 100 (percent of all memory)"),
+        ("eager", "perhaps", "1 or 0 (yes, no, true, false, on, off)"),
     ],
 )
 def test_bad_options_are_one_clear_line(option: str, value: str, valid: str) -> None:
@@ -146,6 +153,121 @@ def test_auto_that_the_kernel_refuses_is_a_note() -> None:
     assert "merge_across_nodes cannot become 0" in plan.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("mode", "option", "value"),
+    [
+        ("auto", "run", "1"),
+        ("auto", "pages_to_scan", "100"),
+        ("ksmtuned", "sleep_millisecs", "20"),
+        ("kernel", "advisor_mode", "none"),
+        ("off", "run", "0"),
+    ],
+)
+def test_what_a_mode_decides_is_not_given(mode: str, option: str, value: str) -> None:
+    with pytest.raises(BadOptions, match=f"leave it out, mode={mode} chooses it"):
+        parse({"mode": mode, option: value})
+
+
+def test_bounds_of_ksmtuned_that_contradict_each_other() -> None:
+    with pytest.raises(BadOptions, match="'npages_min': '2000' is not valid: at most npages_max"):
+        parse({"mode": "ksmtuned", "npages_min": "2000"})
+
+
+def test_options_of_another_mode_wait_for_theirs() -> None:
+    assert parse({"mode": "off", "max_cpu": "30", "npages_boost": "9"}).law is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "written"),
+    [
+        ("off", []),
+        ("unmerge", [("run", "2")]),
+        ("kernel", [("advisor_mode", "scan-time"), ("run", "1")]),
+        ("auto", []),
+        ("ksmtuned", []),
+    ],
+)
+def test_modes(mode: str, written: list[tuple[str, str]]) -> None:
+    assert writes(ksm.plan(parse({"mode": mode}), state(), {})) == written
+
+
+@pytest.mark.parametrize("mode", ["auto", "ksmtuned"])
+def test_a_law_decides_what_is_kept_and_not_written(mode: str) -> None:
+    busy = state(run="1", pages_to_scan="700", advisor_mode="scan-time")
+    plan = ksm.plan(parse({"mode": mode}), busy, {"run": "0", "sleep_millisecs": "9"})
+    assert writes(plan) == [("advisor_mode", "none")]
+    assert {"run", "pages_to_scan", "sleep_millisecs"} <= plan.originals.keys()
+    assert plan.notes == (f"{mode} decides on pages_to_scan, sleep_millisecs, run",)
+    back = ksm.plan(parse({}), busy, {"run": "0", "sleep_millisecs": "9"})
+    assert writes(back) == [("sleep_millisecs", "9"), ("run", "0")]
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (state(run="2"), "run is 2: somebody has switched KSM off and unmerged all"),
+        (KsmState(FRESH, masters=Masters(masked=("ksm.service",))), "ksm.service masked"),
+        (KsmState(FRESH, masters=Masters(other="MOM (process momd, 5)")), "MOM (process momd, 5)"),
+    ],
+)
+def test_auto_keeps_its_hands_off_where_somebody_has_decided(found: KsmState, why: str) -> None:
+    plan = ksm.plan(parse({"mode": "auto", "use_zero_pages": "1"}), found, {})
+    assert not plan.changes
+    assert not plan.originals
+    assert plan.notes[0].startswith(f"hands off: {why}")
+    assert ksm.plan(parse({"mode": "kernel"}), found, {}).changes, "an explicit choice holds"
+
+
+def test_unmerging_by_force() -> None:
+    tight = KsmState(MERGED.values, pages_shared=10, pages_sharing=25600, available=110 * 1024)
+    plan = ksm.plan(parse({"mode": "unmerge"}), tight, {})
+    assert plan.refused["run"].endswith("unmerging 100 MiB wants 120 MiB available, 110 MiB are")
+    forced = ksm.plan(parse({"mode": "unmerge", "unmerge": "force"}), tight, {})
+    assert writes(forced) == [("run", "2")]
+    both = ksm.plan(parse({"merge_across_nodes": "0", "unmerge": "force"}), tight, {})
+    assert writes(both)[:2] == [("run", "2"), ("merge_across_nodes", "0")]
+    assert both.changes[0].why == "unmerges 100 MiB, which the next changes need: about 0.1 s"
+
+
+def with_services(ksm_service: str, ksmtuned: str, **changed: str) -> KsmState:
+    services = {"ksm.service": ksm_service, "ksmtuned.service": ksmtuned}
+    return KsmState({**FRESH, **changed}, available=10**7, masters=Masters(services))
+
+
+def test_services_that_run_are_stopped_first_and_started_again_first() -> None:
+    running = with_services("active", "active", run="1")
+    plan = ksm.plan(parse({"run": "1", "sleep_millisecs": "50"}), running, {})
+    assert writes(plan) == [
+        ("ksmtuned.service", "inactive"),
+        ("ksm.service", "inactive"),
+        ("sleep_millisecs", "50"),
+        ("run", "1"),
+    ], "stopping ksm.service writes run=0"
+    assert plan.originals["ksm.service"] == "active"
+    assert plan.wanted["ksmtuned.service"] == "inactive"
+    stopped = with_services("inactive", "inactive", run="1", sleep_millisecs="50")
+    originals = {**plan.originals, "run": "0"}
+    assert writes(ksm.plan(parse({}), stopped, originals)) == [
+        ("ksm.service", "active"),
+        ("ksmtuned.service", "active"),
+        ("sleep_millisecs", "20"),
+        ("run", "0"),
+    ], "starting ksm.service writes run=1"
+
+
+def test_services_are_left_alone_where_nothing_is_asked_or_they_do_not_run() -> None:
+    assert not ksm.plan(parse({}), with_services("active", "active", run="1"), {}).changes
+    idle = ksm.plan(parse({"mode": "auto"}), with_services("inactive", "inactive"), {})
+    assert not idle.changes
+    assert "ksm.service" not in idle.originals
+
+
+def test_a_law_takes_over_from_the_services() -> None:
+    running = with_services("active", "active", run="1")
+    plan = ksm.plan(parse({"mode": "auto"}), running, {})
+    assert writes(plan) == [("ksmtuned.service", "inactive"), ("ksm.service", "inactive")]
+
+
 def test_no_ksm_is_a_note_and_an_absent_file_is_missing() -> None:
     assert ksm.plan(parse({"run": "1"}), KsmState({}), {}).notes == ("this kernel has no KSM",)
     old = {name: value for name, value in FRESH.items() if "advisor" not in name}
@@ -170,7 +292,8 @@ WORDS = {
     "use_zero_pages": ("0", "1"),
     "smart_scan": ("0", "1"),
     "advisor_mode": ("none", "scan-time"),
-    "unmerge": ("never", "allow"),
+    "unmerge": ("never", "allow", "force"),
+    "mode": tuple(Mode),
 }
 OPTIONS = st.fixed_dictionaries(
     {},
@@ -185,6 +308,7 @@ MACHINE = st.fixed_dictionaries(
         **{
             name: st.sampled_from([w for w in words if w != "auto"])
             for name, words in WORDS.items()
+            if name != "mode"
         },
     }
 ).filter(lambda m: int(m["advisor_min_pages_to_scan"]) <= int(m["advisor_max_pages_to_scan"]))

@@ -8,8 +8,8 @@ import pytest
 
 from tests.unit.kernel import FakeKsm
 from tuned_virt import ksm, steward
-from tuned_virt.baseline import Baseline
-from tuned_virt.engine import Engine, Result
+from tuned_virt.baseline import Baseline, BaselineError
+from tuned_virt.engine import Engine, Finding, Result
 from tuned_virt.journal import Journal
 from tuned_virt.ksm import settings
 from tuned_virt.steward import Steward
@@ -136,6 +136,73 @@ def test_what_is_pending_is_tried_again(tmp_path: Path, monkeypatch: pytest.Monk
         time.sleep(0.01)
     assert fs.settings()["merge_across_nodes"] == "1"
     assert baseline.records() == {}
+
+
+class Kept:
+    """A keeper that tells what became of it."""
+
+    def __init__(self, made: list[str]) -> None:
+        self.made = made
+
+    def start(self) -> None:
+        self.made.append("start")
+
+    def stop(self) -> None:
+        self.made.append("stop")
+
+    def findings(self) -> list[Finding]:
+        return [Finding(Result.NOTE, "kept up")]
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    made: list[str] = []
+    monkeypatch.setattr(
+        ksm.KsmTuner,
+        "keeper",
+        lambda self, policy, *_: Kept(made) if policy.law else None,
+    )
+    return made
+
+
+AUTO = ksm.parse({"mode": "auto"})
+
+
+def test_a_policy_is_kept_up_until_another_comes(keeper: Keeper, made: list[str]) -> None:
+    keeper.apply(AUTO)
+    assert made == ["start"]
+    assert "kept up" in [finding.text for finding in keeper.verify(False)]
+    keeper.restore_later(threading.Event())
+    keeper.apply(ksm.parse({"mode": "auto"}))
+    assert made == ["start"], "the same policy goes on"
+    keeper.apply(ksm.parse({"mode": "auto", "max_cpu": "9"}))
+    assert made == ["start", "stop", "start"]
+    keeper.apply(MERGE)
+    assert made[3:] == ["stop"]
+
+
+@pytest.mark.parametrize("end", ["restore", "observe"])
+def test_what_is_undone_or_only_observed_is_not_kept_up(
+    keeper: Keeper, made: list[str], end: str
+) -> None:
+    keeper.apply(AUTO)
+    if end == "restore":
+        keeper.restore()
+    else:
+        keeper.apply(AUTO, observe=True)
+    assert made == ["start", "stop"]
+
+
+def test_without_originals_nothing_is_kept_up(
+    keeper: Keeper, made: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Baseline, plugin: str, originals: dict[str, str]) -> None:
+        raise BaselineError("cannot keep originals: No space left on device")
+
+    monkeypatch.setattr(Baseline, "keep", full)
+    keeper.apply(AUTO)
+    assert made == []
+    assert "nothing is changed: cannot keep" in str(keeper.verify(False)[0])
 
 
 def test_an_internal_error_fails_verify_and_the_thread_lives(

@@ -74,10 +74,14 @@ BURST_LOOK = 1.0
 CALM_LOOK = 10.0
 """Seconds between samples otherwise."""
 
-BATCH = 0.010
-"""CPU seconds of a batch: who writes `run` waits for a batch's end."""
+FIRST_LOOK = 0.25
+"""Seconds to the second sample of a burst, which is the first to know what a page costs."""
 
-PAGES = (64, 10_000)
+BATCH = 0.020
+"""CPU seconds of a batch. Who writes `run` waits for its end; the sleep after it is rounded up to
+the timer's ticks (4 ms at HZ=250), which a longer batch makes matter less."""
+
+PAGES = (64, 20_000)
 """Fewest and most pages a batch."""
 
 SLEEPS = (1, 60_000)
@@ -137,12 +141,18 @@ def decide(policy: AutoPolicy, sample: Sample, memory: Memory) -> Decision:
     why = step.why if step else ""
     memory = _enter(step, sample, memory) if step else _stay(sample, memory)
     memory = _remember(policy, sample, memory, bool(shortage))
-    again = BURST_LOOK if memory.phase is Phase.BURST else CALM_LOOK
+    again = _again(memory)
     wanted = _wanted(policy, sample, memory, again)
     changes, memory, noted = towards(wanted, sample, memory)
     if not step and changes:
         why = f"{memory.phase.value}: a page costs {(memory.cost or NOMINAL_COST) * 1e6:.1f} µs"
     return Decision(changes, why, memory, again, tuple(noted))
+
+
+def _again(memory: Memory) -> float:
+    if memory.phase is not Phase.BURST:
+        return CALM_LOOK
+    return BURST_LOOK if memory.cost else FIRST_LOOK
 
 
 # --- what has happened ---------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tuned_virt.kernelfs import KernelFileError, KernelFS
+from tuned_virt.service import SERVICE
 
 ACTIVE = "active"
 INACTIVE = "inactive"
@@ -66,12 +67,22 @@ def _installed(fs: KernelFS, unit: str) -> bool:
 
 
 def state(unit: str) -> str:
-    """Active, also while it starts or reloads; inactive where systemd does not run."""
+    """Active, also while a start is under way or queued; inactive where systemd does not run."""
     try:
-        done = _systemctl("is-active", unit)
+        shown = _systemctl("show", "--property=ActiveState", "--property=Job", unit)
     except KernelFileError:
         return INACTIVE
-    return ACTIVE if done in (ACTIVE, "activating", "reloading") else INACTIVE
+    return decide_state(shown)
+
+
+def decide_state(shown: str) -> str:
+    """The state, from what `systemctl show` prints of ActiveState and Job (none: absent, or 0)."""
+    properties = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+    found = properties.get("ActiveState", "")
+    queued = properties.get("Job", "0") not in ("", "0")
+    if found in (ACTIVE, "activating", "reloading") or (found == INACTIVE and queued):
+        return ACTIVE
+    return INACTIVE
 
 
 def _other(fs: KernelFS) -> str:
@@ -83,18 +94,36 @@ def _other(fs: KernelFS) -> str:
 
 
 def set_state(unit: str, wanted: str) -> None:
-    """Start or stop a service. Raises KernelFileError."""
-    _systemctl("start" if wanted == ACTIVE else "stop", unit)
+    """Start or stop a service. Raises KernelFileError.
+
+    While systemd stops TuneD, which is ordered after these services, a start is only queued: it
+    waits for TuneD's end, and TuneD must not wait for it.
+    """
+    if wanted == INACTIVE:
+        _systemctl("stop", unit)
+    elif _stopping():
+        _systemctl("start", "--no-block", unit)
+    else:
+        _systemctl("start", unit)
     found = state(unit)
     if found != wanted:
         raise KernelFileError(unit, f"it is {found} afterwards", wanted)
 
 
-def _systemctl(verb: str, unit: str) -> str:
+def _stopping() -> bool:
+    shown = _systemctl("show", "--property=ActiveState", SERVICE)
+    return shown == "ActiveState=deactivating"
+
+
+def _systemctl(verb: str, *words: str) -> str:
     try:
         done = subprocess.run(
-            ["systemctl", verb, unit], capture_output=True, text=True, timeout=SECONDS, check=False
+            ["systemctl", verb, *words],
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
         )
     except (OSError, subprocess.SubprocessError) as error:
-        raise KernelFileError(unit, f"systemctl {verb}: {error}", verb) from error
+        raise KernelFileError(words[-1], f"systemctl {verb}: {error}", verb) from error
     return done.stdout.strip()

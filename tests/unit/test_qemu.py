@@ -1,0 +1,118 @@
+"""QEMU's processes, in a folder laid out as /proc."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tuned_virt import qemu
+from tuned_virt.kernelfs import KernelFS
+from tuned_virt.qemu import Processes, identify
+
+KIB = os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+def process(
+    root: Path, pid: int, comm: str, exe: str = "", cmdline: str = "x", pages: int = 100
+) -> None:
+    folder = root / f"proc/{pid}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "comm").write_text(comm + "\n")
+    (folder / "cmdline").write_text(cmdline.replace(" ", "\0"))
+    (folder / "statm").write_text(f"9999 {pages} 1 1 0 1 0\n")
+    (folder / "exe").unlink(missing_ok=True)
+    if exe:
+        (folder / "exe").symlink_to(exe)
+
+
+@pytest.mark.parametrize(
+    ("comm", "exe"),
+    [
+        ("qemu-system-x86", "/usr/bin/qemu-system-x86_64"),
+        ("qemu-kvm", "/usr/libexec/qemu-kvm"),
+        ("kvm", "/usr/bin/qemu-system-x86_64"),
+        ("web1", "/usr/bin/qemu-system-aarch64"),
+        ("qemu-system-x86", "/usr/bin/qemu-system-x86_64 (deleted)"),
+        ("qemu-system-x86", "/opt/my qemu/bin/qemu-system-x86_64-headless"),
+        ("qemu-system-s39", ""),
+    ],
+)
+def test_qemu_under_any_of_its_names(tmp_path: Path, comm: str, exe: str) -> None:
+    process(tmp_path, 7, comm, exe)
+    assert identify(KernelFS(tmp_path), 7)
+
+
+@pytest.mark.parametrize(
+    ("comm", "exe", "cmdline"),
+    [
+        ("bash", "/usr/bin/bash", "bash -c qemu-system-x86_64 -enable-kvm"),
+        ("qemu-x86_64", "/usr/bin/qemu-x86_64", "qemu-x86_64 ./a.out"),
+        ("qemu-img", "/usr/bin/qemu-img", "qemu-img convert"),
+        ("qemu-system-x86", "/usr/bin/python3.11", "python3 fake"),
+        ("kvm", "", ""),
+        ("kvm-nx-lpage-re", "", ""),
+    ],
+)
+def test_what_is_no_guest(tmp_path: Path, comm: str, exe: str, cmdline: str) -> None:
+    process(tmp_path, 7, comm, exe, cmdline)
+    assert identify(KernelFS(tmp_path), 7) is None
+
+
+def test_what_the_command_line_says(tmp_path: Path) -> None:
+    words = "q -name guest=web\x1b[31m1,debug-threads=on -machine pc,mem-merge=off -uuid 12-ab"
+    process(tmp_path, 7, "qemu-kvm", "/usr/libexec/qemu-kvm", words)
+    guest = identify(KernelFS(tmp_path), 7)
+    assert guest
+    assert (guest.uuid, guest.name, guest.shares_pages) == ("12-ab", "web?[31m1", False)
+    assert guest.label == "web?[31m1 (process 7)"
+
+
+def test_processes_come_grow_and_go(tmp_path: Path) -> None:
+    process(tmp_path, 1, "init", "/sbin/init")
+    process(tmp_path, 7, "qemu-kvm", "/usr/libexec/qemu-kvm", pages=100)
+    processes = Processes(KernelFS(tmp_path))
+    assert [(g.pid, g.resident) for g in processes.guests(0)] == [(7, 100 * KIB)]
+    process(tmp_path, 7, "qemu-kvm", "/usr/libexec/qemu-kvm", pages=300)
+    process(tmp_path, 8, "qemu-kvm", "/usr/libexec/qemu-kvm")
+    assert [g.resident for g in processes.guests(1)] == [300 * KIB, 100 * KIB]
+    shutil.rmtree(tmp_path / "proc/7")
+    assert [g.pid for g in processes.guests(2)] == [8]
+    process(tmp_path, 8, "qemu-kvm", "/usr/libexec/qemu-kvm", pages=0)
+    assert processes.guests(3) == [], "a zombie has no memory"
+    processes.close()
+
+
+def test_a_process_becomes_qemu_some_time_after_its_fork(tmp_path: Path) -> None:
+    process(tmp_path, 7, "libvirtd", "/usr/sbin/libvirtd")
+    processes = Processes(KernelFS(tmp_path))
+    assert processes.guests(0) == []
+    process(tmp_path, 7, "qemu-kvm", "/usr/libexec/qemu-kvm")
+    assert [g.pid for g in processes.guests(qemu.YOUNG / 2)] == [7]
+
+
+def test_a_number_used_again_is_looked_at_again(tmp_path: Path) -> None:
+    process(tmp_path, 7, "bash", "/usr/bin/bash")
+    processes = Processes(KernelFS(tmp_path))
+    for now in (0.0, qemu.YOUNG, qemu.YOUNG + 1):
+        assert processes.guests(now) == []
+    process(tmp_path, 7, "qemu-kvm", "/usr/libexec/qemu-kvm")
+    assert processes.guests(qemu.YOUNG + 2) == []
+    assert [g.pid for g in processes.guests(qemu.RESCAN)] == [7]
+
+
+def test_files_kept_open_are_bounded_and_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (6, 6))
+    for pid in range(10, 20):
+        process(tmp_path, pid, "qemu-kvm", "/usr/libexec/qemu-kvm")
+    before = len(os.listdir("/proc/self/fd"))
+    processes = Processes(KernelFS(tmp_path))
+    assert len(processes.guests(0)) == 10
+    assert len(os.listdir("/proc/self/fd")) == before + 3
+    processes.close()
+    assert len(os.listdir("/proc/self/fd")) == before
