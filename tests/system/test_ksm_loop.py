@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -225,6 +226,43 @@ def test_ksmtuneds_law(tuned: Callable[..., Sandbox], version: str) -> None:
     assert t.verify()
     t.off()
     assert t.snapshot() == before
+
+
+def test_ksmtuneds_configuration_is_taken_over(tuned: Callable[..., Sandbox], version: str) -> None:
+    t = tuned(version)
+    theirs = (debian.unpacked("ksmtuned", "bookworm", CACHE) / "etc/ksmtuned.conf").read_text()
+    ours = "KSM_THRES_COEF=100\nKSM_MONITOR_INTERVAL=1\n# not so fast\nKSM_NPAGES_MAX=333\n"
+    t.write("/etc/ksmtuned.conf", theirs + ours)
+    said = t.run(["tuned-virt", "import", "ksmtuned"]).stdout
+    assert "ksm_npages_max=333" in said
+    variables = t.read("/etc/tuned/virtual-host-plus-variables.conf")
+    assert "# not so fast\nksm_npages_max=333\n" in variables
+    before = t.snapshot()
+    t.switch("virtual-host-plus")
+    wait_for("their law", lambda: values(t)["pages_to_scan"] == "333")
+    assert t.verify()
+    t.off()
+    assert t.snapshot() == before
+    assert "nothing to change" in t.run(["tuned-virt", "import", "ksmtuned"]).stdout
+
+
+def test_status_tells_of_guests_and_decisions(tuned: Callable[..., Sandbox]) -> None:
+    t = tuned(TIMED, profiles={"auto": AUTO})
+    with Libvirtd(t) as libvirt:
+        libvirt.start_guest("web1", mib=64)
+        libvirt.start_guest("vault", extra_xml="<memoryBacking><nosharepages/></memoryBacking>")
+        t.switch("auto")
+        wait_for("burst", logged(t, "ksm: burst: "))
+        status = json.loads(t.run(["tuned-virt", "status", "--json"]).stdout)
+        guests = {guest["name"]: guest for guest in status["guests"]}
+        assert guests["web1"]["memory_mib"] == 64
+        assert guests["web1"]["mergeable_mib"] is not None
+        assert (guests["vault"]["opted_out"], guests["web1"]["opted_out"]) == (True, False)
+        assert "opted out" in t.run(["tuned-virt", "status"]).stdout
+        told = t.run(["tuned-virt", "status", "--ksm"]).stdout
+        assert "loop      mode=auto: " in told
+        assert "burst: 2 guests started (pages_to_scan=" in told
+        print(told)
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,28 @@ def test_a_guest_that_starts_brings_a_burst() -> None:
     assert machine.merged > 0.99 * 5 * 768 * 256 * 0.5
 
 
+def test_a_guest_that_fills_its_memory_during_the_burst_for_it_needs_no_other() -> None:
+    machine = four_guests()
+    memory = machine.run_for(EAGER, 300)
+    machine.start("late", 64, 0.5)
+    machine.log.clear()
+    memory = machine.run_for(EAGER, 1, memory)
+    machine.cursor = 0
+    machine.guests["late"].pages = 768 * 256
+    machine.run_for(EAGER, 60, memory)
+    assert machine.phases() == ["burst", "maintenance"]
+
+
+def test_guests_that_grow_afterwards_bring_a_burst() -> None:
+    machine = four_guests()
+    memory = machine.run_for(EAGER, 300)
+    machine.log.clear()
+    machine.guests["guest0"].pages *= 2
+    machine.run_for(EAGER, 60, memory)
+    assert "guests have grown by 768 MiB" in [decision.why for decision in machine.log]
+    assert machine.phases().count("burst") == 1
+
+
 def test_short_memory_begins_and_plentiful_memory_ends() -> None:
     machine = four_guests()
     policy = AutoPolicy()

@@ -66,7 +66,7 @@ PRESSED, EASED = 10.0, 5.0
 second."""
 
 GROWTH, GROWTH_KIB = 1.1, 256 * 1024
-"""Guests that have grown by both since the last burst began are worth another."""
+"""Guests that have grown by both, in memory not scanned twice, are worth another burst."""
 
 BURST_LOOK = 1.0
 """Seconds between samples in a burst."""
@@ -145,8 +145,15 @@ def decide(policy: AutoPolicy, sample: Sample, memory: Memory) -> Decision:
     wanted = _wanted(policy, sample, memory, again)
     changes, memory, noted = towards(wanted, sample, memory)
     if not step and changes:
-        why = f"{memory.phase.value}: a page costs {(memory.cost or NOMINAL_COST) * 1e6:.1f} µs"
+        why = _why(memory)
     return Decision(changes, why, memory, again, tuple(noted))
+
+
+def _why(memory: Memory) -> str:
+    """Why settings change within a phase."""
+    if memory.phase is Phase.IDLE:
+        return "memory is plentiful"
+    return f"a page costs {(memory.cost or NOMINAL_COST) * 1e6:.1f} µs"
 
 
 def _again(memory: Memory) -> float:
@@ -233,8 +240,8 @@ def _new_guests(sample: Sample, memory: Memory) -> str:
 
 
 def _growth(sample: Sample, memory: Memory) -> str:
-    grown = sample.resident - memory.resident
-    if grown < GROWTH_KIB or sample.resident < memory.resident * GROWTH:
+    grown = sample.resident - memory.resident[0]
+    if grown < GROWTH_KIB or sample.resident < memory.resident[0] * GROWTH:
         return ""
     return f"guests have grown by {mib(grown)}"
 
@@ -339,7 +346,7 @@ def _enter(step: Step, sample: Sample, memory: Memory) -> Memory:
         moving = step.why.startswith("pages move")
         return replace(
             entered,
-            resident=sample.resident,
+            resident=(sample.resident, sample.resident),
             fresh=sample.known == 0,
             scan=0,
             dear=memory.dear + 1 if moving else 0,
@@ -358,7 +365,8 @@ def _stay(sample: Sample, memory: Memory) -> Memory:
     assert memory.last is not None
     last, judged = memory.last, memory.judged
     if memory.phase is Phase.BURST and last.full_scans > judged.full_scans:
-        return replace(memory, judged=last, scan=last.scanned - judged.scanned)
+        resident = (memory.resident[1], sample.resident)
+        return replace(memory, judged=last, scan=last.scanned - judged.scanned, resident=resident)
     if memory.phase is Phase.MAINTENANCE and sample.now - judged.now >= LOOK:
         gains = last.merged - judged.merged >= SEEN
         return replace(memory, judged=last, dry=0 if gains else memory.dry + 1)

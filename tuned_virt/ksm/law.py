@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from tuned_virt import topology
 from tuned_virt.plan import Values
 
 CONTROLLED = ("pages_to_scan", "sleep_millisecs", "run")
@@ -81,7 +82,8 @@ class Memory:
     insisted        when a value changed by somebody else was last set again
     contested       settings that somebody else has changed, with the value found
     guests          those of the last sample
-    resident        KiB of the guests when the last burst began
+    resident        KiB that the guests had when the last two scans of a burst began: what they
+                    had at the first has been scanned twice, and so been merged
     short           whether memory was short
     relaxed         since when it has been plentiful; None while it is not
     pressed         whether tasks waited for memory (PSI)
@@ -103,7 +105,7 @@ class Memory:
     insisted: float | None = None
     contested: tuple[tuple[str, str], ...] = ()
     guests: frozenset[str] = frozenset()
-    resident: int = 0
+    resident: tuple[int, int] = (0, 0)
     short: bool = False
     relaxed: float | None = None
     pressed: bool = False
@@ -178,6 +180,6 @@ def mib(kib: float) -> str:
     return f"{kib / 1024:.0f} MiB"
 
 
-def mib_of(pages: int, page_size: int = 4096) -> str:
+def mib_of(pages: int) -> str:
     """Pages in words."""
-    return f"{pages * page_size / 2**20:.0f} MiB"
+    return mib(pages * topology.page_size() / 1024)

@@ -166,18 +166,21 @@ class Loop:
         kept = tuple(pair for pair in memory.written if pair[0] not in failed)
         memory = replace(memory, written=kept)
         decisions = self._content.decisions
+        changes = dict(decision.changes)
         turned = memory.phase is not before.phase or memory.begun != before.begun
-        if decision.why and (turned or isinstance(self._policy, KsmtunedPolicy)):
-            changes = dict(decision.changes)
-            if turned or changes:
-                made = Made(time.time(), memory.phase.value, decision.why, changes)
-                decisions = self._content.with_decision(made)
-                log.info("ksm: %s: %s%s", made.phase, made.why, _in_words(changes))
-        elif decision.changes:
-            log.debug("ksm: %s%s", decision.why, _in_words(dict(decision.changes)))
+        if (turned and decision.why) or self._worth_saying(changes):
+            made = Made(time.time(), memory.phase.value, decision.why, changes)
+            decisions = self._content.with_decision(made)
+            log.info("ksm: %s: %s%s", made.phase, made.why, _in_words(changes))
+        elif changes:
+            log.debug("ksm: %s: %s%s", memory.phase.value, decision.why, _in_words(changes))
         self._content = Content(self._content.law, memory, decisions)
-        if decision.changes or turned:
+        if changes or turned:
             self._record.save(self._content)
+
+    def _worth_saying(self, changes: dict[str, str]) -> bool:
+        """Whether changes within a phase are a decision: all of ksmtuned's, and of auto's `run`."""
+        return "run" in changes or (bool(changes) and isinstance(self._policy, KsmtunedPolicy))
 
     def _complain(self, text: str) -> None:
         now = self._clock.now()

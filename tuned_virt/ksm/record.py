@@ -93,6 +93,8 @@ def _memory(content: dict[str, Any]) -> Memory:
         name: tuple(tuple(pair) for pair in content[name])
         for name in ("written", "contested", "spent")
     }
+    resident = tuple(content["resident"])
     known = {one.name: content[one.name] for one in fields(Memory) if one.name in content}
     phase, guests = Phase(content["phase"]), frozenset(content["guests"])
-    return Memory(**{**known, **marks, **pairs, "phase": phase, "guests": guests})
+    plain = {"phase": phase, "guests": guests, "resident": resident}
+    return Memory(**{**known, **marks, **pairs, **plain})
