@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -48,15 +49,22 @@ def logged(t: Sandbox, text: str) -> Callable[[], bool]:
     return lambda: text in t.log()
 
 
+@contextlib.contextmanager
+def in_burst(t: Sandbox) -> Iterator[Libvirtd]:
+    """A libvirtd beside a TuneD whose loop has begun a burst for the guest "first"."""
+    with Libvirtd(t) as libvirt:
+        libvirt.start_guest("first")
+        t.switch("auto")
+        wait_for("burst", logged(t, "ksm: burst: "))
+        yield libvirt
+
+
 def test_a_guests_start_wakes_the_loop_and_off_puts_all_back(
     tuned: Callable[..., Sandbox], version: str
 ) -> None:
     t = tuned(version, profiles={"auto": AUTO})
     before = t.snapshot()
-    with Libvirtd(t) as libvirt:
-        libvirt.start_guest("first")
-        t.switch("auto")
-        wait_for("burst", logged(t, "ksm: burst: "))
+    with in_burst(t) as libvirt:
         time.sleep(1)
         libvirt.start_guest("web1")
         started = time.monotonic()
@@ -76,10 +84,7 @@ def test_dynamic_tuning_makes_no_difference(tuned: Callable[..., Sandbox], versi
     for setting in ("0", "1"):
         main = f"daemon = 1\ndynamic_tuning = {setting}\nsleep_interval = 1\nupdate_interval = 10\n"
         t = tuned(version, profiles={"auto": AUTO}, files={"/etc/tuned/tuned-main.conf": main})
-        with Libvirtd(t) as libvirt:
-            libvirt.start_guest("first")
-            t.switch("auto")
-            wait_for("burst", logged(t, "ksm: burst: "))
+        with in_burst(t):
             assert t.verify()
             t.off()
 
@@ -90,12 +95,8 @@ def test_the_daemons_end_is_not_held_up(tuned: Callable[..., Sandbox]) -> None:
     t.switch("empty")
     without = t.terminate()
     t.start()
-    with Libvirtd(t) as libvirt:
-        libvirt.start_guest("first")
-        t.switch("auto")
-        wait_for("burst", logged(t, "ksm: burst: "))
-        with libvirt.frozen():
-            seconds = t.terminate()
+    with in_burst(t) as libvirt, libvirt.frozen():
+        seconds = t.terminate()
     print(
         f"SIGTERM to the end: {seconds:.2f} s in a burst with libvirtd hung, {without:.2f} s idle"
     )
@@ -149,10 +150,7 @@ def test_values_changed_behind_our_back_are_said_and_set_again_once(
 ) -> None:
     t = tuned(TIMED, profiles={"auto": AUTO})
     before = t.snapshot()
-    with Libvirtd(t) as libvirt:
-        libvirt.start_guest("first")
-        t.switch("auto")
-        wait_for("burst", logged(t, "ksm: burst: "))
+    with in_burst(t):
         time.sleep(1)
         poke(t, "run", "0")
         wait_for("said", logged(t, "ksm: run is '0', not '1': changed by somebody else"))
@@ -170,10 +168,7 @@ def test_values_changed_behind_our_back_are_said_and_set_again_once(
 
 def test_libvirtd_killed_and_started_again(tuned: Callable[..., Sandbox]) -> None:
     t = tuned(TIMED, profiles={"auto": AUTO})
-    with Libvirtd(t) as libvirt:
-        libvirt.start_guest("first")
-        t.switch("auto")
-        wait_for("burst", logged(t, "ksm: burst: "))
+    with in_burst(t) as libvirt:
         time.sleep(1)
         libvirt.kill9()
         wait_for("said", logged(t, "libvirt is not to be had"))
@@ -205,10 +200,7 @@ def test_killed_in_a_burst(tuned: Callable[..., Sandbox], version: str, undo: st
 
 def test_switching_profiles_keeps_the_loop(tuned: Callable[..., Sandbox], version: str) -> None:
     t = tuned(version, profiles={"auto": AUTO, "same": AUTO})
-    with Libvirtd(t) as libvirt:
-        libvirt.start_guest("first")
-        t.switch("auto")
-        wait_for("burst", logged(t, "ksm: burst: "))
+    with in_burst(t):
         with t.log_of() as lines:
             t.switch("same")
             time.sleep(0.5)

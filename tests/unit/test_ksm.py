@@ -218,6 +218,13 @@ def test_auto_keeps_its_hands_off_where_somebody_has_decided(found: KsmState, wh
     assert ksm.plan(parse({"mode": "kernel"}), found, {}).changes, "an explicit choice holds"
 
 
+def test_the_kernels_advisor_where_there_is_none() -> None:
+    old = KsmState({name: value for name, value in FRESH.items() if "advisor" not in name})
+    plan = ksm.plan(parse({"mode": "kernel", "use_zero_pages": "1"}), old, {"run": "1"})
+    assert writes(plan) == [("run", "1")], "what was there before, and nothing else"
+    assert plan.refused["mode"].startswith("kernel: this kernel has no advisor")
+
+
 def test_unmerging_by_force() -> None:
     tight = KsmState(MERGED.values, pages_shared=10, pages_sharing=25600, available=110 * 1024)
     plan = ksm.plan(parse({"mode": "unmerge"}), tight, {})

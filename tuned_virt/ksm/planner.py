@@ -16,6 +16,8 @@ from tuned_virt.plan import Change, Plan, Values
 MARGIN = 1.2
 """Unmerging wants this many times the merged memory to be available."""
 
+NO_ADVISOR = "kernel: this kernel has no advisor (6.8 and later have one); use auto or static"
+
 
 def plan(policy: KsmPolicy, state: KsmState, originals: Values) -> Plan:
     """The writes that take KSM from `state` to the policy, with kept originals put back.
@@ -31,6 +33,9 @@ def plan(policy: KsmPolicy, state: KsmState, originals: Values) -> Plan:
     if why:
         nothing = plan(KsmPolicy({}, policy.unmerge), state, originals)
         return replace(nothing, notes=(f"hands off: {why}", *nothing.notes))
+    if policy.mode is Mode.KERNEL and "advisor_mode" not in state.values:
+        nothing = plan(KsmPolicy({}, policy.unmerge), state, originals)
+        return replace(nothing, refused={"mode": NO_ADVISOR})
     asked, missing = _asked(policy, state, originals)
     left = (*asked, *CONTROLLED) if policy.law else asked
     back = {name: value for name, value in originals.items() if name not in left}
