@@ -177,8 +177,9 @@ def test_what_the_kernel_refuses_is_not_taken_for_somebody_elses(
 
     monkeypatch.setattr(KernelFS, "write", write)
     clock = Driven()
-    started(clock=clock)
+    loop = started(clock=clock)
     wait_for("the first look", lambda: len(clock.waits) == 2)
+    assert "pages_to_scan: Invalid argument" in str(next(iter(loop.findings())))
     clock.advance(1)
     assert caplog.text.count("to /sys/kernel/mm/ksm/pages_to_scan: Invalid argument") == 1
     assert "changed by somebody else" not in caplog.text

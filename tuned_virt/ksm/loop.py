@@ -20,7 +20,7 @@ from tuned_virt.ksm.law import Decision, Memory, Phase, Sample
 from tuned_virt.ksm.record import Content, Made, Record
 from tuned_virt.ksm.sampler import Sampler
 from tuned_virt.ksm.settings import FOLDER
-from tuned_virt.plan import Change
+from tuned_virt.plan import Change, Values
 
 log = logging.getLogger("tuned")
 
@@ -80,7 +80,7 @@ class Loop:
         self._events: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._looking = threading.Lock()
         self._stopped = False
-        self._trouble = ""
+        self._troubles: tuple[str, ...] = ()
         self._said: dict[str, float] = {}
         found = record.load()
         same = found.law == repr(policy)
@@ -102,7 +102,7 @@ class Loop:
         threading.Thread(target=self._run, name="virt-ksm-loop", daemon=True).start()
 
     def stop(self) -> None:
-        """End; waits for a write under way, which ksmd's batch (10 ms) may hold up."""
+        """End; waits for a write under way, which ksmd's batch (20 ms) may hold up."""
         with self._looking:
             self._stopped = True
         self._events.put(None)
@@ -124,15 +124,11 @@ class Loop:
             if self._stopped:
                 return TROUBLED
             try:
-                again = self._look(events)
-                self._trouble = ""
-                return again
+                return self._look(events)
             except KernelFileError as error:
-                self._trouble = str(error)
-                self._complain(self._trouble)
+                self._trouble(str(error))
             except Exception as error:
-                self._trouble = f"internal error, please report it: {error!r}"
-                log.exception("ksm: internal error, please report it")
+                self._trouble(f"internal error, please report it: {error!r}", trace=error)
             return TROUBLED
 
     def _look(self, events: tuple[str, ...]) -> float:
@@ -144,24 +140,24 @@ class Loop:
             log.warning("ksm: %s", remark)
         failed = self._carry_out(decision, sample)
         self._remember(decision, failed, before)
+        self._trouble(*failed.values())
         return decision.again
 
-    def _carry_out(self, decision: Decision, sample: Sample) -> list[str]:
-        """Write the changes; names of those that the kernel refused."""
-        failed = []
+    def _carry_out(self, decision: Decision, sample: Sample) -> dict[str, str]:
+        """Write the changes; by name, why the kernel refused one."""
+        failed = {}
         for name, value in decision.changes.items():
             path = f"{FOLDER}/{name}"
             try:
                 self._fs.write(path, value)
             except KernelFileError as error:
-                failed.append(name)
-                self._complain(str(error))
+                failed[name] = str(error)
                 continue
             change = Change(name, path, sample.settings[name], value, decision.why)
             self._journal.add("ksm", change)
         return failed
 
-    def _remember(self, decision: Decision, failed: list[str], before: Memory) -> None:
+    def _remember(self, decision: Decision, failed: Values, before: Memory) -> None:
         memory = decision.memory
         kept = tuple(pair for pair in memory.written if pair[0] not in failed)
         memory = replace(memory, written=kept)
@@ -182,27 +178,34 @@ class Loop:
         """Whether changes within a phase are a decision: all of ksmtuned's, and of auto's `run`."""
         return "run" in changes or (bool(changes) and isinstance(self._policy, KsmtunedPolicy))
 
-    def _complain(self, text: str) -> None:
+    def _trouble(self, *texts: str, trace: Exception | None = None) -> None:
+        """What went wrong with this look: verify fails for it; each is logged once a minute."""
+        self._troubles = texts
         now = self._clock.now()
-        if now - self._said.get(text, float("-inf")) >= REPEAT:
-            self._said = {**self._said, text: now} if len(self._said) < 50 else {text: now}
-            log.warning("ksm: %s", text)
+        self._said = {text: when for text, when in self._said.items() if now - when < REPEAT}
+        for text in texts:
+            if text not in self._said:
+                self._said[text] = now
+                log.warning("ksm: %s", text, exc_info=trace)
 
     def findings(self) -> Iterator[Finding]:
         """What verify says of it: the phase, and each setting as the law wrote it last."""
         with self._looking:
-            memory, trouble = self._content.memory, self._trouble
+            memory, troubles = self._content.memory, self._troubles
             found = {name: self._fs.read_optional(f"{FOLDER}/{name}") for name, _ in memory.written}
-        if trouble:
-            yield Finding(Result.FAILED, f"ksm: {trouble}")
+        yield from (Finding(Result.FAILED, f"ksm: {trouble}") for trouble in troubles)
         for name, value in memory.written if memory.phase is not Phase.YIELDED else ():
             if found[name] == value:
                 yield Finding(Result.PASSED, f"'ksm {name}' = '{value}'")
             else:
                 text = f"'ksm {name}' = '{found[name]}', expected '{value}'"
                 yield Finding(Result.FAILED, f"{text} (changed by somebody else)")
-        why = self._content.decisions[-1].why if self._content.decisions else ""
-        yield Finding(Result.NOTE, f"ksm: {memory.phase.value}{f': {why}' if why else ''}")
+        yield Finding(Result.NOTE, f"ksm: {': '.join((memory.phase.value, *self._reasons()))}")
+
+    def _reasons(self) -> Iterator[str]:
+        """Why it is in this phase, where that was a decision of this policy."""
+        made = self._content.decisions[-1:]
+        yield from (last.why for last in made if last.phase == self._content.memory.phase.value)
 
 
 def _in_words(changes: dict[str, str]) -> str:
