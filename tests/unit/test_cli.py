@@ -31,7 +31,7 @@ def test_from_a_checkout_with_nothing_installed() -> None:
     assert done.stdout.startswith("tuned-virt-plus ")
 
 
-@pytest.mark.parametrize("command", ["status", "verify", "log", "restore", "import", "role"])
+@pytest.mark.parametrize("command", [module.NAME for module in cli.COMMANDS])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main([command, "--help"])

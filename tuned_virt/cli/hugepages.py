@@ -1,0 +1,171 @@
+"""tuned-virt hugepages: show each NUMA node's huge pages, and which guests use them."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tuned_virt import __version__, hugepages, qemu
+from tuned_virt.cli import table
+from tuned_virt.cli.common import FINE, print_json
+from tuned_virt.hugepages import size_name
+from tuned_virt.kernelfs import KernelFS
+
+NAME = "hugepages"
+
+ABSENT = "this kernel has no huge pages"
+NOT_ROOT = "run as root to see which guest uses them"
+NOT_TOLD = "this kernel does not tell which guest uses them: it has no /proc/PID/numa_maps"
+
+POOLS: Mapping[str, bool] = {
+    "node": False,
+    "size": False,
+    "total": False,
+    "persistent": False,
+    "free": False,
+    "surplus": False,
+    "MiB": False,
+}
+GUESTS: Mapping[str, bool] = {
+    "guest": True,
+    "pid": False,
+    "node": False,
+    "size": False,
+    "pages": False,
+    "MiB": False,
+}
+"""Columns of the tables, and whether they are set to the left."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """A guest's huge pages.
+
+    mapped_mib  MiB of all of them, None where the kernel does not say
+    pages       their number by node and size in KiB, None where that cannot be read
+    """
+
+    name: str
+    pid: int
+    mapped_mib: int | None
+    pages: Mapping[tuple[int, int], int] | None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The subcommand's options."""
+    parser.add_argument("--json", action="store_true", help="print for programs")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Gather and print; changes nothing."""
+    content = gather(KernelFS())
+    if options.json:
+        print_json({"version": __version__, **content})
+    else:
+        _print(content)
+    return FINE
+
+
+def gather(fs: KernelFS) -> dict[str, Any]:
+    """All of it, as JSON has it."""
+    pools = hugepages.read(fs)
+    uses, remark = guests(fs) if pools else ([], "")
+    return {
+        "pools": [
+            {
+                "size": size_name(pool.size_kib),
+                **asdict(pool),
+                "persistent": pool.persistent,
+                "mib": pool.mib,
+            }
+            for pool in pools
+        ],
+        "reserved": {size_name(kib): count for kib, count in hugepages.reserved(fs).items()},
+        "guests": list(map(_guest, uses)),
+        "guests_remark": remark,
+        "transparent": _transparent(fs),
+    }
+
+
+def guests(fs: KernelFS) -> tuple[list[Use], str]:
+    """The guests by name, and a remark where it cannot be read what one of them uses."""
+    uses = []
+    remark = ""
+    for guest in qemu.Processes(fs).guests(time.monotonic()):
+        kib = hugepages.mapped(fs, guest.pid)
+        pages = _pages(fs, guest.pid, kib)
+        if pages is None and not fs.exists(f"/proc/{guest.pid}"):
+            continue  # it has ended meanwhile
+        if pages is None:
+            remark = NOT_ROOT if fs.exists(f"/proc/{guest.pid}/numa_maps") else NOT_TOLD
+        name = guest.name or str(guest.pid)
+        uses.append(Use(name, guest.pid, None if kib is None else kib // 1024, pages))
+    return sorted(uses, key=lambda use: (use.name, use.pid)), remark
+
+
+def _pages(fs: KernelFS, pid: int, kib: int | None) -> dict[tuple[int, int], int] | None:
+    """What a guest uses by numa_maps, which is read only where it has huge pages.
+
+    The kernel walks all its memory for that, which can hold up a large guest of small pages.
+    """
+    if kib == 0:
+        return {}
+    text = fs.read_optional(f"/proc/{pid}/numa_maps")
+    return None if text is None else hugepages.used(text)
+
+
+def _guest(use: Use) -> dict[str, Any]:
+    places = None
+    if use.pages is not None:
+        places = [
+            {
+                "node": node,
+                "size": size_name(kib),
+                "size_kib": kib,
+                "pages": count,
+                "mib": count * kib // 1024,
+            }
+            for (node, kib), count in use.pages.items()
+        ]
+    return {"name": use.name, "pid": use.pid, "mapped_mib": use.mapped_mib, "used": places}
+
+
+def _transparent(fs: KernelFS) -> dict[str, Any] | None:
+    thp = hugepages.transparent(fs)
+    if thp is None:
+        return None
+    return {"enabled": thp.enabled, "defrag": thp.defrag, "anonymous_mib": thp.anonymous // 1024}
+
+
+def _print(content: dict[str, Any]) -> None:
+    if content["pools"]:
+        table.show(POOLS, ([pool[title.lower()] for title in POOLS] for pool in content["pools"]))
+        counts = ", ".join(f"{size}: {count}" for size, count in content["reserved"].items())
+        print(f"reserved  {counts} (free pages promised already, on all nodes together)")
+    else:
+        print(f"pools     {ABSENT}")
+    print(f"THP       {_transparent_line(content['transparent'])}")
+    if content["guests_remark"]:
+        print(f"guests    {content['guests_remark']}")
+    rows = [row for guest in content["guests"] for row in _guest_rows(guest)]
+    if rows:
+        table.show(GUESTS, rows)
+    elif content["guests"]:
+        print(f"guests    {len(content['guests'])} running, none uses pages of these pools")
+
+
+def _transparent_line(thp: dict[str, Any] | None) -> str:
+    if thp is None:
+        return "no transparent huge pages in this kernel"
+    words = f"enabled={thp['enabled']}, defrag={thp['defrag']}"
+    return f"{words}, {thp['anonymous_mib']} MiB in use (AnonHugePages)"
+
+
+def _guest_rows(guest: dict[str, Any]) -> list[tuple[Any, ...]]:
+    named = (guest["name"], guest["pid"])
+    if guest["used"] is None:
+        return [(*named, None, None, None, guest["mapped_mib"])]
+    return [(*named, at["node"], at["size"], at["pages"], at["mib"]) for at in guest["used"]]
