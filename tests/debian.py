@@ -86,7 +86,7 @@ class Suite:
 
 def unpacked(package: str, suite: str, cache: Path) -> Path:
     """The root of a package of a suite; downloaded once, then kept. Raises Unavailable."""
-    folder = cache / package
+    folder = cache / f"{package}-{suite}"
     if not (folder / "ready").exists():
         shutil.rmtree(folder, ignore_errors=True)
         source = Suite(suite, cache)

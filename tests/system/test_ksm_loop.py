@@ -19,6 +19,9 @@ from tests.sandbox import CACHE, Sandbox, SystemdSandbox, wait_for
 KSM = "/sys/kernel/mm/ksm"
 AUTO = "[main]\nsummary=auto\n[ksm]\nmode=auto\neager=1\nmax_cpu=20\n"
 KSMTUNED = "[main]\nsummary=ksmtuned\n[ksm]\nmode=ksmtuned\nthres_coef=100\nmonitor_interval=1\n"
+KSMTUNED_SUITE = "trixie"
+"""From there on its units lie under /usr/lib."""
+
 TIMED = "2.25"
 """Where the generation makes no difference, one is enough."""
 
@@ -222,7 +225,7 @@ def test_ksmtuneds_law(tuned: Callable[..., Sandbox], version: str) -> None:
 
 def test_ksmtuneds_configuration_is_taken_over(tuned: Callable[..., Sandbox], version: str) -> None:
     t = tuned(version)
-    theirs = (debian.unpacked("ksmtuned", "bookworm", CACHE) / "etc/ksmtuned.conf").read_text()
+    theirs = (debian.unpacked("ksmtuned", KSMTUNED_SUITE, CACHE) / "etc/ksmtuned.conf").read_text()
     ours = "KSM_THRES_COEF=100\nKSM_MONITOR_INTERVAL=1\n# not so fast\nKSM_NPAGES_MAX=333\n"
     t.write("/etc/ksmtuned.conf", theirs + ours)
     said = t.run(["tuned-virt", "import", "ksmtuned"]).stdout
@@ -305,7 +308,7 @@ def test_hands_off_where_a_service_is_masked(tuned: Callable[..., Sandbox]) -> N
 
 def test_the_services_are_stopped_and_started_again(tuned_service: SystemdSandbox) -> None:
     t = tuned_service
-    package = debian.unpacked("ksmtuned", "bookworm", CACHE)
+    package = debian.unpacked("ksmtuned", KSMTUNED_SUITE, CACHE)
     for folder in ("usr/sbin", "usr/lib/systemd/system", "etc"):
         for file in (package / folder).iterdir():
             if file.is_file():
