@@ -185,8 +185,8 @@ RIVALS: Mapping[str, Rival] = MappingProxyType(
 )
 """In the order of running: the advisor while ksmd is young."""
 
-USUAL = ("auto", "1250/10", "ksmtuned")
-"""What is run unless asked otherwise: what the targets are against."""
+USUAL = ("advisor", "auto", "1250/10", "ksmtuned", "advisor-aged")
+"""What is run unless asked otherwise."""
 
 PREPARE: Mapping[str, Callable[[], None]] = MappingProxyType({"advisor-aged": age})
 """What is done before the guests are made."""
