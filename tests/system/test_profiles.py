@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from tests.sandbox import SUITES, Sandbox
+from tests.sandbox import SUITES, Sandbox, wait_for
 
 VM = "/proc/sys/vm"
 ARP = "/proc/sys/net/ipv4/conf/all/arp_filter"
@@ -226,7 +226,7 @@ def test_observe_is_off_alike_for_tuneds_plugins_and_ours(
     t = tuned(version, files={"/etc/tuned/virtual-host-plus-variables.conf": f"observe={said}\n"})
     t.switch("virtual-host-plus")
     assert t.read(f"{VM}/swappiness") == "10"
-    assert (t.root / "run/tuned-virt/ksm.json").exists()
+    wait_for("the loop", (t.root / "run/tuned-virt/ksm.json").exists)
     assert t.verify()
     t.off()
 

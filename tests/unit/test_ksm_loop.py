@@ -94,7 +94,7 @@ def test_looks_each_second_in_a_burst_and_then_less(started: Any, fs: KernelFS) 
     clock = Driven()
     loop = started(clock=clock)
     wait_for("the first look", lambda: len(clock.waits) == 2)
-    assert clock.waits == [0.0, 0.25]
+    assert clock.waits == [0.1, 0.25]
     assert settings(fs)[:2] == ["1", "2857"]
     for _ in range(12):
         clock.advance(1)

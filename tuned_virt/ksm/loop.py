@@ -27,6 +27,9 @@ log = logging.getLogger("tuned")
 SETTLE = 0.05
 """Seconds that further events may take to join one that woke the loop."""
 
+BEGIN = 0.1
+"""Seconds to the first look: what TuneD has to apply besides goes first."""
+
 TROUBLED = 10.0
 """Seconds to the next look after one that failed."""
 
@@ -97,8 +100,6 @@ class Loop:
 
     def start(self) -> None:
         """Begin, in a thread of its own."""
-        assert self._sampler is not None
-        self._sampler.start()
         threading.Thread(target=self._run, name="virt-ksm-loop", daemon=True).start()
 
     def stop(self) -> None:
@@ -111,12 +112,11 @@ class Loop:
         self._record.remove()
 
     def _run(self) -> None:
-        wait = 0.0
-        while True:
-            events = self._clock.events(self._events, wait)
-            if events is None:
-                return
-            wait = self.look(events)
+        assert self._sampler is not None
+        events = self._clock.events(self._events, BEGIN)
+        self._sampler.start()
+        while events is not None:
+            events = self._clock.events(self._events, self.look(events))
 
     def look(self, events: tuple[str, ...] = ()) -> float:
         """Sample, decide, carry out; seconds to the next. Lets no error out: the thread lives."""
