@@ -159,7 +159,8 @@ def _why(memory: Memory) -> str:
 def _again(memory: Memory) -> float:
     if memory.phase is not Phase.BURST:
         return CALM_LOOK
-    return BURST_LOOK if memory.cost else FIRST_LOOK
+    fresh = not memory.cost and memory.begun == memory.last
+    return FIRST_LOOK if fresh else BURST_LOOK
 
 
 # --- what has happened ---------------------------------------------------------------------------
