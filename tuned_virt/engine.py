@@ -167,11 +167,11 @@ class Engine(Generic[P, S]):
         """Make the machine as the policy asks; originals that it does not claim are put back."""
         return self.finish(self.begin(policy))
 
-    def keeper(self, policy: P, outcome: Outcome) -> Keeper | None:
-        """What goes on tuning after an outcome; nothing where the originals could not be kept."""
-        if outcome.refused or outcome.observed:
+    def keeper(self, policy: P, begun: Begun) -> Keeper | None:
+        """What goes on tuning after a plan; nothing where the originals could not be kept."""
+        if begun.refused:
             return None
-        return self.tuner.keeper(policy, outcome.plan, self._fs, self._journal)
+        return self.tuner.keeper(policy, begun.plan, self._fs, self._journal)
 
     def restore(self, undone: P | None = None) -> Outcome:
         """Put every kept original back, as the undone policy permits.

@@ -97,23 +97,23 @@ class Steward(Generic[P, S]):
         if self._keeping and self._keeping[0] != policy:
             self._stop_keeping()
         begun = self.engine.begin(policy)
+        keeper = self.engine.keeper(policy, begun)
+        if keeper is None:
+            self._stop_keeping()  # before originals are put back: it would change them again
 
         def finish() -> None:
             if observe:
                 held.outcome = self.engine.observe(held.policy)
             else:
                 outcome = self.engine.finish(begun)
-                self._keep(held.policy, outcome)
+                self._keep(policy, keeper)
                 held.outcome = outcome
 
         return self._now_or_rest(begun, finish)
 
-    def _keep(self, policy: P, outcome: Outcome) -> None:
+    def _keep(self, policy: P, keeper: Keeper | None) -> None:
         """Have the policy kept up: by the keeper that does already, where there is one."""
-        keeper = self.engine.keeper(policy, outcome)
-        if keeper is None:
-            self._stop_keeping()
-        elif self._keeping is None:
+        if keeper is not None and self._keeping is None:
             self._keeping = (policy, keeper)
             keeper.start()
 

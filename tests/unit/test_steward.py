@@ -12,6 +12,7 @@ from tuned_virt.baseline import Baseline, BaselineError
 from tuned_virt.engine import Engine, Finding, Result
 from tuned_virt.journal import Journal
 from tuned_virt.ksm import settings
+from tuned_virt.ksm.masters import Masters
 from tuned_virt.steward import Steward
 
 
@@ -191,6 +192,25 @@ def test_what_is_undone_or_only_observed_is_not_kept_up(
     else:
         keeper.apply(AUTO, observe=True)
     assert made == ["start", "stop"]
+
+
+def test_a_keeper_has_ended_before_what_it_changed_is_put_back(
+    keeper: Keeper, fs: FakeKsm, made: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper.apply(AUTO)
+    fs.files[f"{ksm.FOLDER}/run"] = "1"
+    monkeypatch.setattr(ksm.KsmTuner, "keeper", lambda *_: None)
+    monkeypatch.setattr(Masters, "hands_off", property(lambda _: "ksm.service masked"))
+    plain = FakeKsm.write
+
+    def write(self: FakeKsm, path: str, value: str) -> None:
+        made.append("write")
+        plain(self, path, value)
+
+    monkeypatch.setattr(FakeKsm, "write", write)
+    keeper.apply(AUTO)
+    assert made == ["start", "stop", "write"]
+    assert fs.settings()["run"] == "0"
 
 
 def test_without_originals_nothing_is_kept_up(
