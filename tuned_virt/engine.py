@@ -7,9 +7,10 @@ one way to decide and one way to undo. Undoing is applying the policy that asks 
 from __future__ import annotations
 
 import logging
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Generic, Protocol, TypeVar
 
@@ -23,6 +24,8 @@ log = logging.getLogger("tuned")
 
 P = TypeVar("P")
 S = TypeVar("S")
+
+GIVEN_UP = "given up half-way: something else is to be applied"
 
 
 class Result(str, Enum):
@@ -85,13 +88,26 @@ class Tuner(ABC, Generic[P, S]):
         """The policy that asks for nothing, with the permissions of the one it undoes."""
         return self.parse({})
 
-    def keeper(self, policy: P, plan: Plan, fs: KernelFS, journal: Journal) -> Keeper | None:
-        """What goes on tuning once the plan is carried out; None for a plan that is all."""
+    def keeper(
+        self, policy: P, plan: Plan, fs: KernelFS, journal: Journal, again: Callable[[], None]
+    ) -> Keeper | None:
+        """What goes on tuning once the plan is carried out; None for a plan that is all.
+
+        `again` has the policy planned and applied once more, for a machine that has changed.
+        """
         return None
 
     def write(self, fs: KernelFS, change: Change) -> None:
         """Make one change. Raises KernelFileError."""
         fs.write(change.path, change.after)
+
+    def write_slowly(self, fs: KernelFS, change: Change, abandoned: threading.Event) -> None:
+        """Make a slow change, and end early once it is abandoned. Raises KernelFileError."""
+        self.write(fs, change)
+
+    def shortfall(self, change: Change, now: str) -> str:
+        """Why a change was written and is not so."""
+        return f"{change.path} took '{change.after}' but reads '{now}'"
 
     def current(self, fs: KernelFS, change: Change) -> str:
         """The value to compare before and after writing. Raises KernelFileError."""
@@ -133,6 +149,11 @@ class Engine(Generic[P, S]):
         self.baseline = baseline
         self._fs = fs
         self._journal = journal
+        self._abandoned = threading.Event()
+
+    def abandon(self) -> None:
+        """End what is being carried out early: something else is to be. From any thread."""
+        self._abandoned.set()
 
     def plan(self, policy: P) -> Plan:
         """What applying the policy would change now."""
@@ -143,6 +164,7 @@ class Engine(Generic[P, S]):
 
     def begin(self, policy: P) -> Begun:
         """The quick half of `apply`: read, decide, and keep the originals. Writes nothing else."""
+        self._abandoned.clear()
         kept = self.baseline.record(self.tuner.name).originals
         plan = self._plan(policy, kept)
         try:
@@ -167,11 +189,11 @@ class Engine(Generic[P, S]):
         """Make the machine as the policy asks; originals that it does not claim are put back."""
         return self.finish(self.begin(policy))
 
-    def keeper(self, policy: P, begun: Begun) -> Keeper | None:
+    def keeper(self, policy: P, begun: Begun, again: Callable[[], None]) -> Keeper | None:
         """What goes on tuning after a plan; nothing where the originals could not be kept."""
         if begun.refused:
             return None
-        return self.tuner.keeper(policy, begun.plan, self._fs, self._journal)
+        return self.tuner.keeper(policy, begun.plan, self._fs, self._journal, again)
 
     def restore(self, undone: P | None = None) -> Outcome:
         """Put every kept original back, as the undone policy permits.
@@ -237,25 +259,34 @@ class Engine(Generic[P, S]):
         return Finding(result, f"{self.tuner.name}: {text}")
 
     def _carry_out(self, changes: tuple[Change, ...]) -> Iterator[tuple[str, str]]:
+        """Make the changes; yields by setting why one was not made."""
         for change in changes:
             try:
-                if self.tuner.current(self._fs, change) == change.after:
-                    continue
-                if change.slow:
-                    log.info("%s: begins: %s", self.tuner.name, change)
-                self.tuner.write(self._fs, change)
-                self._journal.add(self.tuner.name, change)
-                now = self.tuner.current(self._fs, change)
+                reason = self._make(change)
             except KernelFileError as error:
-                log.error("%s: %s: %s", self.tuner.name, change.setting, error)
-                yield change.setting, str(error)
-                continue
-            if now != change.after:
-                reason = f"{change.path} took '{change.after}' but reads '{now}'"
-                log.error("%s: %s: %s", self.tuner.name, change.setting, reason)
+                reason = str(error)
+            if reason:
+                level = logging.INFO if reason == GIVEN_UP else logging.ERROR
+                log.log(level, "%s: %s: %s", self.tuner.name, change.setting, reason)
                 yield change.setting, reason
-            else:
-                log.info("%s: %s", self.tuner.name, change)
+
+    def _make(self, change: Change) -> str:
+        """Make one change; why it did not take, "" if it did. Raises KernelFileError."""
+        if self.tuner.current(self._fs, change) == change.after:
+            return ""
+        if self._abandoned.is_set():
+            return GIVEN_UP
+        if change.slow:
+            log.info("%s: begins: %s", self.tuner.name, change)
+            self.tuner.write_slowly(self._fs, change, self._abandoned)
+        else:
+            self.tuner.write(self._fs, change)
+        now = self.tuner.current(self._fs, change)
+        self._journal.add(self.tuner.name, replace(change, after=now))
+        if now == change.after:
+            log.info("%s: %s", self.tuner.name, change)
+            return ""
+        return GIVEN_UP if self._abandoned.is_set() else self.tuner.shortfall(change, now)
 
     def _let_go(self, unclaimed: Set[str], plan: Plan, failed: Mapping[str, str]) -> None:
         name = self.tuner.name

@@ -61,12 +61,14 @@ class Steward(Generic[P, S]):
         """Apply a policy, or only say what it would do. Cancels a restore that was put off."""
         self._cancel()
         self._held = held = Held(policy)
+        self.engine.abandon()
         self._do(lambda: self._apply(held, observe))
 
     def restore(self) -> None:
         """Put everything back; what cannot be now is tried again later."""
         self._cancel()
         self._drop()
+        self.engine.abandon()
         self._do(self._restore)
 
     def restore_later(self, settled: threading.Event) -> None:
@@ -77,6 +79,7 @@ class Steward(Generic[P, S]):
     def flush(self) -> None:
         """Do now what was put off."""
         if self._cancel():
+            self.engine.abandon()
             self._do(self._restore)
 
     def verify(self, ignore_missing: bool) -> list[Finding]:
@@ -97,7 +100,7 @@ class Steward(Generic[P, S]):
         if self._keeping and self._keeping[0] != policy:
             self._stop_keeping()
         begun = self.engine.begin(policy)
-        keeper = self.engine.keeper(policy, begun)
+        keeper = self.engine.keeper(policy, begun, lambda: self._again(held))
         if keeper is None:
             self._stop_keeping()  # before originals are put back: it would change them again
 
@@ -108,6 +111,21 @@ class Steward(Generic[P, S]):
                 outcome = self.engine.finish(begun)
                 self._keep(policy, keeper)
                 held.outcome = outcome
+
+        return self._now_or_rest(begun, finish)
+
+    def _again(self, held: Held[P]) -> None:
+        """Have what is held planned and applied once more, unless something else has come."""
+        if self._held is held and held.outcome is not None:
+            self._later(lambda: self._once_more(held))
+
+    def _once_more(self, held: Held[P]) -> Job | None:
+        if self._held is not held:
+            return None
+        begun = self.engine.begin(held.policy)
+
+        def finish() -> None:
+            held.outcome = self.engine.finish(begun)
 
         return self._now_or_rest(begun, finish)
 
@@ -180,6 +198,12 @@ class Steward(Generic[P, S]):
                 return
         if not done.wait(PATIENCE):
             log.info("%s: takes longer than %g s, goes on", self.engine.tuner.name, PATIENCE)
+
+    def _later(self, job: Job) -> None:
+        """Run a job in the thread, after those that wait; nobody waits for it."""
+        with self._turn:
+            self._jobs.append((job, threading.Event()))
+            self._turn.notify()
 
     def _work(self) -> None:
         while True:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,6 +101,69 @@ def test_slow_work_goes_on_by_itself(
     while len(fs.writes) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert fs.writes == [("run", "2"), ("run", "0")], "in order, however slow"
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_what_comes_next_cuts_a_slow_plan_short(
+    keeper: Keeper, fs: FakeKsm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steward, "PATIENCE", 0.05)
+    fs.files[f"{ksm.FOLDER}/pages_shared"] = fs.files[f"{ksm.FOLDER}/pages_sharing"] = "100"
+    go, write = threading.Event(), FakeKsm.write
+
+    def slow(self: FakeKsm, path: str, value: str) -> None:
+        go.wait(5)
+        write(self, path, value)
+
+    monkeypatch.setattr(FakeKsm, "write", slow)
+    keeper.apply(ksm.parse({"run": "1", "max_page_sharing": "64", "unmerge": "allow"}))
+    keeper.restore()
+    go.set()
+    wait_until(lambda: len(fs.writes) == 2)
+    wait_until(lambda: not keeper.engine.baseline.records())
+    assert fs.writes == [("run", "2"), ("run", "0")], "max_page_sharing was never written"
+
+
+class Reminder:
+    """A keeper that only remembers how to have the policy applied again."""
+
+    def __init__(self, again: Callable[[], None]) -> None:
+        self.again = again
+
+    def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+    def findings(self) -> Iterator[Finding]:
+        yield from ()
+
+
+def test_a_keeper_can_have_its_policy_applied_again(
+    keeper: Keeper, fs: FakeKsm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Reminder] = []
+
+    def remind(self: ksm.KsmTuner, *given: Any) -> Reminder:
+        made.append(Reminder(given[-1]))
+        return made[-1]
+
+    monkeypatch.setattr(ksm.KsmTuner, "keeper", remind)
+    keeper.apply(MERGE)
+    fs.files[f"{ksm.FOLDER}/run"] = "0"
+    made[0].again()
+    wait_until(lambda: fs.settings()["run"] == "1")
+    keeper.restore()
+    made[0].again()
+    time.sleep(0.05)
+    assert fs.settings()["run"] == "0", "it is held no more"
 
 
 def test_what_waits_is_done_in_the_order_it_came(

@@ -73,7 +73,12 @@ class KsmTuner(Tuner[KsmPolicy, KsmState]):
             super().write(fs, change)
 
     def keeper(
-        self, policy: KsmPolicy, plan: Plan, fs: KernelFS, journal: Journal
+        self,
+        policy: KsmPolicy,
+        plan: Plan,
+        fs: KernelFS,
+        journal: Journal,
+        again: Callable[[], None],
     ) -> Keeper | None:
         """The loop, where a law decides and nothing speaks against it."""
         if policy.law is None or not plan.originals.keys() >= set(CONTROLLED):
