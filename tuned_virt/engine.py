@@ -6,10 +6,11 @@ one way to decide and one way to undo. Undoing is applying the policy that asks 
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Generic, Protocol, TypeVar
@@ -17,8 +18,9 @@ from typing import Generic, Protocol, TypeVar
 from tuned_virt.baseline import Baseline, BaselineError
 from tuned_virt.journal import Journal
 from tuned_virt.kernelfs import KernelFileError, KernelFS, active_word
-from tuned_virt.options import Described
-from tuned_virt.plan import Change, Plan, Values
+from tuned_virt.lanes import Lanes
+from tuned_virt.options import Described, Section
+from tuned_virt.plan import Change, Plan, Values, shown
 
 log = logging.getLogger("tuned")
 
@@ -67,10 +69,22 @@ class Tuner(ABC, Generic[P, S]):
     options: Mapping[str, Described]
     restore_waits: bool = True
     """At a profile switch, undoing waits for the next apply, which may want the same."""
+    sectioned: bool = False
+    """Several sections of a profile stay apart, each with its devices: see `parse_sections`."""
+    rival: tuple[str, str] = ("", "")
+    """A plugin of TuneD's that sets the same, and with which of its options."""
+    lane_threads: int = 64
+    lane_seconds: float = 5.0
+    lane_late: str = "not done yet"
+    """Of `lane`: how many at a time, how long one may do nothing, and what is said then."""
 
     @abstractmethod
     def parse(self, options: Mapping[str, str]) -> P:
         """The policy that options ask for. Raises BadOptions, naming all that is wrong."""
+
+    def parse_sections(self, sections: Sequence[Section], rivals: Sequence[Section]) -> P:
+        """The policy of sections, beside what TuneD's `rival` has. Raises BadOptions."""
+        raise NotImplementedError
 
     @abstractmethod
     def read(self, fs: KernelFS, policy: P, originals: Values) -> S:
@@ -97,6 +111,17 @@ class Tuner(ABC, Generic[P, S]):
         """
         return None
 
+    def lane(self, setting: str) -> str:
+        """Changes of one lane are made in order, those of several side by side, after those of "".
+
+        A lane that hangs is left alone until it goes on by itself, and keeps nobody waiting.
+        """
+        return ""
+
+    def gone(self, state: S, setting: str) -> str:
+        """Why a setting that was applied is no more, "" where nothing explains it."""
+        return ""
+
     def write(self, fs: KernelFS, change: Change) -> None:
         """Make one change. Raises KernelFileError."""
         fs.write(change.path, change.after)
@@ -108,6 +133,10 @@ class Tuner(ABC, Generic[P, S]):
     def shortfall(self, change: Change, now: str) -> str:
         """Why a change was written and is not so."""
         return f"{change.path} took '{change.after}' but reads '{now}'"
+
+    def took(self, change: Change, now: str) -> bool:
+        """Whether what is read after a change is what was written."""
+        return now == change.after
 
     def current(self, fs: KernelFS, change: Change) -> str:
         """The value to compare before and after writing. Raises KernelFileError."""
@@ -130,11 +159,12 @@ class Begun:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A plan after it was carried out; `failed` says by setting why a write did not take,
-    `refused` why nothing was written at all."""
+    """A plan after it was carried out; `failed` says by setting why a write did not take, `made`
+    what was changed, `refused` why nothing was written at all."""
 
     plan: Plan
     failed: Values = field(default_factory=dict)
+    made: tuple[Change, ...] = ()
     observed: bool = False
     refused: str = ""
 
@@ -150,6 +180,7 @@ class Engine(Generic[P, S]):
         self._fs = fs
         self._journal = journal
         self._abandoned = threading.Event()
+        self._lanes = Lanes(f"virt-{tuner.name}-lane", tuner.lane_threads, tuner.lane_seconds)
 
     def abandon(self) -> None:
         """End what is being carried out early: something else is to be. From any thread."""
@@ -180,10 +211,10 @@ class Engine(Generic[P, S]):
         if begun.refused:
             failed = {change.setting: begun.refused for change in plan.changes}
             return Outcome(plan, failed, refused=begun.refused)
-        failed = dict(self._carry_out(plan.changes))
+        made, failed = self._carry_out(plan.changes)
         self._let_go(begun.kept.keys() - plan.originals.keys(), plan, failed)
         self._say(plan)
-        return Outcome(plan, failed)
+        return Outcome(plan, failed, made)
 
     def apply(self, policy: P) -> Outcome:
         """Make the machine as the policy asks; originals that it does not claim are put back."""
@@ -232,13 +263,17 @@ class Engine(Generic[P, S]):
         if outcome.refused and not outcome.failed:
             yield self._finding(Result.FAILED, f"nothing is changed: {outcome.refused}")
         for setting, wanted in outcome.plan.wanted.items():
-            yield self._compare(setting, found.get(setting), wanted, outcome)
+            gone = self.tuner.gone(state, setting) if setting not in found else ""
+            if gone:
+                yield self._finding(Result.NOTE, f"{shown(setting)}: {gone}")
+            else:
+                yield self._compare(setting, found.get(setting), wanted, outcome)
         yield from self._exceptions(outcome.plan, ignore_missing)
         for setting, reason in originals.pending.items():
-            yield self._finding(Result.NOTE, f"{setting} not put back yet: {reason}")
+            yield self._finding(Result.NOTE, f"{shown(setting)} not put back yet: {reason}")
 
     def _compare(self, setting: str, found: str | None, wanted: str, outcome: Outcome) -> Finding:
-        name = f"'{self.tuner.name} {setting}' = '{found}'"
+        name = f"'{self.tuner.name} {shown(setting)}' = '{found}'"
         if found == wanted:
             return Finding(Result.PASSED, name)
         if outcome.observed:
@@ -248,31 +283,54 @@ class Engine(Generic[P, S]):
 
     def _exceptions(self, plan: Plan, ignore_missing: bool) -> Iterator[Finding]:
         for setting, reason in plan.refused.items():
-            yield self._finding(Result.FAILED, f"{setting}: {reason}")
+            yield self._finding(Result.FAILED, f"{shown(setting)}: {reason}")
         for setting, reason in plan.missing.items():
             result = Result.NOTE if ignore_missing else Result.FAILED
-            yield self._finding(result, f"{setting}: {reason}")
+            yield self._finding(result, f"{shown(setting)}: {reason}")
         for note in plan.notes:
             yield self._finding(Result.NOTE, note)
 
     def _finding(self, result: Result, text: str) -> Finding:
         return Finding(result, f"{self.tuner.name}: {text}")
 
-    def _carry_out(self, changes: tuple[Change, ...]) -> Iterator[tuple[str, str]]:
-        """Make the changes; yields by setting why one was not made."""
+    def _carry_out(self, changes: tuple[Change, ...]) -> tuple[tuple[Change, ...], dict[str, str]]:
+        """Make the changes; those that were made, and by setting why one was not."""
+        made: list[Change] = []
+        lanes: dict[str, list[Change]] = {}
+        for change in changes:
+            lanes.setdefault(self.tuner.lane(change.setting), []).append(change)
+        failed = dict(self._make_all(lanes.pop("", []), made))
+        done = self._lanes.run(
+            {
+                lane: functools.partial(lambda own: dict(self._make_all(own, made)), own)
+                for lane, own in lanes.items()
+            }
+        )
+        for lane, own in lanes.items():
+            failed.update(done[lane] if lane in done else self._late(own))
+        return tuple(made), failed
+
+    def _late(self, changes: Iterable[Change]) -> Iterator[tuple[str, str]]:
+        for change in changes:
+            log.error("%s: %s: %s", self.tuner.name, shown(change.setting), self.tuner.lane_late)
+            yield change.setting, self.tuner.lane_late
+
+    def _make_all(self, changes: Iterable[Change], made: list[Change]) -> Iterator[tuple[str, str]]:
+        """Make changes in order, add them to those made; yields by setting why one was not."""
         for change in changes:
             try:
-                reason = self._make(change)
+                reason = self._make(change, made)
             except KernelFileError as error:
                 reason = str(error)
             if reason:
                 level = logging.INFO if reason == GIVEN_UP else logging.ERROR
-                log.log(level, "%s: %s: %s", self.tuner.name, change.setting, reason)
+                log.log(level, "%s: %s: %s", self.tuner.name, shown(change.setting), reason)
                 yield change.setting, reason
 
-    def _make(self, change: Change) -> str:
+    def _make(self, change: Change, made: list[Change]) -> str:
         """Make one change; why it did not take, "" if it did. Raises KernelFileError."""
-        if self.tuner.current(self._fs, change) == change.after:
+        before = self.tuner.current(self._fs, change)
+        if before == change.after:
             return ""
         if self._abandoned.is_set():
             return GIVEN_UP
@@ -282,15 +340,22 @@ class Engine(Generic[P, S]):
         else:
             self.tuner.write(self._fs, change)
         now = self.tuner.current(self._fs, change)
+        change = replace(change, before=before)
         self._journal.add(self.tuner.name, replace(change, after=now))
-        if now == change.after:
+        if self.tuner.took(change, now):
+            made.append(change)
             log.info("%s: %s", self.tuner.name, change)
             return ""
         return GIVEN_UP if self._abandoned.is_set() else self.tuner.shortfall(change, now)
 
     def _let_go(self, unclaimed: Set[str], plan: Plan, failed: Mapping[str, str]) -> None:
         name = self.tuner.name
-        stuck = {**plan.pending, **{key: failed[key] for key in unclaimed & failed.keys()}}
+        busy = self._lanes.busy
+        stuck = {
+            **{key: self.tuner.lane_late for key in unclaimed if self.tuner.lane(key) in busy},
+            **{key: failed[key] for key in unclaimed & failed.keys()},
+            **plan.pending,
+        }
         done = unclaimed - stuck.keys()
         try:
             if done:
@@ -299,12 +364,12 @@ class Engine(Generic[P, S]):
         except BaselineError as error:
             log.error("%s: %s", name, error)
         for setting, reason in stuck.items():
-            log.warning("%s: %s not put back yet: %s", name, setting, reason)
+            log.warning("%s: %s not put back yet: %s", name, shown(setting), reason)
 
     def _say(self, plan: Plan) -> None:
         for setting, reason in plan.refused.items():
-            log.error("%s: %s is not set: %s", self.tuner.name, setting, reason)
+            log.error("%s: %s is not set: %s", self.tuner.name, shown(setting), reason)
         for setting, reason in plan.missing.items():
-            log.warning("%s: %s is skipped: %s", self.tuner.name, setting, reason)
+            log.warning("%s: %s is skipped: %s", self.tuner.name, shown(setting), reason)
         for note in plan.notes:
             log.info("%s: %s", self.tuner.name, note)

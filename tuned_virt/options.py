@@ -113,6 +113,19 @@ class Described:
 OBSERVE = Described("1: plan, log and verify what would be set, and change nothing", "0")
 
 
+@dataclass(frozen=True)
+class Section:
+    """A section of a profile: its name, its options, and the devices that it is for.
+
+    `devices` and `udev_regex` are as TuneD has them; both "" for all devices.
+    """
+
+    name: str
+    options: Mapping[str, str]
+    devices: str = ""
+    udev_regex: str = ""
+
+
 def given(options: Mapping[str, str | None]) -> dict[str, str]:
     """The options that say something: neither None nor empty."""
     return {name: text.strip() for name, text in options.items() if text and text.strip()}

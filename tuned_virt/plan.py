@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 Values = Mapping[str, str]
 """Setting → value, both as the kernel writes them."""
+
+
+def shown(setting: str) -> str:
+    """A setting for people: without what its device is beyond its name ("sda#17/scheduler")."""
+    return re.sub(r"#[^/]*", "", setting)
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,7 @@ class Change:
     slow: bool = False
 
     def __str__(self) -> str:
-        return f"{self.setting}: '{self.before}' -> '{self.after}' ({self.why})"
+        return f"{shown(self.setting)}: '{self.before}' -> '{self.after}' ({self.why})"
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ class Steward(Generic[P, S]):
         if self._keeping and self._keeping[0] != policy:
             self._stop_keeping()
         begun = self.engine.begin(policy)
-        keeper = self.engine.keeper(policy, begun, lambda: self._again(held))
+        keeper = self.engine.keeper(policy, begun, lambda: self._again(policy))
         if keeper is None:
             self._stop_keeping()  # before originals are put back: it would change them again
 
@@ -114,9 +114,13 @@ class Steward(Generic[P, S]):
 
         return self._now_or_rest(begun, finish)
 
-    def _again(self, held: Held[P]) -> None:
-        """Have what is held planned and applied once more, unless something else has come."""
-        if self._held is held and held.outcome is not None:
+    def _again(self, policy: P) -> None:
+        """Have what is held planned and applied once more, unless another policy has come.
+
+        A keeper outlives applies of its policy, so it asks for the policy, not for one apply.
+        """
+        held = self._held
+        if held is not None and held.policy == policy and held.outcome is not None:
             self._later(lambda: self._once_more(held))
 
     def _once_more(self, held: Held[P]) -> Job | None:

@@ -29,7 +29,7 @@ from tuned_virt.baseline import Baseline
 from tuned_virt.engine import Engine, Finding, Result, Tuner
 from tuned_virt.journal import Journal
 from tuned_virt.kernelfs import KernelFS
-from tuned_virt.options import BadOptions, OptionError, is_yes
+from tuned_virt.options import BadOptions, OptionError, Section, is_yes
 from tuned_virt.steward import Steward
 
 log = logging.getLogger("tuned")
@@ -93,7 +93,8 @@ class PlannedPlugin(base.Plugin):  # type: ignore[misc]
     """A plugin whose options are planned and applied as a whole, by a `Tuner`.
 
     All instances of a profile share one plan: their options are merged in the order of their
-    priority. One bad option, and none of them is applied.
+    priority, or they stay apart where the tuner is `sectioned`. One bad option, and none of them is
+    applied.
     """
 
     tuner: Tuner[Any, Any]
@@ -159,15 +160,10 @@ class PlannedPlugin(base.Plugin):  # type: ignore[misc]
 
     def _apply(self) -> None:
         self._bad = list(self._unknown)
-        options = self._merged_options()
-        observe = False
         policy = self.tuner.parse({})
+        observe = False
         try:
-            observe = is_yes("observe", options.pop("observe") or "0")
-        except OptionError as error:
-            self._bad.append(error)
-        try:
-            policy = self.tuner.parse({name: text or "" for name, text in options.items()})
+            observe, policy = self._sections() if self.tuner.sectioned else self._whole()
         except BadOptions as errors:
             self._bad += errors.errors
         for bad in self._bad:
@@ -175,6 +171,48 @@ class PlannedPlugin(base.Plugin):  # type: ignore[misc]
         if self._bad:
             policy = self.tuner.parse({})
         steward(self.tuner).apply(policy, observe)
+
+    def _whole(self) -> tuple[bool, Any]:
+        """Whether only to observe, and the policy of all instances merged. Raises BadOptions."""
+        options = self._merged_options()
+        observe = _observe(options.pop("observe"))
+        return observe, self.tuner.parse({name: text or "" for name, text in options.items()})
+
+    def _sections(self) -> tuple[bool, Any]:
+        """The same of instances that stay apart; one that observes has all do so."""
+        sections = [self._section(instance) for instance in self._instances.values()]
+        observe = any([_observe(section.options.get("observe")) for section in sections])
+        return observe, self.tuner.parse_sections(sections, self._rivals())
+
+    def _section(self, instance: Any) -> Section:
+        texts = {
+            **instance.options,
+            "devices=": instance.devices_expression,
+            "devices_udev_regex=": instance.devices_udev_regex,
+        }
+        options = self._expanded(texts)
+        devices, udev_regex = (options.pop(name) for name in list(texts)[-2:])
+        return Section(instance.name, options, devices, udev_regex)
+
+    def _rivals(self) -> list[Section]:
+        """Sections of TuneD's own that set the same, with the devices that they have been given.
+
+        Plugins with devices subscribe to udev's events; nothing else leads to them from here.
+        """
+        name, option = self.tuner.rival
+        inventory = getattr(self, "_hardware_inventory", None)
+        subscribed = [
+            plugin
+            for subscriptions in getattr(inventory, "_subscriptions", {}).values()
+            for plugin, _ in subscriptions
+            if getattr(plugin, "name", "") == name
+        ]
+        return [
+            Section(instance.name, {option: text}, " ".join(sorted(instance.assigned_devices)))
+            for plugin in subscribed
+            for instance in plugin._instances.values()
+            if (text := self._variables.expand(instance.options.get(option)) or "")
+        ]
 
     def _merged_options(self) -> dict[str, str | None]:
         defaults = self._get_config_options()
@@ -206,6 +244,13 @@ class PlannedPlugin(base.Plugin):  # type: ignore[misc]
             )
         else:
             steward(self.tuner).restore()
+
+
+def _observe(text: str | None) -> bool:
+    try:
+        return is_yes("observe", text or "0")
+    except OptionError as error:
+        raise BadOptions([error]) from error
 
 
 class CommandPlugin:

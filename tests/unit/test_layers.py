@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "tuned_virt"
 
 LAYERS = (
-    {"kernelfs", "cpuset", "mempolicy", "options", "plan", "__init__"},
+    {"kernelfs", "cpuset", "lanes", "mempolicy", "options", "plan", "__init__"},
     {"baseline", "journal", "topology", "guest", "service", "hypervisor"},
     {"engine", "qemu"},
     {"placement", "ksm", "guard", "system", "hugepages", "disks", "steward"},

@@ -14,6 +14,7 @@ from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
 from tuned_virt.engine import Engine
 from tuned_virt.journal import Journal
 from tuned_virt.kernelfs import KernelFS
+from tuned_virt.plan import shown
 from tuned_virt.tuners import TUNERS
 
 NAME = "restore"
@@ -78,9 +79,8 @@ def _restore(baseline: Baseline, plugin: str, before: Record, unmerge: str) -> i
     permitted = tuner.parse({"unmerge": unmerge})
     outcome = engine.restore(permitted)
     after = baseline.record(plugin)
-    for change in outcome.plan.changes:
-        if change.setting not in outcome.failed:
-            print(f"{plugin}: {change}")
+    for change in outcome.made:
+        print(f"{plugin}: {change}")
     for setting in sorted(before.originals.keys() - after.originals.keys()):
-        print(f"{plugin}: {setting} is '{before.originals[setting]}' as before")
+        print(f"{plugin}: {shown(setting)} is '{before.originals[setting]}' as before")
     return TO_REPORT if after.originals else FINE
