@@ -16,8 +16,7 @@ import pytest
 
 from tests.libvirtd import Libvirtd
 from tests.sandbox import PYTHON, Sandbox, wait_for
-from tuned_virt import hypervisor
-from tuned_virt.hypervisor import Hypervisor, RunningGuest, running_guests
+from tuned_virt.hypervisor import Hypervisor, RunningGuest, binding, running_guests
 
 NO_SHARING = "<memoryBacking><nosharepages/></memoryBacking>"
 LOOP = "virt-libvirt-loop"
@@ -172,8 +171,8 @@ def test_stop_returns_at_once_while_libvirtd_hangs(libvirtd: Libvirtd, following
 def test_a_libvirtd_that_hangs_is_given_up(
     libvirtd: Libvirtd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hypervisor, "KEEPALIVE", 1)
-    monkeypatch.setattr(hypervisor, "KEEPALIVE_COUNT", 1)
+    monkeypatch.setattr(binding, "KEEPALIVE", 1)
+    monkeypatch.setattr(binding, "KEEPALIVE_COUNT", 1)
     with follow(libvirtd) as follower:
         with libvirtd.frozen():
             follower.wait("libvirt is gone: libvirtd no longer answers", seconds=6)

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from tuned_virt import hypervisor
 from tuned_virt.guest import printable
 from tuned_virt.hypervisor import (
     Hypervisor,
@@ -19,6 +18,8 @@ from tuned_virt.hypervisor import (
     running_guests,
     shares_pages,
 )
+from tuned_virt.hypervisor import binding as installed
+from tuned_virt.hypervisor import follower as following_module
 
 URI = "fake:///system"
 
@@ -116,10 +117,10 @@ class FakeLibvirt:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeLibvirt:
     binding = FakeLibvirt()
-    monkeypatch.setattr(hypervisor, "libvirt", binding)
-    monkeypatch.setattr(hypervisor, "_run_loop", lambda: None)
-    monkeypatch.setattr(hypervisor, "FIRST_RETRY", 0.05)
-    monkeypatch.setattr(hypervisor, "BALLOON_SETTLE", 0.1)
+    monkeypatch.setattr(installed, "libvirt", binding)
+    monkeypatch.setattr(installed, "run_loop", lambda: None)
+    monkeypatch.setattr(following_module, "FIRST_RETRY", 0.05)
+    monkeypatch.setattr(following_module, "BALLOON_SETTLE", 0.1)
     return binding
 
 
@@ -213,7 +214,7 @@ def test_a_package_that_is_missing_is_said_once(
     said: list[str],
 ) -> None:
     caplog.set_level(logging.INFO, "tuned")
-    monkeypatch.setattr(hypervisor, module, None)
+    monkeypatch.setattr(installed, module, None)
     follower = Hypervisor(said.append)
     follower.start()
     until(lambda: not workers())
@@ -230,7 +231,7 @@ def test_without_a_socket_libvirt_is_not_asked(
     fake: FakeLibvirt, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "tuned")
-    monkeypatch.setattr(hypervisor, "SOCKETS", ("/nowhere/ro",))
+    monkeypatch.setattr(installed, "SOCKETS", ("/nowhere/ro",))
     monkeypatch.setattr(fake, "openReadOnly", None)
     follower = Hypervisor(lambda reason: None)
     follower.start()
@@ -297,7 +298,7 @@ def test_a_balloon_is_followed(fake: FakeLibvirt, following: Hypervisor, said: l
 def test_all_is_read_again_after_a_while(
     fake: FakeLibvirt, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hypervisor, "RELIST", 0.1)
+    monkeypatch.setattr(following_module, "RELIST", 0.1)
     fake.domains = [FakeDomain(1)]
     follower = Hypervisor(said.append, URI)
     follower.start()

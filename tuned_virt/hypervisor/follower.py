@@ -1,10 +1,8 @@
 """Running guests as libvirt knows them, followed without ever waiting for libvirt.
 
-This module alone imports libvirt, which hosts may lack. Three kinds of threads: the caller's, which
-only starts and stops; one that runs libvirt's event loop for the life of the process (it shares
-GLib's default context with TuneD's D-Bus thread, so it cannot be joined, and callbacks may come in
-either: they only leave a note); and one worker for each `Hypervisor`, which alone asks libvirt and
-so alone waits while libvirtd hangs.
+Three kinds of threads: the caller's, which only starts and stops; the one that runs libvirt's event
+loop, whose callbacks only leave a note; and one worker for each `Hypervisor`, which alone asks
+libvirt and so alone waits while libvirtd hangs.
 
 Memory comes from `virDomainGetInfo`, not from the balloon statistics: those ask QEMU itself, and
 one stopped QEMU would then keep all guests from being listed.
@@ -17,33 +15,19 @@ import dataclasses
 import enum
 import functools
 import logging
-import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from tuned_virt.guest import printable
-
-try:
-    import libvirt
-except ImportError:
-    libvirt = None
-
-try:
-    import defusedxml.ElementTree as SafeTree  # type: ignore[import-untyped]
-except ImportError:
-    SafeTree = None
+from tuned_virt.hypervisor import binding
+from tuned_virt.hypervisor.running import RunningGuest, difference, shares_pages
 
 log = logging.getLogger("tuned")
-
-SYSTEM = "qemu:///system"
-
-SOCKETS = ("/run/libvirt/libvirt-sock-ro", "/run/libvirt/virtqemud-sock-ro")
-"""One of them is there wherever SYSTEM can be opened."""
 
 FIRST_RETRY, LONGEST_RETRY = 1.0, 30.0
 """Seconds between attempts to reach libvirt: the first, doubled each time, and the longest."""
@@ -57,37 +41,11 @@ BALLOON_SETTLE = 1.0
 RELIST = 60.0
 """Seconds after which guests are listed and their memory is read also without events."""
 
-KEEPALIVE, KEEPALIVE_COUNT = 5, 3
-"""Seconds between questions to libvirtd, and how many without answer end the connection."""
-
 CALL_PATIENCE = 0.03
 """Seconds that stop() waits for a call of `changed` that has begun."""
 
 ONE_SHOT_PATIENCE = 5.0
 """Seconds that running_guests waits for libvirt."""
-
-LOOP_WAKES = 500
-"""Milliseconds between wakes of the event loop; without them it misses what other threads add."""
-
-NAMED = 3
-"""Most guests that one reason names."""
-
-CLOSED = {1: "libvirtd closed the connection", 2: "libvirtd no longer answers"}
-"""What libvirt's reasons for a closed connection mean (virConnectCloseReason)."""
-
-
-@dataclass(frozen=True)
-class RunningGuest:
-    """A running guest as libvirt knows it.
-
-    `memory` is what it may use now (balloon.current), in KiB. `shares_pages` is False with
-    <memoryBacking><nosharepages/>. The name is another's text: see `printable`.
-    """
-
-    uuid: str
-    name: str
-    memory: int
-    shares_pages: bool
 
 
 class Hypervisor:
@@ -97,7 +55,7 @@ class Hypervisor:
     changes of a listing. It should only wake somebody: while it runs, nothing is followed.
     """
 
-    def __init__(self, changed: Callable[[str], None], uri: str = SYSTEM) -> None:
+    def __init__(self, changed: Callable[[str], None], uri: str = binding.SYSTEM) -> None:
         self._changed = changed
         self._uri = uri
         self._state: tuple[Mapping[str, RunningGuest] | None, str] = (None, "not asked yet")
@@ -142,7 +100,7 @@ class Hypervisor:
             except Exception as error:
                 log.exception("libvirt: internal error, please report it")
                 self._say_absent(f"internal error: {error!r}")
-            if libvirt is None or SafeTree is None:
+            if binding.libvirt is None or binding.SafeTree is None:
                 return
             if time.monotonic() - began > LONGEST_RETRY:
                 delay = FIRST_RETRY
@@ -151,13 +109,13 @@ class Hypervisor:
 
     def _follow(self) -> None:
         """Follow one connection until it ends."""
-        why = missing(self._uri)
+        why = binding.missing(self._uri)
         if why:
             self._say_absent(why)
             return
         try:
             session = self._open()
-        except libvirt.libvirtError as error:
+        except binding.libvirt.libvirtError as error:
             self._say_absent(printable(str(error)))
             return
         if session is None:
@@ -171,14 +129,14 @@ class Hypervisor:
 
     def _open(self) -> _Session | None:
         """A connection with its events; None when stopped meanwhile."""
-        _run_loop()
-        while not _opening.acquire(timeout=0.2):
+        binding.run_loop()
+        while not binding.opening.acquire(timeout=0.2):
             if self._stopped.is_set():
                 return None
         try:
             return _Session(self._uri, follow=True)
         finally:
-            _opening.release()
+            binding.opening.release()
 
     def _relay(self, session: _Session) -> str:
         """Publish what the connection tells until it ends; why it did."""
@@ -186,7 +144,7 @@ class Hypervisor:
         while not (self._stopped.is_set() or news.over):
             try:
                 guests = session.list(news)
-            except libvirt.libvirtError as error:
+            except binding.libvirt.libvirtError as error:
                 return session.ended or printable(str(error))
             self._publish(guests)
             news = session.wait()
@@ -229,74 +187,24 @@ class Hypervisor:
                 log.exception("libvirt: internal error, please report it")
 
 
-def running_guests(uri: str = SYSTEM) -> dict[str, RunningGuest] | None:
+def running_guests(uri: str = binding.SYSTEM) -> dict[str, RunningGuest] | None:
     """The running guests by UUID, asked once, read-only; None if libvirt does not tell soon."""
     found: list[dict[str, RunningGuest]] = []
 
     def ask() -> None:
-        with contextlib.suppress(libvirt.libvirtError):
+        with contextlib.suppress(binding.libvirt.libvirtError):
             session = _Session(uri)
             try:
                 found.append(session.list(News(everything=True)))
             finally:
                 session.close()
 
-    if missing(uri):
+    if binding.missing(uri):
         return None
     thread = threading.Thread(target=ask, name="virt-libvirt-ask", daemon=True)
     thread.start()
     thread.join(ONE_SHOT_PATIENCE)
     return found[0] if found else None
-
-
-def missing(uri: str = SYSTEM) -> str:
-    """What this machine lacks to ask libvirt, found out without asking it; "" for nothing."""
-    if libvirt is None:
-        return "python3-libvirt is not installed"
-    if SafeTree is None:
-        return "python3-defusedxml is not installed"
-    if uri == SYSTEM and not any(map(os.path.exists, SOCKETS)):
-        return f"there is no libvirt socket ({' or '.join(SOCKETS)})"
-    return ""
-
-
-def shares_pages(xml: str) -> bool:
-    """Whether a guest's XML lets the kernel merge its pages.
-
-    Raises ValueError for XML that is none, or that brings a DTD or entities.
-    """
-    try:
-        root = SafeTree.fromstring(xml, forbid_dtd=True)
-    except SafeTree.ParseError as error:
-        raise ValueError(str(error)) from error
-    return root.find("memoryBacking/nosharepages") is None
-
-
-def difference(
-    before: Mapping[str, RunningGuest], after: Mapping[str, RunningGuest], named: int = NAMED
-) -> str:
-    """What happened between two listings, in words; "" for nothing.
-
-    Another object for the same guest, with nothing else changed, is a restart.
-    """
-    changes = [*_differences(before, after)]
-    more = f" and {len(changes) - named} more changes" if len(changes) > named else ""
-    return ", ".join(changes[:named]) + more
-
-
-def _differences(
-    before: Mapping[str, RunningGuest], after: Mapping[str, RunningGuest]
-) -> Iterator[str]:
-    for uuid in before.keys() - after.keys():
-        yield f"guest {printable(before[uuid].name)} stopped"
-    for uuid, guest in after.items():
-        old, name = before.get(uuid), printable(guest.name)
-        if old is None:
-            yield f"guest {name} started"
-        elif old is not guest and old.memory == guest.memory:
-            yield f"guest {name} restarted"
-        elif old.memory != guest.memory:
-            yield f"guest {name} has {guest.memory >> 10} MiB"
 
 
 class Kind(enum.Enum):
@@ -332,29 +240,29 @@ class _Session:
         self._known: dict[tuple[str, int], RunningGuest] = {}
         self._relist_at = time.monotonic() + RELIST
         self._undo: list[Callable[[], Any]] = []
-        _quiet()
-        self._connection = libvirt.openReadOnly(uri)
+        binding.quiet()
+        self._connection = binding.libvirt.openReadOnly(uri)
         if follow:
             try:
                 self._register()
-            except libvirt.libvirtError:
+            except binding.libvirt.libvirtError:
                 self.close()
                 raise
 
     def _register(self) -> None:
         connection = self._connection
-        connection.setKeepAlive(KEEPALIVE, KEEPALIVE_COUNT)
+        connection.setKeepAlive(binding.KEEPALIVE, binding.KEEPALIVE_COUNT)
         connection.registerCloseCallback(self._on_close, None)
         self._undo.append(connection.unregisterCloseCallback)
         for event, callback in (
-            (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle),
-            (libvirt.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, self._on_balloon),
+            (binding.libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle),
+            (binding.libvirt.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, self._on_balloon),
         ):
             number = connection.domainEventRegisterAny(None, event, callback, None)
             self._undo.append(functools.partial(connection.domainEventDeregisterAny, number))
 
     def _on_close(self, _connection: Any, reason: int, _opaque: Any) -> None:
-        self.ended = CLOSED.get(reason, "the connection to libvirtd broke")
+        self.ended = binding.CLOSED.get(reason, "the connection to libvirtd broke")
         self.note(Kind.OVER)
 
     def _on_lifecycle(self, *_: Any) -> None:
@@ -370,9 +278,9 @@ class _Session:
     def close(self) -> None:
         """Take back the registrations and close; on a dead connection that fails, and may."""
         for undo in reversed(self._undo):
-            with contextlib.suppress(libvirt.libvirtError):
+            with contextlib.suppress(binding.libvirt.libvirtError):
                 undo()
-        with contextlib.suppress(libvirt.libvirtError):
+        with contextlib.suppress(binding.libvirt.libvirtError):
             self._connection.close()
 
     def wait(self) -> News:
@@ -399,7 +307,9 @@ class _Session:
     def list(self, news: News) -> dict[str, RunningGuest]:
         """The running guests by UUID; memory is read again where the news concerns it."""
         known = {}
-        for domain in self._connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
+        for domain in self._connection.listAllDomains(
+            binding.libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
+        ):
             key = (domain.UUIDString(), domain.ID())
             guest = self._known.get(key)
             if guest is None or news.concerns(guest.uuid):
@@ -418,7 +328,7 @@ class _Session:
             return RunningGuest(
                 domain.UUIDString(), domain.name(), memory, _shares_pages(domain, domain.XMLDesc(0))
             )
-        except libvirt.libvirtError:
+        except binding.libvirt.libvirtError:
             if self.ended or not self._connection.isAlive():
                 raise
             return None
@@ -431,36 +341,3 @@ def _shares_pages(domain: Any, xml: str) -> bool:
         why = printable(str(error))
         log.warning("guest %s: its XML is not read: %s", printable(domain.name()), why)
         return True
-
-
-_opening = threading.Lock()
-"""Held while a connection is opened: nothing can end that while libvirtd hangs, so that of many
-Hypervisors started and stopped meanwhile only one keeps a thread."""
-
-_loop_lock = threading.Lock()
-_loop: threading.Thread | None = None
-
-
-def _quiet() -> None:
-    """Keep libvirt from writing its errors to stderr; they are raised anyhow."""
-    libvirt.registerErrorHandler(lambda *_: None, None)
-
-
-def _run_loop() -> None:
-    """Run libvirt's default event loop, in one thread for the life of the process."""
-    global _loop  # noqa: PLW0603 - libvirt has one per process
-    with _loop_lock:
-        if _loop is None:
-            libvirt.virEventRegisterDefaultImpl()
-            libvirt.virEventAddTimeout(LOOP_WAKES, lambda *_: None, None)
-            _loop = threading.Thread(target=_loop_forever, name="virt-libvirt-loop", daemon=True)
-            _loop.start()
-
-
-def _loop_forever() -> None:
-    while True:
-        try:
-            libvirt.virEventRunDefaultImpl()
-        except Exception:
-            log.exception("libvirt's event loop")
-            time.sleep(FIRST_RETRY)

@@ -1,0 +1,91 @@
+"""libvirt's binding, which hosts may lack, and its one event loop: the only import of it.
+
+The loop runs in one thread for the life of the process. It shares GLib's default context with
+TuneD's D-Bus thread, so it cannot be joined, and callbacks may come in either: they only leave a
+note for somebody else.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from typing import Any
+
+try:
+    import libvirt
+except ImportError:
+    libvirt = None
+
+SafeTree: Any
+try:
+    from defusedxml import ElementTree as SafeTree  # type: ignore[import-untyped,no-redef]
+except ImportError:
+    SafeTree = None
+
+__all__ = ["SYSTEM", "SafeTree", "libvirt", "missing", "opening", "quiet", "run_loop"]
+
+log = logging.getLogger("tuned")
+
+SYSTEM = "qemu:///system"
+
+SOCKETS = ("/run/libvirt/libvirt-sock-ro", "/run/libvirt/virtqemud-sock-ro")
+"""One of them is there wherever SYSTEM can be opened."""
+
+KEEPALIVE, KEEPALIVE_COUNT = 5, 3
+"""Seconds between questions to libvirtd, and how many without answer end the connection."""
+
+LOOP_WAKES = 500
+"""Milliseconds between wakes of the event loop; without them it misses what other threads add."""
+
+CLOSED = {1: "libvirtd closed the connection", 2: "libvirtd no longer answers"}
+"""What libvirt's reasons for a closed connection mean (virConnectCloseReason)."""
+
+RETRY = 1.0
+"""Seconds after which an event loop that failed is run again."""
+
+
+def missing(uri: str = SYSTEM) -> str:
+    """What this machine lacks to ask libvirt, found out without asking it; "" for nothing."""
+    if libvirt is None:
+        return "python3-libvirt is not installed"
+    if SafeTree is None:
+        return "python3-defusedxml is not installed"
+    if uri == SYSTEM and not any(map(os.path.exists, SOCKETS)):
+        return f"there is no libvirt socket ({' or '.join(SOCKETS)})"
+    return ""
+
+
+_loop_lock = threading.Lock()
+_loop: threading.Thread | None = None
+
+
+def quiet() -> None:
+    """Keep libvirt from writing its errors to stderr; they are raised anyhow."""
+    libvirt.registerErrorHandler(lambda *_: None, None)
+
+
+def run_loop() -> None:
+    """Run libvirt's default event loop, in one thread for the life of the process."""
+    global _loop  # noqa: PLW0603 - libvirt has one per process
+    with _loop_lock:
+        if _loop is None:
+            libvirt.virEventRegisterDefaultImpl()
+            libvirt.virEventAddTimeout(LOOP_WAKES, lambda *_: None, None)
+            _loop = threading.Thread(target=_loop_forever, name="virt-libvirt-loop", daemon=True)
+            _loop.start()
+
+
+def _loop_forever() -> None:
+    while True:
+        try:
+            libvirt.virEventRunDefaultImpl()
+        except Exception:
+            log.exception("libvirt's event loop")
+            time.sleep(RETRY)
+
+
+opening = threading.Lock()
+"""Held while a connection is opened: nothing can end that while libvirtd hangs, so that of many
+Hypervisors started and stopped meanwhile only one keeps a thread."""

@@ -1,0 +1,52 @@
+"""What all kinds of plugins share: exceptions kept in, verify's lines, what TuneD does next."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+from tuned_virt.engine import Finding, Result
+
+log = logging.getLogger("tuned")
+
+FOLLOWED_BY_APPLY = frozenset({"_switch_profile", "reload"})
+"""Methods of TuneD's controller that unapply only to apply again at once."""
+
+
+def next_apply() -> threading.Event | None:
+    """Set once the profile is applied that a switch or reload under way applies next, else None.
+
+    TuneD does not tell a plugin why it unapplies, but the thread that asked for it waits in one of
+    the controller's methods.
+    """
+    for thread_frame in sys._current_frames().values():
+        frame: FrameType | None = thread_frame
+        while frame is not None:
+            if (
+                frame.f_code.co_name in FOLLOWED_BY_APPLY
+                and frame.f_globals.get("__name__") == "tuned.daemon.controller"
+            ):
+                daemon = getattr(frame.f_locals.get("self"), "_daemon", None)
+                return getattr(daemon, "_profile_applied", threading.Event())
+            frame = frame.f_back
+    return None
+
+
+@contextlib.contextmanager
+def contained(plugin: str) -> Iterator[None]:
+    """Say an exception instead of letting it into TuneD."""
+    try:
+        yield
+    except Exception:
+        log.exception("%s: internal error, please report it", plugin)
+
+
+def log_findings(findings: list[Finding]) -> bool:
+    """Log the findings as TuneD logs its own; whether none failed."""
+    for finding in findings:
+        log.log(logging.ERROR if finding.result is Result.FAILED else logging.INFO, "%s", finding)
+    return not any(finding.result is Result.FAILED for finding in findings)
