@@ -78,6 +78,13 @@ class KernelFS:
         except OSError as error:
             raise KernelFileError(path, _reason(error), value) from error
 
+    def changed_at(self, path: str) -> float | None:
+        """When a file's inode was last changed, in seconds since the epoch; None if it is gone."""
+        try:
+            return os.stat(self._real(path)).st_ctime
+        except OSError:
+            return None
+
     def sees_all_processes(self) -> bool:
         """Whether /proc shows every process, as it does not in a container."""
         try:

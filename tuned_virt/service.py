@@ -1,8 +1,9 @@
-"""TuneD's service as systemd sees it, and this machine's role."""
+"""TuneD's service as systemd sees it, other daemons by their processes, and this machine's role."""
 
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Container
 
 from tuned_virt.kernelfs import KernelFS
 
@@ -35,6 +36,13 @@ def is_restart(jobs: str) -> bool:
     """Whether `systemctl list-jobs` (number, unit, type, state) has a restart of TuneD."""
     words = (line.split() for line in jobs.splitlines())
     return any(word[1:3] == [SERVICE, "restart"] for word in words)
+
+
+def processes(fs: KernelFS, wanted: Container[str]) -> dict[str, int]:
+    """Process by name (/proc/PID/comm, at most 15 characters), of those wanted that run."""
+    pids = [int(name) for name in fs.names("/proc") if name.isdigit()]
+    found = ((fs.read_optional(f"/proc/{pid}/comm"), pid) for pid in sorted(pids))
+    return {name: pid for name, pid in found if name is not None and name in wanted}
 
 
 def role(fs: KernelFS) -> str:

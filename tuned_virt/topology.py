@@ -33,6 +33,11 @@ def meminfo(fs: KernelFS) -> dict[str, int]:
     return _fields(fs.read_optional("/proc/meminfo") or "")
 
 
+def node_meminfo(fs: KernelFS, node: int) -> dict[str, int]:
+    """A node's meminfo by name, in KiB; empty in a kernel without NUMA."""
+    return _fields(fs.read_optional(f"{NODES}/node{node}/meminfo") or "")
+
+
 def _fields(text: str) -> dict[str, int]:
     return {name: int(value) for name, value in re.findall(r"(\S+):\s+(\d+)", text)}
 
@@ -41,10 +46,11 @@ def nodes(fs: KernelFS) -> list[Node]:
     """The online NUMA nodes, by number; empty in a kernel without NUMA."""
     found = []
     for path in fs.glob(f"{NODES}/node[0-9]*"):
-        memory = _fields(fs.read_optional(f"{path}/meminfo") or "")
+        number = int(path.rpartition("node")[2])
+        memory = node_meminfo(fs, number)
         found.append(
             Node(
-                id=int(path.rpartition("node")[2]),
+                id=number,
                 cpus=fs.read_optional(f"{path}/cpulist") or "",
                 total=memory.get("MemTotal", 0),
                 free=memory.get("MemFree", 0),

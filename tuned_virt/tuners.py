@@ -8,6 +8,7 @@ from typing import Any
 
 from tuned_virt.engine import Tuner
 from tuned_virt.guard import GuardTuner
+from tuned_virt.hugepages import HugepagesTuner
 from tuned_virt.ksm import KsmTuner
 from tuned_virt.ksm.sampler import Follower
 from tuned_virt.system import SystemTuner
@@ -20,6 +21,9 @@ def _follow_libvirt(changed: Callable[[str], None]) -> Follower:
 
 
 TUNERS: Mapping[str, Tuner[Any, Any]] = MappingProxyType(
-    {tuner.name: tuner for tuner in (KsmTuner(_follow_libvirt), SystemTuner(), GuardTuner())}
+    {
+        tuner.name: tuner
+        for tuner in (KsmTuner(_follow_libvirt), HugepagesTuner(), SystemTuner(), GuardTuner())
+    }
 )
 """In the order of putting back: what TuneD's own plugins set comes last."""

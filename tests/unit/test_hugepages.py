@@ -1,308 +1,530 @@
-"""`tuned-virt hugepages`, over fake machines."""
+"""Pools of huge pages: options, plans, and what becomes of them on a kernel in miniature."""
 
 from __future__ import annotations
 
-import json
+import re
+import threading
+import time
 from pathlib import Path
-from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tuned_virt import cli, hugepages
-from tuned_virt.cli import hugepages as command
-from tuned_virt.hugepages import Pool
-from tuned_virt.kernelfs import KernelFS
+from tests.unit.hugetlb import G1, M2, Counts, FakeHugetlb, Memory
+from tuned_virt import hugepages
+from tuned_virt.baseline import Baseline
+from tuned_virt.engine import Engine, Outcome
+from tuned_virt.hugepages import HugepagesTuner, boot, targets
+from tuned_virt.hugepages.policy import HugepagesPolicy
+from tuned_virt.hugepages.state import HugepagesState
+from tuned_virt.journal import Journal
+from tuned_virt.options import BadOptions
 
-M2 = 2048
-G1 = 1 << 20
+GIB = 1 << 20
+"""In KiB."""
 
-RAM = "7f2a40000000 bind:0-1 file=/dev/hugepages/ram\\040(deleted) huge dirty=15"
-
-MAPS = f"""\
-55d0c0000000 default file=/usr/bin/qemu-system-x86_64 mapped=900 N0=800 N1=100 kernelpagesize_kB=4
-{RAM} N0=12 N1=3 kernelpagesize_kB=2048
-7f2a80000000 prefer=static:1 anon_hugepage huge anon=2 dirty=2 N1=2 kernelpagesize_kB=1048576
-7f2ac0000000 default file=/huge anon=5 dirty=5 N0=5 kernelpagesize_kB=4
-7f2b00000000 default huge
-7f2b40000000 default huge N0=4
-7f2b80000000 default huge N0=x N=3 Nx=1 N1=- N1=1 kernelpagesize_kB=2048
-7f2bc0000000 default huge N0=9 kernelpagesize_kB=zwei
-7f2c00000000 default huge N0=9 kernelpagesize_kB=0
-7f2c40000000 default huge N0=0 kernelpagesize_kB=64
-
-huge
-"""
-
-POOLS = """\
-node  size  total  persistent  free  surplus    MiB
-   0    2M     16          16    12        0     32
-   0    1G      4           4     0        0   4096
-   1    2M    300         200    50      100    600
-   1    1G      0           0     0        0      0
-   2    2M      0           0     0        0      0
-   2    1G     16          16    16        0  16384
-"""
-
-GUESTS = """\
-guest         pid  node  size  pages   MiB
-45             45     0    2M      1     2
-[red]by?hand   42     0    2M     12    24
-[red]by?hand   42     1    2M      4     8
-[red]by?hand   42     1    1G      2  2048
-web            41     -     -      -  3072
-"""
+NAMED = r"node(\d+)/hugepages/hugepages-(\d+)kB"
 
 
-class Host:
-    """A machine in a folder; what is not put there, it does not have."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.fs = KernelFS(root)
-
-    def put(self, path: str, text: str) -> None:
-        file = self.root / path.lstrip("/")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text + "\n")
-
-    def pool(self, folder: str, size: int, total: int, free: int = 0, surplus: int = 0) -> None:
-        counts = {"nr": total, "free": free, "surplus": surplus}
-        for name, count in counts.items():
-            self.put(f"{folder}/hugepages/hugepages-{size}kB/{name}_hugepages", str(count))
-
-    def node(self, node: int, *pools: tuple[int, int, int, int]) -> None:
-        for pool in pools:
-            self.pool(f"/sys/devices/system/node/node{node}", *pool)
-
-    def reserved(self, size: int, count: int) -> None:
-        self.put(f"/sys/kernel/mm/hugepages/hugepages-{size}kB/resv_hugepages", str(count))
-
-    def guest(self, pid: int, name: str, maps: str | None, kib: int | None = None) -> None:
-        words = ["qemu", "-name", name] if name else ["qemu"]
-        self.put(f"/proc/{pid}/cmdline", "\0".join(words))
-        self.put(f"/proc/{pid}/statm", "1000 900 0 0")
-        (self.root / f"proc/{pid}/exe").symlink_to("/usr/bin/qemu-system-x86_64")
-        if kib is not None:
-            self.put(f"/proc/{pid}/status", f"Name:\tqemu\nHugetlbPages:\t{kib:8} kB\nThreads:\t4")
-        if maps is not None:
-            self.put(f"/proc/{pid}/numa_maps", maps)
-
-    def unreadable(self, pid: int) -> None:
-        """Root reads whatever its mode, but no folder."""
-        (self.root / f"proc/{pid}/numa_maps").mkdir()
-
-    def thp(self) -> None:
-        self.put("/sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never")
-        self.put(
-            "/sys/kernel/mm/transparent_hugepage/defrag",
-            "always defer [defer+madvise] madvise never",
-        )
-        self.put("/proc/meminfo", "MemTotal: 8388608 kB\nAnonHugePages:   1048576 kB")
-
-    def four_nodes(self) -> None:
-        """Asymmetric pools; node 3 has CPUs alone."""
-        self.node(0, (G1, 4, 0, 0), (M2, 16, 12, 0))
-        self.node(1, (G1, 0, 0, 0), (M2, 300, 50, 100))
-        self.node(2, (G1, 16, 16, 0), (M2, 0, 0, 0))
-        self.node(3, (G1, 0, 0, 0), (M2, 0, 0, 0))
-        self.put("/sys/devices/system/node/has_memory", "0-2")
-        self.reserved(G1, 0)
-        self.reserved(M2, 7)
-        self.thp()
+def machine(
+    nodes: int = 2, gib: int = 8, pools: dict[tuple[int, int], Counts] | None = None
+) -> FakeHugetlb:
+    memory = {node: Memory(gib * GIB, gib * GIB) for node in range(nodes)}
+    for (node, size), counts in (pools or {}).items():
+        memory[node].free -= counts.nr * size
+    return FakeHugetlb(memory, pools)
 
 
-@pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    made = Host(tmp_path)
-    monkeypatch.setattr(command, "KernelFS", lambda: made.fs)
-    return made
+def engine(fs: FakeHugetlb, folder: Path) -> Engine[HugepagesPolicy, HugepagesState]:
+    baseline = Baseline(folder, "boot")
+    return Engine(HugepagesTuner(folder), fs, baseline, Journal(folder / "journal"))
 
 
-def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    assert cli.main(["hugepages", *arguments]) == 0
-    return "".join(f"{line.rstrip()}\n" for line in capsys.readouterr().out.splitlines())
+def apply(fs: FakeHugetlb, folder: Path, **options: str) -> Outcome:
+    return engine(fs, folder).apply(hugepages.parse(options))
 
 
-def content(capsys: pytest.CaptureFixture[str]) -> Any:
-    return json.loads(output(capsys, "--json"))
+def lines(fs: FakeHugetlb, folder: Path, **options: str) -> list[str]:
+    tune = engine(fs, folder)
+    policy = hugepages.parse(options)
+    return [str(line) for line in tune.verify(tune.apply(policy), policy, ignore_missing=False)]
+
+
+def pool_writes(fs: FakeHugetlb) -> list[str]:
+    return [path for path, _ in fs.writes if path.endswith("nr_hugepages")]
+
+
+# --- options ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("kib", "name"),
+    ("option", "value"),
     [
-        (4, "4K"),
-        (64, "64K"),
-        (1536, "1536K"),
-        (M2, "2M"),
-        (512 * 1024, "512M"),
-        (G1, "1G"),
-        (16 * G1, "16G"),
+        ("pages_2M", "512"),
+        ("pages_2M", "0:x"),
+        ("pages_2M", "0:101%"),
+        ("pages_2M", "0:1,0:2"),
+        ("pages_2M", "0-1:1,1:2"),
+        ("pages_2M", "all:1,all:2"),
+        ("pages_2M", "0:-1"),
+        ("pages_2M", "guests,0:1"),
+        ("pages_2M", ":5"),
+        ("pages_2M", "0:5,"),
+        ("reserve_free", "1G"),
+        ("reserve_free", "101%"),
+        ("headroom", "many"),
+        ("remedies", "drop_caches"),
+        ("timeout", "0"),
+        ("timeout", ">5"),
+        ("on_partial", "retry"),
+        ("boot", "yes"),
+        ("overcommit_2M", "-1"),
+        ("mount_2M", "dev/hugepages"),
+        ("mount_2M", "/dev/../etc"),
+        ("mount_2M", "/dev/huge size=1G"),
+        ("mount_2M", "/dev/huge uid=root"),
+        ("mount_2M", "/dev/huge mode=9"),
+        ("mount_2M", "/dev/huge;reboot"),
+        ("restart_libvirt", "perhaps"),
+        ("transparent_hugepages", "on"),
+        ("defrag", "yes"),
+        ("khugepaged_pages_to_scan", "0"),
     ],
 )
-def test_sizes_are_named_as_on_the_kernel_command_line(kib: int, name: str) -> None:
-    assert hugepages.size_name(kib) == name
+def test_a_bad_option_is_named_with_what_is_valid(option: str, value: str) -> None:
+    with pytest.raises(BadOptions) as caught:
+        hugepages.parse({option: value, "pages_1G": "0:1"})
+    [error] = caught.value.errors
+    assert (error.option, error.value) == (option, value)
+    assert len(error.valid) > 3
 
 
-def test_pools_by_node_and_size_without_nodes_that_have_no_memory(host: Host) -> None:
-    host.four_nodes()
-    assert hugepages.read(host.fs) == [
-        Pool(0, M2, 16, 12, 0),
-        Pool(0, G1, 4, 0, 0),
-        Pool(1, M2, 300, 50, 100),
-        Pool(1, G1, 0, 0, 0),
-        Pool(2, M2, 0, 0, 0),
-        Pool(2, G1, 16, 16, 0),
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    with pytest.raises(BadOptions) as caught:
+        hugepages.parse({"pages_2M": "x", "remedies": "y", "mount_1G": "z"})
+    assert {error.option for error in caught.value.errors} == {"pages_2M", "remedies", "mount_1G"}
+
+
+# --- plans --------------------------------------------------------------------------------------
+
+
+def test_each_node_gets_what_is_asked_for_it(tmp_path: Path) -> None:
+    fs = machine(4)
+    options = {"pages_2M": "all:16,0:5,2-3:25%", "pages_1G": "1:2"}
+    found = lines(fs, tmp_path, **options)
+    assert fs.persistent() == {
+        **dict.fromkeys(((0, G1), (2, G1), (3, G1)), 0),
+        (1, G1): 2,
+        (0, M2): 5,
+        (1, M2): 16,
+        (2, M2): 1024,
+        (3, M2): 1024,
+    }
+    assert "verify: passed: 'hugepages_numa pages_1G node1' = '2'" in found
+    assert not [line for line in found if "failed" in line]
+
+
+def test_nothing_is_written_where_all_is_right(tmp_path: Path) -> None:
+    fs = machine(2, pools={(0, M2): Counts(400)})
+    apply(fs, tmp_path, pages_2M="0:400")
+    assert fs.writes == []
+    assert Baseline(tmp_path, "boot").record("hugepages_numa").originals == {
+        "pages_2M node0": "400"
+    }
+
+
+def test_larger_pages_come_first_and_giving_back_before_taking(tmp_path: Path) -> None:
+    fs = machine(2, pools={(0, G1): Counts(4), (1, M2): Counts(600)})
+    apply(fs, tmp_path, pages_1G="0:1,1:2", pages_2M="0:8,1:100")
+    order = [(node, size) for path in pool_writes(fs) for node, size in re.findall(NAMED, path)]
+    assert list(dict.fromkeys(order)) == [
+        ("0", str(G1)),
+        ("1", str(M2)),
+        ("1", str(G1)),
+        ("0", str(M2)),
     ]
-    assert hugepages.reserved(host.fs) == {M2: 7, G1: 0}
 
 
-def test_nodes_are_sorted_by_number_and_kept_where_the_kernel_does_not_tell(host: Host) -> None:
-    for node in (10, 2):
-        host.node(node, (64, 3, 0, 0))
-    assert [(pool.node, pool.size_kib) for pool in hugepages.read(host.fs)] == [(2, 64), (10, 64)]
-
-
-def test_surplus_pages_are_not_persistent() -> None:
-    assert Pool(0, M2, 100, 0, 100).persistent == 0
-    assert Pool(0, M2, 300, 0, 100).persistent == 200
-    assert Pool(0, 64, 17, 0, 0).mib == 1
-
-
-def test_a_kernel_without_numa_has_one_node(host: Host) -> None:
-    for name, count in (("nr", 5), ("free", 4), ("surplus", 1), ("resv", 2)):
-        host.put(f"/sys/kernel/mm/hugepages/hugepages-2048kB/{name}_hugepages", str(count))
-    assert hugepages.read(host.fs) == [Pool(0, M2, 5, 4, 1)]
-    assert hugepages.reserved(host.fs) == {M2: 2}
-
-
-def test_pages_that_a_process_has_mapped() -> None:
-    assert hugepages.used(MAPS) == {(0, M2): 12, (1, M2): 4, (1, G1): 2}
-    assert hugepages.used("") == {}
+def test_pages_are_split_where_that_serves(tmp_path: Path) -> None:
+    fs = machine(1, pools={(0, G1): Counts(4, mapped=1)})
+    for counts in fs.pools.values():
+        counts.reach = counts.nr  # nothing else can be had
+    apply(fs, tmp_path, pages_1G="0:2", pages_2M="0:1024", remedies="none")
+    assert fs.persistent() == {(0, G1): 2, (0, M2): 1024}
 
 
 @pytest.mark.parametrize(
-    ("status", "kib"),
+    ("options", "words"),
     [
-        ("VmRSS:\t 100 kB\nHugetlbPages:\t 2097152 kB\nThreads:\t1", 2 * G1),
-        ("HugetlbPages:\t       0 kB", 0),
-        ("VmRSS:\t 100 kB", None),
-        (None, None),
+        ({"pages_2M": "7:1"}, "nodes with memory here are 0-1"),
+        ({"pages_64K": "0:1"}, "huge pages of this machine are of 2M, 1G"),
+        ({"mount_64K": "/dev/huge"}, "huge pages of this machine are of 2M, 1G"),
+        ({"overcommit_1G": "4"}, "adds no pages of 1G by itself"),
     ],
 )
-def test_what_a_process_has_mapped_in_all(host: Host, status: str | None, kib: int | None) -> None:
-    if status is not None:
-        host.put("/proc/41/status", status)
-    assert hugepages.mapped(host.fs, 41) == kib
+def test_what_this_machine_does_not_have_is_refused_whole(
+    tmp_path: Path, options: dict[str, str], words: str
+) -> None:
+    fs = machine()
+    found = lines(fs, tmp_path, pages_1G="0:1", transparent_hugepages="never", **options)
+    assert fs.writes == []
+    [failed] = [line for line in found if line.startswith("verify: failed")]
+    assert words in failed
 
 
-def test_the_whole_picture(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
-    host.four_nodes()
-    host.guest(41, "guest=web,debug-threads=on", None, kib=3 * G1)
-    host.unreadable(41)
-    host.guest(42, "[red]by\033hand", MAPS)
-    host.guest(43, "small", None, kib=0)
-    host.unreadable(43)
-    host.guest(44, "none", MAPS.splitlines()[0])
-    host.guest(45, "", "7f00 default huge N0=1 kernelpagesize_kB=2048", kib=M2)
-    assert output(capsys) == (
-        f"{POOLS}"
-        "reserved  2M: 7, 1G: 0 (free pages promised already, on all nodes together)\n"
-        "THP       enabled=madvise, defrag=defer+madvise, 1024 MiB in use (AnonHugePages)\n"
-        "guests    run as root to see which guest uses them\n"
-        f"{GUESTS}"
+def test_a_request_that_would_starve_a_node_is_refused_with_the_arithmetic(tmp_path: Path) -> None:
+    fs = machine(2, gib=8)
+    found = lines(fs, tmp_path, pages_1G="0:7", pages_2M="0:256")
+    assert fs.writes == []
+    assert (
+        "verify: failed: hugepages_numa: node0: pages 256 of 2M (0 are there), 7 of 1G (0 are"
+        " there) take 7680 MiB more; of 8192 MiB 8192 are free or cache, and reserve_free keeps 819"
+        " of them" in found
     )
 
 
-def test_for_programs(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
-    host.four_nodes()
-    host.guest(41, "web", None, kib=3 * G1)
-    host.unreadable(41)
-    host.guest(42, "db", RAM + " N1=3 kernelpagesize_kB=2048", kib=3 * M2)
-    found = content(capsys)
-    assert found["pools"][2] == {
-        "node": 1,
-        "size": "2M",
-        "size_kib": M2,
-        "total": 300,
-        "persistent": 200,
-        "free": 50,
-        "surplus": 100,
-        "mib": 600,
-    }
-    assert found["reserved"] == {"2M": 7, "1G": 0}
-    use = {"node": 1, "size": "2M", "size_kib": M2, "pages": 3, "mib": 6}
-    assert found["guests"] == [
-        {"name": "db", "pid": 42, "mapped_mib": 6, "used": [use]},
-        {"name": "web", "pid": 41, "mapped_mib": 3072, "used": None},
+@pytest.mark.parametrize(("reserve", "fits"), [("1024", True), ("1025", False), ("0", True)])
+def test_the_reserve_is_the_administrators(tmp_path: Path, reserve: str, fits: bool) -> None:
+    fs = machine(1, gib=8)
+    apply(fs, tmp_path, pages_1G="0:7", reserve_free=reserve)
+    assert fs.persistent()[0, G1] == (7 if fits else 0)
+
+
+def test_what_is_given_back_counts_for_the_reserve(tmp_path: Path) -> None:
+    fs = machine(1, gib=8, pools={(0, G1): Counts(6)})
+    apply(fs, tmp_path, pages_1G="0:1", pages_2M="0:2560")
+    assert fs.persistent() == {(0, G1): 1, (0, M2): 2560}
+
+
+def test_mapped_pages_are_never_taken(tmp_path: Path) -> None:
+    fs = machine(1, pools={(0, M2): Counts(200, mapped=100)})
+    found = lines(fs, tmp_path, pages_2M="0:0")
+    pool = fs.pools[0, M2]
+    assert (pool.nr, pool.mapped, pool.persistent) == (100, 100, 0)
+    assert any(
+        "pages_2M node0: pending drain: 100 pages are in use, 100 more" in one for one in found
+    )
+    assert not [line for line in found if "failed" in line]
+
+
+def test_surplus_of_other_nodes_does_not_count_on_old_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools = {(0, M2): Counts(40, mapped=40, surplus=24), (1, M2): Counts(30)}
+    monkeypatch.setattr(boot, "version", lambda release: (6, 1))
+    memory = {node: Memory(8 * GIB, 4 * GIB) for node in (0, 1)}
+    for old in (True, False):
+        fs = FakeHugetlb(memory, {key: Counts(**vars(one)) for key, one in pools.items()})
+        object.__setattr__(fs, "old", old)
+        apply(fs, tmp_path, pages_2M="1:64")
+        assert fs.persistent()[1, M2] == 64, "also where a distribution has mended its old kernel"
+        engine(fs, tmp_path).restore()
+        assert fs.persistent()[1, M2] == 30
+
+
+def test_what_an_old_kernel_cannot_do_while_guests_run_is_pending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boot, "version", lambda release: (6, 1))
+    pools = {(0, M2): Counts(40, mapped=40, surplus=24), (1, M2): Counts(10)}
+    fs = FakeHugetlb({node: Memory(8 * GIB, 4 * GIB) for node in (0, 1)}, pools, (M2, G1), True)
+    apply(fs, tmp_path, pages_2M="1:64")
+    engine(fs, tmp_path).restore()
+    [reason] = Baseline(tmp_path, "boot").record("hugepages_numa").pending.values()
+    assert reason == (
+        "10 pages of 2M asked for, 24 got; kernels before 6.7 keep at least as many as there are"
+        " surplus pages on other nodes, 24"
+    )
+    fs.pools[0, M2] = Counts(16)
+    engine(fs, tmp_path).restore()
+    assert fs.persistent()[1, M2] == 10
+
+
+# --- what cannot be had -------------------------------------------------------------------------
+
+
+def fragmented(reach: int = 300, compaction: int = 0) -> FakeHugetlb:
+    fs = machine(1, pools={(0, M2): Counts(10, reach=reach)})
+    object.__setattr__(fs, "compaction", compaction)
+    return fs
+
+
+def test_compaction_comes_before_another_try(tmp_path: Path) -> None:
+    fs = fragmented(compaction=1 << 20)
+    apply(fs, tmp_path, pages_2M="0:500")
+    assert fs.persistent()[0, M2] == 500
+    kinds = [path.rpartition("/")[2] for path, _ in fs.writes]
+    assert kinds == ["nr_hugepages", "compact", "nr_hugepages"]
+
+
+def test_without_a_remedy_it_is_not_tried_again(tmp_path: Path) -> None:
+    fs = fragmented()
+    found = lines(fs, tmp_path, pages_2M="0:500", remedies="none")
+    assert len(pool_writes(fs)) == 1
+    assert (
+        "verify: failed: 'hugepages_numa pages_2M node0' = '300', expected '500'"
+        " (500 pages of 2M asked for, 300 got)" in found
+    )
+
+
+def test_a_partial_pool_is_rolled_back_if_asked(tmp_path: Path) -> None:
+    fs = fragmented()
+    found = lines(fs, tmp_path, pages_2M="0:500", on_partial="rollback")
+    assert fs.persistent()[0, M2] == 10
+    assert "300 got, after compact; rolled back to 10" in "".join(found)
+
+
+def test_a_partial_pool_takes_larger_pages_if_asked(tmp_path: Path) -> None:
+    pools = {(0, M2): Counts(0, reach=100), (0, G1): Counts(3)}
+    fs = machine(1, pools=pools)
+    object.__setattr__(fs, "compaction", 0)
+    apply(fs, tmp_path, pages_2M="0:500", on_partial="demote")
+    assert fs.persistent() == {(0, M2): 500, (0, G1): 2}
+    written = len(fs.writes)
+    apply(fs, tmp_path, pages_2M="0:500", on_partial="demote")
+    assert len(fs.writes) == written
+    engine(fs, tmp_path).restore()
+    assert fs.persistent() == {(0, M2): 0, (0, G1): 3}
+
+
+def test_larger_pages_that_are_asked_for_are_not_taken(tmp_path: Path) -> None:
+    fs = machine(1, pools={(0, M2): Counts(0, reach=100), (0, G1): Counts(3)})
+    object.__setattr__(fs, "compaction", 0)
+    apply(fs, tmp_path, pages_2M="0:500", pages_1G="0:3", on_partial="demote")
+    assert fs.persistent() == {(0, M2): 100, (0, G1): 3}
+
+
+def test_an_allocation_ends_when_something_else_is_to_be_applied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fs = machine(1, gib=64)
+    tune = engine(fs, tmp_path)
+    write = FakeHugetlb.write
+
+    def abandons(self: FakeHugetlb, path: str, value: str) -> None:
+        write(self, path, value)
+        tune.abandon()
+
+    monkeypatch.setattr(FakeHugetlb, "write", abandons)
+    outcome = tune.apply(hugepages.parse({"pages_2M": "0:20000", "pages_1G": "0:2"}))
+    assert fs.persistent() == {(0, G1): 1, (0, M2): 0}, "between two writes"
+    assert set(outcome.failed) == {"pages_1G node0", "pages_2M node0"}
+    monkeypatch.undo()
+    engine(fs, tmp_path).restore()
+    assert fs.persistent() == {(0, G1): 0, (0, M2): 0}
+
+
+def test_progress_is_told_while_it_lasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from tuned_virt.hugepages import progress, writer
+
+    monkeypatch.setattr(writer, "EVERY", 0.0)
+    monkeypatch.setattr(writer, "STEP", 0.0)
+    told = []
+    keep = progress.ProgressFile.write
+
+    def look(self: progress.ProgressFile, what: writer.Progress) -> None:
+        keep(self, what)
+        told.append(self.read())
+
+    monkeypatch.setattr(progress.ProgressFile, "write", look)
+    with caplog.at_level("INFO"):
+        apply(machine(1, gib=64), tmp_path, pages_1G="0:3")
+    assert [(one.node, one.pages, one.target) for one in told if one] == [
+        (0, 1, 3),
+        (0, 2, 3),
+        (0, 3, 3),
     ]
-    assert found["guests_remark"] == command.NOT_ROOT
-    assert found["transparent"] == {
-        "enabled": "madvise",
-        "defrag": "defer+madvise",
-        "anonymous_mib": 1024,
-    }
+    assert "hugepages_numa: node0: 1 of 3 pages of 1G, " in caplog.text
+    assert progress.ProgressFile(tmp_path).read() is None
 
 
-def test_guests_of_small_pages_are_counted_without_reading_their_maps(
-    host: Host, capsys: pytest.CaptureFixture[str]
-) -> None:
-    host.four_nodes()
-    host.guest(41, "a", MAPS, kib=0)
-    host.guest(42, "b", "")
-    shown = output(capsys)
-    assert "guests    2 running, none uses pages of these pools\n" in shown
-    assert "root" not in shown
-    assert [guest["used"] for guest in content(capsys)["guests"]] == [[], []]
+def test_the_timeout_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+
+    now = iter(range(0, 10_000, 3))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(now)))
+    fs = machine(1, gib=64)
+    apply(fs, tmp_path, pages_1G="0:40", timeout="30")
+    assert 0 < fs.persistent()[0, G1] < 40
 
 
-def test_without_guests_nothing_is_said_of_them(
-    host: Host, capsys: pytest.CaptureFixture[str]
-) -> None:
-    host.four_nodes()
-    assert "guest" not in output(capsys)
+def test_a_node_that_goes_offline_keeps_the_others_original(tmp_path: Path) -> None:
+    fs = machine(2, pools={(1, M2): Counts(7)})
+    apply(fs, tmp_path, pages_2M="0:16,1:32")
+    for size in fs.sizes:
+        del fs.pools[1, size]
+    del fs.memory[1]
+    engine(fs, tmp_path).restore()
+    assert fs.persistent()[0, M2] == 0
+    record = Baseline(tmp_path, "boot").record("hugepages_numa")
+    assert record.originals == {"pages_2M node1": "7"}
+    assert record.pending == {"pages_2M node1": "its node or file is not there"}
 
 
-def test_a_kernel_that_has_no_numa_maps(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
-    host.pool("/sys/kernel/mm", M2, 600, 88)
-    host.guest(41, "web", None, kib=G1)
-    assert hugepages.read(host.fs) == [Pool(0, M2, 600, 88, 0)]
-    found = content(capsys)
-    assert found["guests_remark"] == command.NOT_TOLD
-    assert found["guests"] == [{"name": "web", "pid": 41, "mapped_mib": 1024, "used": None}]
+# --- transparent huge pages, the kernel's command line ------------------------------------------
 
 
-def test_a_guest_that_ends_meanwhile_is_left_out(
-    host: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    host.four_nodes()
-    host.guest(41, "web", None)
-
-    def ends(fs: KernelFS, pid: int) -> None:
-        (host.root / f"proc/{pid}").rename(host.root / "proc/gone")
-
-    monkeypatch.setattr(hugepages, "mapped", ends)
-    found = content(capsys)
-    assert (found["guests"], found["guests_remark"]) == ([], "")
-
-
-def test_a_kernel_without_huge_pages(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
-    host.guest(41, "web", MAPS)
-    assert output(capsys) == (
-        "pools     this kernel has no huge pages\n"
-        "THP       no transparent huge pages in this kernel\n"
+def test_transparent_huge_pages_and_back(tmp_path: Path) -> None:
+    fs = machine()
+    before = dict(fs.files)
+    fs.files["/proc/cmdline"] = before["/proc/cmdline"] = "quiet transparent_hugepage=never"
+    found = lines(
+        fs,
+        tmp_path,
+        transparent_hugepages="always",
+        defrag="defer",
+        khugepaged_pages_to_scan="8192",
     )
-    found = content(capsys)
-    del found["version"]
-    assert found == {
-        "pools": [],
-        "reserved": {},
-        "guests": [],
-        "guests_remark": "",
-        "transparent": None,
-    }
+    assert "verify: passed: 'hugepages_numa transparent_hugepages' = 'always'" in found
+    assert "verify: passed: 'hugepages_numa khugepaged_pages_to_scan' = '8192'" in found
+    assert any(
+        "command line has transparent_hugepage=never; the profile's" in line for line in found
+    )
+    engine(fs, tmp_path).restore()
+    assert fs.files == before
 
 
-def test_transparent_huge_pages_alone(host: Host) -> None:
-    host.thp()
-    assert hugepages.transparent(host.fs) == hugepages.Transparent("madvise", "defer+madvise", G1)
-    assert hugepages.read(host.fs) == []
+def test_a_setting_that_the_kernel_lacks_is_missing(tmp_path: Path) -> None:
+    found = lines(machine(), tmp_path, khugepaged_max_ptes_shared="1")
+    assert [line for line in found if "failed" in line] == [
+        "verify: failed: hugepages_numa: khugepaged_max_ptes_shared: this kernel has no"
+        " /sys/kernel/mm/transparent_hugepage/khugepaged/max_ptes_shared"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("counts", "release", "text"),
+    [
+        ({0: 4, 1: 2}, (6, 18), "0:4,1:2"),
+        ({0: 4, 1: 0}, (6, 18), "0:4"),
+        ({0: 4, 1: 4}, (6, 14), "0:4,1:4"),
+        ({0: 4, 1: 4}, (6, 1), "8"),
+        ({0: 4, 1: 2}, (6, 1), "0:4,1:2"),
+        ({0: 4, 1: 2}, (5, 14), "6"),
+    ],
+)
+def test_numbers_for_the_command_line_are_right_for_the_kernel(
+    counts: dict[int, int], release: tuple[int, int], text: str
+) -> None:
+    assert boot.numbers(counts, 2, release) == text
+    said = bool(boot.remark(counts, 2, release))
+    assert said == ((counts == {0: 4, 1: 2}) and release < (6, 14))
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "found"),
+    [
+        ("hugepagesz=1G hugepages=0:4,1:2", {G1: "0:4,1:2"}),
+        ("hugepages=5 hugepagesz=1G hugepages=2", {M2: "5", G1: "2"}),
+        ("hugepagesz=1G hugepagesz=2M hugepages=7", {M2: "7"}),
+        ("hugepagesz=1G hugepages=2 hugepagesz=1G hugepages=9", {G1: "2"}),
+        ("default_hugepagesz=1G hugepages=3", {G1: "3"}),
+        ("hugepagesz=x hugepages=3", {M2: "3"}),
+        ("quiet", {}),
+    ],
+)
+def test_the_command_line_is_read_in_its_order(cmdline: str, found: dict[int, str]) -> None:
+    assert boot.parse(cmdline) == found
+
+
+def test_larger_pages_come_first_on_the_command_line() -> None:
+    line = boot.arguments({M2: "0:4", G1: "0:1,1:2", 64: "0"})
+    assert line == "hugepagesz=1G hugepages=0:1,1:2 hugepagesz=2M hugepages=0:4"
+    assert boot.parse(line) == {M2: "0:4", G1: "0:1,1:2"}
+
+
+def test_verify_says_what_the_command_line_lacks(tmp_path: Path) -> None:
+    fs = machine()
+    options = {"pages_1G": "0:1,1:2", "pages_2M": "0:4", "boot": "auto"}
+    found = lines(fs, tmp_path, **options)
+    assert "verify: failed: 'hugepages_numa boot 1G' = '', expected '0:1,1:2'" in found
+    assert any("wants: hugepagesz=1G hugepages=0:1,1:2" in line for line in found)
+    fs.files["/proc/cmdline"] = "hugepagesz=1G hugepages=0:1,1:2"
+    assert "verify: passed: 'hugepages_numa boot 1G' = '0:1,1:2'" in lines(fs, tmp_path, **options)
+
+
+# --- properties ---------------------------------------------------------------------------------
+
+amounts = st.one_of(
+    st.integers(0, 3000).map(str), st.integers(0, 100).map(lambda percent: f"{percent}%")
+)
+requests = st.dictionaries(st.sampled_from(["0", "1", "2", "all"]), amounts, min_size=1).map(
+    lambda items: ",".join(f"{node}:{amount}" for node, amount in items.items())
+)
+options = st.fixed_dictionaries(
+    {},
+    optional={
+        "pages_2M": requests,
+        "pages_1G": requests,
+        "reserve_free": amounts,
+        "on_partial": st.sampled_from(["keep", "rollback", "demote"]),
+        "remedies": st.sampled_from(["none", "compact", "compact,drop_caches"]),
+    },
+)
+
+
+@st.composite
+def machines(draw: st.DrawFn) -> FakeHugetlb:
+    memory, pools = {}, {}
+    for node in range(3):
+        total = draw(st.integers(0, 12)) * GIB
+        left = total
+        for size in (G1, M2):
+            nr = draw(st.integers(0, min(left // size, 2000)))
+            mapped = draw(st.integers(0, nr))
+            surplus = draw(st.integers(0, mapped)) if size == M2 else 0
+            pools[node, size] = Counts(nr, mapped, surplus)
+            left -= nr * size
+        free = draw(st.integers(0, left))
+        memory[node] = Memory(total, free, draw(st.integers(0, left - free)))
+    return FakeHugetlb(memory, pools)
+
+
+def left(fs: FakeHugetlb, node: int) -> int:
+    return fs.memory[node].free + fs.memory[node].cache
+
+
+@given(machines(), options)
+def test_any_request_leaves_floors_and_mapped_pages_and_can_be_undone(
+    tmp_path_factory: pytest.TempPathFactory, fs: FakeHugetlb, given_options: dict[str, str]
+) -> None:
+    folder = tmp_path_factory.mktemp("run")
+    policy = hugepages.parse(given_options)
+    before = fs.persistent()
+    mapped = {place: counts.mapped for place, counts in fs.pools.items()}
+    available = {node: left(fs, node) for node in fs.memory}
+    tune = engine(fs, folder)
+    outcome = tune.apply(policy)
+    for node, memory in fs.memory.items():
+        floor = targets.reserve_kib(policy, memory.total)
+        assert left(fs, node) >= min(floor, available[node])
+    assert all(counts.nr >= mapped[place] for place, counts in fs.pools.items())
+    if outcome.plan.refused:
+        assert fs.persistent() == before
+    if not outcome.failed:
+        assert not tune.plan(policy).changes, "applied once is applied"
+    tune.restore()
+    assert fs.persistent() == before
+    assert not Baseline(folder, "boot").records()
+
+
+def test_the_loop_ends_whatever_the_kernel_says() -> None:
+    from tuned_virt.hugepages.planner import PoolChange
+    from tuned_virt.hugepages.writer import Allocation
+
+    class Stubborn(FakeHugetlb):
+        def write(self, path: str, value: str) -> None:
+            self.writes.append((path, value))
+
+    fs = Stubborn({0: Memory(GIB, GIB)})
+    change = PoolChange(
+        "pages_2M node0",
+        "/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages",
+        *("0", "100", "asked for"),
+        size_kib=M2,
+        timeout=5,
+    )
+    Allocation(fs, change, threading.Event(), (6, 18), lambda progress: None).run()
+    assert len(fs.writes) == 1

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tuned_virt import __version__, hugepages, qemu
+from tuned_virt import __version__, qemu
 from tuned_virt.cli import table
 from tuned_virt.cli.common import FINE, print_json
-from tuned_virt.hugepages import size_name
+from tuned_virt.hugepages import pools as hugepages
+from tuned_virt.hugepages.pools import size_name
 from tuned_virt.kernelfs import KernelFS
 
 NAME = "hugepages"

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tuned_virt.kernelfs import KernelFileError, KernelFS
-from tuned_virt.service import SERVICE
+from tuned_virt.service import SERVICE, processes
 
 ACTIVE = "active"
 INACTIVE = "inactive"
@@ -86,10 +86,8 @@ def decide_state(shown: str) -> str:
 
 
 def _other(fs: KernelFS) -> str:
-    for name in fs.names("/proc"):
-        comm = (fs.read_optional(f"/proc/{name}/comm") or "") if name.isdigit() else ""
-        if comm in OTHERS:
-            return f"{OTHERS[comm]} (process {comm}, {name})"
+    for comm, pid in processes(fs, OTHERS).items():
+        return f"{OTHERS[comm]} (process {comm}, {pid})"
     return ""
 
 

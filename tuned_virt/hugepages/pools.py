@@ -1,4 +1,4 @@
-"""Huge pages: the pools of each NUMA node and size, and who has how many of them mapped."""
+"""The pools of each NUMA node and size as the kernel has them, and who has pages of them mapped."""
 
 from __future__ import annotations
 
@@ -54,6 +54,19 @@ def size_name(kib: int) -> str:
         if kib % unit == 0:
             return f"{kib // unit}{letter}"
     return f"{kib}K"
+
+
+def size_of(name: str) -> int:
+    """The other way round: "2M" → 2048 KiB. Raises ValueError."""
+    found = re.fullmatch(r"([1-9]\d{0,8})([KMG])", name, re.ASCII)
+    if not found:
+        raise ValueError(name)
+    return int(found[1]) * dict((letter, unit) for unit, letter in (*UNITS, (1, "K")))[found[2]]
+
+
+def folder(node: int, size_kib: int) -> str:
+    """The folder of a node's pool."""
+    return f"{topology.NODES}/node{node}/hugepages/hugepages-{size_kib}kB"
 
 
 def read(fs: KernelFS) -> list[Pool]:
