@@ -10,6 +10,9 @@ import stat
 PATTERNS = (
     "/sys/kernel/mm/ksm/*",
     "/sys/kernel/mm/transparent_hugepage/*",
+    "/sys/kernel/mm/transparent_hugepage/khugepaged/*",
+    "/sys/kernel/mm/hugepages/*/nr_overcommit_hugepages",
+    "/sys/devices/system/node/node*/hugepages/*/nr_hugepages",
     "/sys/devices/system/memory/auto_online_blocks",
     "/sys/devices/system/cpu/cpu*/cpufreq/scaling_governor",
     "/proc/sys/vm/*",

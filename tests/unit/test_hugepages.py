@@ -223,6 +223,15 @@ def test_surplus_of_other_nodes_does_not_count_on_old_kernels(
         assert fs.persistent()[1, M2] == 30
 
 
+def test_pools_that_guests_use_shrink_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boot, "version", lambda release: (6, 1))
+    pools = {(0, M2): Counts(8, mapped=3), (1, M2): Counts(8)}
+    fs = FakeHugetlb({node: Memory(8 * GIB, 4 * GIB) for node in (0, 1)}, pools, (M2, G1), True)
+    apply(fs, tmp_path, pages_2M="all:0")
+    assert fs.persistent() == dict.fromkeys(fs.pools, 0)
+    assert fs.pools[0, M2].surplus == 3
+
+
 def test_what_an_old_kernel_cannot_do_while_guests_run_is_pending(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

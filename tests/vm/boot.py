@@ -49,8 +49,13 @@ PROGRAMS = {
 """Program → the package to install for it."""
 
 CPUS = "8,sockets=4,cores=2,threads=1"
-NODES = ("1G,cpus=0-1", "1G,cpus=2-3", "1G,cpus=4-5", "1G,cpus=6-7")
+NODES = ("1G,cpus=0-1", "1G,cpus=2-3", "1G,cpus=4-5", "6G,cpus=6-7")
+MEMORY = "9G"
 DISTANCES = ("0,1=12", "2,3=12", "0,2=21", "0,3=21", "1,2=21", "1,3=21")
+
+HUGE = "hugepagesz=1G hugepages=3:1"
+"""Pages of 1 GiB from the boot on, on the node that has room for more of them (-cpu max: and a CPU
+that knows them)."""
 
 GUEST_RESULTS = "/run/tuned-virt-vm"
 """Where the guest has the folder of a boot's results; the checkout it has where the host does."""
@@ -165,11 +170,11 @@ def vng_command(series: str, image: Path, results: Path) -> list[str]:
     return [
         *("vng", "--run", str(image), "--verbose"),
         *("--disable-kvm", "--disable-microvm", "--force-9p", "--user", "root"),
-        *("--cpus", CPUS, "--memory", f"{len(NODES)}G"),
+        *("--cpus", CPUS, "--memory", MEMORY, "--qemu-opts=-cpu max"),
         *(f"--numa={node}" for node in NODES),
         *(f"--numa-distance={distance}" for distance in DISTANCES),
         *("--rodir", str(CHECKOUT), "--rwdir", f"{GUEST_RESULTS}={results}"),
-        *("--append", f"tuned_virt_vm={series}"),
+        *("--append", f"tuned_virt_vm={series} {HUGE}"),
         *("--exec", shlex.join(["sh", f"{GUEST_RESULTS}/script"])),
     ]
 

@@ -19,6 +19,15 @@ SLOW_SECONDS = 120
 """Deadline for what takes a second or two on a machine that is not emulated."""
 
 
+def own_profile(name: str, section: str, **options: str) -> str:
+    """Write a profile that has these options of one section and nothing else; its name."""
+    folder = CONFIGURATION / name
+    folder.mkdir(exist_ok=True)
+    settings = "\n".join(f"{option}={value}" for option, value in options.items())
+    (folder / "tuned.conf").write_text(f"[main]\nsummary={name}\n[{section}]\n{settings}\n")
+    return name
+
+
 class Tuned:
     """One TuneD daemon; nothing but what its configuration names is active after its start."""
 
@@ -78,11 +87,7 @@ class Tuned:
 
     def switch_to_ksm(self, **options: str) -> None:
         """Switch to a profile that has these options of [ksm] and nothing else."""
-        folder = CONFIGURATION / "own"
-        folder.mkdir(exist_ok=True)
-        settings = "\n".join(f"{option}={value}" for option, value in options.items())
-        (folder / "tuned.conf").write_text(f"[main]\nsummary=ksm\n[ksm]\n{settings}\n")
-        self.switch(folder.name)
+        self.switch(own_profile("own", "ksm", **options))
 
     def off(self) -> None:
         """tuned-adm off, over D-Bus."""

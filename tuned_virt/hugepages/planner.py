@@ -152,7 +152,9 @@ class _Planning:
             for place, count in self._pools.items()
         }
         ordered = sorted(steps, key=lambda place: (-place[1], place[0]))
-        yield from (self._pool_change(place, steps) for place in ordered if steps[place] < 0)
+        shrinking = [place for place in ordered if steps[place] < 0]
+        for place in sorted(shrinking, key=self._surplus_after):
+            yield self._pool_change(place, steps)
         yield from (self._pool_change(place, steps) for place in ordered if steps[place] > 0)
 
     def _pool_change(self, place: Place, steps: Mapping[Place, int]) -> PoolChange:
@@ -174,6 +176,11 @@ class _Planning:
             rollback=growing and self._policy.on_partial is OnPartial.ROLLBACK,
             lenders=self._lenders.get(place, ()) if growing else (),
         )
+
+    def _surplus_after(self, place: Place) -> bool:
+        """Whether pages of a pool become surplus, which before Linux 6.7 hinders other nodes'."""
+        pool = self._state.pools[place]
+        return pool.total - pool.free > self._pools[place]
 
     def _demotes(self, place: Place, steps: Mapping[Place, int]) -> int:
         """Pages of a shrinking pool that the node's growing pool of the next size can use."""
