@@ -15,12 +15,18 @@ INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 
 
 class KernelFileError(Exception):
-    """A kernel file was not read or written: which, what value, and the kernel's reason."""
+    """A kernel file was not read or written: which, what value, and the kernel's reason.
 
-    def __init__(self, path: str, reason: str, value: str | None = None) -> None:
+    `code` is its errno, where it gave one.
+    """
+
+    def __init__(
+        self, path: str, reason: str, value: str | None = None, code: int | None = None
+    ) -> None:
         self.path = path
         self.value = value
         self.reason = reason
+        self.code = code
         verb = "cannot read" if value is None else f"cannot write '{value}' to"
         super().__init__(f"{verb} {path}: {reason}")
 
@@ -76,7 +82,7 @@ class KernelFS:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise KernelFileError(path, _reason(error), value) from error
+            raise KernelFileError(path, _reason(error), value, error.errno) from error
 
     def changed_at(self, path: str) -> float | None:
         """When a file's inode was last changed, in seconds since the epoch; None if it is gone."""

@@ -13,6 +13,10 @@ LIBVIRT_DAEMONS = ("/usr/sbin/libvirtd", "/usr/sbin/virtqemud")
 """Where one of these is installed, the machine is meant to run guests."""
 
 
+NO_VM = ("", "none")
+"""What systemd-detect-virt says of a machine that is none."""
+
+
 class RoleUnknown(Exception):
     """systemd-detect-virt cannot be asked."""
 
@@ -50,16 +54,31 @@ def role(fs: KernelFS) -> str:
 
     Raises RoleUnknown.
     """
+    return decide_role(virtualization(), runs_guests(fs))
+
+
+def in_guest() -> bool:
+    """Whether this machine is a virtual one. Raises RoleUnknown."""
+    return virtualization() not in NO_VM
+
+
+def runs_guests(fs: KernelFS) -> bool:
+    """Whether this machine is meant to run guests."""
+    return any(map(fs.exists, LIBVIRT_DAEMONS))
+
+
+def virtualization() -> str:
+    """What systemd-detect-virt says of the machine, containers left out. Raises RoleUnknown."""
     try:
         found = subprocess.run(
             ["systemd-detect-virt", "--vm"], capture_output=True, text=True, timeout=10, check=False
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError) as error:
         raise RoleUnknown(f"systemd-detect-virt: {error}") from error
-    return decide_role(found, any(map(fs.exists, LIBVIRT_DAEMONS)))
+    return found
 
 
 def decide_role(hypervisor: str, runs_guests: bool) -> str:
     """The role, from systemd-detect-virt's word and whether a libvirt daemon is installed."""
-    in_vm = hypervisor not in ("", "none")
+    in_vm = hypervisor not in NO_VM
     return "guest" if in_vm and not runs_guests else "host"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from tuned_virt.disks import DisksTuner
 from tuned_virt.engine import Tuner
 from tuned_virt.guard import GuardTuner
 from tuned_virt.hugepages import HugepagesTuner
@@ -23,7 +24,13 @@ def _follow_libvirt(changed: Callable[[str], None]) -> Follower:
 TUNERS: Mapping[str, Tuner[Any, Any]] = MappingProxyType(
     {
         tuner.name: tuner
-        for tuner in (KsmTuner(_follow_libvirt), HugepagesTuner(), SystemTuner(), GuardTuner())
+        for tuner in (
+            KsmTuner(_follow_libvirt),
+            HugepagesTuner(),
+            DisksTuner(),
+            SystemTuner(),
+            GuardTuner(),
+        )
     }
 )
 """In the order of putting back: what TuneD's own plugins set comes last."""

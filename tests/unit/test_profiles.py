@@ -12,6 +12,9 @@ from tuned_virt.options import Described
 from tuned_virt.tuners import TUNERS
 
 FOLDER = Path(__file__).parents[2] / "profiles"
+TUNEDS_OWN = ("priority", "devices", "devices_udev_regex")
+"""Keys of a section that are no options of its plugin."""
+
 PROFILES = ("virtual-host-plus", "virtual-guest-plus")
 
 
@@ -54,7 +57,7 @@ def test_options_exist_and_defaults_are_valid(name: str) -> None:
     values = variables(name)
     for section in set(parsed.sections()) & set(TUNERS):
         tuner = TUNERS[section]
-        options = {key: value for key, value in parsed[section].items() if key != "priority"}
+        options = {key: value for key, value in parsed[section].items() if key not in TUNEDS_OWN}
         assert set(options) <= set(tuner.options)
         tuner.parse(
             {key: re.sub(r"\$\{(\w+)\}", lambda m: values[m[1]], v) for key, v in options.items()}

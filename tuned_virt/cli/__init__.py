@@ -9,10 +9,10 @@ import sys
 from collections.abc import Sequence
 
 from tuned_virt import __version__
-from tuned_virt.cli import history, hugepages, importer, restore, role, status, verify
+from tuned_virt.cli import disks, history, hugepages, importer, restore, role, status, verify
 from tuned_virt.cli.common import COULD_NOT, CouldNot
 
-COMMANDS = (status, hugepages, verify, history, restore, importer, role)
+COMMANDS = (status, hugepages, disks, verify, history, restore, importer, role)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,0 +1,125 @@
+"""tuned-virt disks: show each disk, its class, the guests it backs, its scheduler, and why."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from tuned_virt import __version__
+from tuned_virt.baseline import Baseline
+from tuned_virt.cli import table
+from tuned_virt.cli.common import FINE, TO_REPORT, print_json
+from tuned_virt.disks import DiskState, Verdict, judge, policy
+from tuned_virt.disks.policy import DiskPolicy
+from tuned_virt.disks.record import Record
+from tuned_virt.disks.tuner import DisksTuner
+from tuned_virt.kernelfs import KernelFS
+from tuned_virt.plan import Values
+
+NAME = "disks"
+
+COLUMNS: Mapping[str, bool] = {
+    "disk": True,
+    "class": True,
+    "decided by": True,
+    "backs": True,
+    "now": True,
+    "wanted": True,
+    "why": True,
+}
+"""Columns of the table, all set to the left."""
+
+NO_POLICY = "no profile sets disks now: this is what [blk_elevator_virt] without options would do"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The subcommand's options."""
+    parser.add_argument("--json", action="store_true", help="print for programs")
+    parser.add_argument("--all", action="store_true", help="also disks with nothing to choose")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Gather and print; changes nothing."""
+    fs = KernelFS()
+    tuner = DisksTuner()
+    active = in_force()
+    asked = active or policy.defaults()
+    originals = Baseline().record(tuner.name).originals
+    state = tuner.read(fs, asked, originals)
+    verdicts = judge(asked, state, originals)
+    plan = tuner.decide(asked, state, originals)
+    if options.json:
+        print_json(_content(active, state, verdicts, plan.notes, originals))
+    else:
+        _print(active, verdicts if options.all else _with_choice(verdicts), plan.notes)
+    differs = any(verdict.wanted not in ("", verdict.disk.scheduler) for verdict in verdicts)
+    return TO_REPORT if active and differs else FINE
+
+
+def in_force() -> DiskPolicy | None:
+    """The policy that a running TuneD keeps up, None where none does."""
+    return Record().load() if Baseline().holder(DisksTuner.name) else None
+
+
+def _with_choice(verdicts: list[Verdict]) -> list[Verdict]:
+    """Without what nothing can be chosen for and no guest uses: zram, loop devices not in use."""
+    return [verdict for verdict in verdicts if verdict.disk.offered or verdict.disk.slaves]
+
+
+def _content(
+    active: DiskPolicy | None,
+    state: DiskState,
+    verdicts: list[Verdict],
+    notes: tuple[str, ...],
+    originals: Values,
+) -> dict[str, Any]:
+    return {
+        "version": __version__,
+        "active": active is not None,
+        "role": state.role.value,
+        "disks": [_disk(verdict, originals) for verdict in verdicts],
+        "notes": list(notes),
+    }
+
+
+def _disk(verdict: Verdict, originals: Values) -> dict[str, Any]:
+    disk = verdict.disk
+    return {
+        "name": disk.name,
+        "class": disk.attached.kind.value,
+        "emulated": disk.attached.emulated,
+        "fact": disk.attached.fact,
+        "backs": list(verdict.users),
+        "made_of": list(disk.slaves),
+        "queues": disk.queues,
+        "offered": list(disk.offered),
+        "scheduler": disk.scheduler,
+        "wanted": verdict.wanted,
+        "option": verdict.option,
+        "why": verdict.why,
+        "remark": verdict.remark or verdict.lacking or disk.trouble,
+        "before": originals.get(f"{disk.key}/scheduler"),
+    }
+
+
+def _print(active: DiskPolicy | None, verdicts: list[Verdict], notes: tuple[str, ...]) -> None:
+    if active is None:
+        print(NO_POLICY)
+    table.show(
+        COLUMNS,
+        (
+            (
+                verdict.disk.name,
+                verdict.disk.attached.kind.value,
+                verdict.disk.attached.fact,
+                ", ".join(verdict.users) or None,
+                verdict.disk.scheduler or None,
+                verdict.wanted or None,
+                verdict.remark or verdict.lacking or verdict.why,
+            )
+            for verdict in verdicts
+        ),
+    )
+    for note in notes:
+        print(f"note  {note}")

@@ -1,0 +1,15 @@
+"""Disks: how each is attached, which I/O scheduler that calls for, and the way there and back.
+
+classify   facts of sysfs → class        sysfs      reading disks and their layers
+policy     what a profile may ask        selection  which disks a section is for
+planner    policy and disks → verdicts, plan
+tuner      all of it for the engine
+"""
+
+from __future__ import annotations
+
+from tuned_virt.disks.planner import DiskState, Verdict, decide, judge
+from tuned_virt.disks.policy import DiskPolicy, parse
+from tuned_virt.disks.tuner import DisksTuner
+
+__all__ = ("DiskPolicy", "DiskState", "DisksTuner", "Verdict", "decide", "judge", "parse")

@@ -1,0 +1,197 @@
+"""Disks as the engine sees them."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tuned_virt import service
+from tuned_virt.baseline import FOLDER
+from tuned_virt.disks import planner, policy, sysfs
+from tuned_virt.disks.keeper import Watch, udev_properties
+from tuned_virt.disks.planner import DiskState
+from tuned_virt.disks.policy import DiskPolicy, Role
+from tuned_virt.disks.record import Record
+from tuned_virt.engine import Keeper, Tuner
+from tuned_virt.journal import Journal
+from tuned_virt.kernelfs import KernelFileError, KernelFS
+from tuned_virt.options import Section
+from tuned_virt.plan import Change, Plan, Values
+
+JIFFY = 10
+"""Most ms that a time may come back off: one jiffy of the slowest kernels (HZ=100)."""
+
+TIMES = re.compile(r"iosched/(\w*_expire\w*|timeout_sync|target_latency|slice_\w+)$")
+"""Files of schedulers that hold times, in ms, kept in jiffies."""
+
+BUSY_TRIES, BUSY_SECONDS = 5, 0.05
+"""EBUSY passes: the kernel gives it while the number of queues changes (block/elevator.c, 6.16)."""
+
+STALLED, LOOKS = 0.05, 20
+"""Seconds between looks at a queue with requests in flight, and after how many without one that
+completes it is said not to drain."""
+
+
+class DisksTuner(Tuner[DiskPolicy, DiskState]):
+    """Disks, as the plugin `blk_elevator_virt` sets their schedulers."""
+
+    name = "blk_elevator_virt"
+    options = policy.OPTIONS
+    sectioned = True
+    rival = ("disk", "elevator")
+    lane_threads = 128
+    lane_late = "its queue does not drain: the write still waits in the kernel"
+
+    def __init__(self, folder: Path = FOLDER) -> None:
+        self._record = Record(folder)
+        self._readers: dict[KernelFS, sysfs.Reader] = {}
+
+    def parse(self, options: Mapping[str, str]) -> DiskPolicy:
+        """See `policy.parse`."""
+        return policy.parse(options)
+
+    def parse_sections(self, sections: Sequence[Section], rivals: Sequence[Section]) -> DiskPolicy:
+        """See `policy.parse_sections`."""
+        return policy.parse_sections(sections, rivals)
+
+    def read(self, fs: KernelFS, policy: DiskPolicy, originals: Values) -> DiskState:
+        """The disks, and what the policy needs to know of guests, udev and the kernel's modules."""
+        reader = self._readers.setdefault(fs, sysfs.Reader(fs))
+        state = DiskState(reader.read())
+        if policy.rules:
+            state = self._surroundings(fs, policy, state)
+        names = planner.needing_tunables(policy, state, originals)
+        return replace(state, tunables={name: sysfs.tunables(fs, name) for name in names})
+
+    def _surroundings(self, fs: KernelFS, policy: DiskPolicy, state: DiskState) -> DiskState:
+        role = Role.HOST
+        if any(rule.role is Role.AUTO for rule in policy.rules):
+            role = own_role(fs)
+        asked = any(rule.udev_regex for rule in policy.rules)
+        names = [disk.name for disk in state.disks.values() if disk.offered] if asked else []
+        return replace(
+            state,
+            role=role,
+            properties={name: udev_properties(name) for name in names},
+            lacking=lacking(fs, state.disks.values(), policy),
+        )
+
+    def decide(self, policy: DiskPolicy, state: DiskState, originals: Values) -> Plan:
+        """See `planner.decide`."""
+        return planner.decide(policy, state, originals)
+
+    def values(self, state: DiskState) -> Values:
+        """Scheduler by disk."""
+        return state.values
+
+    def lane(self, setting: str) -> str:
+        """The disk."""
+        return planner.lane(setting)
+
+    def gone(self, state: DiskState, setting: str) -> str:
+        """A disk that was pulled, or whose name another has now."""
+        keys = {disk.key for disk in state.disks.values()}
+        return "" if planner.lane(setting) in keys else "the disk is gone"
+
+    def keeper(
+        self,
+        policy: DiskPolicy,
+        plan: Plan,
+        fs: KernelFS,
+        journal: Journal,
+        again: Callable[[], None],
+    ) -> Keeper | None:
+        """What follows disks and guests, where anything is asked for."""
+        if not policy.rules:
+            self._record.remove()
+            return None
+        self._record.save(policy)
+        return Watch(again)
+
+    def took(self, change: Change, now: str) -> bool:
+        """Times may come back one jiffy off; an old name may read as the new one's."""
+        if TIMES.search(change.setting) and now.isdigit() and change.after.isdigit():
+            return abs(int(now) - int(change.after)) <= JIFFY
+        return super().took(change, now)
+
+    def write(self, fs: KernelFS, change: Change) -> None:
+        """A write that waits out a busy queue, and is not begun on one that does not drain."""
+        if change.setting.endswith(f"/{planner.SCHEDULER}"):
+            check_drains(fs, change)
+        for _ in range(BUSY_TRIES):
+            try:
+                return super().write(fs, change)
+            except KernelFileError as error:
+                if error.code != errno.EBUSY:
+                    raise
+            time.sleep(BUSY_SECONDS)
+        super().write(fs, change)
+
+
+def check_drains(fs: KernelFS, change: Change) -> None:
+    """Raises KernelFileError for a queue with requests in flight of which none completes.
+
+    A change of the scheduler waits in the kernel until the queue is empty, for ever if need be.
+    """
+    folder = change.path.rpartition("/queue/")[0]
+    completed = -1
+    for look in range(LOOKS + 1):
+        in_flight = sum(map(int, (fs.read_optional(f"{folder}/inflight") or "").split()))
+        done = _completed(fs.read_optional(f"{folder}/stat") or "")
+        if in_flight == 0 or (look and done != completed):
+            return
+        completed = done
+        time.sleep(STALLED)
+    reason = f"{in_flight} requests in flight, and none completed in {STALLED * LOOKS:g} s"
+    raise KernelFileError(change.path, reason, change.after)
+
+
+def _completed(stat: str) -> int:
+    """Requests completed, from Documentation/block/stat.rst: reads, writes, discards, flushes."""
+    fields = [int(field) for field in stat.split()]
+    return sum(fields[place] for place in (0, 4, 11, 15) if place < len(fields))
+
+
+@functools.lru_cache(maxsize=4)
+def own_role(fs: KernelFS) -> Role:
+    """This machine's: it stays what it is, so it is asked once."""
+    try:
+        guest = service.in_guest()
+    except service.RoleUnknown:
+        return Role.HOST
+    if not guest:
+        return Role.HOST
+    return Role.BOTH if service.runs_guests(fs) else Role.GUEST
+
+
+MODULES: Mapping[str, str] = {"mq-deadline": "mq-deadline", "kyber": "kyber-iosched", "bfq": "bfq"}
+"""Module of each scheduler (block/Makefile)."""
+
+
+def lacking(fs: KernelFS, disks: Iterable[sysfs.Disk], asked: DiskPolicy) -> frozenset[str]:
+    """Schedulers that the policy may want, some queue does not offer, and no module brings."""
+    words = {word for rule in asked.rules for word in rule.words.values()}
+    wanted = {
+        policy.resolve(word, queues, ("none",))
+        for word in words - {policy.KEEP}
+        for queues in (1, 2)
+    } - {"none"}
+    offered = [set(disk.offered) for disk in disks if disk.offered]
+    absent = {name for name in wanted if any(name not in names for names in offered)}
+    if not absent:
+        return frozenset()
+    folder = f"/lib/modules/{os.uname().release}"
+    text = "".join(
+        fs.read_optional(f"{folder}/{file}") or "" for file in ("modules.dep", "modules.builtin")
+    )
+    return frozenset(
+        name
+        for name in absent
+        if not re.search(rf"/{MODULES.get(name, name)}\.ko", text.replace("_", "-"))
+    )
