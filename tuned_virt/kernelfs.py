@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,6 +119,22 @@ class KernelFS:
             return os.readlink(self._real(path))
         except OSError:
             return None
+
+    def resolved(self, path: str) -> str:
+        """The path with its symbolic links followed, as the machine has it."""
+        real = os.path.realpath(self._real(path))
+        root = os.path.realpath(self.root).rstrip("/")
+        return real[len(root) :] if real.startswith(f"{root}/") else real
+
+    def block_number(self, path: str) -> str:
+        """A block device's number, "8:1"; "" for anything else."""
+        try:
+            status = os.stat(self._real(path))
+        except OSError:
+            return ""
+        if not stat.S_ISBLK(status.st_mode):
+            return ""
+        return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
 
     def glob(self, pattern: str) -> list[str]:
         """Paths that match a pattern, sorted, as the machine has them."""

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from tuned_virt.disks import DisksTuner
+from tuned_virt.disks.users import DiskUsers
 from tuned_virt.engine import Tuner
 from tuned_virt.guard import GuardTuner
 from tuned_virt.hugepages import HugepagesTuner
@@ -21,13 +22,19 @@ def _follow_libvirt(changed: Callable[[str], None]) -> Follower:
     return Hypervisor(changed)
 
 
+def _follow_disks(changed: Callable[[str], None]) -> DiskUsers:
+    from tuned_virt.hypervisor.disks import DiskFollower
+
+    return DiskFollower(changed)
+
+
 TUNERS: Mapping[str, Tuner[Any, Any]] = MappingProxyType(
     {
         tuner.name: tuner
         for tuner in (
             KsmTuner(_follow_libvirt),
             HugepagesTuner(),
-            DisksTuner(),
+            DisksTuner(_follow_disks),
             SystemTuner(),
             GuardTuner(),
         )

@@ -34,7 +34,7 @@ def engine(fs: FakeDisks, tmp_path: Path) -> Disks:
 
 
 def made(fs: FakeDisks, tmp_path: Path) -> Disks:
-    tuner = DisksTuner(tmp_path)
+    tuner = DisksTuner(folder=tmp_path)
     return Engine(tuner, fs, Baseline(tmp_path / "run", "boot"), Journal(tmp_path / "journal"))
 
 
@@ -307,7 +307,7 @@ def test_each_physical_queue_is_set_once(fs: FakeDisks, engine: Disks) -> None:
     fs.add("dm-1", f"{LOOP}dm-1", dm__uuid="mpath-x", dm__suspended="0")
     fs.slaves("dm-1", "sdb")
     engine.apply(parse({"role": "guest", "guest_passthrough": "mq-deadline"}))
-    assert [path for path, _ in fs.writes] == [
+    assert sorted(path for path, _ in fs.writes) == [
         "/sys/block/dm-1/queue/scheduler",
         "/sys/block/sda/queue/scheduler",
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,8 @@ from tuned_virt.cli.common import FINE, TO_REPORT, print_json
 from tuned_virt.disks import DiskState, Verdict, judge, policy
 from tuned_virt.disks.policy import DiskPolicy
 from tuned_virt.disks.record import Record
-from tuned_virt.disks.tuner import DisksTuner
+from tuned_virt.disks.tuner import DisksTuner, own_role
+from tuned_virt.disks.users import Once
 from tuned_virt.kernelfs import KernelFS
 from tuned_virt.plan import Values
 
@@ -30,6 +32,8 @@ COLUMNS: Mapping[str, bool] = {
 }
 """Columns of the table, all set to the left."""
 
+NOT_ROOT = "run as root to see which disks running guests use that libvirt does not know"
+
 NO_POLICY = "no profile sets disks now: this is what [blk_elevator_virt] without options would do"
 
 
@@ -45,6 +49,8 @@ def run(options: argparse.Namespace) -> int:
     tuner = DisksTuner()
     active = in_force()
     asked = active or policy.defaults()
+    if asked.asks_users(own_role(fs)):
+        tuner.ask(_libvirt())
     originals = Baseline().record(tuner.name).originals
     state = tuner.read(fs, asked, originals)
     verdicts = judge(asked, state, originals)
@@ -60,6 +66,13 @@ def run(options: argparse.Namespace) -> int:
 def in_force() -> DiskPolicy | None:
     """The policy that a running TuneD keeps up, None where none does."""
     return Record().load() if Baseline().holder(DisksTuner.name) else None
+
+
+def _libvirt() -> Once:
+    from tuned_virt.hypervisor import missing  # its binding takes time to import
+    from tuned_virt.hypervisor.disks import guest_disks
+
+    return Once(guest_disks(), missing() or "libvirt does not answer")
 
 
 def _with_choice(verdicts: list[Verdict]) -> list[Verdict]:
@@ -121,5 +134,5 @@ def _print(active: DiskPolicy | None, verdicts: list[Verdict], notes: tuple[str,
             for verdict in verdicts
         ),
     )
-    for note in notes:
+    for note in (*notes, *([NOT_ROOT] if os.geteuid() else [])):
         print(f"note  {note}")

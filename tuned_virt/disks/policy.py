@@ -101,6 +101,14 @@ class DiskPolicy:
     rules: tuple[Rule, ...] = ()
     rivals: Mapping[str, str] = field(default_factory=dict)
 
+    def asks_users(self, own: Role) -> bool:
+        """Whether a section has to know which disks back guests, on a machine of this role."""
+        return any(
+            rule.words.get("host_backing", KEEP) != rule.words.get("host_other", KEEP)
+            and (own if rule.role is Role.AUTO else rule.role) is not Role.GUEST
+            for rule in self.rules
+        )
+
 
 def parse(options: Mapping[str, str]) -> DiskPolicy:
     """The policy of one section for all disks. Raises BadOptions."""

@@ -18,6 +18,7 @@ from tuned_virt.disks.keeper import Watch, udev_properties
 from tuned_virt.disks.planner import DiskState
 from tuned_virt.disks.policy import DiskPolicy, Role
 from tuned_virt.disks.record import Record
+from tuned_virt.disks.users import DiskUsers, NoLibvirt, Once, Users
 from tuned_virt.engine import Keeper, Tuner
 from tuned_virt.journal import Journal
 from tuned_virt.kernelfs import KernelFileError, KernelFS
@@ -38,6 +39,9 @@ STALLED, LOOKS = 0.05, 20
 completes it is said not to drain."""
 
 
+NOT_ASKED = Once(None, "libvirt is not asked yet")
+
+
 class DisksTuner(Tuner[DiskPolicy, DiskState]):
     """Disks, as the plugin `blk_elevator_virt` sets their schedulers."""
 
@@ -48,9 +52,19 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
     lane_threads = 128
     lane_late = "its queue does not drain: the write still waits in the kernel"
 
-    def __init__(self, folder: Path = FOLDER) -> None:
+    def __init__(
+        self,
+        follow: Callable[[Callable[[str], None]], DiskUsers] = NoLibvirt,
+        folder: Path = FOLDER,
+    ) -> None:
+        self._follow = follow
+        self._libvirt: DiskUsers = NOT_ASKED
         self._record = Record(folder)
-        self._readers: dict[KernelFS, sysfs.Reader] = {}
+        self._readers: dict[KernelFS, tuple[sysfs.Reader, Users]] = {}
+
+    def ask(self, libvirt: DiskUsers) -> None:
+        """Where guests are known from, until a keeper follows them."""
+        self._libvirt = libvirt
 
     def parse(self, options: Mapping[str, str]) -> DiskPolicy:
         """See `policy.parse`."""
@@ -62,22 +76,31 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
 
     def read(self, fs: KernelFS, policy: DiskPolicy, originals: Values) -> DiskState:
         """The disks, and what the policy needs to know of guests, udev and the kernel's modules."""
-        reader = self._readers.setdefault(fs, sysfs.Reader(fs))
+        if fs not in self._readers:
+            self._readers[fs] = (sysfs.Reader(fs), Users(fs))
+        reader, users = self._readers[fs]
         state = DiskState(reader.read())
         if policy.rules:
-            state = self._surroundings(fs, policy, state)
+            state = self._surroundings(fs, policy, state, users)
         names = planner.needing_tunables(policy, state, originals)
         return replace(state, tunables={name: sysfs.tunables(fs, name) for name in names})
 
-    def _surroundings(self, fs: KernelFS, policy: DiskPolicy, state: DiskState) -> DiskState:
+    def _surroundings(
+        self, fs: KernelFS, policy: DiskPolicy, state: DiskState, users: Users
+    ) -> DiskState:
         role = Role.HOST
         if any(rule.role is Role.AUTO for rule in policy.rules):
             role = own_role(fs)
+        backs, unsettled = (
+            users.of(state.disks, self._libvirt) if policy.asks_users(role) else ({}, "")
+        )
         asked = any(rule.udev_regex for rule in policy.rules)
         names = [disk.name for disk in state.disks.values() if disk.offered] if asked else []
         return replace(
             state,
             role=role,
+            users=backs,
+            unsettled=unsettled,
             properties={name: udev_properties(name) for name in names},
             lacking=lacking(fs, state.disks.values(), policy),
         )
@@ -109,10 +132,24 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
     ) -> Keeper | None:
         """What follows disks and guests, where anything is asked for."""
         if not policy.rules:
-            self._record.remove()
             return None
+        watch = Watch(again)
+        libvirt = self._libvirt
+        if policy.asks_users(own_role(fs)):
+            libvirt = self._follow(watch.wake)
+            watch.follow(libvirt)
+        watch.follow(_InForce(self, policy, libvirt))
+        return watch
+
+    def begun(self, policy: DiskPolicy, libvirt: DiskUsers) -> None:
+        """A policy is kept up, with what this knows of guests."""
+        self._libvirt = libvirt
         self._record.save(policy)
-        return Watch(again)
+
+    def ended(self) -> None:
+        """None is any more."""
+        self._libvirt = NOT_ASKED
+        self._record.remove()
 
     def took(self, change: Change, now: str) -> bool:
         """Times may come back one jiffy off; an old name may read as the new one's."""
@@ -132,6 +169,24 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
                     raise
             time.sleep(BUSY_SECONDS)
         super().write(fs, change)
+
+
+class _InForce:
+    """Has the tuner know what is kept up, from the keeper's start to its end.
+
+    A keeper is made at each apply, and only the first of those with the same policy is started.
+    """
+
+    def __init__(self, tuner: DisksTuner, policy: DiskPolicy, libvirt: DiskUsers) -> None:
+        self._tuner = tuner
+        self._policy = policy
+        self._libvirt = libvirt
+
+    def start(self) -> None:
+        self._tuner.begun(self._policy, self._libvirt)
+
+    def stop(self) -> None:
+        self._tuner.ended()
 
 
 def check_drains(fs: KernelFS, change: Change) -> None:

@@ -18,10 +18,11 @@ import logging
 import queue
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from tuned_virt.guest import printable
 from tuned_virt.hypervisor import binding
@@ -48,21 +49,35 @@ ONE_SHOT_PATIENCE = 5.0
 """Seconds that running_guests waits for libvirt."""
 
 
-class Hypervisor:
-    """Follows libvirt's running guests in threads of its own; never blocks its caller.
+G = TypeVar("G")
+"""What is known of one guest."""
+
+
+class Follower(ABC, Generic[G]):
+    """Follows libvirt's guests in threads of its own; never blocks its caller.
 
     `changed(reason)` is called from the worker thread once `guests` shows the change, once for all
     changes of a listing. It should only wake somebody: while it runs, nothing is followed.
     """
 
+    COUNTED = "guests"
+
     def __init__(self, changed: Callable[[str], None], uri: str = binding.SYSTEM) -> None:
         self._changed = changed
         self._uri = uri
-        self._state: tuple[Mapping[str, RunningGuest] | None, str] = (None, "not asked yet")
+        self._state: tuple[Mapping[str, G] | None, str] = (None, "not asked yet")
         self._absence_said = False
         self._stopped = threading.Event()
         self._calling = threading.RLock()
-        self._session: _Session | None = None
+        self._session: Session[G] | None = None
+
+    @abstractmethod
+    def _connect(self) -> Session[G]:
+        """A connection that follows. Raises libvirtError."""
+
+    @abstractmethod
+    def _difference(self, before: Mapping[str, G], after: Mapping[str, G]) -> str:
+        """What happened between two listings, in words; "" for nothing."""
 
     def start(self) -> None:
         """Begin to follow, in a thread. Once in an object's life."""
@@ -82,8 +97,8 @@ class Hypervisor:
             self._calling.release()
 
     @property
-    def guests(self) -> Mapping[str, RunningGuest] | None:
-        """The running guests by UUID, paused ones too; None while libvirt is not to be had."""
+    def guests(self) -> Mapping[str, G] | None:
+        """The guests by UUID, paused ones too; None while libvirt is not to be had."""
         return None if self._stopped.is_set() else self._state[0]
 
     @property
@@ -127,18 +142,18 @@ class Hypervisor:
             self._session = None
             session.close()
 
-    def _open(self) -> _Session | None:
+    def _open(self) -> Session[G] | None:
         """A connection with its events; None when stopped meanwhile."""
         binding.run_loop()
         while not binding.opening.acquire(timeout=0.2):
             if self._stopped.is_set():
                 return None
         try:
-            return _Session(self._uri, follow=True)
+            return self._connect()
         finally:
             binding.opening.release()
 
-    def _relay(self, session: _Session) -> str:
+    def _relay(self, session: Session[G]) -> str:
         """Publish what the connection tells until it ends; why it did."""
         news = News(everything=True)
         while not (self._stopped.is_set() or news.over):
@@ -150,15 +165,15 @@ class Hypervisor:
             news = session.wait()
         return session.ended
 
-    def _publish(self, guests: dict[str, RunningGuest]) -> None:
+    def _publish(self, guests: dict[str, G]) -> None:
         before = self._state[0]
         self._state = (MappingProxyType(guests), "")
         if before is not None:
-            reason = difference(before, guests)
+            reason = self._difference(before, guests)
         elif self._absence_said:
             self._absence_said = False
             reason = "libvirt is back"
-            self._log("%s, with %d running guests", reason, len(guests))
+            self._log("%s, with %d %s", reason, len(guests), self.COUNTED)
         else:
             reason = "libvirt is there"
         if reason:
@@ -187,13 +202,32 @@ class Hypervisor:
                 log.exception("libvirt: internal error, please report it")
 
 
+class Hypervisor(Follower[RunningGuest]):
+    """Follows the running guests."""
+
+    COUNTED = "running guests"
+
+    def _connect(self) -> Session[RunningGuest]:
+        return _RunningSession(self._uri, follow=True)
+
+    def _difference(
+        self, before: Mapping[str, RunningGuest], after: Mapping[str, RunningGuest]
+    ) -> str:
+        return difference(before, after)
+
+
 def running_guests(uri: str = binding.SYSTEM) -> dict[str, RunningGuest] | None:
     """The running guests by UUID, asked once, read-only; None if libvirt does not tell soon."""
-    found: list[dict[str, RunningGuest]] = []
+    return ask_once(_RunningSession, uri)
+
+
+def ask_once(connect: Callable[[str], Session[G]], uri: str) -> dict[str, G] | None:
+    """What one listing has by UUID; None if libvirt does not tell within ONE_SHOT_PATIENCE."""
+    found: list[dict[str, G]] = []
 
     def ask() -> None:
         with contextlib.suppress(binding.libvirt.libvirtError):
-            session = _Session(uri)
+            session = connect(uri)
             try:
                 found.append(session.list(News(everything=True)))
             finally:
@@ -228,7 +262,7 @@ class News:
         return self.everything or uuid in self.balloons
 
 
-class _Session:
+class Session(ABC, Generic[G]):
     """One read-only connection. All but the callbacks and `note` is for one thread.
 
     Raises libvirtError.
@@ -237,7 +271,7 @@ class _Session:
     def __init__(self, uri: str, follow: bool = False) -> None:
         self.ended = ""
         self._notes: queue.SimpleQueue[tuple[Kind, str]] = queue.SimpleQueue()
-        self._known: dict[tuple[str, int], RunningGuest] = {}
+        self._known: dict[tuple[str, int], G] = {}
         self._relist_at = time.monotonic() + RELIST
         self._undo: list[Callable[[], Any]] = []
         binding.quiet()
@@ -304,6 +338,12 @@ class _Session:
             self._relist_at = time.monotonic() + RELIST
         return news
 
+    @abstractmethod
+    def list(self, news: News) -> dict[str, G]:
+        """The guests by UUID. Raises libvirtError."""
+
+
+class _RunningSession(Session[RunningGuest]):
     def list(self, news: News) -> dict[str, RunningGuest]:
         """The running guests by UUID; memory is read again where the news concerns it."""
         known = {}

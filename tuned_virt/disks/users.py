@@ -1,0 +1,113 @@
+"""The guests that use this machine's disks: running ones by their processes, defined by libvirt."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from tuned_virt import qemu, service
+from tuned_virt.disks import backing, sysfs
+from tuned_virt.guest import printable
+from tuned_virt.kernelfs import KernelFS
+
+
+class Guest(Protocol):
+    """A guest as libvirt knows it."""
+
+    @property
+    def uuid(self) -> str:
+        """Its UUID."""
+
+    @property
+    def name(self) -> str:
+        """Its name, which is another's text."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Of its disks, on this machine."""
+
+
+class DiskUsers(Protocol):
+    """What follows libvirt's guests, running and defined."""
+
+    @property
+    def guests(self) -> Mapping[str, Any] | None:
+        """`Guest` by UUID; None while libvirt is not to be had."""
+
+    @property
+    def absence(self) -> str:
+        """Why `guests` is None."""
+
+    def start(self) -> None:
+        """Begin to follow."""
+
+    def stop(self) -> None:
+        """End."""
+
+
+class NoLibvirt:
+    """What follows nobody: where libvirt is not asked."""
+
+    def __init__(self, changed: Callable[[str], None]) -> None:
+        self.guests: Mapping[str, Any] | None = None
+        self.absence = "libvirt is not asked"
+
+    def start(self) -> None:
+        """Nothing to begin."""
+
+    def stop(self) -> None:
+        """Nothing to end."""
+
+
+class Once:
+    """Guests that libvirt was asked for once."""
+
+    def __init__(self, guests: Mapping[str, Any] | None, absence: str) -> None:
+        self.guests = guests
+        self.absence = "" if guests is not None else absence
+
+    def start(self) -> None:
+        """Nothing to begin."""
+
+    def stop(self) -> None:
+        """Nothing to end."""
+
+
+class Users:
+    """Finds guests' disks again and again; what is known of a process is read once."""
+
+    def __init__(self, fs: KernelFS) -> None:
+        self._fs = fs
+        self._processes = qemu.Processes(fs)
+        self._backing = backing.Backing(fs)
+        self._one_at_a_time = threading.Lock()
+
+    def of(
+        self, disks: Mapping[str, sysfs.Disk], libvirt: DiskUsers
+    ) -> tuple[dict[str, tuple[str, ...]], str]:
+        """Guests' names by disk whose queue orders their requests, and why some are not known."""
+        with self._one_at_a_time:
+            labels = self._devices(libvirt.guests or {})
+        found: dict[str, set[str]] = {}
+        for label, devices in labels.items():
+            for disk in backing.queues(devices, disks, self._fs, self._backing):
+                found.setdefault(disk, set()).add(label)
+        unsettled = "" if libvirt.guests is not None else self._unsettled(libvirt.absence)
+        return {disk: tuple(sorted(names)) for disk, names in found.items()}, unsettled
+
+    def _devices(self, defined: Mapping[str, Guest]) -> dict[str, set[str]]:
+        """Block devices by guest's name."""
+        labels: dict[str, set[str]] = {}
+        for guest in self._processes.guests(time.monotonic()):
+            label = guest.name or f"process {guest.pid}"
+            labels.setdefault(label, set()).update(self._backing.of_process(guest.pid))
+        paths = {guest.uuid: guest.paths for guest in defined.values() if guest.paths}
+        for uuid, devices in self._backing.of_paths(paths).items():
+            labels.setdefault(printable(defined[uuid].name), set()).update(devices)
+        return labels
+
+    def _unsettled(self, absence: str) -> str:
+        """Why defined guests are not known; "" where this machine has none to know of."""
+        return f"defined guests are not known: {absence}" if service.runs_guests(self._fs) else ""
