@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "tuned_virt"
 
 LAYERS = (
-    {"kernelfs", "cpuset", "lanes", "mempolicy", "options", "plan", "__init__"},
+    {"kernelfs", "cpuset", "lanes", "mempolicy", "options", "plan", "safexml", "units", "__init__"},
     {"baseline", "journal", "topology", "guest", "service", "hypervisor"},
     {"engine", "qemu"},
     {"placement", "ksm", "guard", "system", "hugepages", "disks", "steward"},

@@ -1,0 +1,25 @@
+"""Guests as others describe them: what a domain's XML asks for, and their text made harmless."""
+
+from tuned_virt.guest.model import (
+    PLACEMENT_NAMESPACE,
+    POLICY_NAMESPACE,
+    Cell,
+    CpuTopology,
+    Guest,
+    GuestError,
+    HugePages,
+    Owned,
+)
+from tuned_virt.guest.text import printable
+
+__all__ = [
+    "PLACEMENT_NAMESPACE",
+    "POLICY_NAMESPACE",
+    "Cell",
+    "CpuTopology",
+    "Guest",
+    "GuestError",
+    "HugePages",
+    "Owned",
+    "printable",
+]

@@ -1,0 +1,72 @@
+"""What planning yields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Kind(str, Enum):
+    """What became of a guest.
+
+    DEDICATED  each vCPU has a pCPU that no other guest's vCPU is given
+    SHARED     vCPUs float over the undedicated CPUs of its nodes
+    UNPLACED   left alone, on purpose or because there is no room; `why` says which
+    OWNER      its owner, or Nova, oVirt or KubeVirt, has placed it; shown as it is, never changed
+    """
+
+    DEDICATED = "dedicated"
+    SHARED = "shared"
+    UNPLACED = "unplaced"
+    OWNER = "owner"
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Where a guest's memory belongs, and how it is held there.
+
+    mode     move: pages are moved in batches, no wall; restrictive, strict: <numatune> (a wall)
+    nodeset  nodes as "0" or "0-1"
+    """
+
+    mode: str
+    nodeset: str
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where one guest's threads and memory go.
+
+    nodes      NUMA nodes of its vCPUs
+    vcpus      vCPU → CPUs as "4" or "0-3", for the vCPUs that are online
+    emulator   CPUs of the emulator thread and vhost work; "" leaves them alone
+    iothreads  IOThread → CPUs
+    memory     None leaves it alone
+    why        one sentence: the node, the runner-up, what decided; or why it is not placed
+    chosen     it is UNPLACED because its policy is none, not for lack of room
+    """
+
+    guest: str
+    uuid: str
+    kind: Kind
+    nodes: tuple[int, ...]
+    vcpus: Mapping[int, str]
+    emulator: str
+    iothreads: Mapping[int, str]
+    memory: Memory | None
+    why: str
+    chosen: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Placements by guest's name and UUID, and what the administrator should know besides."""
+
+    placements: tuple[Placement, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every guest that was to be placed has been."""
+        return all(one.kind is not Kind.UNPLACED or one.chosen for one in self.placements)

@@ -1,0 +1,204 @@
+"""What an administrator asks of the planner, for a selection of guests or for one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from enum import Enum
+from functools import lru_cache
+
+from tuned_virt import cpuset
+from tuned_virt import options as opt
+from tuned_virt.guest import Guest
+from tuned_virt.options import BadOptions, Choice, Described, OptionError
+
+
+class Mode(str, Enum):
+    """How a guest's vCPUs are placed."""
+
+    NODE = "node"
+    DEDICATED = "dedicated"
+    NONE = "none"
+
+
+class Smt(str, Enum):
+    """How dedicated vCPUs use the threads of a core.
+
+    PREFER   whole cores first, the guest's siblings on siblings; a core may be shared at last
+    REQUIRE  whole cores with two threads or more; what a guest leaves of a core stays idle
+    ISOLATE  one vCPU a core, its other threads stay idle
+    """
+
+    PREFER = "prefer"
+    REQUIRE = "require"
+    ISOLATE = "isolate"
+
+
+class EmulatorMode(str, Enum):
+    """Where the emulator thread and vhost work run."""
+
+    NODE = "node"
+    HOUSEKEEPING = "housekeeping"
+    VCPU0 = "shared-with-vcpu0"
+
+
+class IoThreadMode(str, Enum):
+    """Where IOThreads run: near their disks, on the housekeeping CPUs, or as the emulator."""
+
+    DEVICE = "device"
+    HOUSEKEEPING = "housekeeping"
+    EMULATOR = "emulator"
+
+
+class MemoryMode(str, Enum):
+    """How memory is kept with the vCPUs."""
+
+    MOVE = "move"
+    RESTRICTIVE = "restrictive"
+    STRICT = "strict"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The options of one selection of guests; see OPTIONS for their meaning.
+
+    housekeeping  None: the first core of each node where anything is dedicated
+    overcommit    vCPUs of floating guests per CPU that they may share
+    rebalance     most guests that one plan moves though they are well where they are
+    """
+
+    policy: Mode = Mode.NODE
+    smt: Smt = Smt.PREFER
+    housekeeping: frozenset[int] | None = None
+    emulator: EmulatorMode = EmulatorMode.NODE
+    iothreads: IoThreadMode = IoThreadMode.DEVICE
+    memory: MemoryMode = MemoryMode.MOVE
+    overcommit: float = 1.0
+    rebalance: int = 0
+
+
+WORDS: Mapping[str, type[Enum]] = {
+    "policy": Mode,
+    "smt": Smt,
+    "emulator": EmulatorMode,
+    "iothreads": IoThreadMode,
+    "memory": MemoryMode,
+}
+
+OPTIONS: Mapping[str, Described] = {
+    "policy": Described(
+        "node: vCPUs float inside one NUMA node; dedicated: a CPU for each vCPU; none: left alone",
+        "node",
+    ),
+    "smt": Described(
+        "Threads of a core for dedicated vCPUs: prefer whole cores, require them, or isolate"
+        " (one vCPU a core, the other threads idle)",
+        "prefer",
+    ),
+    "housekeeping": Described(
+        "CPUs that are never dedicated, as 0-1,32; auto: the first core of each node where"
+        " anything is dedicated",
+        "auto",
+    ),
+    "emulator": Described(
+        "Emulator thread and vhost work: node (the node's undedicated CPUs), housekeeping, or"
+        " shared-with-vcpu0",
+        "node",
+    ),
+    "iothreads": Described(
+        "IOThreads: device (undedicated CPUs of the node of their disk), housekeeping, or emulator",
+        "device",
+    ),
+    "memory": Described(
+        "Memory: move (pages follow in batches, no wall), restrictive or strict (<numatune>, only"
+        " where the node has room for all of it and 5 %), none",
+        "move",
+    ),
+    "overcommit": Described(
+        "Floating vCPUs per shared CPU of a node, 1 to 64, as 1.5; guests beyond it are left alone",
+        "1",
+    ),
+    "rebalance": Described(
+        "Most guests that one plan moves to a better place; never (0) moves none", "never"
+    ),
+}
+"""Options of the planner, as the plugin and the command show them."""
+
+MOST_OVERCOMMIT = 64.0
+
+
+def parse(options: Mapping[str, str | None]) -> Policy:
+    """The policy of a profile's options (empty ones ask for the default). Raises BadOptions.
+
+    Names that are not the planner's are errors too: a caller with options of its own takes
+    those out.
+    """
+    return _changed(Policy(), options, tuple(OPTIONS))
+
+
+GUESTS_OWN = ("policy", "smt", "emulator", "iothreads", "memory")
+"""Options that a guest's metadata may set for itself; the others concern its neighbours."""
+
+
+def policy_for(guest: Guest, policy: Policy) -> Policy:
+    """The policy with what the guest's own metadata wishes. Raises BadOptions."""
+    if not guest.wishes:
+        return policy
+    return _wished(policy, tuple(sorted(guest.wishes.items())))
+
+
+@lru_cache(maxsize=256)
+def _wished(policy: Policy, wishes: tuple[tuple[str, str], ...]) -> Policy:
+    return _changed(policy, dict(wishes), GUESTS_OWN)
+
+
+def _changed(policy: Policy, options: Mapping[str, str | None], known: tuple[str, ...]) -> Policy:
+    errors: list[OptionError] = []
+    values: dict[str, object] = {}
+    for name, text in opt.given(options).items():
+        try:
+            values[name] = _value(name, text, known)
+        except OptionError as error:
+            errors.append(error)
+    if errors:
+        raise BadOptions(errors)
+    current = {field.name: getattr(policy, field.name) for field in fields(policy)}
+    return replace(policy, **{**current, **values})
+
+
+def _value(name: str, text: str, known: tuple[str, ...]) -> object:
+    if name not in known:
+        raise OptionError(name, text, f"no such option; there are {', '.join(known)}")
+    if name in WORDS:
+        words = tuple(member.value for member in WORDS[name])
+        return WORDS[name](Choice(words).parse(name, text))
+    if name == "housekeeping":
+        return _housekeeping(text)
+    if name == "overcommit":
+        return _overcommit(text)
+    return _moves(text)
+
+
+def _housekeeping(text: str) -> frozenset[int] | None:
+    if text == "auto":
+        return None
+    try:
+        return cpuset.parse(text)
+    except ValueError as error:
+        raise OptionError("housekeeping", text, f"auto, or CPUs as 0-1,32 ({error})") from error
+
+
+def _overcommit(text: str) -> float:
+    if re.fullmatch(r"\d{1,2}(\.\d{1,3})?", text, re.ASCII) and 1 <= float(text) <= MOST_OVERCOMMIT:
+        return float(text)
+    raise OptionError("overcommit", text, f"a number from 1 to {MOST_OVERCOMMIT:g}, as 1.5")
+
+
+def _moves(text: str) -> int:
+    if text == "never":
+        return 0
+    if re.fullmatch(r"\d{1,3}", text, re.ASCII):
+        return int(text)
+    raise OptionError("rebalance", text, "never, or how many guests one plan may move (0 to 999)")
