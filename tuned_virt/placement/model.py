@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 
@@ -28,10 +28,12 @@ class Memory:
 
     mode     move: pages are moved in batches, no wall; restrictive, strict: <numatune> (a wall)
     nodeset  nodes as "0" or "0-1"
+    cells    vNUMA cell → node, where a guest with several cells has them on several nodes
     """
 
     mode: str
     nodeset: str
+    cells: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from xml.etree.ElementTree import Element
 
 from tuned_virt import cpuset, safexml, units
 from tuned_virt.safexml import ElementError, XmlError
+from tuned_virt.topology.grid import Grid, build
 
 LOCAL = 10
 """A node's distance to itself (ACPI's SLIT), and REMOTE to others where no table is given."""
@@ -70,6 +72,7 @@ class Host:
     isolated   CPUs that the scheduler leaves alone (isolcpus); nohz_full: without tick
     devices    PCI address ("0000:3b:00.0") → NUMA node, where the firmware says one
     disks      kernel name ("nvme0n1") → NUMA node of its controller
+    huge_page  default size of huge pages, in KiB
     notes      what was not understood
     """
 
@@ -82,6 +85,7 @@ class Host:
     devices: Mapping[str, int] = field(default_factory=dict)
     disks: Mapping[str, int] = field(default_factory=dict)
     arch: str = ""
+    huge_page: int = 2048
     notes: tuple[str, ...] = ()
 
     @staticmethod
@@ -98,11 +102,19 @@ class Host:
         except XmlError as error:
             raise HostError(error.reason, error.line) from error
 
+    @cached_property
+    def by_id(self) -> Mapping[int, NumaNode]:
+        """The nodes by number."""
+        return {node.id: node for node in self.nodes}
+
+    @cached_property
+    def grid(self) -> Grid:
+        """The CPUs as bits, see `grid`."""
+        return build(self)
+
     def distance(self, one: int, other: int) -> int:
         """Between two nodes; 10 is local."""
-        return next(node for node in self.nodes if node.id == one).distances.get(
-            other, LOCAL if one == other else REMOTE
-        )
+        return self.by_id[one].distances.get(other, LOCAL if one == other else REMOTE)
 
 
 def _read(root: Element) -> Host:

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from tuned_virt.guest import Guest
+from tuned_virt.placement import Kind, parse, plan
+from tuned_virt.topology import Host
+
+DATA = Path(__file__).parents[1] / "data"
+
+TWO_NODES = Host.from_xml((DATA / "hosts/two-nodes.xml").read_text())
+"""Nodes 0 and 1, each two LLCs of two cores with two threads: CPUs 0-7 and 8-15; 8 GiB each."""
+
+
+def guest(name: str, vcpus: int, gib: float = 1) -> Guest:
+    kib = int(gib * 2**20)
+    return Guest(name, f"uuid-{name}", vcpus=vcpus, online=tuple(range(vcpus)), memory=kib)
+
+
+def test_guests_float_each_in_a_node_and_stay_there() -> None:
+    guests = [guest("a", 4), guest("b", 6), guest("c", 2)]
+    first = plan(TWO_NODES, guests, parse({}), {})
+    assert {one.guest: (one.kind, one.nodes) for one in first.placements} == {
+        "a": (Kind.SHARED, (1,)),
+        "b": (Kind.SHARED, (0,)),
+        "c": (Kind.SHARED, (1,)),
+    }
+    current = {one.uuid: one for one in first.placements}
+    assert plan(TWO_NODES, guests, parse({}), current) == first
+
+
+def test_dedicated_cpus_leave_the_first_core_of_a_node() -> None:
+    made = plan(TWO_NODES, [guest("a", 4)], parse({"policy": "dedicated"}), {})
+    [one] = made.placements
+    assert (one.kind, one.nodes, one.emulator) == (Kind.DEDICATED, (0,), "0-3")
+    assert one.vcpus == {0: "4", 1: "5", 2: "6", 3: "7"}

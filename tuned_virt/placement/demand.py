@@ -1,0 +1,118 @@
+"""What a guest needs of a host, in the planner's terms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from tuned_virt.guest import Guest, HugePages
+from tuned_virt.placement.policy import Mode, Policy
+
+ORDINARY_KIB = 64
+"""Pages up to this size are a kernel's base pages, not huge ones (64 KiB on ARM and POWER)."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """vCPUs and memory that belong together: a vNUMA cell, or the guest where it has none.
+
+    memory   KiB of ordinary pages; huge: page size in KiB → number of pages
+    allowed  numbers of the nodes that its owner's numatune leaves, None for all
+    """
+
+    cell: int
+    vcpus: tuple[int, ...]
+    memory: int
+    huge: Mapping[int, int]
+    allowed: frozenset[int] | None = None
+
+
+@dataclass(frozen=True)
+class Demand:
+    """A guest with its policy: all of it as one part, and its vNUMA cells where it has several."""
+
+    guest: Guest
+    policy: Policy
+    whole: Part
+    cells: tuple[Part, ...]
+
+    @property
+    def dedicated(self) -> bool:
+        """Whether it asks for CPUs of its own."""
+        return self.policy.policy is Mode.DEDICATED
+
+    @property
+    def hardness(self) -> tuple[object, ...]:
+        """Sorts the hardest to place first; the same whatever order guests come in."""
+        guest, whole = self.guest, self.whole
+        tied = bool(guest.devices or whole.huge or whole.allowed is not None) or (
+            bool(guest.resident) and not guest.movable
+        )
+        return (
+            not self.dedicated,
+            not tied,
+            -len(whole.vcpus),
+            -whole.memory,
+            guest.name,
+            guest.key,
+        )
+
+
+def demand(guest: Guest, policy: Policy, default_page: int) -> Demand:
+    """What a guest needs; default_page is the host's default size of huge pages in KiB."""
+    nodes = guest.owned.nodes or None
+    if not guest.cells:
+        whole = _part(guest, -1, guest.online, guest.memory, default_page)
+        return Demand(guest, policy, _within(whole, nodes), ())
+    cells = tuple(
+        _within(_cell(guest, place, default_page), guest.owned.memnodes.get(cell.id, nodes))
+        for place, cell in enumerate(guest.cells)
+    )
+    whole = Part(-1, guest.online, sum(cell.memory for cell in cells), _sum(cells), _common(cells))
+    return Demand(guest, policy, whole, cells if len(cells) > 1 else ())
+
+
+def _cell(guest: Guest, place: int, default_page: int) -> Part:
+    """A cell's part; vCPUs that are in no cell are the first cell's, as QEMU has it."""
+    cell = guest.cells[place]
+    vcpus = [vcpu for vcpu in guest.online if vcpu in cell.vcpus]
+    if place == 0:
+        inside = frozenset[int]().union(*(other.vcpus for other in guest.cells))
+        vcpus = sorted({*vcpus, *(vcpu for vcpu in guest.online if vcpu not in inside)})
+    return _part(guest, cell.id, tuple(vcpus), cell.memory, default_page)
+
+
+def _part(guest: Guest, cell: int, vcpus: tuple[int, ...], memory: int, default: int) -> Part:
+    size = _page_size(guest.huge_pages, cell, default)
+    if size > ORDINARY_KIB:
+        return Part(cell, vcpus, 0, {size: -(-memory // size)})
+    return Part(cell, vcpus, memory, {})
+
+
+def _page_size(pages: Iterable[HugePages], cell: int, default: int) -> int:
+    """Of a cell's memory: the entry that names it, else the one that names none; 0 for base."""
+    size = 0
+    for page in pages:
+        if page.cells is not None and (cell in page.cells or cell < 0):
+            return page.size or default
+        if page.cells is None:
+            size = page.size or default
+    return size
+
+
+def _within(part: Part, nodes: frozenset[int] | None) -> Part:
+    return Part(part.cell, part.vcpus, part.memory, part.huge, nodes) if nodes else part
+
+
+def _sum(parts: Iterable[Part]) -> dict[int, int]:
+    total: dict[int, int] = {}
+    for part in parts:
+        for size, count in part.huge.items():
+            total[size] = total.get(size, 0) + count
+    return total
+
+
+def _common(parts: Iterable[Part]) -> frozenset[int] | None:
+    """Nodes that all parts may use; an empty set sends the cells to different nodes."""
+    sets = [part.allowed for part in parts if part.allowed is not None]
+    return frozenset.intersection(*sets) if sets else None
