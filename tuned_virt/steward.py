@@ -49,6 +49,7 @@ class Steward(Generic[P, S]):
         self.engine = engine
         self._jobs: collections.deque[tuple[Job, threading.Event]] = collections.deque()
         self._running = False
+        self._due = threading.Event()
         self._turn = threading.Condition()
         self._ticket: object | None = None
         self._held: Held[P] | None = None
@@ -108,9 +109,8 @@ class Steward(Generic[P, S]):
             if observe:
                 held.outcome = self.engine.observe(held.policy)
             else:
-                outcome = self.engine.finish(begun)
+                held.outcome = self.engine.finish(begun)
                 self._keep(policy, keeper)
-                held.outcome = outcome
 
         return self._now_or_rest(begun, finish)
 
@@ -120,10 +120,12 @@ class Steward(Generic[P, S]):
         A keeper outlives applies of its policy, so it asks for the policy, not for one apply.
         """
         held = self._held
-        if held is not None and held.policy == policy and held.outcome is not None:
+        if held is not None and held.policy == policy and not self._due.is_set():
+            self._due.set()
             self._later(lambda: self._once_more(held))
 
     def _once_more(self, held: Held[P]) -> Job | None:
+        self._due.clear()
         if self._held is not held:
             return None
         begun = self.engine.begin(held.policy)

@@ -11,6 +11,7 @@ from tuned_virt.disks.users import DiskUsers
 from tuned_virt.engine import Tuner
 from tuned_virt.guard import GuardTuner
 from tuned_virt.hugepages import HugepagesTuner
+from tuned_virt.hugepages.demand import Asking
 from tuned_virt.ksm import KsmTuner
 from tuned_virt.ksm.sampler import Follower
 from tuned_virt.system import SystemTuner
@@ -20,6 +21,12 @@ def _follow_libvirt(changed: Callable[[str], None]) -> Follower:
     from tuned_virt.hypervisor import Hypervisor  # its binding takes time to import
 
     return Hypervisor(changed)
+
+
+def _follow_pages(changed: Callable[[str], None]) -> Asking:
+    from tuned_virt.hypervisor.pages import PageFollower
+
+    return PageFollower(changed)
 
 
 def _follow_disks(changed: Callable[[str], None]) -> DiskUsers:
@@ -33,7 +40,7 @@ TUNERS: Mapping[str, Tuner[Any, Any]] = MappingProxyType(
         tuner.name: tuner
         for tuner in (
             KsmTuner(_follow_libvirt),
-            HugepagesTuner(),
+            HugepagesTuner(_follow_pages),
             DisksTuner(_follow_disks),
             SystemTuner(),
             GuardTuner(),

@@ -38,7 +38,7 @@ def machine(
 
 def engine(fs: FakeHugetlb, folder: Path) -> Engine[HugepagesPolicy, HugepagesState]:
     baseline = Baseline(folder, "boot")
-    return Engine(HugepagesTuner(folder), fs, baseline, Journal(folder / "journal"))
+    return Engine(HugepagesTuner(folder=folder), fs, baseline, Journal(folder / "journal"))
 
 
 def apply(fs: FakeHugetlb, folder: Path, **options: str) -> Outcome:

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from tuned_virt.cli import hugeplan
 from tuned_virt.options import Described
 from tuned_virt.tuners import TUNERS
 
 FOLDER = Path(__file__).parents[2] / "profiles"
 TUNEDS_OWN = ("priority", "devices", "devices_udev_regex")
 """Keys of a section that are no options of its plugin."""
+
+COMPUTED = ("stock", "boots")
+"""Patterns that the profiles make of other variables."""
 
 PROFILES = ("virtual-host-plus", "virtual-guest-plus")
 
@@ -31,7 +35,7 @@ def variables(name: str) -> dict[str, str]:
     return {
         key: text
         for key, text in profile(name)["variables"].items()
-        if key not in ("include", "stock")
+        if key not in ("include", *COMPUTED)
     }
 
 
@@ -48,7 +52,7 @@ def test_the_variables_file_shows_every_variable_with_its_default_and_an_example
 @pytest.mark.parametrize("name", PROFILES)
 def test_every_variable_is_used_and_every_used_one_has_a_default(name: str) -> None:
     text = (FOLDER / name / "tuned.conf").read_text()
-    assert set(re.findall(r"\$\{(\w+)\}", text)) == {*variables(name), "stock"}
+    assert set(re.findall(r"\$\{(\w+)\}", text)) == {*variables(name), *COMPUTED}
 
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -66,7 +70,7 @@ def test_options_exist_and_defaults_are_valid(name: str) -> None:
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_the_administrators_file_comes_after_the_defaults(name: str) -> None:
-    assert list(profile(name)["variables"])[-2:] == ["include", "stock"]
+    assert list(profile(name)["variables"])[-3:] == ["include", *COMPUTED]
 
 
 @pytest.mark.parametrize("tuner", TUNERS.values(), ids=str)
@@ -74,3 +78,11 @@ def test_every_option_is_described(tuner) -> None:  # type: ignore[no-untyped-de
     for described in tuner.options.values():
         assert isinstance(described, Described)
         assert len(described.hint) > 10
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_command_knows_which_variable_sets_which_option_of_huge_pages(name: str) -> None:
+    section = profile(name)["hugepages_numa"]
+    named = {text.strip("${}"): option for option, text in section.items() if option != "observe"}
+    assert named.items() <= hugeplan.VARIABLES.items()
+    assert name != "virtual-host-plus" or named == hugeplan.VARIABLES

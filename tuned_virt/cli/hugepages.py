@@ -1,4 +1,4 @@
-"""tuned-virt hugepages: show each NUMA node's huge pages, and which guests use them."""
+"""tuned-virt hugepages: show, plan, or put on the kernel's command line, huge pages by node."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tuned_virt import __version__, qemu
-from tuned_virt.cli import table
+from tuned_virt.cli import hugeplan, table
 from tuned_virt.cli.common import FINE, print_json
 from tuned_virt.hugepages import pools as hugepages
 from tuned_virt.hugepages.pools import size_name
@@ -57,11 +57,24 @@ class Use:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=("show", "plan", "cmdline"),
+        default="show",
+        help="show what is there (the default); plan what a request would do here, and change"
+        " nothing; cmdline: what the kernel's command line wants for pages of 1G and more",
+    )
+    hugeplan.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print for programs")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Gather and print; changes nothing."""
+    """Gather and print; changes nothing. Raises CouldNot."""
+    if options.action == "plan":
+        return hugeplan.run(options)
+    if options.action == "cmdline":
+        return hugeplan.run_cmdline(options)
     content = gather(KernelFS())
     if options.json:
         print_json({"version": __version__, **content})

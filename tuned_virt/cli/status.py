@@ -12,6 +12,8 @@ from tuned_virt.baseline import Baseline
 from tuned_virt.cli import findings, guests, ksmview, table
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot, print_json
 from tuned_virt.cli.daemon import Daemon
+from tuned_virt.hugepages.progress import ProgressFile
+from tuned_virt.hugepages.writer import Progress
 from tuned_virt.kernelfs import KernelFS
 
 NAME = "status"
@@ -110,6 +112,7 @@ def _machine(fs: KernelFS) -> dict[str, Any]:
         if state.values
         else None,
         "loop": ksmview.running() if state.values else None,
+        "allocating": _allocating(),
         "guests": list(map(asdict, rows)),
         "guests_remark": remark,
         "nodes": [
@@ -125,6 +128,12 @@ def _machine(fs: KernelFS) -> dict[str, Any]:
     }
 
 
+def _allocating() -> dict[str, Any] | None:
+    """Huge pages that are being allocated or given back."""
+    under_way = ProgressFile().read()
+    return asdict(under_way) if under_way else None
+
+
 def _print(content: dict[str, Any]) -> None:
     print(f"profile   {_profile_line(content)}")
     for note in content["notes"]:
@@ -132,6 +141,8 @@ def _print(content: dict[str, Any]) -> None:
     for setting, reason in content["pending"].items():
         print(f"pending   {setting}: {reason}")
     print(f"KSM       {_ksm_line(content['ksm'], content['loop'])}")
+    if content["allocating"]:
+        print(f"pages     under way: {Progress(**content['allocating'])}")
     if content["guests_remark"]:
         print(f"guests    {content['guests_remark']}")
     if content["guests"]:

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tuned_virt import topology
-from tuned_virt.hugepages import boot, conflicts, mounts, pools
+from tuned_virt.hugepages import boot, conflicts, demand, mounts, pools
+from tuned_virt.hugepages.demand import Asking, Asks
 from tuned_virt.hugepages.mounts import Mount
 from tuned_virt.hugepages.policy import TRANSPARENT, HugepagesPolicy
 from tuned_virt.hugepages.pools import FOLDER, Pool, size_name, size_of
@@ -117,7 +118,9 @@ def transparent_file(option: str) -> str:
     return f"{pools.TRANSPARENT}/{option.replace('_', '/', 1)}"
 
 
-def read(fs: KernelFS, policy: HugepagesPolicy, originals: Values) -> HugepagesState:
+def read(
+    fs: KernelFS, policy: HugepagesPolicy, originals: Values, guests: Asking
+) -> HugepagesState:
     """The machine's state; mounts are those of the policy and of the kept originals.
 
     What costs more than a few small files is read only where the policy asks for pages.
@@ -127,9 +130,13 @@ def read(fs: KernelFS, policy: HugepagesPolicy, originals: Values) -> HugepagesS
     sizes = {pool.size_kib for pool in found}
     wanted = _mounts(policy, originals)
     daemons = conflicts.libvirt_daemons(fs) if wanted else {}
+    nodes = _memory(fs, {pool.node for pool in found})
+    known = guests.guests if policy.follows_guests else None
     return HugepagesState(
         pools=kinds,
-        nodes=_memory(fs, {pool.node for pool in found}),
+        nodes=nodes,
+        demand=_demand(fs, known or {}, kinds, nodes),
+        remark=f"what guests ask for is not known: {guests.absence}" if known is None else "",
         demotes=dict(_demotes(fs, sizes)),
         overcommit=dict(_overcommit(fs, sizes)),
         transparent=dict(_transparent(fs)),
@@ -140,6 +147,16 @@ def read(fs: KernelFS, policy: HugepagesPolicy, originals: Values) -> HugepagesS
         blind=conflicts.blind(fs, wanted, daemons),
         conflicts=tuple(conflicts.read(fs)) if policy.pools else (),
     )
+
+
+def _demand(
+    fs: KernelFS,
+    guests: Mapping[str, Asks],
+    kinds: Mapping[Place, Pool],
+    nodes: Mapping[int, NodeMemory],
+) -> dict[Place, int]:
+    spare = {node: memory.available for node, memory in nodes.items()}
+    return demand.asked(guests.values(), kinds, _default_size(fs), spare) if guests else {}
 
 
 def _memory(fs: KernelFS, nodes: Iterable[int]) -> dict[int, NodeMemory]:

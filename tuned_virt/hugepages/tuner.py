@@ -5,17 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from tuned_virt.baseline import FOLDER as STATE_FOLDER
-from tuned_virt.engine import Tuner
+from tuned_virt.engine import Keeper, Tuner
 from tuned_virt.hugepages import boot, conflicts, mounts, planner, policy, state
+from tuned_virt.hugepages.demand import Asking, NoLibvirt
+from tuned_virt.hugepages.keeper import Growing
 from tuned_virt.hugepages.planner import MountChange, PoolChange
 from tuned_virt.hugepages.policy import HugepagesPolicy
 from tuned_virt.hugepages.pools import size_name
 from tuned_virt.hugepages.progress import ProgressFile
 from tuned_virt.hugepages.state import HugepagesState
 from tuned_virt.hugepages.writer import Allocation, Progress
+from tuned_virt.journal import Journal
 from tuned_virt.kernelfs import KernelFS
 from tuned_virt.plan import Change, Plan, Values
 
@@ -25,12 +29,21 @@ TOO_MANY = "kernels before 6.7 keep at least as many as there are surplus pages 
 
 
 class HugepagesTuner(Tuner[HugepagesPolicy, HugepagesState]):
-    """Huge pages, as the plugin `hugepages_numa` tunes them."""
+    """Huge pages, as the plugin `hugepages_numa` tunes them.
+
+    `follow` makes what follows libvirt's guests and calls back with a reason when they change.
+    """
 
     name = "hugepages_numa"
     options = policy.OPTIONS
 
-    def __init__(self, folder: Path = STATE_FOLDER) -> None:
+    def __init__(
+        self,
+        follow: Callable[[Callable[[str], None]], Asking] = lambda changed: NoLibvirt(),
+        folder: Path = STATE_FOLDER,
+    ) -> None:
+        self._follow = follow
+        self._guests: Asking = NoLibvirt(absence="libvirt has not answered yet")
         self._progress = ProgressFile(folder)
         self._ended: dict[str, Allocation] = {}
 
@@ -44,7 +57,23 @@ class HugepagesTuner(Tuner[HugepagesPolicy, HugepagesState]):
 
     def read(self, fs: KernelFS, policy: HugepagesPolicy, originals: Values) -> HugepagesState:
         """See `state.read`."""
-        return state.read(fs, policy, originals)
+        return state.read(fs, policy, originals, self._guests)
+
+    def keeper(
+        self,
+        policy: HugepagesPolicy,
+        plan: Plan,
+        fs: KernelFS,
+        journal: Journal,
+        again: Callable[[], None],
+    ) -> Keeper | None:
+        """What has pools grow with what guests ask for, where the policy says so."""
+        if not policy.follows_guests or plan.refused:
+            return None
+        return Growing(self._follow, again, self._use)
+
+    def _use(self, guests: Asking) -> None:
+        self._guests = guests
 
     def decide(self, policy: HugepagesPolicy, state: HugepagesState, originals: Values) -> Plan:
         """See `planner.plan`."""

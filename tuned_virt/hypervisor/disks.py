@@ -10,7 +10,8 @@ from typing import Any
 
 from tuned_virt.guest import printable
 from tuned_virt.hypervisor import binding
-from tuned_virt.hypervisor.follower import Follower, Kind, News, Session, ask_once
+from tuned_virt.hypervisor.defined import DefinedSession
+from tuned_virt.hypervisor.follower import Follower, Session, ask_once
 
 NAMED = 3
 """Most guests that one reason names."""
@@ -101,12 +102,8 @@ def _differences(
             yield f"guest {printable(guest.name)} has other disks"
 
 
-class DiskSession(Session[GuestDisks]):
-    """One connection; a guest's XML is read again only after an event of that guest."""
-
-    def __init__(self, uri: str, follow: bool = False) -> None:
-        self._stale: set[str] = set()
-        super().__init__(uri, follow)
+class DiskSession(DefinedSession[GuestDisks]):
+    """One connection; what a guest's disks lie on."""
 
     def _register(self) -> None:
         super()._register()
@@ -118,39 +115,19 @@ class DiskSession(Session[GuestDisks]):
             deregister = self._connection.domainEventDeregisterAny
             self._undo.append(functools.partial(deregister, number))
 
-    def _on_lifecycle(self, *arguments: Any) -> None:
-        self._stale.add(arguments[1].UUIDString())
-        self.note(Kind.GUESTS)
+    def _unfinished(self, known: GuestDisks) -> bool:
+        return known.unresolved > 0
 
-    def list(self, news: News) -> dict[str, GuestDisks]:
-        """All guests' disks by UUID. Raises libvirtError."""
-        known = {}
-        stale, self._stale = self._stale, set()
-        for domain in self._connection.listAllDomains(0):
-            key = (domain.UUIDString(), domain.ID())
-            guest = self._known.get(key)
-            again = guest is not None and news.everything and guest.unresolved
-            if guest is None or again or guest.uuid in stale:
-                guest = self._read(domain)
-            if guest is not None:
-                known[key] = guest
-        self._known = known
-        return {guest.uuid: guest for guest in known.values()}
-
-    def _read(self, domain: Any) -> GuestDisks | None:
-        """A guest's disks, those that run and those of its next start; None for one gone since."""
+    def _parse(self, domain: Any) -> GuestDisks:
+        """A guest's disks, those that run and those of its next start."""
+        texts = [domain.XMLDesc(0)]
+        if domain.isActive() and domain.isPersistent():
+            texts.append(domain.XMLDesc(binding.libvirt.VIR_DOMAIN_XML_INACTIVE))
         try:
-            texts = [domain.XMLDesc(0)]
-            if domain.isActive() and domain.isPersistent():
-                texts.append(domain.XMLDesc(binding.libvirt.VIR_DOMAIN_XML_INACTIVE))
             found = [source for text in texts for source in sources(text)]
-            paths = [self._path(source) for source in found]
         except ValueError:
             return GuestDisks(domain.UUIDString(), domain.name(), ())
-        except binding.libvirt.libvirtError:
-            if self.ended or not self._connection.isAlive():
-                raise
-            return None
+        paths = [self._path(source) for source in found]
         known = tuple(sorted({path for path in paths if path}))
         return GuestDisks(domain.UUIDString(), domain.name(), known, paths.count(""))
 

@@ -1,0 +1,156 @@
+"""Pools sized by what guests ask for: `pages_…=guests`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.unit.hugetlb import G1, M2, Counts, FakeHugetlb, Memory
+from tests.unit.test_steward import wait_until
+from tuned_virt import hugepages
+from tuned_virt.baseline import Baseline
+from tuned_virt.engine import Engine
+from tuned_virt.guest import Guest
+from tuned_virt.hugepages import HugepagesTuner, demand
+from tuned_virt.hugepages.policy import HugepagesPolicy
+from tuned_virt.hugepages.state import HugepagesState
+from tuned_virt.journal import Journal
+from tuned_virt.steward import Steward
+
+GIB = 1 << 20
+KIB_OF_MIB = 1024
+
+XML = """
+<domain type='qemu'><name>web</name><uuid>6695eb01-f6a4-8304-79aa-97f2502e193f</uuid>
+<memory unit='MiB'>{mib}</memory><vcpu>4</vcpu>
+<memoryBacking><hugepages>{pages}</hugepages></memoryBacking>
+{more}
+<os><type arch='x86_64'>hvm</type></os></domain>
+"""
+CELLS = """
+<cpu><numa>
+  <cell id='0' cpus='0-1' memory='512' unit='MiB'/><cell id='1' cpus='2-3' memory='1' unit='GiB'/>
+</numa></cpu>
+"""
+
+
+@dataclass(frozen=True)
+class One:
+    guest: Guest | None
+    running: bool = False
+
+
+def guest(mib: int = 1024, pages: str = "", more: str = "") -> Guest:
+    return Guest.from_xml(XML.format(mib=mib, pages=pages, more=more))
+
+
+def bound(nodes: str, mib: int = 1024) -> One:
+    tune = f"<numatune><memory mode='strict' nodeset='{nodes}'/></numatune>"
+    return One(guest(mib, "<page size='2' unit='M'/>", tune))
+
+
+def test_the_owners_nodes_get_the_pages() -> None:
+    machine = FakeHugetlb({node: Memory(8 * GIB, 4 * GIB) for node in range(3)})
+    policy, state = planned(machine, [bound("1"), bound("0,2", 1022)])
+    assert state.demand == {(1, M2): 512, (0, M2): 256, (2, M2): 255}
+    assert policy.follows_guests
+
+
+def planned(fs: FakeHugetlb, guests: list[One]) -> tuple[HugepagesPolicy, HugepagesState]:
+    from tuned_virt.hugepages import state
+
+    policy = hugepages.parse({"pages_2M": "guests"})
+    known = demand.NoLibvirt(dict(enumerate_uuids(guests)), "")
+    return policy, state.read(fs, policy, {}, known)
+
+
+def enumerate_uuids(guests: list[One]) -> list[tuple[str, One]]:
+    return [(str(number), one) for number, one in enumerate(guests)]
+
+
+@pytest.mark.parametrize(
+    ("pages", "more", "expected"),
+    [
+        ("", "", [(M2, GIB, ())]),
+        ("<page size='1' unit='G'/>", "", [(G1, GIB, ())]),
+        ("<page size='2048'/>", CELLS, [(M2, GIB // 2, ()), (M2, GIB, ())]),
+        (
+            "<page size='2048'/><page size='1' unit='G' nodeset='1'/>",
+            CELLS + "<numatune><memnode cellid='1' mode='strict' nodeset='3'/></numatune>",
+            [(M2, GIB // 2, ()), (G1, GIB, (3,))],
+        ),
+        ("<page size='1' unit='G' nodeset='1'/>", CELLS, [(G1, GIB, ())]),
+    ],
+)
+def test_portions_by_cell(
+    pages: str, more: str, expected: list[tuple[int, int, tuple[int, ...]]]
+) -> None:
+    found = demand.portions(guest(1024, pages, more), M2)
+    assert [(one.size_kib, one.memory, one.nodes) for one in found] == expected
+
+
+def test_a_guest_of_no_node_gets_the_roomiest_and_a_running_one_what_it_has() -> None:
+    memory = {0: Memory(8 * GIB, 2 * GIB), 1: Memory(8 * GIB, 4 * GIB)}
+    fs = FakeHugetlb(memory, {(0, M2): Counts(100, mapped=70)})
+    idle, running = One(guest()), One(guest(), running=True)
+    _, state = planned(fs, [idle, running, One(None)])
+    assert state.demand == {(0, M2): 70, (1, M2): 512}
+
+
+class Guests:
+    """What the test says of libvirt."""
+
+    def __init__(self) -> None:
+        self.guests: Mapping[str, One] | None = None
+        self.absence = "libvirt has not answered yet"
+        self.changed: Callable[[str], None] = lambda reason: None
+
+    def follow(self, changed: Callable[[str], None]) -> Guests:
+        self.changed = changed
+        return self
+
+    def now(self, *guests: One) -> None:
+        self.guests = dict(enumerate_uuids(list(guests)))
+        self.changed("guests have changed")
+
+    def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+
+def test_pools_grow_with_guests_and_never_shrink_by_themselves(tmp_path: Path) -> None:
+    fs = FakeHugetlb({node: Memory(8 * GIB, 6 * GIB) for node in (0, 1)})
+    libvirt = Guests()
+    tuner = HugepagesTuner(libvirt.follow, tmp_path)
+    engine = Engine(tuner, fs, Baseline(tmp_path, "boot"), Journal(tmp_path / "journal"))
+    steward = Steward(engine)
+    steward.apply(hugepages.parse({"pages_2M": "guests", "headroom": "10%"}))
+    assert fs.writes == []
+    assert any(
+        "not known: libvirt has not answered yet" in str(one) for one in steward.verify(False)
+    )
+    libvirt.now(bound("1"))
+    wait_until(lambda: fs.pools[1, M2].nr == 564)
+    libvirt.now(bound("1"), bound("0", 2048))
+    wait_until(lambda: fs.pools[0, M2].nr == 1127)
+    libvirt.now()
+    libvirt.now(bound("0"))
+    assert "failed" not in "".join(map(str, steward.verify(False)))
+    assert (fs.pools[0, M2].nr, fs.pools[1, M2].nr) == (1127, 564)
+    steward.restore()
+    wait_until(lambda: fs.persistent() == dict.fromkeys(fs.pools, 0))
+
+
+def test_what_a_node_cannot_spare_for_guests_is_said(tmp_path: Path) -> None:
+    fs = FakeHugetlb({0: Memory(8 * GIB, 2 * GIB)})
+    policy, state = planned(fs, [bound("0", 4096)])
+    plan = hugepages.plan(policy, state, {})
+    assert plan.wanted == {"pages_2M node0": "614"}, "2048 MiB less the 819 of reserve_free"
+    assert plan.notes == (
+        "pages_2M node0: guests ask for 2048 pages, with headroom 2048; the node can spare 614",
+    )

@@ -1,0 +1,215 @@
+"""hugetlbfs mounts, who else decides on huge pages, and `tuned-virt hugepages plan`."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.unit.hugetlb import G1, M2, FakeHugetlb, Memory
+from tuned_virt import cli
+from tuned_virt.baseline import Baseline
+from tuned_virt.cli import hugeplan
+from tuned_virt.hugepages import conflicts, mounts, parse, progress, state
+from tuned_virt.hugepages.demand import NoLibvirt
+from tuned_virt.hugepages.mounts import Mount, Mounted
+from tuned_virt.hugepages.writer import Progress
+from tuned_virt.kernelfs import KernelFS
+
+GIB = 1 << 20
+
+TABLE = """\
+hugetlbfs /dev/hugepages hugetlbfs rw,relatime,pagesize=2M 0 0
+none /dev/huge\\040pages hugetlbfs rw,pagesize=1024M,mode=1770 0 0
+none /old hugetlbfs rw 0 0
+tmpfs /run tmpfs rw 0 0
+"""
+
+
+def put(root: Path, path: str, text: str = "") -> None:
+    file = root / path.lstrip("/")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+def said(root: Path) -> list[str]:
+    return list(conflicts.read(KernelFS(root)))
+
+
+# --- mounts ------------------------------------------------------------------------------------
+
+
+def test_mounts_are_read_with_their_sizes(tmp_path: Path) -> None:
+    put(tmp_path, mounts.TABLE, TABLE)
+    assert mounts.read(KernelFS(tmp_path), M2) == [
+        Mounted("/dev/hugepages", M2),
+        Mounted("/dev/huge pages", G1),
+        Mounted("/old", M2),
+    ]
+
+
+def test_a_mount_that_is_there_is_used(tmp_path: Path) -> None:
+    put(tmp_path, mounts.TABLE, TABLE)
+    (tmp_path / "empty").mkdir()
+    fs = KernelFS(tmp_path)
+    there = mounts.read(fs, M2)
+    systemds = Mount("/dev/hugepages", gid="36", mode="1770")
+    assert mounts.setting(fs, systemds, M2, there) == "/dev/hugepages gid=36 mode=1770"
+    assert mounts.setting(fs, systemds, G1, there) == "2048 KiB pages"
+    assert mounts.setting(fs, Mount("/empty"), M2, there) == "absent"
+    assert mounts.setting(fs, Mount("/nowhere"), M2, there) == "absent, no folder"
+
+
+def test_what_an_option_says_is_what_its_setting_reads() -> None:
+    mount = mounts.parse("mount_1G", "/dev/hugepages1G  mode=1770 gid=36")
+    assert mount.text == "/dev/hugepages1G gid=36 mode=1770"
+    assert mounts.parse("", mount.text) == mount
+
+
+# --- conflicts ---------------------------------------------------------------------------------
+
+
+def test_sysctl_files_and_profiles_that_set_pools_are_named(tmp_path: Path) -> None:
+    put(tmp_path, "/etc/sysctl.d/90-huge.conf", "# vm.nr_hugepages=1\nvm.nr_hugepages = 40\n")
+    put(tmp_path, "/usr/lib/sysctl.d/90-huge.conf", "vm.nr_overcommit_hugepages=1\n")
+    put(tmp_path, "/usr/lib/sysctl.d/10-fine.conf", "vm.swappiness=1\n")
+    put(tmp_path, "/etc/tuned/active_profile", "mine\n")
+    put(tmp_path, "/etc/tuned/mine/tuned.conf", "[main]\ninclude=virtual-host-plus, db\n")
+    put(tmp_path, "/usr/lib/tuned/profiles/db/tuned.conf", "[sysctl]\nvm.nr_hugepages=9\n")
+    assert [text.partition(",")[0] for text in said(tmp_path)] == [
+        "/etc/sysctl.d/90-huge.conf sets vm.nr_hugepages",
+        "/usr/lib/tuned/profiles/db/tuned.conf sets vm.nr_hugepages",
+    ], "a file of the same name in /etc hides that of the distribution"
+
+
+def test_profiles_that_include_each_other_are_read_once(tmp_path: Path) -> None:
+    for name, other in (("a", "b"), ("b", "-a;../../etc/passwd")):
+        put(tmp_path, f"/etc/tuned/{name}/tuned.conf", f"[main]\ninclude={other}\n")
+    put(tmp_path, "/etc/tuned/active_profile", "a")
+    assert said(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "words"),
+    [
+        ("/proc/70/comm", "kubelet\n", "kubelet counts huge pages only when it starts"),
+        ("/proc/70/comm", "hugeadm\n", "hugeadm (libhugetlbfs) is at work"),
+        ("/sys/kernel/mm/ksm/run", "1\n", "KSM runs, and never merges huge pages"),
+        (
+            "/sys/devices/system/memory/auto_online_blocks",
+            "online_movable\n",
+            "the kernel takes no pages of 1G from it",
+        ),
+    ],
+)
+def test_others_are_named(tmp_path: Path, path: str, text: str, words: str) -> None:
+    put(tmp_path, path, text)
+    [only] = said(tmp_path)
+    assert words in only
+
+
+def test_a_service_that_fills_the_same_pools_is_named(tmp_path: Path) -> None:
+    wants = tmp_path / "etc/systemd/system/sysinit.target.wants"
+    wants.mkdir(parents=True)
+    (wants / "hugetlb-gigantic-pages.service").symlink_to("/nowhere")
+    assert said(tmp_path) == [
+        "hugetlb-gigantic-pages.service is enabled too: it allocates pages of 1G at boot"
+    ]
+
+
+def test_a_libvirtd_that_started_before_the_mount_does_not_see_it(tmp_path: Path) -> None:
+    put(tmp_path, "/dev/hugepages/x")
+    fs = KernelFS(tmp_path)
+    wanted = {"mount_2M /dev/hugepages": (M2, Mount("/dev/hugepages"))}
+    put(tmp_path, "/proc/stat", "btime 1000\n")
+    assert conflicts.blind(fs, wanted, {"libvirtd": os.getpid()}) == dict.fromkeys(
+        wanted, "libvirtd"
+    )
+    put(tmp_path, "/proc/stat", f"btime {int(time.time()) + 10}\n")
+    assert conflicts.blind(fs, wanted, {"libvirtd": os.getpid()}) == {}
+    assert conflicts.blind(fs, wanted, {}) == {}
+
+
+# --- tuned-virt hugepages plan -----------------------------------------------------------------
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHugetlb:
+    fs = FakeHugetlb({node: Memory(8 * GIB, 6 * GIB) for node in (0, 1)})
+    monkeypatch.setattr(hugeplan, "KernelFS", lambda: fs)
+    monkeypatch.setattr(hugeplan, "Baseline", lambda: Baseline(tmp_path, "boot"))
+    monkeypatch.setattr(hugeplan, "FILES", (tmp_path / "none", tmp_path / "variables.conf"))
+    return fs
+
+
+def test_a_plan_shows_what_a_request_would_do_and_writes_nothing(
+    machine: FakeHugetlb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["hugepages", "plan", "--set", "pages_2M=0:512", "--set", "pages_1G=1:2"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[1:] == [
+        ["pages_1G", "node1", "0", "2", "asked", "for"],
+        ["pages_2M", "node0", "0", "512", "asked", "for"],
+    ]
+    assert machine.writes == []
+
+
+def test_a_plan_of_this_machines_variables(
+    machine: FakeHugetlb, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "swappiness=1\nhugepages_2M=0:512,1:25%  # both\nhugepages_1G=\nthp=madvise\n"
+    (tmp_path / "variables.conf").write_text(text)
+    assert cli.main(["hugepages", "plan", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert [(one["setting"], one["after"]) for one in content["changes"]] == [
+        ("pages_2M node0", "512"),
+        ("pages_2M node1", "1024"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "pages_3M=1"], "--set pages_3M: use one of boot, defrag"),
+        (["--set", "pages_2M=x"], "option 'pages_2M': 'x' is not valid"),
+        (["--policy", "/nonexistent"], "/nonexistent"),
+        ([], "no request: give --set pages_2M=0:512"),
+    ],
+)
+def test_a_request_that_cannot_be_planned(
+    machine: FakeHugetlb, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert cli.main(["hugepages", "plan", *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_refused_request_is_1(machine: FakeHugetlb, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["hugepages", "plan", "--set", "pages_1G=0:8"]) == 1
+    assert "refused   node0: pages 8 of 1G (0 are there) take 8192 MiB" in capsys.readouterr().out
+
+
+def test_the_command_line_that_a_request_wants(
+    machine: FakeHugetlb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = ["--set", "pages_1G=0:1,1:2", "--set", "pages_2M=0:5"]
+    assert cli.main(["hugepages", "cmdline", *request]) == 0
+    assert capsys.readouterr().out == "hugepagesz=1G hugepages=0:1,1:2\n"
+    assert cli.main(["hugepages", "cmdline", "--set", "pages_2M=0:5"]) == 0
+    assert capsys.readouterr().out == "\n"
+
+
+def test_progress_of_a_process_that_is_gone_is_none(tmp_path: Path) -> None:
+    file = progress.ProgressFile(tmp_path)
+    file.write(Progress(0, M2, 10, 20, 512.0))
+    assert file.read() == Progress(0, M2, 10, 20, 512.0)
+    text = (tmp_path / progress.FILE).read_text()
+    (tmp_path / progress.FILE).write_text(text.replace('"started": ', '"started": 1'))
+    assert file.read() is None
+
+
+def test_reading_costs_little_where_nothing_is_asked(machine: FakeHugetlb) -> None:
+    found = state.read(machine, parse({}), {}, NoLibvirt())
+    assert (found.conflicts, found.mounts, found.demand) == ((), {}, {})
