@@ -3,6 +3,7 @@
 #   make check    everything the tests need, then all tiers  (root for the system and VM tiers)
 #   make bench    ratios against TuneD's stock profiles      (root)
 #   make bench-ksm  KSM's laws against ksmtuned and the kernel; KSM="--runs 1 --only converge"  (root, hours)
+#   make bench-hugepages  pools against a bare echo and hugeadm; HUGEPAGES="--fragments 8"  (root)
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -76,6 +77,10 @@ bench: $(TOOLS)
 .PHONY: bench-ksm
 bench-ksm: $(TOOLS)
 	$(VENV)/bin/python -m bench.ksm $(KSM)
+
+.PHONY: bench-hugepages
+bench-hugepages: $(TOOLS)
+	$(VENV)/bin/python -m bench.hugepages $(HUGEPAGES)
 
 .PHONY: clean
 clean:

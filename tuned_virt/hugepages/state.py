@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tuned_virt import topology
@@ -159,10 +159,12 @@ def _demand(
     return demand.asked(guests.values(), kinds, _default_size(fs), spare) if guests else {}
 
 
-def _memory(fs: KernelFS, nodes: Iterable[int]) -> dict[int, NodeMemory]:
+def _memory(fs: KernelFS, nodes: Collection[int]) -> dict[int, NodeMemory]:
+    """By node; of a single node as the whole machine has it, which knows memory to come, too."""
     found = {}
+    single = topology.meminfo(fs) if len(set(nodes)) == 1 else {}
     for node in sorted(nodes):
-        fields = topology.node_meminfo(fs, node) or topology.meminfo(fs)
+        fields = single if "MemTotal" in single else topology.node_meminfo(fs, node)
         cache = sum(fields.get(name, 0) for name in CACHE)
         found[node] = NodeMemory(fields.get("MemTotal", 0), fields.get("MemFree", 0), cache)
     return found
