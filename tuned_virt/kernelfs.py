@@ -126,6 +126,13 @@ class KernelFS:
         root = os.path.realpath(self.root).rstrip("/")
         return real[len(root) :] if real.startswith(f"{root}/") else real
 
+    def changed(self, path: str) -> int:
+        """When a file was last changed, in ns since the epoch; 0 where it is not there."""
+        try:
+            return os.stat(self._real(path)).st_mtime_ns
+        except OSError:
+            return 0
+
     def block_number(self, path: str) -> str:
         """A block device's number, "8:1"; "" for anything else."""
         try:

@@ -28,6 +28,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT))
 
 from tests import debian  # noqa: E402
+from tests.vm import disks  # noqa: E402
 
 CACHE = Path(os.environ.get("TUNED_VIRT_CACHE") or CHECKOUT / "build").resolve()
 PASSED, FAILED, NOT_RUN = 0, 1, 2
@@ -175,6 +176,7 @@ def vng_command(series: str, image: Path, results: Path) -> list[str]:
         *(f"--numa-distance={distance}" for distance in DISTANCES),
         *("--rodir", str(CHECKOUT), "--rwdir", f"{GUEST_RESULTS}={results}"),
         *("--append", f"tuned_virt_vm={series} {HUGE}"),
+        f"--qemu-opts={shlex.join(disks.qemu_options(results))}",
         *("--exec", shlex.join(["sh", f"{GUEST_RESULTS}/script"])),
     ]
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tuned_virt import __version__
 from tuned_virt.baseline import Baseline
 from tuned_virt.cli import table
-from tuned_virt.cli.common import FINE, TO_REPORT, print_json
-from tuned_virt.disks import DiskState, Verdict, judge, policy
+from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot, print_json
+from tuned_virt.disks import DiskState, Verdict, judge, policy, udevrules
+from tuned_virt.disks.keeper import udev_properties
 from tuned_virt.disks.policy import DiskPolicy
 from tuned_virt.disks.record import Record
 from tuned_virt.disks.tuner import DisksTuner, own_role
@@ -41,6 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
     parser.add_argument("--json", action="store_true", help="print for programs")
     parser.add_argument("--all", action="store_true", help="also disks with nothing to choose")
+    parser.add_argument(
+        "--udev-rule",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="print, or write to a file, udev rules that set the same at boot, before TuneD starts;"
+        f" their place is {udevrules.FILE}",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -55,6 +65,8 @@ def run(options: argparse.Namespace) -> int:
     state = tuner.read(fs, asked, originals)
     verdicts = judge(asked, state, originals)
     plan = tuner.decide(asked, state, originals)
+    if options.udev_rule:
+        return _write_rule(options.udev_rule, verdicts)
     if options.json:
         print_json(_content(active, state, verdicts, plan.notes, originals))
     else:
@@ -66,6 +78,19 @@ def run(options: argparse.Namespace) -> int:
 def in_force() -> DiskPolicy | None:
     """The policy that a running TuneD keeps up, None where none does."""
     return Record().load() if Baseline().holder(DisksTuner.name) else None
+
+
+def _write_rule(file: str, verdicts: list[Verdict]) -> int:
+    text = udevrules.rule_file(verdicts, udev_properties, os.uname().release)
+    if file == "-":
+        print(text, end="")
+        return FINE
+    try:
+        Path(file).write_text(text)
+    except OSError as error:
+        raise CouldNot(f"{file}: {error.strerror}") from error
+    print(f"{file} is written; udevadm control --reload has udev read it now")
+    return FINE
 
 
 def _libvirt() -> Once:

@@ -102,11 +102,15 @@ class Facts:
 
 @dataclass(frozen=True)
 class Class:
-    """The verdict: the kind, whether a hypervisor makes the disk up, and the fact that decided."""
+    """The verdict: the kind, whether a hypervisor makes the disk up, and the fact that decided.
+
+    `driver` is that of a SCSI disk's controller.
+    """
 
     kind: Kind
     emulated: bool
     fact: str
+    driver: str = ""
 
 
 def classify(facts: Facts) -> Class:
@@ -168,7 +172,7 @@ def _controller(kind: Kind, driver: str, facts: Facts) -> Class:
         emulator = f"{facts.vendor} by INQUIRY"
     ids = f", PCI {facts.pci.ids}" if facts.pci.vendor else ""
     made_by = f" of {emulator}" if emulator else ""
-    return Class(kind, bool(emulator), f"driver {driver or 'unknown'}{ids}{made_by}")
+    return Class(kind, bool(emulator), f"driver {driver or 'unknown'}{ids}{made_by}", driver)
 
 
 def _others(facts: Facts) -> Class:

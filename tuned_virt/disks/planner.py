@@ -61,6 +61,7 @@ class Verdict:
     """What becomes of one disk.
 
     option  that decides, "" where none does
+    word    that it has
     wanted  the scheduler to have, "" to leave the disk alone
     why     in words
     remark  what an administrator should know: it is set by another, or cannot be set now
@@ -70,6 +71,7 @@ class Verdict:
     disk: Disk
     why: str
     option: str = ""
+    word: str = KEEP
     wanted: str = ""
     remark: str = ""
     lacking: str = ""
@@ -113,7 +115,8 @@ class _Judge:
         word = rule.words[option]
         if word == KEEP:
             return Verdict(disk, f"{why}: {option}={KEEP}", option, users=users)
-        return self._wanting(Verdict(disk, f"{why}: {option}={word}", option, users=users), word)
+        why = f"{why}: {option}={word}"
+        return self._wanting(Verdict(disk, why, option, word, users=users))
 
     def _nothing_to_choose(self, disk: Disk) -> str:
         if disk.trouble:
@@ -121,7 +124,7 @@ class _Judge:
         if not sysfs.is_layer(disk):
             return "nothing to choose"
         counting = sorted(sysfs.queues_of(disk.name, self._state.disks) - {disk.name})
-        return f"{', '.join(counting) or 'what it is made of'} counts"
+        return f"its requests go to {named(counting) or 'what it is made of'}"
 
     def _is_for(self, rule: Rule, disk: Disk) -> bool:
         if rule.udev_regex:
@@ -150,10 +153,10 @@ class _Judge:
             return f"backed guests, {self._state.unsettled}"
         return ""
 
-    def _wanting(self, verdict: Verdict, word: str) -> Verdict:
+    def _wanting(self, verdict: Verdict) -> Verdict:
         disk = verdict.disk
-        wanted = resolve(word, disk.queues, disk.offered)
-        if word == QUEUES:
+        wanted = resolve(verdict.word, disk.queues, disk.offered)
+        if verdict.word == QUEUES:
             queues = "one queue" if disk.queues == 1 else f"{disk.queues} queues"
             verdict = _with(verdict, why=f"{verdict.why}, {queues}")
         elsewhere = self._elsewhere(disk, wanted)

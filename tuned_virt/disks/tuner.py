@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tuned_virt import service
 from tuned_virt.baseline import FOLDER
-from tuned_virt.disks import planner, policy, sysfs
+from tuned_virt.disks import planner, policy, sysfs, udevrules
 from tuned_virt.disks.keeper import Watch, udev_properties
 from tuned_virt.disks.planner import DiskState
 from tuned_virt.disks.policy import DiskPolicy, Role
@@ -60,7 +60,7 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
         self._follow = follow
         self._libvirt: DiskUsers = NOT_ASKED
         self._record = Record(folder)
-        self._readers: dict[KernelFS, tuple[sysfs.Reader, Users]] = {}
+        self._readers: dict[KernelFS, tuple[sysfs.Reader, Users, udevrules.Reader]] = {}
 
     def ask(self, libvirt: DiskUsers) -> None:
         """Where guests are known from, until a keeper follows them."""
@@ -77,17 +77,16 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
     def read(self, fs: KernelFS, policy: DiskPolicy, originals: Values) -> DiskState:
         """The disks, and what the policy needs to know of guests, udev and the kernel's modules."""
         if fs not in self._readers:
-            self._readers[fs] = (sysfs.Reader(fs), Users(fs))
-        reader, users = self._readers[fs]
+            self._readers[fs] = (sysfs.Reader(fs), Users(fs), udevrules.Reader(fs))
+        reader, *_ = self._readers[fs]
         state = DiskState(reader.read())
         if policy.rules:
-            state = self._surroundings(fs, policy, state, users)
+            state = self._surroundings(fs, policy, state)
         names = planner.needing_tunables(policy, state, originals)
         return replace(state, tunables={name: sysfs.tunables(fs, name) for name in names})
 
-    def _surroundings(
-        self, fs: KernelFS, policy: DiskPolicy, state: DiskState, users: Users
-    ) -> DiskState:
+    def _surroundings(self, fs: KernelFS, policy: DiskPolicy, state: DiskState) -> DiskState:
+        _, users, rules = self._readers[fs]
         role = Role.HOST
         if any(rule.role is Role.AUTO for rule in policy.rules):
             role = own_role(fs)
@@ -102,6 +101,7 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
             users=backs,
             unsettled=unsettled,
             properties={name: udev_properties(name) for name in names},
+            by_udev=udevrules.by_disk(rules.read(), state.disks),
             lacking=lacking(fs, state.disks.values(), policy),
         )
 

@@ -1,0 +1,128 @@
+"""What follows disks and guests, with events of our own in place of udev's."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.blockdev import LOOP, FakeDisks
+from tuned_virt.baseline import Baseline
+from tuned_virt.disks import DisksTuner, keeper, parse
+from tuned_virt.disks.keeper import Watch
+from tuned_virt.disks.record import Record
+from tuned_virt.engine import Engine
+from tuned_virt.journal import Journal
+from tuned_virt.steward import Steward
+
+
+class Observer:
+    """In place of pyudev's: the unit tier gets no events of the kernel."""
+
+    def __init__(self, wake: Callable[[str], None]) -> None:
+        self.wake = wake
+        self.running = False
+
+    def start(self) -> None:
+        self.running = True
+
+    def send_stop(self) -> None:
+        self.running = False
+
+
+@pytest.fixture
+def observers(monkeypatch: pytest.MonkeyPatch) -> list[Observer]:
+    made: list[Observer] = []
+
+    def observer(wake: Callable[[str], None]) -> Any:
+        made.append(Observer(wake))
+        return made[-1]
+
+    monkeypatch.setattr(keeper, "observer", observer)
+    monkeypatch.setattr(keeper, "SETTLE", 0.05)
+    return made
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_events_that_come_together_are_one_look(observers: list[Observer]) -> None:
+    looks = threading.Semaphore(0)
+    watch = Watch(looks.release, settle=0.05)
+    watch.start()
+    for number in range(20):
+        watch.wake(f"add sd{number}")
+    assert looks.acquire(timeout=2)
+    assert not looks.acquire(timeout=0.2)
+    watch.wake("remove sd1")
+    assert looks.acquire(timeout=2)
+    watch.stop()
+    watch.wake("add sd1")
+    assert not looks.acquire(timeout=0.2)
+    assert not observers[0].running
+
+
+def test_events_without_end_are_looked_at_anyhow(
+    observers: list[Observer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "LONGEST", 0.2)
+    looks = threading.Semaphore(0)
+    watch = Watch(looks.release, settle=0.05)
+    watch.start()
+    deadline = time.monotonic() + 5
+    while not looks.acquire(timeout=0.01):
+        assert time.monotonic() < deadline
+        watch.wake("change sda")
+    watch.stop()
+
+
+def test_without_pyudev_it_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(keeper, "pyudev", None)
+    watch = Watch(lambda: None)
+    watch.start()
+    [finding] = watch.findings()
+    assert str(finding) == (
+        "verify: note: blk_elevator_virt: disks added later are not set: python3-pyudev is not"
+        " installed"
+    )
+    assert "python3-pyudev is not installed" in caplog.text
+    watch.stop()
+
+
+def test_a_disk_added_later_is_set_and_one_reset_is_set_again(
+    tmp_path: Path, observers: list[Observer]
+) -> None:
+    fs = FakeDisks(tmp_path / "root")
+    fs.add("loop0", f"{LOOP}loop0")
+    tuner = DisksTuner(folder=tmp_path)
+    engine = Engine(tuner, fs, Baseline(tmp_path, "boot"), Journal(tmp_path / "journal"))
+    steward = Steward(engine)
+    asked = parse({"role": "host", "host_other": "bfq"})
+    steward.apply(asked)
+    steward.apply(asked)
+    assert Record(tmp_path).load() == asked
+    fs.add("loop1", f"{LOOP}loop1", active="kyber")
+    observers[0].wake("add loop1")
+    wait_for(lambda: fs.scheduler("loop1") == "bfq")
+    wait_for(lambda: len(steward.verify(False)) == 2)
+    fs.write("/sys/block/loop0/queue/scheduler", "none")
+    observers[0].wake("change loop0")
+    wait_for(lambda: fs.scheduler("loop0") == "bfq")
+    fs.pull("loop0")
+    observers[0].wake("remove loop0")
+    wait_for(lambda: len(steward.verify(False)) == 1)
+    steward.restore()
+    assert fs.scheduler("loop1") == "kyber"
+    assert Record(tmp_path).load() is None
+    assert engine.baseline.records() == {}
+    assert [one.running for one in observers] == [False]
