@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 
 from tests.unit.blockdev import LOOP, FakeDisks
+from tuned_virt import watch as watching
 from tuned_virt.baseline import Baseline
-from tuned_virt.disks import DisksTuner, keeper, parse
-from tuned_virt.disks.keeper import Watch
+from tuned_virt.disks import DisksTuner, parse, udev
 from tuned_virt.disks.record import Record
+from tuned_virt.disks.udev import DiskEvents
 from tuned_virt.engine import Engine
 from tuned_virt.journal import Journal
 from tuned_virt.steward import Steward
+from tuned_virt.watch import Watch
 
 
 class Observer:
@@ -42,13 +44,13 @@ def observers(monkeypatch: pytest.MonkeyPatch) -> list[Observer]:
         made.append(Observer(wake))
         return made[-1]
 
-    monkeypatch.setattr(keeper, "observer", observer)
-    monkeypatch.setattr(keeper, "SETTLE", 0.05)
+    monkeypatch.setattr(udev, "observer", observer)
+    monkeypatch.setattr(watching, "SETTLE", 0.05)
     return made
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -56,14 +58,15 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 def test_events_that_come_together_are_one_look(observers: list[Observer]) -> None:
     looks = threading.Semaphore(0)
-    watch = Watch(looks.release, settle=0.05)
+    watch = Watch("disks", looks.release)
+    watch.follow(DiskEvents(watch.wake))
     watch.start()
     for number in range(20):
         watch.wake(f"add sd{number}")
-    assert looks.acquire(timeout=2)
+    assert looks.acquire(timeout=20)
     assert not looks.acquire(timeout=0.2)
     watch.wake("remove sd1")
-    assert looks.acquire(timeout=2)
+    assert looks.acquire(timeout=20)
     watch.stop()
     watch.wake("add sd1")
     assert not looks.acquire(timeout=0.2)
@@ -73,11 +76,12 @@ def test_events_that_come_together_are_one_look(observers: list[Observer]) -> No
 def test_events_without_end_are_looked_at_anyhow(
     observers: list[Observer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper, "LONGEST", 0.2)
+    monkeypatch.setattr(watching, "LONGEST", 0.2)
     looks = threading.Semaphore(0)
-    watch = Watch(looks.release, settle=0.05)
+    watch = Watch("disks", looks.release)
+    watch.follow(DiskEvents(watch.wake))
     watch.start()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while not looks.acquire(timeout=0.01):
         assert time.monotonic() < deadline
         watch.wake("change sda")
@@ -87,8 +91,9 @@ def test_events_without_end_are_looked_at_anyhow(
 def test_without_pyudev_it_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(keeper, "pyudev", None)
-    watch = Watch(lambda: None)
+    monkeypatch.setattr(udev, "pyudev", None)
+    watch = Watch("blk_elevator_virt", lambda: None)
+    watch.follow(DiskEvents(watch.wake))
     watch.start()
     [finding] = watch.findings()
     assert str(finding) == (

@@ -13,7 +13,7 @@ LAYERS = (
     {"kernelfs", "cpuset", "lanes", "mempolicy", "options", "plan", "safexml", "units", "__init__"},
     {"baseline", "journal", "topology", "guest", "service", "hypervisor"},
     {"engine", "qemu"},
-    {"placement", "ksm", "guard", "system", "hugepages", "disks", "steward"},
+    {"placement", "ksm", "guard", "system", "hugepages", "disks", "steward", "watch"},
     {"tuners"},
     {"tuned_api", "cli", "audit", "__main__"},
 )

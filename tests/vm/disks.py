@@ -44,8 +44,8 @@ QEMU = """
 -blockdev null-co,node-name=n6,size=67108864,read-zeroes=on
 -device nvme,drive=n6,serial=nvme-alone
 -device nvme-subsys,id=sub,nqn=many
--device nvme,serial=nvme-a,subsys=sub
--device nvme,serial=nvme-b,subsys=sub
+-device nvme,serial=nvme-many,subsys=sub
+-device nvme,serial=nvme-many,subsys=sub
 -blockdev null-co,node-name=n7,size=67108864,read-zeroes=on
 -device nvme-ns,drive=n7,shared=on
 -device ich9-ahci,id=sata

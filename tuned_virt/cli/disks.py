@@ -12,8 +12,7 @@ from tuned_virt import __version__
 from tuned_virt.baseline import Baseline
 from tuned_virt.cli import table
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot, print_json
-from tuned_virt.disks import DiskState, Verdict, judge, policy, udevrules
-from tuned_virt.disks.keeper import udev_properties
+from tuned_virt.disks import DiskState, Verdict, judge, policy, udev, udevrules
 from tuned_virt.disks.policy import DiskPolicy
 from tuned_virt.disks.record import Record
 from tuned_virt.disks.tuner import DisksTuner, own_role
@@ -81,7 +80,7 @@ def in_force() -> DiskPolicy | None:
 
 
 def _write_rule(file: str, verdicts: list[Verdict]) -> int:
-    text = udevrules.rule_file(verdicts, udev_properties, os.uname().release)
+    text = udevrules.rule_file(verdicts, udev.properties, os.uname().release)
     if file == "-":
         print(text, end="")
         return FINE

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from tuned_virt import service
 from tuned_virt.baseline import FOLDER
-from tuned_virt.disks import planner, policy, sysfs, udevrules
-from tuned_virt.disks.keeper import Watch, udev_properties
+from tuned_virt.disks import planner, policy, sysfs, udev, udevrules
 from tuned_virt.disks.planner import DiskState
 from tuned_virt.disks.policy import DiskPolicy, Role
 from tuned_virt.disks.record import Record
@@ -24,6 +23,7 @@ from tuned_virt.journal import Journal
 from tuned_virt.kernelfs import KernelFileError, KernelFS
 from tuned_virt.options import Section
 from tuned_virt.plan import Change, Plan, Values
+from tuned_virt.watch import Watch
 
 JIFFY = 10
 """Most ms that a time may come back off: one jiffy of the slowest kernels (HZ=100)."""
@@ -100,7 +100,7 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
             role=role,
             users=backs,
             unsettled=unsettled,
-            properties={name: udev_properties(name) for name in names},
+            properties={name: udev.properties(name) for name in names},
             by_udev=udevrules.by_disk(rules.read(), state.disks),
             lacking=lacking(fs, state.disks.values(), policy),
         )
@@ -133,7 +133,8 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
         """What follows disks and guests, where anything is asked for."""
         if not policy.rules:
             return None
-        watch = Watch(again)
+        watch = Watch(self.name, again)
+        watch.follow(udev.DiskEvents(watch.wake))
         libvirt = self._libvirt
         if policy.asks_users(own_role(fs)):
             libvirt = self._follow(watch.wake)

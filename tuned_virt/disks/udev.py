@@ -1,0 +1,73 @@
+"""udev's events of block devices, and its properties of them.
+
+A disk that is added or removed resets its queue's scheduler. udev's rules may set one after we did:
+no event tells of that, but udev passes its events on once its rules have run, so a look after them
+sees what they did.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+try:
+    import pyudev  # type: ignore[import-untyped]
+except ImportError:
+    pyudev = None
+
+log = logging.getLogger("tuned")
+
+RUNS = "/run/udev/control"
+"""There while systemd-udevd runs; without it events come from the kernel alone."""
+
+
+class DiskEvents:
+    """Tells of disks that come, go or change. `trouble` says why it cannot."""
+
+    def __init__(self, wake: Callable[[str], None]) -> None:
+        self._wake = wake
+        self._observer: Any = None
+        self.trouble = ""
+
+    def start(self) -> None:
+        """Begin to listen."""
+        if pyudev is None:
+            self.trouble = "disks added later are not set: python3-pyudev is not installed"
+        else:
+            try:
+                self._observer = observer(self._wake)
+                self._observer.start()
+            except (OSError, ImportError) as error:
+                self.trouble = f"disks added later are not set: udev cannot be followed: {error}"
+        if self.trouble:
+            log.warning("blk_elevator_virt: %s", self.trouble)
+
+    def stop(self) -> None:
+        """Listen no more."""
+        if self._observer is not None:
+            self._observer.send_stop()
+
+
+def observer(wake: Callable[[str], None]) -> Any:
+    """A thread that tells of block devices that come, go or change. Raises OSError."""
+    source = "udev" if os.path.exists(RUNS) else "kernel"
+    monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source)
+    monitor.filter_by("block", "disk")
+
+    def tell(device: Any) -> None:
+        wake(f"{device.action} {device.sys_name}")
+
+    return pyudev.MonitorObserver(monitor, callback=tell, name="virt-disks-udev")
+
+
+def properties(name: str) -> dict[str, str]:
+    """udev's properties of a disk by its name in sysfs; none where udev is not to be asked."""
+    if pyudev is None:
+        return {}
+    try:
+        device = pyudev.Devices.from_name(pyudev.Context(), "block", name)
+        return dict(device.properties.items())
+    except (pyudev.DeviceNotFoundError, OSError):
+        return {}
