@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from tuned_virt.blkio import BlkioTuner
+from tuned_virt.blkio.tuner import Libvirt
 from tuned_virt.disks import DisksTuner
 from tuned_virt.disks.users import DiskUsers
 from tuned_virt.engine import Tuner
@@ -35,6 +37,12 @@ def _follow_disks(changed: Callable[[str], None]) -> DiskUsers:
     return DiskFollower(changed)
 
 
+def _weights() -> Libvirt:
+    from tuned_virt.hypervisor.weights import GuestWeights
+
+    return GuestWeights()
+
+
 TUNERS: Mapping[str, Tuner[Any, Any]] = MappingProxyType(
     {
         tuner.name: tuner
@@ -42,6 +50,7 @@ TUNERS: Mapping[str, Tuner[Any, Any]] = MappingProxyType(
             KsmTuner(_follow_libvirt),
             HugepagesTuner(_follow_pages),
             DisksTuner(_follow_disks),
+            BlkioTuner(_weights),
             SystemTuner(),
             GuardTuner(),
         )

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.unit.blockdev import AHCI, LOOP, SQ, VIRTIO, FakeDisks, hba
+from tuned_virt import selection
 from tuned_virt.baseline import Baseline
-from tuned_virt.disks import DisksTuner, judge, policy, selection
+from tuned_virt.disks import DisksTuner, judge, policy
 from tuned_virt.disks.planner import DiskState, SetByUdev
 from tuned_virt.disks.policy import DiskPolicy, parse, resolve
 from tuned_virt.engine import Engine

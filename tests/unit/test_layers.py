@@ -10,10 +10,21 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "tuned_virt"
 
 LAYERS = (
-    {"kernelfs", "cpuset", "lanes", "mempolicy", "options", "plan", "safexml", "units", "__init__"},
+    {
+        "cpuset",
+        "kernelfs",
+        "lanes",
+        "mempolicy",
+        "options",
+        "plan",
+        "safexml",
+        "selection",
+        "units",
+        "__init__",
+    },
     {"baseline", "journal", "topology", "guest", "service", "hypervisor"},
     {"engine", "qemu"},
-    {"placement", "ksm", "guard", "system", "hugepages", "disks", "steward", "watch"},
+    {"placement", "ksm", "guard", "system", "hugepages", "disks", "blkio", "steward", "watch"},
     {"tuners"},
     {"tuned_api", "cli", "audit", "__main__"},
 )

@@ -1,9 +1,10 @@
 """Disks: how each is attached, which I/O scheduler that calls for, and the way there and back.
 
 classify   facts of sysfs → class        sysfs      reading disks and their layers
-policy     what a profile may ask        selection  which disks a section is for
-planner    policy and disks → verdicts, plan
-tuner      all of it for the engine
+backing    guests' files → block devices  users      the guests that use each disk
+policy     what a profile may ask         planner    policy and disks → verdicts, plan
+udev       events and properties          udevrules  rules of others, and ours for the boot
+record     the policy in force            tuner      all of it for the engine
 """
 
 from __future__ import annotations

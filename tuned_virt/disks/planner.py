@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from tuned_virt.disks import selection, sysfs
+from tuned_virt import selection
+from tuned_virt.disks import sysfs
 from tuned_virt.disks.classify import NVME, SCSI, Kind
 from tuned_virt.disks.policy import KEEP, QUEUES, DiskPolicy, Role, Rule, resolve, same
 from tuned_virt.disks.sysfs import BLOCK, Disk

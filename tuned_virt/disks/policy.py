@@ -9,7 +9,7 @@ from enum import Enum
 from types import MappingProxyType
 
 from tuned_virt import options as opt
-from tuned_virt.disks import selection
+from tuned_virt import selection
 from tuned_virt.options import BadOptions, Choice, Described, OptionError, Section
 
 

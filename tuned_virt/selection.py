@@ -1,4 +1,4 @@
-"""Which disks a section of a profile is for, by TuneD's rules."""
+"""Which devices, disks or guests, a section of a profile is for, by TuneD's rules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def check(regex: str) -> None:
 
 
 def matches(expression: str, name: str, above: Iterable[str] = ()) -> bool:
-    """Whether TuneD's device expression ("sd* !sdb") selects a disk.
+    """Whether TuneD's device expression ("sd* !sdb") selects a device.
 
     Without a positive pattern all are. A disk is also selected by the name of what is made of it
     (`above`: dm-0, md0, nvme0n1), but excluded by its own name alone. "/" in names is "!" in sysfs.

@@ -1,0 +1,213 @@
+"""Weights of guests, with a libvirt of our own: tests/system/test_blkio.py has the real one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.unit.blockdev import LOOP, FakeDisks
+from tuned_virt.baseline import Baseline
+from tuned_virt.blkio import BlkioTuner, WeightPolicy, WeightState, parse
+from tuned_virt.blkio.policy import parse_sections
+from tuned_virt.engine import Engine
+from tuned_virt.hypervisor.weights import WeightError, Weights, device_weights, has_weights
+from tuned_virt.journal import Journal
+from tuned_virt.options import BadOptions, Section
+from tuned_virt.watch import Source
+
+
+class FakeLibvirt:
+    """Guests with weights; `hangs` is a libvirtd that does not answer until it is set."""
+
+    def __init__(self, *guests: Weights) -> None:
+        self.guests = {guest.uuid: guest for guest in guests}
+        self.writes: list[tuple[str, str, int | str]] = []
+        self.hangs: threading.Event | None = None
+        self.absence = ""
+
+    def read(self) -> list[Weights]:
+        if self.hangs:
+            self.hangs.wait()
+        if self.absence:
+            raise WeightError(self.absence)
+        return list(self.guests.values())
+
+    def write(self, uuid: str, run: int, parameter: str, value: int | str) -> None:
+        guest = self.guests[uuid]
+        if guest.run != run:
+            raise WeightError("the guest has been restarted meanwhile")
+        self.writes.append((uuid, parameter, value))
+        if parameter == "weight":
+            self.guests[uuid] = replace(guest, weight=int(value))
+        else:
+            devices = {**guest.devices, **device_weights(str(value))}
+            devices = {path: weight for path, weight in devices.items() if weight}
+            self.guests[uuid] = replace(guest, devices=devices)
+
+    def follow(self, changed: Callable[[str], None]) -> Source:
+        raise NotImplementedError
+
+
+WEB = Weights("u1", 1, "web", 100, {"/dev/sdb": 300})
+DB = Weights("u2", 2, "db", 500)
+
+Weighing = Engine[WeightPolicy, WeightState]
+
+
+@pytest.fixture
+def fs(tmp_path: Path) -> FakeDisks:
+    made = FakeDisks(tmp_path / "root")
+    made.file("/sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory")
+    made.add("loop0", f"{LOOP}loop0", active="bfq")
+    return made
+
+
+def engine(fs: FakeDisks, tmp_path: Path, libvirt: FakeLibvirt) -> Weighing:
+    tuner = BlkioTuner(lambda: libvirt)
+    return Engine(tuner, fs, Baseline(tmp_path, "boot"), Journal(tmp_path / "journal"))
+
+
+def lines(weighing: Weighing, asked: WeightPolicy) -> list[str]:
+    return [str(line) for line in weighing.verify(weighing.apply(asked), asked, False)]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"blkio_weight": "9"}, "'blkio_weight': '9' is not valid: a whole number from 10 to 1000"),
+        ({"blkio_weight": "1001"}, "'1001' is not valid"),
+        ({"blkio_weight": ">100"}, "'>100' is not valid"),
+        ({"blkio_weight": "much"}, "'much' is not valid"),
+        ({"device_weights": "/dev/sda"}, "'/dev/sda' is not valid: /path/of/disk,weight"),
+        ({"device_weights": "sda,500"}, "'sda,500' is not valid"),
+        ({"device_weights": "/dev/../etc/x,500"}, "'/dev/../etc/x,500' is not valid"),
+        ({"device_weights": "/dev/sda,5"}, "'device_weights': '5' is not valid: a whole number"),
+    ],
+)
+def test_bad_input_is_named(options: dict[str, str], said: str) -> None:
+    with pytest.raises(BadOptions) as error:
+        parse(options)
+    assert said in str(error.value)
+
+
+def test_a_udev_regex_selects_no_guests() -> None:
+    with pytest.raises(BadOptions, match="guests have no udev properties"):
+        parse_sections([Section("x", {"blkio_weight": "100"}, udev_regex="x")])
+
+
+def test_weights_are_set_verified_and_put_back(fs: FakeDisks, tmp_path: Path) -> None:
+    libvirt = FakeLibvirt(WEB, DB)
+    weighing = engine(fs, tmp_path, libvirt)
+    asked = parse_sections(
+        [
+            Section("a", {"blkio_weight": "800"}, "db*"),
+            Section("b", {"device_weights": "/dev/sda,500,/dev/sdb,0"}, "u1"),
+        ]
+    )
+    assert lines(weighing, asked) == [
+        "verify: passed: 'vm_blkio web/device_weight /dev/sda' = '500'",
+        "verify: passed: 'vm_blkio web/device_weight /dev/sdb' = '0'",
+        "verify: passed: 'vm_blkio db/blkio_weight' = '800'",
+    ]
+    assert libvirt.guests["u1"].devices == {"/dev/sda": 500}
+    weighing.restore()
+    assert list(libvirt.guests.values()) == [WEB, DB]
+    assert weighing.baseline.records() == {}
+
+
+def test_a_second_apply_writes_nothing(fs: FakeDisks, tmp_path: Path) -> None:
+    libvirt = FakeLibvirt(WEB)
+    weighing = engine(fs, tmp_path, libvirt)
+    asked = parse({"blkio_weight": "200"})
+    weighing.apply(asked)
+    weighing.apply(asked)
+    assert libvirt.writes == [("u1", "weight", 200)]
+
+
+def test_a_guest_with_weights_of_its_own_is_left_alone(fs: FakeDisks, tmp_path: Path) -> None:
+    libvirt = FakeLibvirt(replace(WEB, owned=True))
+    weighing = engine(fs, tmp_path, libvirt)
+    assert lines(weighing, parse({"blkio_weight": "200"})) == [
+        "verify: note: vm_blkio: web: left alone, its XML sets weights of its own"
+    ]
+    assert libvirt.writes == []
+
+
+def test_a_restarted_guest_is_set_again_and_its_past_forgotten(
+    fs: FakeDisks, tmp_path: Path
+) -> None:
+    libvirt = FakeLibvirt(WEB)
+    weighing = engine(fs, tmp_path, libvirt)
+    asked = parse({"blkio_weight": "200"})
+    outcome = weighing.apply(asked)
+    libvirt.guests["u1"] = replace(WEB, run=7, weight=150)
+    assert [str(line) for line in weighing.verify(outcome, asked, False)] == [
+        "verify: note: vm_blkio: web/blkio_weight: the guest has stopped"
+    ]
+    weighing.apply(asked)
+    weighing.restore()
+    assert libvirt.guests["u1"].weight == 150
+
+
+def test_where_no_controller_holds_weights(fs: FakeDisks, tmp_path: Path) -> None:
+    fs.file("/sys/fs/cgroup/cgroup.controllers", "cpu memory")
+    [line] = lines(engine(fs, tmp_path, FakeLibvirt(WEB)), parse({"blkio_weight": "200"}))
+    assert line == (
+        "verify: failed: vm_blkio: web/blkio_weight: no cgroup controller holds weights: neither io"
+        " (cgroup v2) nor blkio (v1) is there"
+    )
+
+
+def test_where_nothing_heeds_weights(fs: FakeDisks, tmp_path: Path) -> None:
+    fs.write("/sys/block/loop0/queue/scheduler", "none")
+    weighing = engine(fs, tmp_path, FakeLibvirt(WEB))
+    asked = parse({"blkio_weight": "200"})
+    assert "weights have no effect: no disk has the scheduler bfq" in lines(weighing, asked)[1]
+    fs.file("/sys/fs/cgroup/io.cost.qos", "8:0 enable=1 ctrl=auto")
+    assert len(lines(weighing, asked)) == 1
+
+
+def test_where_libvirt_has_no_cgroup(fs: FakeDisks, tmp_path: Path) -> None:
+    bare = replace(WEB, weight=None, devices={})
+    [line] = lines(engine(fs, tmp_path, FakeLibvirt(bare)), parse({"blkio_weight": "200"}))
+    assert "see cgroup_controllers in libvirt's qemu.conf" in line
+
+
+def test_a_libvirtd_that_hangs_or_is_gone(
+    fs: FakeDisks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tuned_virt.blkio.tuner.PATIENCE", 0.1)
+    libvirt = FakeLibvirt(WEB)
+    weighing = engine(fs, tmp_path, libvirt)
+    asked = parse({"blkio_weight": "200"})
+    weighing.apply(asked)
+    libvirt.absence = "libvirtd is gone"
+    weighing.restore()
+    pending = weighing.baseline.record("vm_blkio").pending
+    assert pending == {"web#u1.1/blkio_weight": "libvirtd is gone"}
+    libvirt.absence, libvirt.hangs = "", threading.Event()
+    weighing.restore()
+    assert "libvirt does not answer" in str(weighing.baseline.record("vm_blkio").pending)
+    libvirt.hangs.set()
+    while weighing.tuner._lanes.busy:  # type: ignore[attr-defined]
+        pass
+    weighing.restore()
+    assert libvirt.guests["u1"] == WEB
+
+
+@pytest.mark.parametrize(
+    ("xml", "own"),
+    [
+        ("<domain><blkiotune><weight>800</weight></blkiotune></domain>", True),
+        ("<domain><blkiotune><device><weight>1</weight></device></blkiotune></domain>", True),
+        ("<domain><blkiotune/></domain>", False),
+        ("<domain/>", False),
+        ("<broken", True),
+    ],
+)
+def test_weights_of_the_owner(xml: str, own: bool) -> None:
+    assert has_weights(xml) is own

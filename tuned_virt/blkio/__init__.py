@@ -1,0 +1,12 @@
+"""Guests' block I/O weights, the guide's chapter 7: `virsh blkiotune` by selections of guests.
+
+policy  what a profile may ask    planner  policy and guests → plan    tuner  for the engine
+"""
+
+from __future__ import annotations
+
+from tuned_virt.blkio.planner import WeightState, decide
+from tuned_virt.blkio.policy import WeightPolicy, parse
+from tuned_virt.blkio.tuner import BlkioTuner
+
+__all__ = ("BlkioTuner", "WeightPolicy", "WeightState", "decide", "parse")
