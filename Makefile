@@ -4,6 +4,7 @@
 #   make bench    ratios against TuneD's stock profiles      (root)
 #   make bench-ksm  KSM's laws against ksmtuned and the kernel; KSM="--runs 1 --only converge"  (root, hours)
 #   make bench-hugepages  pools against a bare echo and hugeadm; HUGEPAGES="--fragments 8"  (root)
+#   make bench-disks  schedulers of 100 disks against TuneD's own plugin; DISKS="--disks 1000"  (root)
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -81,6 +82,10 @@ bench-ksm: $(TOOLS)
 .PHONY: bench-hugepages
 bench-hugepages: $(TOOLS)
 	$(VENV)/bin/python -m bench.hugepages $(HUGEPAGES)
+
+.PHONY: bench-disks
+bench-disks: $(TOOLS)
+	$(VENV)/bin/python -m bench.disks $(DISKS)
 
 .PHONY: clean
 clean:
