@@ -71,7 +71,7 @@ def measure(sandbox: Sandbox, names: list[str], profile: str, rounds: int) -> di
             found[case].append(switched(sandbox, profile) - empty)
             wrong = [name for name in names if scheduler(name) != WORD]
             assert not wrong, f"{profile}: {wrong[:3]}"
-        found[VERIFY].append(milliseconds(lambda: sandbox.verify()))
+        found[VERIFY].append(milliseconds(sandbox.verify))
         assert sandbox.verify(), sandbox.verify_lines
     return {case: statistics.median(times) for case, times in found.items()}
 
@@ -97,8 +97,8 @@ def main() -> int:
     print(f"{arguments.disks} loop devices, TuneD {arguments.tuned}, {arguments.rounds} rounds")
     print(f"{'':16}{'ours':>12}{'TuneDs own':>14}{'ratio':>9}{'at most':>11}")
     worst = 0
-    for case, limit in LIMITS.items():
-        limit *= arguments.disks / 100
+    for case, per_hundred in LIMITS.items():
+        limit = per_hundred * arguments.disks / 100
         worst = max(worst, int(ours[case] > limit))
         ratio = stock[case] / ours[case] if ours[case] > 0 else float("inf")
         print(f"{case:16}{ours[case]:9.1f} ms{stock[case]:11.1f} ms{ratio:9.1f}{limit:8.0f} ms")

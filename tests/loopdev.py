@@ -1,4 +1,4 @@
-"""Loop devices of a test's own: a hundred real queues on any machine, without a disk behind them."""
+"""Loop devices of a test's own: a hundred real queues on any machine, with no disk behind them."""
 
 from __future__ import annotations
 

@@ -58,6 +58,20 @@ HUGE = "hugepagesz=1G hugepages=3:1"
 """Pages of 1 GiB from the boot on, on the node that has room for more of them (-cpu max: and a CPU
 that knows them)."""
 
+TOOLS = (
+    *("udev", "libsystemd-shared", "libudev1", "dmsetup", "libdevmapper1.02.1", "libaio1"),
+    *("lvm2", "liblvm2cmd2.03", "libdevmapper-event1.02.1", "libedit2", "mdadm"),
+    *("open-iscsi", "libopeniscsiusr", "libisns0", "tgt", "libconfig-general-perl"),
+    *("librdmacm1", "libibverbs1", "libnl-3-200", "libnl-route-3-200"),
+)
+"""Debian packages that the guest alone gets, unpacked over its root. Installed on the machine, udev
+would start with every boot and load all drivers (119 s instead of 6), and services with every
+sandbox."""
+
+TOOLS_SUITE = "bookworm"
+
+GUEST_TOOLS = "/run/tuned-virt-tools"
+
 GUEST_RESULTS = "/run/tuned-virt-vm"
 """Where the guest has the folder of a boot's results; the checkout it has where the host does."""
 
@@ -140,6 +154,26 @@ def kernel_image(series: str) -> Path:
     return images[0]
 
 
+def tools() -> Path:
+    """Folder with the tools, laid out for the root of a machine; downloaded once, then kept."""
+    folder = CACHE / "vm/tools" / TOOLS_SUITE
+    if not folder.exists():
+        suite = debian.Suite(TOOLS_SUITE, CACHE)
+        suite.update()
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as scratch:
+            for package in TOOLS:
+                root = suite.unpack(package, Path(scratch))
+            for name in ("lib", "sbin", "bin"):  # links on a machine
+                if (root / name).exists():
+                    merged = root / "usr" / name
+                    shutil.copytree(root / name, merged, symlinks=True, dirs_exist_ok=True)
+                    shutil.rmtree(root / name)
+            shutil.rmtree(root / "usr/share", ignore_errors=True)
+            root.rename(folder)
+    return folder
+
+
 def guest_script(series: str, pytest_args: Sequence[str]) -> str:
     """Shell script for the guest, which leaves pytest's output and exit status in results.
 
@@ -150,7 +184,7 @@ def guest_script(series: str, pytest_args: Sequence[str]) -> str:
         f"exec >{GUEST_RESULTS}/output 2>&1\n"
         "export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1\n"
         f"export TUNED_VIRT_CACHE={shlex.quote(str(CACHE))}\n"
-        f"export TUNED_VIRT_PRODUCT={GUEST_RESULTS}/{PRODUCT}\n"
+        f"export TUNED_VIRT_PRODUCT={GUEST_RESULTS}/{PRODUCT} TUNED_VIRT_TOOLS={GUEST_TOOLS}\n"
         f"cd {shlex.quote(str(CHECKOUT))} || exit\n"
         f"echo {series}: $(uname -r) is up after $(cut -d. -f1 /proc/uptime) s\n"
         f"{shlex.join([*pytest, *pytest_args])}\n"
@@ -175,6 +209,7 @@ def vng_command(series: str, image: Path, results: Path) -> list[str]:
         *(f"--numa={node}" for node in NODES),
         *(f"--numa-distance={distance}" for distance in DISTANCES),
         *("--rodir", str(CHECKOUT), "--rwdir", f"{GUEST_RESULTS}={results}"),
+        *("--rodir", f"{GUEST_TOOLS}={tools()}"),
         *("--append", f"tuned_virt_vm={series} {HUGE}"),
         f"--qemu-opts={shlex.join(disks.qemu_options(results))}",
         *("--exec", shlex.join(["sh", f"{GUEST_RESULTS}/script"])),

@@ -56,18 +56,18 @@ QEMU = """
 -device qemu-xhci,id=xhci
 -blockdev null-co,node-name=n10,size=67108864,read-zeroes=on
 -device usb-storage,bus=xhci.0,drive=n10,serial=usb
--device megasas,id=raid
--blockdev file,node-name=f11,filename={folder}/raid1
--device scsi-hd,bus=raid.0,drive=f11,serial=raid-one
--blockdev file,node-name=f12,filename={folder}/raid2
--device scsi-hd,bus=raid.0,scsi-id=1,drive=f12,serial=raid-two,vendor=LSI
+-blockdev file,node-name=f11,filename={folder}/pv1
 -device pvscsi,id=pv
+-device scsi-hd,bus=pv.0,drive=f11,serial=pv-one
+-blockdev file,node-name=f12,filename={folder}/pv2
+-device scsi-hd,bus=pv.0,scsi-id=1,drive=f12,serial=pv-two,vendor=LSI
+-device megasas,id=raid
 -blockdev null-co,node-name=n13,size=67108864,read-zeroes=on
--device scsi-hd,bus=pv.0,drive=n13,serial=pvscsi
+-device scsi-hd,bus=raid.0,drive=n13,serial=raid
 """
 """Null devices take writes and forget them; what LVM and md are made of has files."""
 
-FILES = {"sata1": 128, "sata2": 128, "raid1": 256, "raid2": 128}
+FILES = {"sata1": 128, "sata2": 128, "pv1": 256, "pv2": 128}
 """Sparse files of that many MiB."""
 
 
@@ -118,7 +118,7 @@ def by_serial() -> dict[str, str]:
 
 EMULATED = (
     *("blk-one", "blk-four", "vscsi-one", "vscsi-four", "lun", "nvme-alone", "nvme-head"),
-    *("sata-one", "sata-two", "usb", "raid-one", "raid-two", "pvscsi"),
+    *("sata-one", "sata-two", "usb", "pv-one", "pv-two"),
 )
 
 
