@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from tuned_virt.guest import Guest
 from tuned_virt.placement.demand import Demand, Part
@@ -17,17 +17,24 @@ Seats = Mapping[int, tuple[int, ...]]
 
 
 class Board:
-    """The rooms and memory of a host."""
+    """The rooms and memory of a host.
+
+    hopeless  shapes of guests, with whether dedicated, that were tried and found no room: while
+              rooms are only taken, others like them need not be tried
+    """
 
     def __init__(self, host: Host, rooms: list[Room], banks: Banks) -> None:
         self.host = host
         self.grid = host.grid
         self.rooms = rooms
         self.banks = banks
+        self.hopeless: set[tuple[Hashable, bool]] = set()
 
     def copy(self) -> Board:
         """Another to try something on."""
-        return Board(self.host, [room.copy() for room in self.rooms], self.banks.copy())
+        other = Board(self.host, [room.copy() for room in self.rooms], self.banks.copy())
+        other.hopeless = set(self.hopeless)
+        return other
 
     def capacity(self, place: int, policy: Policy, dedicated: bool) -> int:
         """vCPUs that a node has room for. A lone undivided node confines nobody: it takes all."""

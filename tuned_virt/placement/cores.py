@@ -15,8 +15,7 @@ def fit(room: Room, vcpus: int, threads: int) -> tuple[int, int, int]:
     best = None
     for cluster, free in zip(room.node.clusters, room.free_in):
         if free >= vcpus:
-            torn = _torn(room, cluster, vcpus)
-            key = (torn, free - vcpus) if threads > 1 else (0, free - vcpus)
+            key = (_torn(room, cluster, vcpus) if threads > 1 else 0, free - vcpus)
             best = key if best is None or key < best else best
     if best:
         return (1, *best)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from tuned_virt.guest import Guest, HugePages
 from tuned_virt.placement.policy import Mode, Policy
@@ -41,6 +42,19 @@ class Demand:
         """Whether it asks for CPUs of its own."""
         return self.policy.policy is Mode.DEDICATED
 
+    @cached_property
+    def shape(self) -> Hashable:
+        """Equal for guests of which, on any board, either all can be placed or none."""
+        guest = self.guest
+        return (
+            self.policy.smt,
+            self.policy.overcommit,
+            guest.threads,
+            _shape(self.whole),
+            tuple(map(_shape, self.cells)),
+            () if guest.movable else tuple(sorted(guest.resident)),
+        )
+
     @property
     def hardness(self) -> tuple[object, ...]:
         """Sorts the hardest to place first; the same whatever order guests come in."""
@@ -56,6 +70,10 @@ class Demand:
             guest.name,
             guest.key,
         )
+
+
+def _shape(part: Part) -> Hashable:
+    return len(part.vcpus), part.memory, tuple(sorted(part.huge.items())), part.allowed
 
 
 def demand(guest: Guest, policy: Policy, default_page: int) -> Demand:

@@ -51,7 +51,6 @@ def _keep_shared(board: Board, wanted: Demand, current: Placement) -> Outcome | 
             current.why,
             seats,
             banks=_banks(board, wanted, current, seats),
-            kept=current,
         ),
     )
 
@@ -126,7 +125,6 @@ def _keep_dedicated(board: Board, wanted: Demand, current: Placement) -> Outcome
         cpus,
         masks,
         _banks(board, wanted, current, seats),
-        kept=current,
     )
     return _extended(board, outcome, new) if new else settle(board, outcome)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from tuned_virt.placement.board import Board, Seats
 from tuned_virt.placement.cores import allot
 from tuned_virt.placement.demand import Demand
-from tuned_virt.placement.model import Kind, Placement
+from tuned_virt.placement.model import Kind
 from tuned_virt.placement.rooms import Share
 
 
@@ -19,7 +19,7 @@ class Outcome:
     cpus    vCPU → CPU number, for a dedicated guest
     masks   place → CPUs that it takes from all others, idle ones of its cores included
     banks   nodes of its memory, where those are not simply the seats'
-    kept    the placement in force that this is
+
     """
 
     wanted: Demand
@@ -29,7 +29,7 @@ class Outcome:
     cpus: Mapping[int, int] = field(default_factory=dict)
     masks: Mapping[int, int] = field(default_factory=dict)
     banks: tuple[int, ...] = ()
-    kept: Placement | None = None
+
     shares: list[Share] = field(default_factory=list)
 
     @property
@@ -53,6 +53,7 @@ def settle(board: Board, outcome: Outcome) -> Outcome:
 
 def unsettle(board: Board, outcome: Outcome) -> None:
     """Give it back."""
+    board.hopeless.clear()
     board.banks.charge(outcome.shares, -1)
     for place, mask in outcome.masks.items():
         board.rooms[place].give_back(mask)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Hashable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from tuned_virt import cpuset
 from tuned_virt.placement.board import Board
+from tuned_virt.placement.demand import Demand
 from tuned_virt.placement.model import Kind, Memory, Placement, Plan
 from tuned_virt.placement.outcome import Outcome
+from tuned_virt.placement.place import left_alone
 from tuned_virt.placement.policy import EmulatorMode, IoThreadMode, MemoryMode
 
 MARGIN = 0.05
@@ -19,37 +21,56 @@ LEAST_MARGIN = 256 << 10
 """KiB; the kernel's own needs on a small node."""
 
 
-class Result:
-    """Everything decided, to be put into words."""
+@dataclass
+class Decided:
+    """What is to be put into words, by guest's key.
 
-    def __init__(
-        self,
-        board: Board,
-        outcomes: Mapping[str, Outcome],
-        fixed: Mapping[str, Placement],
-        warnings: list[str],
-    ) -> None:
+    fixed      placements that are not ours to make
+    kept       placements in force, of guests that keep their places
+    untouched  those of them that nothing has changed: taken as they are
+    """
+
+    outcomes: Mapping[str, Outcome]
+    fixed: Mapping[str, Placement]
+    warnings: Iterable[str]
+    kept: Mapping[str, Placement]
+    untouched: Collection[str] = ()
+
+
+class Result:
+    """Everything decided, put into words."""
+
+    def __init__(self, board: Board, decided: Decided) -> None:
         self.board = board
-        self.outcomes = outcomes
-        self.fixed = fixed
-        self.warnings = warnings
+        self.decided = decided
+        self.outcomes = decided.outcomes
         self._shared = [room.node.numbers(room.shared) for room in board.rooms]
         self._housekeeping = [room.node.numbers(room.housekeeping) for room in board.rooms]
         self._texts: dict[tuple[bool, tuple[int, ...]], str] = {}
         self._growth = self._hotplug_growth()
+        self._reasons: dict[Hashable, str] = {}
+        self.placements = self._built()
 
     def plan(self) -> Plan:
         """The plan."""
-        placements = [*self.fixed.values(), *map(self._placement, self.outcomes.values())]
-        placements.sort(key=lambda placement: (placement.guest, placement.uuid))
-        self._warn(placements)
-        return Plan(tuple(placements), tuple(self.warnings))
+        return Plan(tuple(self.placements.values()), (*self.decided.warnings, *self._loose()))
 
-    def _warn(self, placements: list[Placement]) -> None:
+    def _built(self) -> dict[str, Placement]:
+        """By guest's key, in order of name and UUID."""
+        made = dict(self.decided.fixed)
+        kept, untouched = self.decided.kept, self.decided.untouched
+        for key, outcome in self.outcomes.items():
+            made[key] = kept[key] if key in untouched else self._placement(key, outcome)
+        ordered = sorted(made.items(), key=lambda item: (item[1].guest, item[1].uuid))
+        return dict(ordered)
+
+    def _loose(self) -> list[str]:
+        placements = self.placements.values()
         loose = [one.guest for one in placements if one.kind is Kind.UNPLACED]
         if loose and any(one.kind is Kind.DEDICATED for one in placements):
             names = ", ".join(loose[:3]) + (f" and {len(loose) - 3} more" if len(loose) > 3 else "")
-            self.warnings.append(f"left alone, may run on CPUs dedicated to others: {names}")
+            return [f"left alone, may run on CPUs dedicated to others: {names}"]
+        return []
 
     # --- cpusets --------------------------------------------------------------------------------
 
@@ -157,12 +178,11 @@ class Result:
 
     # --- placements -----------------------------------------------------------------------------
 
-    def _placement(self, outcome: Outcome) -> Placement:
+    def _placement(self, key: str, outcome: Outcome) -> Placement:
         guest = outcome.wanted.guest
         if not outcome.seats:
-            return Placement(
-                guest.name, guest.uuid, Kind.UNPLACED, (), {}, "", {}, None, outcome.why
-            )
+            why = self._why_alone(outcome.wanted)
+            return Placement(guest.name, guest.uuid, Kind.UNPLACED, (), {}, "", {}, None, why)
         vcpus = self._vcpus(outcome)
         emulator = self._emulator(outcome, vcpus)
         memory, lacking = self._memory(outcome)
@@ -177,11 +197,17 @@ class Result:
             memory=memory,
             why=f"{outcome.why}; {lacking}" if lacking else outcome.why,
         )
-        if outcome.kept is not None:
-            return self._kept(made, outcome.kept)
-        return made
+        return _same_or(made, self.decided.kept.get(key))
 
-    def _kept(self, made: Placement, kept: Placement) -> Placement:
-        """The very object in force where nothing but the reason differs."""
-        same = replace(made, why=kept.why)
-        return kept if same == kept else same
+    def _why_alone(self, wanted: Demand) -> str:
+        if wanted.shape not in self._reasons:
+            self._reasons[wanted.shape] = left_alone(self.board, wanted)
+        return self._reasons[wanted.shape]
+
+
+def _same_or(made: Placement, kept: Placement | None) -> Placement:
+    """The very object in force where nothing but the reason differs; its reason in any case."""
+    if kept is None:
+        return made
+    same = replace(made, why=kept.why)
+    return kept if same == kept else same

@@ -64,8 +64,9 @@ class Room:
     def dedicable(self, smt: Smt) -> int:
         """vCPUs that could each have a CPU here."""
         if smt is Smt.PREFER:
-            most = self.free_count
-            return min(most, int(self.slack)) if self.costs_shared else most
+            if self.node.quiet:
+                return self.free_count
+            return min(self.free_count, int(self.shared_count - self.load + TINY))
         slack = self.slack if self.costs_shared else math.inf
         vcpus = 0
         for size in sorted(map(count, self.whole_cores(smt)), reverse=smt is Smt.REQUIRE):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from tuned_virt.guest import Guest
 from tuned_virt.placement.board import Board
 from tuned_virt.placement.cores import fit
 from tuned_virt.placement.demand import Demand
@@ -16,19 +19,58 @@ floating: the node's load with the guest, in shared CPUs needed per shared CPU."
 
 def choose(board: Board, wanted: Demand, dedicated: bool) -> Choice | None:
     """The best node that has room for all of a guest; None where there is none."""
-    vcpus = len(wanted.whole.vcpus)
-    scored = [
-        (score(board, wanted, place, dedicated), place)
-        for place in places(board, wanted)
-        if board.capacity(place, wanted.policy, dedicated) >= vcpus
-        and board.fits_memory(wanted.whole, place)
-    ]
+    rate = _rate_dedicated if dedicated else _rate_floating
+    scored = list(rate(board, wanted, _with_memory(board, wanted)))
     if not scored:
         return None
     best = min(scored)
     scored.remove(best)
     why = _why(board, wanted, best, min(scored, default=None), dedicated)
     return Choice({best[1]: wanted.whole.vcpus}, why)
+
+
+def _with_memory(board: Board, wanted: Demand) -> list[int]:
+    """Places where its memory fits. Here and below loops are plain: they run for each guest and
+    node."""
+    whole, memory = wanted.whole, board.banks.memory
+    nodes = board.grid.nodes
+    fitting = [p for p in places(board, wanted) if memory.get(nodes[p].bank, 0) >= whole.memory]
+    if whole.huge:
+        return [place for place in fitting if board.fits_memory(whole, place)]
+    return fitting
+
+
+def _rate_floating(
+    board: Board, wanted: Demand, possible: list[int]
+) -> Iterator[tuple[Score, int]]:
+    vcpus, guest = len(wanted.whole.vcpus), wanted.guest
+    need = vcpus / wanted.policy.overcommit
+    tied = bool(guest.devices or guest.resident)
+    endless = len(board.rooms) == 1 and board.rooms[0].undivided
+    for place in possible:
+        room = board.rooms[place]
+        load = room.load + need
+        if load <= room.shared_count + TINY or endless:
+            ties = _ties(board, guest, place) if tied else (0, 0)
+            yield (*ties, round(load / (room.shared_count or 1), 6)), place
+
+
+def _rate_dedicated(
+    board: Board, wanted: Demand, possible: list[int]
+) -> Iterator[tuple[Score, int]]:
+    vcpus, guest, smt = len(wanted.whole.vcpus), wanted.guest, wanted.policy.smt
+    tied = bool(guest.devices or guest.resident)
+    for place in possible:
+        room = board.rooms[place]
+        if room.free_count >= vcpus and room.dedicable(smt) >= vcpus:
+            ties = _ties(board, guest, place) if tied else (0, 0)
+            spans, torn, over = fit(room, vcpus, guest.threads)
+            first = (torn, spans) if guest.threads > 1 else (spans, torn)
+            yield (*ties, *first, over, room.free_count - vcpus), place
+
+
+def _ties(board: Board, guest: Guest, place: int) -> tuple[int, int]:
+    return board.device_distance(guest, place), board.to_move(guest, place)
 
 
 def places(board: Board, wanted: Demand) -> list[int]:
@@ -39,20 +81,6 @@ def places(board: Board, wanted: Demand) -> list[int]:
         return found
     there = [place for place in found if guest.resident.get(board.grid.nodes[place].bank)]
     return there or found
-
-
-def score(board: Board, wanted: Demand, place: int, dedicated: bool) -> Score:
-    """How well a node suits a guest that it has room for."""
-    guest, room = wanted.guest, board.rooms[place]
-    tied = (board.device_distance(guest, place), board.to_move(guest, place))
-    vcpus = len(wanted.whole.vcpus)
-    if dedicated:
-        spans, torn, over = fit(room, vcpus, guest.threads)
-        if guest.threads > 1:
-            return (*tied, torn, spans, over, room.free_count - vcpus)
-        return (*tied, spans, torn, over, room.free_count - vcpus)
-    load = room.load + vcpus / wanted.policy.overcommit
-    return (*tied, round(load / max(room.shared_count, TINY), 6))
 
 
 def _why(

@@ -1,6 +1,6 @@
 """The machine: its NUMA nodes and memory now, and all of it as the planner needs it (`Host`)."""
 
-from tuned_virt.topology.host import CpuDetail, Host, HostError, NumaNode
+from tuned_virt.topology.host import Cache, CpuDetail, Host, HostError, NumaNode
 from tuned_virt.topology.memory import (
     NODES,
     Node,
@@ -10,9 +10,11 @@ from tuned_virt.topology.memory import (
     nodes,
     page_size,
 )
+from tuned_virt.topology.sysfs import overlay, read
 
 __all__ = [
     "NODES",
+    "Cache",
     "CpuDetail",
     "Host",
     "HostError",
@@ -22,5 +24,7 @@ __all__ = [
     "memory_nodes",
     "node_meminfo",
     "nodes",
+    "overlay",
     "page_size",
+    "read",
 ]

@@ -191,7 +191,8 @@ def _caches(root: Element) -> tuple[Cache, ...]:
         for bank in banks
         if _number(bank, "level") == last and bank.get("type") != "code"
     )
-    return tuple(sorted(found, key=lambda cache: min(cache.cpus, default=0)))
+    shared = [cache for cache in found if cache.cpus]
+    return tuple(sorted(shared, key=lambda cache: min(cache.cpus)))
 
 
 def _number(element: Element, name: str, default: int | None = None) -> int:

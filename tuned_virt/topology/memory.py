@@ -30,15 +30,16 @@ def page_size() -> int:
 
 def meminfo(fs: KernelFS) -> dict[str, int]:
     """/proc/meminfo by name, in KiB (counts as they are); empty where it cannot be read."""
-    return _fields(fs.read_optional("/proc/meminfo") or "")
+    return fields(fs.read_optional("/proc/meminfo") or "")
 
 
 def node_meminfo(fs: KernelFS, node: int) -> dict[str, int]:
     """A node's meminfo by name, in KiB; empty in a kernel without NUMA."""
-    return _fields(fs.read_optional(f"{NODES}/node{node}/meminfo") or "")
+    return fields(fs.read_optional(f"{NODES}/node{node}/meminfo") or "")
 
 
-def _fields(text: str) -> dict[str, int]:
+def fields(text: str) -> dict[str, int]:
+    """The lines of a meminfo file by name, in KiB (counts as they are)."""
     return {name: int(value) for name, value in re.findall(r"(\S+):\s+(\d+)", text)}
 
 
