@@ -97,7 +97,9 @@ class FakeDisks(KernelFS):
 
     def pull(self, name: str) -> None:
         """The disk is gone."""
-        shutil.rmtree(os.path.realpath(self.root / f"sys/block/{name}"))
+        gone = self.root / f"gone-{name}"
+        os.rename(os.path.realpath(self.root / f"sys/block/{name}"), gone)  # all at once
+        shutil.rmtree(gone, ignore_errors=True)
         (self.root / f"sys/block/{name}").unlink()
         (self.root / f"sys/class/block/{name}").unlink()
 
