@@ -129,6 +129,8 @@ class Steward(Generic[P, S]):
         if self._held is not held:
             return None
         begun = self.engine.begin(held.policy)
+        if begun.plan.changes:
+            held.outcome = None
 
         def finish() -> None:
             held.outcome = self.engine.finish(begun)

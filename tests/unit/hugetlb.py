@@ -170,7 +170,7 @@ class FakeHugetlb(KernelFS):
             counts.surplus -= 1
         while count > counts.persistent and counts.nr < counts.reach and self._take(place):
             counts.nr += 1
-        while counts.nr > max(count, counts.mapped):
+        while counts.persistent > max(count, counts.mapped):
             counts.nr -= 1
             self.memory[place[0]].free += size
         counts.surplus += max(0, counts.persistent - max(count, 0))

@@ -140,6 +140,7 @@ def test_pools_grow_with_guests_and_never_shrink_by_themselves(tmp_path: Path) -
     wait_until(lambda: fs.pools[0, M2].nr == 1127)
     libvirt.now()
     libvirt.now(bound("0"))
+    wait_until(lambda: "still being applied" not in "".join(map(str, steward.verify(False))))
     assert "failed" not in "".join(map(str, steward.verify(False)))
     assert (fs.pools[0, M2].nr, fs.pools[1, M2].nr) == (1127, 564)
     steward.restore()
