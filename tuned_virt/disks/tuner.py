@@ -14,6 +14,7 @@ from pathlib import Path
 from tuned_virt import service
 from tuned_virt.baseline import FOLDER
 from tuned_virt.disks import planner, policy, sysfs, udev, udevrules
+from tuned_virt.disks.classify import SCSI
 from tuned_virt.disks.planner import DiskState
 from tuned_virt.disks.policy import DiskPolicy, Role
 from tuned_virt.disks.record import Record
@@ -76,22 +77,29 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
 
     def read(self, fs: KernelFS, policy: DiskPolicy, originals: Values) -> DiskState:
         """The disks, and what the policy needs to know of guests, udev and the kernel's modules."""
-        if fs not in self._readers:
-            self._readers[fs] = (sysfs.Reader(fs), Users(fs), udevrules.Reader(fs))
-        reader, *_ = self._readers[fs]
-        state = DiskState(reader.read())
+        state = self.look(fs, policy, originals)
         if policy.rules:
             state = self._surroundings(fs, policy, state)
         names = planner.needing_tunables(policy, state, originals)
         return replace(state, tunables={name: sysfs.tunables(fs, name) for name in names})
+
+    def look(self, fs: KernelFS, policy: DiskPolicy, originals: Values) -> DiskState:
+        """The disks alone."""
+        if fs not in self._readers:
+            self._readers[fs] = (sysfs.Reader(fs), Users(fs), udevrules.Reader(fs))
+        reader, *_ = self._readers[fs]
+        return DiskState(reader.read())
 
     def _surroundings(self, fs: KernelFS, policy: DiskPolicy, state: DiskState) -> DiskState:
         _, users, rules = self._readers[fs]
         role = Role.HOST
         if any(rule.role is Role.AUTO for rule in policy.rules):
             role = own_role(fs)
+        candidates = any(disk.attached.kind in SCSI for disk in state.disks.values())
         backs, unsettled = (
-            users.of(state.disks, self._libvirt) if policy.asks_users(role) else ({}, "")
+            users.of(state.disks, self._libvirt)
+            if candidates and policy.asks_users(role)
+            else ({}, "")
         )
         asked = any(rule.udev_regex for rule in policy.rules)
         names = [disk.name for disk in state.disks.values() if disk.offered] if asked else []

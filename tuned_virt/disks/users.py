@@ -101,6 +101,8 @@ class Users:
         """Block devices by guest's name."""
         labels: dict[str, set[str]] = {}
         for guest in self._processes.guests(time.monotonic()):
+            if guest.uuid and guest.uuid in defined:
+                continue  # libvirt names its disks, for less than its open files cost
             label = guest.name or f"process {guest.pid}"
             labels.setdefault(label, set()).update(self._backing.of_process(guest.pid))
         paths = {guest.uuid: guest.paths for guest in defined.values() if guest.paths}
