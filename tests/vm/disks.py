@@ -102,6 +102,8 @@ def serial(name: str) -> str:
     for file in (BLOCK / name / "serial", device / "serial"):
         if text := read(file):
             return text
+    if "/usb" in os.path.realpath(BLOCK / name):
+        return "usb"  # which gives no page 0x80
     page = re.search(r"[a-z][a-z0-9-]+$", read(device / "vpd_pg80"))
     return page[0] if page else ""
 
@@ -155,10 +157,13 @@ def iscsi(folder: Path) -> Iterator[list[str]]:
     image = folder / "lun"
     with open(image, "wb") as file:
         file.truncate(64 * MIB)
+    names = Path("/etc/iscsi/initiatorname.iscsi")
+    names.parent.mkdir(exist_ok=True)
+    names.write_text("InitiatorName=iqn.2020-01.test:initiator\n")
     daemons = [subprocess.Popen(["tgtd", "-f"]), subprocess.Popen(["iscsid", "-f"])]
     admin = functools.partial(run, "tgtadm", "--lld", "iscsi", "--op")
     target = ["--mode", "target", "--tid", "1"]
-    wait_for("tgtd", lambda: "rror" not in admin("show", "--mode", "sys", check=False), SLOW)
+    wait_for("tgtd", lambda: "State" in admin("show", "--mode", "sys", check=False), SLOW)
     admin("new", *target, "-T", "iqn.2020-01.test:disk")
     lun = ["--mode", "logicalunit", "--tid", "1", "--lun", "1"]
     admin("new", *lun, "-b", str(image))
