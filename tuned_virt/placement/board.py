@@ -19,6 +19,8 @@ Seats = Mapping[int, tuple[int, ...]]
 class Board:
     """The rooms and memory of a host.
 
+    endless   it is one node of which nothing is anybody's own: to float there confines nobody, so
+              all guests may, whatever overcommit says
     hopeless  shapes of guests, with whether dedicated, that were tried and found no room: while
               rooms are only taken, others like them need not be tried
     """
@@ -28,20 +30,22 @@ class Board:
         self.grid = host.grid
         self.rooms = rooms
         self.banks = banks
+        self.endless = False
         self.hopeless: set[tuple[Hashable, bool]] = set()
 
     def copy(self) -> Board:
         """Another to try something on."""
         other = Board(self.host, [room.copy() for room in self.rooms], self.banks.copy())
+        other.endless = self.endless
         other.hopeless = set(self.hopeless)
         return other
 
     def capacity(self, place: int, policy: Policy, dedicated: bool) -> int:
-        """vCPUs that a node has room for. A lone undivided node confines nobody: it takes all."""
+        """vCPUs that a node has room for."""
         room = self.rooms[place]
         if dedicated:
             return room.dedicable(policy.smt)
-        if len(self.rooms) == 1 and room.undivided:
+        if self.endless:
             return ENDLESS
         return int(room.floatable(policy.overcommit))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tuned_virt.guest import Guest, HugePages
-from tuned_virt.placement.policy import Mode, Policy
+from tuned_virt.placement.policy import MemoryMode, Mode, Policy
 
 ORDINARY_KIB = 64
 """Pages up to this size are a kernel's base pages, not huge ones (64 KiB on ARM and POWER)."""
@@ -41,6 +41,14 @@ class Demand:
     def dedicated(self) -> bool:
         """Whether it asks for CPUs of its own."""
         return self.policy.policy is Mode.DEDICATED
+
+    @property
+    def memory_is_ours(self) -> bool:
+        """Whether its memory is to be where the plan says; else it stays where it is."""
+        guest = self.guest
+        if self.policy.memory is MemoryMode.NONE or guest.owned.memory or guest.owned.memnodes:
+            return False
+        return guest.movable or not guest.resident
 
     @cached_property
     def shape(self) -> Hashable:

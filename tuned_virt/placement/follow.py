@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from tuned_virt.guest import Guest, Owned
 from tuned_virt.placement.model import Placement
+from tuned_virt.placement.outcome import Outcome
 from tuned_virt.placement.place import place_guest
 from tuned_virt.placement.result import Decided, Result
 from tuned_virt.placement.session import Session, housekeeping
@@ -63,7 +64,18 @@ def _begun(before: Session, after: Session, new: list[Guest]) -> bool:
         return False
     if any(one.guest.resident or one.guest.owned != Owned() for one in after.wanted):
         return False
+    if any(not one.seats and one.shares for one in before.outcomes.values()):
+        return False
+    if before.board.endless and any(one.dedicated for one in after.wanted):
+        return False
     return not any(one.policy.rebalance for one in (*before.wanted, *after.wanted))
+
+
+def _runs_there_only(after: Session, outcome: Outcome) -> bool:
+    """Whether a guest's emulator and IOThreads use CPUs of its own nodes alone."""
+    if outcome.wanted.guest.iothreads:
+        return False
+    return all(after.board.rooms[place].shared for place in outcome.seats)
 
 
 def _placed(before: Session, after: Session) -> bool:
@@ -82,6 +94,7 @@ def _placed(before: Session, after: Session) -> bool:
         for key in kept
         if touched.isdisjoint(before.outcomes[key].seats)
         and banks.isdisjoint(share.bank for share in before.outcomes[key].shares)
+        and _runs_there_only(after, before.outcomes[key])
     }
     after.guests = {**before.guests, **after.guests}
     after.fixed = before.fixed

@@ -19,8 +19,7 @@ from tuned_virt.placement.single import places
 def keep(board: Board, wanted: Demand, current: Placement) -> Outcome | None:
     """The outcome that keeps a placement, settled; None where it no longer holds.
 
-    vCPUs that have come since get seats beside the others. A guest that floats because no CPUs
-    were free to dedicate gets them once its own node has them.
+    vCPUs that have come since get seats beside the others.
     """
     if current.kind is Kind.DEDICATED and wanted.dedicated:
         return _keep_dedicated(board, wanted, current)
@@ -29,16 +28,25 @@ def keep(board: Board, wanted: Demand, current: Placement) -> Outcome | None:
     return None
 
 
+def promoted(board: Board, floating: Outcome) -> Outcome | None:
+    """CPUs for a guest that floats only because its node had none to dedicate; None if it still
+    has none, and nothing has changed then. Call it when all others are settled."""
+    wanted, seats = floating.wanted, floating.seats
+    if len(seats) > 1:
+        return None
+    [place] = seats
+    unsettle(board, floating)
+    if board.capacity(place, wanted.policy, True) < len(wanted.whole.vcpus):
+        settle(board, floating)
+        return None
+    why = f"node {board.grid.nodes[place].id}: it has CPUs to dedicate now"
+    return seated(board, wanted, Choice(seats, why, floating.banks), True)
+
+
 def _keep_shared(board: Board, wanted: Demand, current: Placement) -> Outcome | None:
     seats = _places(board, wanted, current.vcpus)
     if seats is None or not set(seats) <= set(places(board, wanted)):
         return None
-    if wanted.dedicated and len(seats) == 1:
-        [place] = seats
-        if board.capacity(place, wanted.policy, True) >= len(wanted.whole.vcpus):
-            node = board.grid.nodes[place].id
-            why = f"node {node}: it has CPUs to dedicate now"
-            return seated(board, wanted, Choice(seats, why), True)
     if any(
         board.capacity(place, wanted.policy, False) < len(vcpus) for place, vcpus in seats.items()
     ):

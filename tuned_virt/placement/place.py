@@ -58,7 +58,8 @@ def _attempt(board: Board, wanted: Demand, dedicated: bool) -> Outcome | None:
     if wide:
         seats, banks = wide
         why = f"{_names(board, seats)}: {lacking}, its memory spans nodes {cpuset.text(banks)}"
-        return seated(board, wanted, Choice(seats, why, banks), dedicated)
+        held = banks if wanted.memory_is_ours else ()
+        return seated(board, wanted, Choice(seats, why, held), dedicated)
     return None
 
 

@@ -145,12 +145,9 @@ class Result:
 
     def _memory(self, outcome: Outcome) -> tuple[Memory | None, str]:
         """Where the memory goes, and why not as the policy asks."""
-        guest = outcome.wanted.guest
         mode = outcome.wanted.policy.memory
-        if mode is MemoryMode.NONE or guest.owned.memory or guest.owned.memnodes:
+        if not outcome.wanted.memory_is_ours:
             return None, ""
-        if guest.resident and not guest.movable:
-            return None, "its memory cannot move"
         banks = sorted({share.bank for share in outcome.shares})
         nodeset = cpuset.text(banks)
         if mode is MemoryMode.MOVE:

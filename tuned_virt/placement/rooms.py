@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 
 from tuned_virt.placement.policy import Smt
 from tuned_virt.topology import Host, NumaNode
@@ -52,11 +53,6 @@ class Room:
         return self.shared_count - self.load + TINY
 
     @property
-    def undivided(self) -> bool:
-        """Whether guests may float on every CPU of the node."""
-        return self.shared == self.node.everything
-
-    @property
     def costs_shared(self) -> bool:
         """Whether dedicating a CPU takes it from the shared ones."""
         return not self.node.quiet
@@ -67,14 +63,9 @@ class Room:
             if self.node.quiet:
                 return self.free_count
             return min(self.free_count, int(self.shared_count - self.load + TINY))
+        sizes = sorted(map(count, self.whole_cores(smt)), reverse=True)
         slack = self.slack if self.costs_shared else math.inf
-        vcpus = 0
-        for size in sorted(map(count, self.whole_cores(smt)), reverse=smt is Smt.REQUIRE):
-            if size > slack:
-                break
-            slack -= size
-            vcpus += size if smt is Smt.REQUIRE else 1
-        return vcpus
+        return _isolable(sizes, slack) if smt is Smt.ISOLATE else _requirable(sizes, slack)
 
     def whole_cores(self, smt: Smt) -> list[int]:
         """Cores of which nothing is taken; with several threads where they are required."""
@@ -105,6 +96,24 @@ class Room:
         self.shared_count = count(self.shared)
         self.free_in = [count(cluster.mask & self.free) for cluster in self.node.clusters]
         self.free_count = sum(self.free_in)
+
+
+def _isolable(sizes: list[int], slack: float) -> int:
+    """vCPUs that could have a core each, whichever cores that are: the largest cost the most."""
+    costs = accumulate(sizes)
+    return sum(cost <= slack for cost in costs)
+
+
+def _requirable(sizes: list[int], slack: float) -> int:
+    """vCPUs that cores could hold, of which the last may stay partly idle."""
+    if not sizes:
+        return 0
+    largest = sizes[0]
+    if slack == math.inf:
+        return sum(sizes)
+    if sizes[-1] == largest:
+        return min(sum(sizes), int(slack / largest) * largest)
+    return max(0, min(sum(sizes), int(slack) - largest + 1))
 
 
 @dataclass(frozen=True)

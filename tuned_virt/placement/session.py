@@ -9,7 +9,7 @@ from tuned_virt.options import BadOptions
 from tuned_virt.placement import owners, rebalance
 from tuned_virt.placement.board import Board
 from tuned_virt.placement.demand import Demand, demand
-from tuned_virt.placement.keep import keep
+from tuned_virt.placement.keep import keep, promoted
 from tuned_virt.placement.model import Kind, Placement
 from tuned_virt.placement.outcome import Outcome
 from tuned_virt.placement.place import place_guest, resident
@@ -97,6 +97,9 @@ class Session:
             room.load = claimed.load[place]
             rooms.append(room)
         board = Board(self.host, rooms, Banks(self.host))
+        board.endless = len(rooms) == 1 and not (
+            claimed.taken[0] or any(one.dedicated for one in self.wanted)
+        )
         self._count_residents(board)
         return board
 
@@ -150,7 +153,16 @@ class Session:
             elif not self._kept(wanted, now):
                 rest.append(wanted)
         rest += [wanted for wanted, now in floating if not self._kept(wanted, now)]
+        self._promote([key for key, one in self.outcomes.items() if not one.dedicated])
         return rest
+
+    def _promote(self, floating: list[str]) -> None:
+        for key in floating:
+            outcome = self.outcomes[key]
+            better = promoted(self.board, outcome) if outcome.wanted.dedicated else None
+            if better:
+                self.outcomes[key] = better
+                del self.kept[key]
 
     def _kept(self, wanted: Demand, now: Placement) -> bool:
         outcome = keep(self.board, wanted, now)

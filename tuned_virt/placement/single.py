@@ -46,11 +46,10 @@ def _rate_floating(
     vcpus, guest = len(wanted.whole.vcpus), wanted.guest
     need = vcpus / wanted.policy.overcommit
     tied = bool(guest.devices or guest.resident)
-    endless = len(board.rooms) == 1 and board.rooms[0].undivided
     for place in possible:
         room = board.rooms[place]
         load = room.load + need
-        if load <= room.shared_count + TINY or endless:
+        if load <= room.shared_count + TINY or board.endless:
             ties = _ties(board, guest, place) if tied else (0, 0)
             yield (*ties, round(load / (room.shared_count or 1), 6)), place
 
