@@ -1,4 +1,4 @@
-"""The captured machines of ../shared/data: read where they lie; absent, tests of them are skipped."""
+"""The captured machines of ../shared/data, read where they lie; absent, their tests are skipped."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def needed() -> None:
         pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def by_capabilities(name: str) -> Host:
     """A machine by its capabilities XML."""
     return Host.from_xml((DATA / f"capabilities/{name}.xml").read_text())
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def by_sysfs(name: str) -> Host:
     """A machine by its /sys and /proc."""
     return read(KernelFS(tree(name)))
@@ -51,13 +51,13 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="tuned-virt-machines-")
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def tree(name: str) -> Path:
     """A machine's /sys and /proc, extracted once a session."""
     folder = Path(_folder().name) / name
     folder.mkdir()
     with tarfile.open(DATA / f"topologies/{name}.tar.bz2") as archive:
-        archive.extractall(folder, members=_needed(archive))  # noqa: S202 - our own test data
+        archive.extractall(folder, members=_needed(archive))
     [root] = folder.iterdir()
     return root
 

@@ -9,10 +9,21 @@ import sys
 from collections.abc import Sequence
 
 from tuned_virt import __version__
-from tuned_virt.cli import disks, history, hugepages, importer, restore, role, status, verify
+from tuned_virt.cli import (
+    disks,
+    history,
+    hugepages,
+    importer,
+    planning,
+    restore,
+    role,
+    snapshots,
+    status,
+    verify,
+)
 from tuned_virt.cli.common import COULD_NOT, CouldNot
 
-COMMANDS = (status, hugepages, disks, verify, history, restore, importer, role)
+COMMANDS = (status, planning, snapshots, hugepages, disks, verify, history, restore, importer, role)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import resource
+import time
+from pathlib import Path
+
+import pytest
+
+from tests import machines
+from tuned_virt import cpuset
+from tuned_virt.cli import main
+from tuned_virt.guest import Guest, GuestError
+from tuned_virt.placement import parse, plan
+from tuned_virt.topology import Host, HostError
+
+HOST = Path(__file__).parents[1] / "data/hosts/two-nodes.xml"
+
+GUEST = """<domain type='kvm'>
+  <name>db</name>
+  <uuid>00000000-1111-2222-3333-444444444444</uuid>
+  <metadata>
+    <policy xmlns='urn:tuned-virt-plus:policy:1' policy='dedicated'/>
+    <placement xmlns='urn:tuned-virt-plus:placement:1' vcpus='0=2'/>
+  </metadata>
+  <memory unit='GiB'>2</memory>
+  <vcpu current='2'>4</vcpu>
+  <iothreads>1</iothreads>
+  <memoryBacking><hugepages><page size='2' unit='M'/></hugepages><locked/></memoryBacking>
+  <cputune>
+    <vcpupin vcpu='0' cpuset='2'/>
+    <vcpupin vcpu='1' cpuset='4-7,^6'/>
+  </cputune>
+  <devices>
+    <disk type='block'>
+      <driver iothread='1'/><source dev='/dev/nvme0n1'/>
+    </disk>
+    <interface type='hostdev'>
+      <source><address type='pci' domain='0x0' bus='0x3b' slot='010' function='1'/></source>
+    </interface>
+  </devices>
+</domain>"""
+
+
+def test_what_a_guest_says() -> None:
+    guest = Guest.from_xml(GUEST)
+    assert (guest.vcpus, guest.online, guest.memory) == (4, (0, 1), 2 << 20)
+    assert guest.devices == ("0000:3b:08.1",)
+    assert guest.iothreads == {1: ("nvme0n1",)}
+    assert guest.owned.vcpus == {1: frozenset({4, 5, 7})}, "the tagged pin is ours"
+    assert guest.wishes == {"policy": "dedicated"}
+    assert guest.huge_pages[0].size == 2048
+    assert guest.locked
+    assert not guest.movable
+
+
+@pytest.mark.parametrize("path", machines.DOMAINS, ids=lambda path: path.stem)
+def test_every_document_is_read_or_refused(path: Path) -> None:
+    try:
+        guest = Guest.from_xml(path.read_text())
+    except GuestError as error:
+        assert error.reason
+        assert error.line
+        return
+    made = plan(Host.from_xml(HOST.read_text()), [guest], parse({}), {})
+    assert made.placements[0].why
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("cpuset='2'", "cpuset='0-999999'", "line 13: <vcpupin cpuset>"),
+        ("cpuset='2'", "cpuset='-1'", "line 13: <vcpupin cpuset>"),
+        (">4</vcpu>", ">-4</vcpu>", "line 9: <vcpu>"),
+        (">4</vcpu>", ">999999</vcpu>", "line 9: <vcpu>"),
+        ("unit='GiB'>2", "unit='furlong'>2", "line 8: <memory>"),
+        ("<domain type='kvm'>", "<!DOCTYPE d [<!ENTITY e 'x'>]><domain type='kvm'>", "DTD"),
+        ("type='kvm'", "type='xen'", "line 1: type 'xen'"),
+        ("<devices>", "<a>" * 90_000, ""),
+        ("<devices>", " " * 5_000_000, "longer than"),
+        ("<name>db</name>", "<a/>" * 200_000, "more than"),
+    ],
+)
+def test_hostile_guests(old: str, new: str, reason: str) -> None:
+    begin = time.monotonic()
+    with pytest.raises(GuestError) as caught:
+        Guest.from_xml(GUEST.replace(old, new))
+    assert reason in str(caught.value)
+    assert time.monotonic() - begin < 2
+
+
+def test_lists_of_a_million() -> None:
+    begin = time.monotonic()
+    for text in ("0-999999", ",".join(["0-65535"] * 15_000), "0," * 1_000_000):
+        try:
+            assert len(cpuset.parse(text)) == 65536
+        except ValueError:
+            continue
+    assert time.monotonic() - begin < 2
+
+
+def test_ten_thousand_guests() -> None:
+    guests = [
+        Guest(f"g{n}", f"u{n}", vcpus=2, online=(0, 1), memory=1 << 20) for n in range(10_000)
+    ]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begin = time.monotonic()
+    made = plan(Host.from_xml(HOST.read_text()), guests, parse({"policy": "dedicated"}), {})
+    assert len(made.placements) == 10_000
+    assert time.monotonic() - begin < 2
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10
+
+
+def test_a_host_is_refused_with_its_line() -> None:
+    text = HOST.read_text().replace('cpu id="9"', 'cpu id="x"')
+    with pytest.raises(HostError, match=r"line \d+: <cpu id>: 'x'"):
+        Host.from_xml(text)
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "db.xml"
+    file.write_text(GUEST.replace("cpuset='4-7,^6'", "cpuset='0-15'").replace("hugepages", "x"))
+    arguments = ["plan", "--host", str(HOST), "--guest", str(file)]
+    assert main([*arguments, "--json"]) == 0
+    assert '"kind": "dedicated"' in capsys.readouterr().out
+    assert main([*arguments, "--set", "smt=maybe"]) == 2
+    assert "option 'smt': 'maybe'" in capsys.readouterr().err
+    file.write_text("<domain>\n<a></b></domain>")
+    assert main(arguments) == 2
+    assert "db.xml: line 2: mismatched tag" in capsys.readouterr().err
