@@ -5,6 +5,7 @@
 #   make bench-ksm  KSM's laws against ksmtuned and the kernel; KSM="--runs 1 --only converge"  (root, hours)
 #   make bench-hugepages  pools against a bare echo and hugeadm; HUGEPAGES="--fragments 8"  (root)
 #   make bench-disks  schedulers of 100 disks against TuneD's own plugin; DISKS="--disks 1000"  (root)
+#   make bench-placement  the planner against OR-tools, numad's rule and no pinning (a minute)
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -86,6 +87,11 @@ bench-hugepages: $(TOOLS)
 .PHONY: bench-disks
 bench-disks: $(TOOLS)
 	$(VENV)/bin/python -m bench.disks $(DISKS)
+
+.PHONY: bench-placement
+bench-placement: $(TOOLS)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	$(VENV)/bin/python -m bench.placement
 
 .PHONY: clean
 clean:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from tuned_virt.safexml import XmlError
 
@@ -123,7 +124,7 @@ class Guest:
         """vCPUs that the guest takes for threads of one core."""
         return self.topology.threads if self.topology else 1
 
-    @property
+    @cached_property
     def key(self) -> str:
         """What identifies it: the UUID, or the name where the XML has none."""
         return self.uuid or self.name

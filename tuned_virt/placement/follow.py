@@ -12,6 +12,7 @@ from tuned_virt.guest import Guest, Owned
 from tuned_virt.placement.model import Placement
 from tuned_virt.placement.outcome import Outcome
 from tuned_virt.placement.place import place_guest
+from tuned_virt.placement.policy import Policy
 from tuned_virt.placement.result import Decided, Result
 from tuned_virt.placement.session import Session, housekeeping
 
@@ -33,13 +34,16 @@ def _new(
 ) -> list[Guest] | None:
     """The guests that were not there; None where others, or their placements, are not the same."""
     new = []
+    one_policy = isinstance(after.policy, Policy)
+    if one_policy and after.policy != before.policy:
+        return None
     for guest in guests:
         key = guest.key
         if key not in before.guests and key not in current:
             new.append(guest)
         elif not (
             before.guests.get(key) is guest
-            and after.policy_of(guest) is before.policy_of(guest)
+            and (one_policy or after.policy_of(guest) is before.policy_of(guest))
             and _in_force(before, key, current)
         ):
             return None

@@ -19,7 +19,7 @@ from tuned_virt.placement.single import places
 MOST_SUBSETS = 3000
 """Sets of nodes that are compared one by one; beyond, sets grown from each node by distance."""
 
-MOST_STEPS = 1500
+MOST_STEPS = 800
 """Steps of the search for cells, all seeds together."""
 
 Table = tuple[tuple[int, ...], ...]
