@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import resource
 import time
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -13,6 +15,7 @@ from tuned_virt.guest import Guest, GuestError
 from tuned_virt.placement import parse, plan
 from tuned_virt.topology import Host, HostError
 
+SVG = "{http://www.w3.org/2000/svg}"
 HOST = Path(__file__).parents[1] / "data/hosts/two-nodes.xml"
 
 GUEST = """<domain type='kvm'>
@@ -127,3 +130,32 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     file.write_text("<domain>\n<a></b></domain>")
     assert main(arguments) == 2
     assert "db.xml: line 2: mismatched tag" in capsys.readouterr().err
+
+
+def test_the_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "db.xml"
+    file.write_text(GUEST.replace("cpuset='4-7,^6'", "cpuset='0-15'").replace("hugepages", "x"))
+    arguments = ["map", "--host", str(HOST), "--guest", str(file)]
+    assert main(arguments) == 0
+    assert "dedicated to db" in capsys.readouterr().out
+    drawn = tmp_path / "map.svg"
+    assert main([*arguments, "-o", str(drawn)]) == 0
+    boxes = [title.text for title in ElementTree.parse(drawn).iter(f"{SVG}title")]
+    assert len(boxes) == 16
+    assert [box for box in boxes if box and box.endswith(" db")] == ["CPU 2 db", "CPU 3 db"]
+    assert main([*arguments, "-o", str(tmp_path / "map.gif")]) == 2
+
+
+def test_a_snapshot_plans_like_its_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, kept = tmp_path / "db.xml", tmp_path / "host.json"
+    file.write_text(GUEST)
+    sources = ["--host", str(HOST), "--guest", str(file)]
+    assert main(["snapshot", *sources, "-o", str(kept)]) == 0
+    assert main(["plan", *sources, "--json"]) == 0
+    direct = json.loads(capsys.readouterr().out)
+    assert main(["plan", "--snapshot", str(kept)]) == 0
+    assert json.loads(capsys.readouterr().out) == {"host": str(kept), **direct}
+    kept.write_text('{"format": 1}')
+    assert main(["plan", "--snapshot", str(kept)]) == 2

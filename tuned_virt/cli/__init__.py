@@ -14,6 +14,7 @@ from tuned_virt.cli import (
     history,
     hugepages,
     importer,
+    picture,
     planning,
     restore,
     role,
@@ -23,7 +24,19 @@ from tuned_virt.cli import (
 )
 from tuned_virt.cli.common import COULD_NOT, CouldNot
 
-COMMANDS = (status, planning, snapshots, hugepages, disks, verify, history, restore, importer, role)
+COMMANDS = (
+    status,
+    planning,
+    picture,
+    snapshots,
+    hugepages,
+    disks,
+    verify,
+    history,
+    restore,
+    importer,
+    role,
+)
 
 
 def parser() -> argparse.ArgumentParser:
