@@ -90,6 +90,10 @@ def speed() -> None:
         current = {one.uuid: one for one in forgetful().placements}
         add = lambda: plan(host, more, policy, current)  # noqa: B023, E731
         say(f"one more, policy={name}", milliseconds(add), 5)
+    crowd = [guest(number, 2, 1) for number in range(10_000)]
+    policy = parse({"policy": "dedicated"})
+    planner._sessions = ()
+    say("10000 guests", milliseconds(lambda: plan(host, crowd, policy, {})), 2000)
     one = [guest(0, 32, 32, cells=8)]
     for cpus in (5, 9, 3):
         nodes = machine(16, cpus, 8)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from tuned_virt.guest import Guest
@@ -34,3 +35,15 @@ def test_dedicated_cpus_leave_the_first_core_of_a_node() -> None:
     [one] = made.placements
     assert (one.kind, one.nodes, one.emulator) == (Kind.DEDICATED, (0,), "0-3")
     assert one.vcpus == {0: "4", 1: "5", 2: "6", 3: "7"}
+
+
+def test_a_split_guest_moves_only_when_asked() -> None:
+    wanted = guest("a", 4)
+    [placed] = plan(TWO_NODES, [wanted], parse({}), {}).placements
+    split = replace(placed, nodes=(0, 1), vcpus={0: "0-7", 1: "0-7", 2: "8-15", 3: "8-15"})
+    current = {split.uuid: split}
+    [stays] = plan(TWO_NODES, [wanted], parse({}), current).placements
+    assert stays.nodes == (0, 1)
+    [moved] = plan(TWO_NODES, [wanted], parse({"rebalance": "1"}), current).placements
+    assert moved.nodes == (0,)
+    assert moved.why.startswith("moved to a better place")

@@ -134,7 +134,7 @@ class Session:
         rest = self._keep(current)
         for wanted in sorted(rest, key=lambda wanted: wanted.hardness):
             self.outcomes[wanted.guest.key] = place_guest(self.board, wanted)
-        rebalance.move(self.board, self.outcomes)
+        rebalance.move(self.board, self.outcomes, self.kept)
         decided = Decided(self.outcomes, self.fixed, self.warnings, self.kept)
         self.result = Result(self.board, decided)
 
