@@ -19,6 +19,9 @@ VENV := build/venv
 TOOLS := $(VENV)/ready
 PROFILES := virtual-host-plus virtual-guest-plus
 ROOT := $(filter 0,$(shell id -u))
+LAYOUT = --destdir "$(DESTDIR)" --prefix "$(PREFIX)" --sitelib "$(SITELIB)"
+NAME := tuned-virt-plus
+VERSION = $(shell $(PYTHON) scripts/release.py version)
 
 .PHONY: help
 help:
@@ -34,11 +37,43 @@ up:
 .PHONY: install
 install:
 	@test -n "$(SITELIB)" || { echo "TuneD is not installed for $(PYTHON); install it or give SITELIB="; exit 2; }
-	@$(PYTHON) scripts/layout.py install "$(DESTDIR)" "$(PREFIX)" "$(SITELIB)"
+	@$(PYTHON) scripts/layout.py install $(LAYOUT)
 
 .PHONY: uninstall
 uninstall:
-	@$(PYTHON) scripts/layout.py uninstall "$(DESTDIR)" "$(PREFIX)" "$(SITELIB)"
+	@$(PYTHON) scripts/layout.py uninstall $(LAYOUT)
+
+# --- packages ------------------------------------------------------------------------------------
+
+.PHONY: man
+man:
+	@$(PYTHON) scripts/manuals.py
+
+.PHONY: dist
+dist:
+	@$(PYTHON) scripts/release.py dist
+
+# Debian's rpm knows nothing of what apt has installed, and pytest is in build/venv there.
+ON_DEBIAN := $(shell command -v apt-get)
+RPMBUILD = rpmbuild --quiet --define "_topdir $(CURDIR)/build/rpm" \
+    $(if $(ON_DEBIAN),--nodeps --define "test_python $(CURDIR)/$(VENV)/bin/python") $(RPMFLAGS)
+
+.PHONY: srpm
+srpm: dist
+	@mkdir -p build/rpm/SOURCES build/rpm/SPECS
+	@cp build/dist/$(NAME)-$(VERSION).tar.gz build/rpm/SOURCES/
+	@$(PYTHON) scripts/release.py spec > build/rpm/SPECS/$(NAME).spec
+	$(RPMBUILD) -bs build/rpm/SPECS/$(NAME).spec
+
+.PHONY: rpm
+rpm: srpm $(if $(ON_DEBIAN),$(TOOLS))
+	$(RPMBUILD) -bb build/rpm/SPECS/$(NAME).spec
+
+.PHONY: deb
+deb: dist
+	@rm -rf build/deb && mkdir -p build/deb
+	@tar -C build/deb -xf build/dist/$(NAME)-$(VERSION).tar.gz
+	cd build/deb/$(NAME)-$(VERSION) && dpkg-buildpackage --no-sign --build=binary $(DEBFLAGS)
 
 # --- tests ---------------------------------------------------------------------------------------
 
@@ -57,7 +92,7 @@ check-style: $(TOOLS)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy tuned_virt
-	$(VENV)/bin/mypy --python-version 3.11 tests bench scripts/layout.py
+	$(VENV)/bin/mypy --python-version 3.11 tests bench $(wildcard scripts/*.py)
 	$(VENV)/bin/vermin --quiet --no-tips --violations -t=3.9- tuned_virt tuned_plugins tests bench scripts setup.py
 
 .PHONY: check-unit

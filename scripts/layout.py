@@ -1,89 +1,154 @@
 """Put plugins, library, profiles and command into a system, or take them away again.
 
-usage: layout.py install|uninstall DESTDIR PREFIX SITELIB
+`make install`, the RPMs and the Debian packages all come from here, so that a new plugin, module or
+profile is in every one of them.
 
 Only what differs is written, so that a second install changes nothing; it says how many files it
 wrote. Edited variables files are kept by both. Uninstalling from the running system (an empty
-DESTDIR) puts back first what is tuned.
+--destdir) puts back first what is tuned. `list` prints the %files section of an RPM's package.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parent.parent
-PROFILES = ("virtual-host-plus", "virtual-guest-plus")
+PROFILES = tuple(sorted(file.parent.name for file in SOURCE.glob("profiles/*/tuned.conf")))
 STATE = ("/var/lib/tuned-virt", "/run/tuned-virt")
 
+MAIN, HOST, GUEST, RECOMMEND = "main", "host", "guest", "recommend"
+BY_DEFAULT = (MAIN, HOST, GUEST)
+"""Packages that `make install` installs; recommend changes what TuneD chooses by itself."""
 
+OLD_FOLDER = "/usr/lib/tuned"
+NEW_FOLDER = "/usr/lib/tuned/profiles"
+"""Where TuneD looks for profiles: until 2.24 and on RHEL 9, and since (upstream's tuned.spec)."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file to install: where from, where to, its mode, and the package that it belongs to."""
+
+    source: Path
+    target: str
+    mode: int = 0o644
+
+    @property
+    def package(self) -> str:
+        """What runs guests goes to the host's package, what only one profile needs to its own."""
+        name = Path(self.target).name
+        if "/recommend.d/" in self.target:
+            return RECOMMEND
+        if "virtual-guest-plus" in self.target:
+            return GUEST
+        if "virtual-host-plus" in self.target or name.startswith("plugin_vm_"):
+            return HOST
+        return HOST if "/libvirt/" in self.target else MAIN
+
+
+@dataclass(frozen=True)
 class Layout:
-    """Where everything goes; paths are given as the installed system has them."""
+    """Where everything goes; paths are given as the installed system has them.
 
-    def __init__(self, destdir: str, prefix: str, sitelib: str) -> None:
-        self.destdir = destdir
-        self.prefix = prefix
-        self.sitelib = sitelib
+    `folders` are those that TuneD finds profiles in: a real folder in the first, links in others.
+    """
+
+    destdir: str
+    prefix: str
+    sitelib: str
+    folders: tuple[str, ...] = (NEW_FOLDER, OLD_FOLDER)
+    packages: tuple[str, ...] = BY_DEFAULT
 
     def real(self, path: str) -> Path:
         """Where a path of the installed system is now."""
         return Path(self.destdir + path)
 
-    def files(self) -> Iterator[tuple[Path, str, int]]:
-        """Source, target and mode of each file but the variables."""
-        for file in sorted((SOURCE / "tuned_virt").rglob("*.py")):
-            yield file, f"{self.sitelib}/{file.relative_to(SOURCE)}", 0o644
-        for file in sorted((SOURCE / "tuned_plugins").glob("*.py")):
-            yield file, f"{self.sitelib}/tuned/plugins/{file.name}", 0o644
-        for name in PROFILES:
-            source = SOURCE / "profiles" / name / "tuned.conf"
-            yield source, f"/usr/lib/tuned/profiles/{name}/tuned.conf", 0o644
-        yield SOURCE / "scripts/tuned-virt", f"{self.prefix}/bin/tuned-virt", 0o755
-        drop_in = "/usr/lib/systemd/system/tuned.service.d/tuned-virt.conf"
-        yield SOURCE / "scripts/tuned.service.conf", drop_in, 0o644
+    def files(self) -> Iterator[Entry]:
+        """Every file of the chosen packages but the variables."""
+        for entry in (*self._python(), *self._tuned(), *self._system(), *self._manuals()):
+            if entry.package in self.packages:
+                yield entry
 
-    def variables(self) -> Iterator[tuple[Path, str]]:
-        """Source and target of each variables file, which administrators edit."""
+    def _python(self) -> Iterator[Entry]:
+        for file in sorted((SOURCE / "tuned_virt").rglob("*.py")):
+            yield Entry(file, f"{self.sitelib}/{file.relative_to(SOURCE)}")
+        for file in sorted((SOURCE / "tuned_plugins").glob("plugin_*.py")):
+            yield Entry(file, f"{self.sitelib}/tuned/plugins/{file.name}")
+        yield Entry(SOURCE / "scripts/tuned-virt", f"{self.prefix}/bin/tuned-virt", 0o755)
+
+    def _tuned(self) -> Iterator[Entry]:
+        for name in PROFILES:
+            for file in sorted((SOURCE / "profiles" / name).iterdir()):
+                yield Entry(file, f"{self.folders[0]}/{name}/{file.name}")
+        for file in sorted((SOURCE / "profiles/recommend.d").glob("*.conf")):
+            yield Entry(file, f"{OLD_FOLDER}/recommend.d/{file.name}")
+
+    def _system(self) -> Iterator[Entry]:
+        units = "/usr/lib/systemd/system"
+        yield Entry(
+            SOURCE / "scripts/tuned.service.conf", f"{units}/tuned.service.d/tuned-virt.conf"
+        )
+        for file in sorted((SOURCE / "scripts").glob("tuned-virt-*.[st]*er*")):
+            yield Entry(file, f"{units}/{file.name}")
+        completions = f"{self.prefix}/share/bash-completion/completions"
+        yield Entry(SOURCE / "scripts/tuned-virt.bash", f"{completions}/tuned-virt")
+
+    def _manuals(self) -> Iterator[Entry]:
+        """The manual pages that `make man` has built; none where it has not."""
+        for file in sorted((SOURCE / "build/man").glob("*.[1-8]")):
+            yield Entry(file, f"{self.prefix}/share/man/man{file.suffix[1]}/{file.name}")
+
+    def variables(self) -> Iterator[Entry]:
+        """The variables file of each profile, which administrators edit."""
         for name in PROFILES:
             file = f"{name}-variables.conf"
-            yield SOURCE / "profiles" / file, f"/etc/tuned/{file}"
+            entry = Entry(SOURCE / "profiles" / file, f"/etc/tuned/{file}")
+            if entry.package in self.packages:
+                yield entry
 
     def links(self) -> Iterator[tuple[str, str]]:
-        """Target and text of each link: TuneD up to 2.24 looks for profiles one folder higher."""
-        for name in PROFILES:
-            yield f"/usr/lib/tuned/{name}", f"profiles/{name}"
+        """Target and text of each link, so that both generations of TuneD find one profile."""
+        for folder in self.folders[1:]:
+            for name in PROFILES:
+                if Entry(SOURCE, f"{folder}/{name}").package in self.packages:
+                    text = os.path.relpath(f"{self.folders[0]}/{name}", folder)
+                    yield f"{folder}/{name}", text
 
 
 def install(layout: Layout) -> int:
     """Write what differs; returns how many files that were."""
     written = 0
-    for source, path, mode in layout.files():
-        written += put(source, layout.real(path), mode)
-    for source, path in layout.variables():
-        if not layout.real(path).exists():
-            written += put(source, layout.real(path), 0o644)
+    for entry in layout.files():
+        written += put(entry, layout.real(entry.target))
+    for entry in layout.variables():
+        if not layout.real(entry.target).exists():
+            written += put(entry, layout.real(entry.target))
     for path, text in layout.links():
         link = layout.real(path)
         if not link.is_symlink() or os.readlink(link) != text:
+            link.parent.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)
             link.symlink_to(text)
             written += 1
     return written
 
 
-def put(source: Path, target: Path, mode: int) -> bool:
+def put(entry: Entry, target: Path) -> bool:
     """Replace a file whose bytes differ; whether they did."""
-    content = source.read_bytes()
+    content = entry.source.read_bytes()
     if target.is_file() and target.read_bytes() == content:
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
     new = target.with_name(f".{target.name}.new")
     new.write_bytes(content)
-    new.chmod(mode)
+    new.chmod(entry.mode)
     new.replace(target)
     return True
 
@@ -92,28 +157,20 @@ def uninstall(layout: Layout) -> None:
     """Untune the running system, and take every file away but edited variables."""
     command = layout.real(f"{layout.prefix}/bin/tuned-virt")
     if not layout.destdir and command.exists():
-        untune(command)
+        subprocess.run([str(command), "disable"], check=False)
     for path, _ in layout.links():
         layout.real(path).unlink(missing_ok=True)
-    for _, path, _ in layout.files():
-        remove(layout.real(path))
-    for source, path in layout.variables():
-        target = layout.real(path)
-        if target.exists() and target.read_bytes() != source.read_bytes():
-            print(f"kept, because edited: {path}")
+    for entry in layout.files():
+        remove(layout.real(entry.target))
+    for entry in layout.variables():
+        target = layout.real(entry.target)
+        if target.exists() and target.read_bytes() != entry.source.read_bytes():
+            print(f"kept, because edited: {entry.target}")
         else:
             target.unlink(missing_ok=True)
     if not layout.destdir:
         for path in STATE:
             shutil.rmtree(path, ignore_errors=True)
-
-
-def untune(command: Path) -> None:
-    """tuned-adm off where one of our profiles is active, and whatever a crash left."""
-    active = subprocess.run(["tuned-adm", "active"], capture_output=True, text=True, check=False)
-    if any(name in active.stdout for name in PROFILES):
-        subprocess.run(["tuned-adm", "off"], check=True)
-    subprocess.run([str(command), "restore"], check=False)
 
 
 def remove(file: Path) -> None:
@@ -126,20 +183,68 @@ def remove(file: Path) -> None:
             folder.rmdir()
 
 
+def listing(layout: Layout) -> Iterator[str]:
+    """Lines of the %files section of the chosen packages, for rpmbuild's `%files -f`."""
+    compiled = set()
+    for entry in layout.files():
+        yield entry.target + ("*" if "/man/" in entry.target else "")
+        if entry.target.endswith(".py"):
+            folder, name = os.path.split(entry.target)
+            yield f"{folder}/__pycache__/{name[:-3]}.*.pyc"
+            if "/tuned_virt" in folder:
+                compiled |= {folder, f"{folder}/__pycache__"}
+        if Path(entry.target).parent.name in (*PROFILES, "tuned.service.d"):
+            compiled.add(str(Path(entry.target).parent))
+    yield from (f"%dir {folder}" for folder in sorted(compiled))
+    yield from (f"%config(noreplace) {entry.target}" for entry in layout.variables())
+    yield from (path for path, _ in layout.links())
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").split("\n\n", maxsplit=1)[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("action", choices=("install", "uninstall", "list"))
+    parser.add_argument("--destdir", default="", help="install below this folder")
+    parser.add_argument("--prefix", default="/usr", help="of command, manuals and completion")
+    parser.add_argument("--sitelib", required=True, help="the folder that has TuneD's package")
+    parser.add_argument(
+        "--folder",
+        action="append",
+        help=f"where TuneD looks for profiles; {NEW_FOLDER} and {OLD_FOLDER}",
+    )
+    parser.add_argument(
+        "--package",
+        action="append",
+        choices=(*BY_DEFAULT, RECOMMEND),
+        help=f"only these; {', '.join(BY_DEFAULT)}",
+    )
+    return parser.parse_args()
+
+
+def chosen(options: argparse.Namespace) -> Layout:
+    """The layout that a command line asks for."""
+    folders: Sequence[str] = options.folder or (NEW_FOLDER, OLD_FOLDER)
+    packages: Sequence[str] = options.package or BY_DEFAULT
+    return Layout(options.destdir, options.prefix, options.sitelib, tuple(folders), tuple(packages))
+
+
 def main() -> int:
     """Exit codes: 0 done, 2 wrong usage or not possible."""
-    if len(sys.argv) != 5 or sys.argv[1] not in ("install", "uninstall"):
-        print(__doc__, file=sys.stderr)
-        return 2
+    options = arguments()
+    layout = chosen(options)
     os.umask(0o022)
-    layout = Layout(*sys.argv[2:])
     try:
-        if sys.argv[1] == "install":
+        if options.action == "install":
             print(f"installed: {install(layout)} files differed")
-        else:
+        elif options.action == "uninstall":
             uninstall(layout)
+        else:
+            print("\n".join(listing(layout)))
     except (OSError, subprocess.SubprocessError) as error:
-        print(f"{sys.argv[1]}: {error}", file=sys.stderr)
+        print(f"{options.action}: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Container
 
@@ -19,6 +20,17 @@ NO_VM = ("", "none")
 
 class RoleUnknown(Exception):
     """systemd-detect-virt cannot be asked."""
+
+
+def in_chroot() -> bool:
+    """Whether this process sees another root than the system's first process.
+
+    The bus in /run is then another system's: an installer's, an image builder's.
+    """
+    try:
+        return not os.path.samefile("/", "/proc/1/root")
+    except OSError:
+        return False
 
 
 def restarting() -> bool:

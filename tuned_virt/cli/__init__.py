@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
 
 from tuned_virt import __version__
 from tuned_virt.cli import (
+    disable,
     disks,
+    enable,
     history,
     hugepages,
     importer,
@@ -36,6 +40,8 @@ COMMANDS = (
     restore,
     importer,
     role,
+    enable,
+    disable,
 )
 
 
@@ -59,13 +65,24 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
-    options = parser().parse_args(arguments)
+    top = parser()
+    _complete(top)
+    options = top.parse_args(arguments)
     try:
         code: int = options.run(options)
     except CouldNot as error:
         print(f"tuned-virt: {error}", file=sys.stderr)
         return COULD_NOT
     return code
+
+
+def _complete(top: argparse.ArgumentParser) -> None:
+    """Answer bash, where it asks what may come next, and end."""
+    if "_ARGCOMPLETE" in os.environ:
+        with contextlib.suppress(ImportError):
+            import argcomplete
+
+            argcomplete.autocomplete(top)
 
 
 def entry() -> None:

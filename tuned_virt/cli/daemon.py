@@ -12,6 +12,7 @@ INFO = 20
 
 CAPTURE_SECONDS = 120
 VERIFY_SECONDS = 110
+OFF_SECONDS = 110
 
 
 class NotRunning(CouldNot):
@@ -45,6 +46,10 @@ class Daemon:
     def active_profile(self) -> str:
         """Names of the active profiles, separated by spaces; "" for none."""
         return str(self._call("active_profile"))
+
+    def off(self) -> bool:
+        """tuned-adm off: no profile any more, what it set put back; whether TuneD says so."""
+        return bool(self._call("disable", seconds=OFF_SECONDS))
 
     def verify(self, ignore_missing: bool) -> tuple[bool, list[str]]:
         """Run verify; whether all holds, and every line that TuneD logged meanwhile."""

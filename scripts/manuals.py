@@ -1,0 +1,293 @@
+"""Build the manual pages: Markdown into build/man, by go-md2man.
+
+What the code knows comes from the code: a command's options from its parser, a plugin's from the
+hints that it gives TuneD, a variables file's page from the file's own comments. What only people
+know is in docs/*.N.md, where N is the section; `docs/tuned-virt-COMMAND.1.md` and
+`docs/PLUGIN.7.md` are joined with the generated parts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SOURCE = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(SOURCE), str(SOURCE / "scripts")]
+
+import release  # noqa: E402
+
+from tuned_virt import cli  # noqa: E402
+
+LAST = ("FILES", "EXIT STATUS", "SEE ALSO")
+"""Sections that generated ones come before."""
+
+EXITS = "0 fine, 1 something to report, 2 could not do it."
+
+
+@dataclass
+class Page:
+    """A manual page: name, section, and its parts by heading, in order."""
+
+    name: str
+    section: str
+    parts: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def file(self) -> str:
+        """Its name in man's folders."""
+        return f"{self.name}.{self.section}"
+
+    def add(self, heading: str, text: str) -> None:
+        """Add a part, before those that come last; one that people have written stays."""
+        if heading in self.parts:
+            return
+        after = {key: self.parts.pop(key) for key in LAST if key in self.parts}
+        self.parts[heading] = text.strip()
+        self.parts.update(after)
+
+    def markdown(self) -> str:
+        """As go-md2man takes it: the first heading is the title line of the page."""
+        title = f'# "{self.name}" "{self.section}" "{release.date()}"'
+        head = f'{title} "tuned-virt-plus {release.version()}" "tuned-virt-plus"'
+        return "\n\n".join([head, *(f"## {key}\n\n{text}" for key, text in self.parts.items())])
+
+
+def read(file: Path) -> Page:
+    """A page that people have written."""
+    head, *parts = re.split(r"^## ", file.read_text(), flags=re.MULTILINE)
+    title = re.match(r"# ([\w.-]+)\((\d)\)\s*$", head.splitlines()[0])
+    assert title, f"{file}: the first line has to be '# NAME(SECTION)'"
+    page = Page(title[1], title[2])
+    for part in parts:
+        heading, _, text = part.partition("\n")
+        page.parts[heading.strip()] = text.strip()
+    return page
+
+
+def written(name: str) -> Page | None:
+    """The page docs/NAME.md, None where nobody has written it."""
+    file = SOURCE / "docs" / f"{name}.md"
+    return read(file) if file.exists() else None
+
+
+# --- commands ------------------------------------------------------------------------------------
+
+
+def subparsers() -> Mapping[str, argparse.ArgumentParser]:
+    """The parser of each subcommand."""
+    [found] = [
+        action for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction)
+    ]
+    choices: Mapping[str, argparse.ArgumentParser] = found.choices
+    return choices
+
+
+def command_page(module: Any, parser: argparse.ArgumentParser) -> Page:
+    """The page of a subcommand."""
+    name = f"tuned-virt-{module.NAME}"
+    summary, _, more = inspect.cleandoc(module.__doc__ or "").partition("\n")
+    page = Page(name, "1")
+    page.parts["NAME"] = f"{name} - {summary.partition(': ')[2].rstrip('.')}"
+    page.parts["SYNOPSIS"] = usage(parser)
+    people = written(f"{name}.1")
+    page.parts.update(people.parts if people else {})
+    if "DESCRIPTION" not in page.parts:
+        text = more.strip() or summary.partition(": ")[2].capitalize()
+        page.add("DESCRIPTION", escaped(text))
+    page.add("OPTIONS", options(parser))
+    page.add("EXIT STATUS", EXITS)
+    page.add("SEE ALSO", "tuned-virt(1), tuned-profiles-virt-plus(7)")
+    return page
+
+
+def usage(parser: argparse.ArgumentParser) -> str:
+    """The parser's own synopsis, as one line."""
+    text = re.sub(r"\s+", " ", parser.format_usage().partition(": ")[2]).strip()
+    return f"    {text}"
+
+
+def options(parser: argparse.ArgumentParser) -> str:
+    """A definition list of all that the parser takes."""
+    return "\n\n".join(f"{term(action)}\n: {meaning(action)}" for action in shown(parser))
+
+
+def shown(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """What a parser takes that is meant to be seen."""
+    return [
+        action
+        for action in parser._actions
+        if action.help != argparse.SUPPRESS and not isinstance(action, argparse._SubParsersAction)
+    ]
+
+
+def term(action: argparse.Action) -> str:
+    """How an option or argument is written."""
+    metavar = action.metavar or (action.dest.upper() if action.nargs != 0 else "")
+    if action.choices and not action.metavar:
+        metavar = "{" + ",".join(map(str, action.choices)) + "}"
+    value = f" *{escaped(str(metavar))}*" if metavar else ""
+    if not action.option_strings:
+        return value.strip()
+    return ", ".join(f"**{name}**{value}" for name in action.option_strings)
+
+
+def meaning(action: argparse.Action) -> str:
+    """An option's help, with what argparse would fill in."""
+    text = (action.help or "").replace("%(default)s", str(action.default))
+    return escaped(text.replace("%%", "%"))
+
+
+def main_page() -> Page:
+    """tuned-virt(1): what the command is, and its subcommands."""
+    page = written("tuned-virt.1") or Page("tuned-virt", "1")
+    page.parts.setdefault("SYNOPSIS", "    tuned-virt [--version] COMMAND …")
+    summaries = (
+        f"**tuned-virt-{name}(1)**\n: {escaped(parser.description or '')}"
+        for name, parser in subparsers().items()
+    )
+    page.add("COMMANDS", "\n\n".join(summaries))
+    page.add("OPTIONS", options(cli.parser()))
+    page.add("EXIT STATUS", EXITS)
+    return page
+
+
+# --- plugins -------------------------------------------------------------------------------------
+
+
+def plugin(file: Path) -> Any:
+    """The class in a plugin's module. Needs TuneD, as the module does."""
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    [found] = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value) and value.__module__ == module.__name__
+    ]
+    return found
+
+
+def plugin_page(file: Path) -> Page:
+    """The page of a plugin, with its options as TuneD is told them."""
+    name = file.stem[len("plugin_") :]
+    found = plugin(file)
+    page = written(f"{name}.7") or _from_docstring(name, found)
+    hints = found.get_config_options_hints()
+    rows = (
+        f"**{option}**{_default(default)}\n: {escaped(hints.get(option) or '')}"
+        for option, default in found._get_config_options().items()
+    )
+    page.add("OPTIONS", "\n\n".join(rows))
+    page.add("SEE ALSO", "tuned-profiles-virt-plus(7), tuned-virt(1)")
+    return page
+
+
+def _default(default: str | None) -> str:
+    return f" (default *{escaped(default)}*)" if default else ""
+
+
+def _from_docstring(name: str, found: Any) -> Page:
+    """A page from what the plugin tells TuneD of itself, which is AsciiDoc."""
+    page = Page(f"tuned-plugin-{name}", "7")
+    module = (sys.modules.get(found.__module__) or inspect.getmodule(found)).__doc__ or ""
+    summary = module.partition(": ")[2].splitlines()[0].rstrip(".") if module else name
+    page.parts["NAME"] = f"tuned-plugin-{name} - {summary or f'the TuneD plugin {name}'}"
+    text = inspect.cleandoc(found.__doc__ or "")
+    text, _, example = text.partition("\n.")
+    lines = [line for line in text.splitlines()[1:] if line.strip() != "+"]
+    page.parts["DESCRIPTION"] = re.sub(r"\[\w+\](`\w+`)", r"\1", "\n".join(lines).strip())
+    if example:
+        title, _, code = example.partition("\n")
+        body = [line for line in code.splitlines() if not re.fullmatch(r"[=-]{4}", line)]
+        page.parts["EXAMPLE"] = f"{title}:\n\n" + "\n".join(f"    {line}" for line in body)
+    return page
+
+
+# --- variables -----------------------------------------------------------------------------------
+
+
+def variables_page(file: Path) -> Page:
+    """The page of a variables file, which explains itself."""
+    profile = file.name[: -len("-variables.conf")]
+    page = Page(file.name, "5")
+    page.parts["NAME"] = f"{file.name} - variables of the TuneD profile {profile}"
+    page.parts["SYNOPSIS"] = f"    /etc/tuned/{file.name}"
+    blocks = file.read_text().strip().split("\n\n")
+    page.parts["DESCRIPTION"] = (
+        f"One *NAME*=*VALUE* on a line; what follows a # is a comment. The file is kept when the"
+        f" package is upgraded. Afterwards:\n\n    tuned-adm profile {profile}\n"
+        "    tuned-virt verify"
+    )
+    page.parts["VARIABLES"] = "\n\n".join(filter(None, map(_variable, blocks[1:])))
+    page.parts["SEE ALSO"] = "tuned-profiles-virt-plus(7), tuned-virt(1)"
+    return page
+
+
+def _variable(block: str) -> str:
+    """A block of comments and #name=default lines, as entries; a heading or plain text as such."""
+    names = re.findall(r"^#(\w+)=(.*)$", block, re.MULTILINE)
+    comments = re.findall(r"^# (.*)$", block, re.MULTILINE)
+    text = escaped(" ".join(line for line in comments if not line.startswith("---")))
+    heading = next((line.strip("- ") for line in comments if line.startswith("---")), "")
+    parts = [f"### {heading}"] if heading else []
+    if names:
+        terms = ", ".join(f"**{name}**={escaped(value)}" for name, value in names)
+        parts.append(f"{terms}\n: {text}")
+    elif text:
+        parts.append(text)
+    return "\n\n".join(parts)
+
+
+# --- all -----------------------------------------------------------------------------------------
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown takes literally, on one line for each paragraph."""
+    one_line = re.sub(r"(?<!\n)\n(?!\n)\s*", " ", text)
+    return re.sub(r"([\\*_<>\[\]])", r"\\\1", one_line)
+
+
+def pages() -> Iterator[Page]:
+    """Every manual page."""
+    made = [main_page()]
+    parsers = subparsers()
+    made += [command_page(module, parsers[module.NAME]) for module in cli.COMMANDS]
+    made += [plugin_page(file) for file in sorted(SOURCE.glob("tuned_plugins/plugin_*.py"))]
+    made += [variables_page(file) for file in sorted(SOURCE.glob("profiles/*-variables.conf"))]
+    yield from made
+    known = {page.file for page in made}
+    others = (read(file) for file in sorted(SOURCE.glob("docs/*.[1-8].md")))
+    yield from (page for page in others if page.file not in known)
+
+
+def roff(page: Page) -> str:
+    """The page as man reads it. Raises CalledProcessError."""
+    done = subprocess.run(
+        ["go-md2man"], input=page.markdown(), capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def main() -> int:
+    """Write all pages anew."""
+    folder = SOURCE / "build/man"
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.iterdir():
+        old.unlink()
+    for page in pages():
+        (folder / page.file).write_text(roff(page))
+    print(f"{len(list(folder.iterdir()))} manual pages in {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""`tuned-virt enable` and `disable` over trees that look like an installed system."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tuned_virt import cli, service
+from tuned_virt.cli import disable
+from tuned_virt.cli.activation import NEW_FOLDERS, OLD_FOLDERS, Machine
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may enable a profile")
+
+PROFILES = {
+    "balanced": "[main]\nsummary=x\n",
+    "virtual-host-plus": "[main]\ninclude=virtual-host\n",
+    "mine": "[main]\ninclude = web ; -virtual-host-plus\n",
+    "direct": "[main]\n[pages]\ntype=ksm\n",
+    "odd": "no section\n",
+}
+
+
+@pytest.fixture(params=[OLD_FOLDERS, NEW_FOLDERS], ids=["old", "new"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    for name, text in PROFILES.items():
+        put(tmp_path, f"{request.param[0]}/{name}/tuned.conf", text)
+    put(tmp_path, "etc/tuned/tuned-main.conf", "daemon = 1\n#profile_dirs=/nowhere\n")
+    put(tmp_path, "etc/tuned/active_profile", "balanced\n")
+    put(tmp_path, "etc/tuned/profile_mode", "auto\n")
+    unit = "[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n"
+    put(tmp_path, "usr/lib/systemd/system/tuned.service", unit)
+    return tmp_path
+
+
+def put(root: Path, path: str, text: str) -> Path:
+    file = root / path.lstrip("/")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return file
+
+
+def tree(root: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(root)): os.readlink(path) if path.is_symlink() else path.read_text()
+        for path in root.rglob("*")
+        if path.is_symlink() or path.is_file()
+    }
+
+
+@pytest.fixture
+def run(root: Path) -> Callable[..., int]:
+    return lambda command, *names: cli.main([command, *names, "--root", str(root)])
+
+
+def test_enable_writes_what_tuned_reads_when_it_starts(root: Path, run: Callable[..., int]) -> None:
+    assert run("enable", "virtual-host-plus") == 0
+    assert (root / "etc/tuned/active_profile").read_text() == "virtual-host-plus\n"
+    assert (root / "etc/tuned/profile_mode").read_text() == "manual\n"
+    link = root / "etc/systemd/system/multi-user.target.wants/tuned.service"
+    assert os.readlink(link) == "/usr/lib/systemd/system/tuned.service"
+    before = tree(root)
+    assert run("enable", "virtual-host-plus") == 0
+    assert tree(root) == before
+
+
+def test_several_profiles_on_one_line(root: Path, run: Callable[..., int]) -> None:
+    assert run("enable", "balanced", "mine") == 0
+    assert (root / "etc/tuned/active_profile").read_text() == "balanced mine\n"
+
+
+@pytest.mark.parametrize("name", ["virtual-hots-plus", "../etc", "", ".", "a b", "/etc"])
+def test_a_profile_that_is_not_there(
+    name: str, root: Path, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = tree(root)
+    assert run("enable", "virtual-host-plus", name) == 2
+    assert f"there is no profile '{name}' in " in capsys.readouterr().err
+    assert tree(root) == before
+
+
+def test_folders_that_the_configuration_names(root: Path, run: Callable[..., int]) -> None:
+    put(root, "etc/tuned/tuned-main.conf", "profile_dirs = /opt/a,/opt/b # two\n")
+    put(root, "/opt/b/site/tuned.conf", "[main]\n")
+    assert Machine(root).folders() == ["/opt/a", "/opt/b"]
+    assert run("enable", "site") == 0
+    assert run("enable", "balanced") == 2
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("etc/tuned/tuned-main.conf", "TuneD is not installed in"),
+        ("usr/lib/systemd/system/tuned.service", "there is no tuned.service in"),
+    ],
+)
+def test_no_tuned(
+    missing: str, said: str, root: Path, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / missing).unlink()
+    before = tree(root)
+    assert run("enable", "balanced") == 2
+    assert said in capsys.readouterr().err
+    assert tree(root) == before
+
+
+def test_a_root_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["enable", "balanced", "--root", str(tmp_path / "nowhere")]) == 2
+    assert "nowhere' is not a folder: give the root" in capsys.readouterr().err
+
+
+def test_a_link_out_of_the_root_is_not_followed(
+    root: Path, run: Callable[..., int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    outside = tmp_path_factory.mktemp("outside") / "active_profile"
+    outside.write_text("mine\n")
+    (root / "etc/tuned/active_profile").unlink()
+    (root / "etc/tuned/active_profile").symlink_to(outside)
+    assert run("enable", "balanced") == 2
+    assert outside.read_text() == "mine\n"
+
+
+def test_a_service_that_cannot_be_enabled_changes_nothing(
+    root: Path, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "etc/systemd/system").mkdir(parents=True)
+    (root / "etc/systemd/system/tuned.service").symlink_to("/dev/null")
+    before = tree(root)
+    assert run("enable", "balanced") == 2
+    assert "masked" in capsys.readouterr().err
+    assert tree(root) == before
+
+
+@pytest.mark.parametrize(
+    ("active", "asked", "off"),
+    [
+        ("virtual-host-plus", (), True),
+        ("virtual-host-plus", ("virtual-host-plus",), True),
+        ("virtual-host-plus", ("virtual-guest-plus",), False),
+        ("mine", ("virtual-host-plus",), True),
+        ("balanced mine", (), True),
+        ("direct", (), True),
+        ("direct", ("virtual-host-plus",), False),
+        ("balanced", (), False),
+        ("odd", (), False),
+        ("gone", (), False),
+        ("", (), False),
+    ],
+)
+def test_disable_takes_only_what_is_ours(
+    active: str, asked: tuple[str, ...], off: bool, root: Path, run: Callable[..., int]
+) -> None:
+    put(root, "etc/tuned/active_profile", f"{active}\n")
+    before = tree(root)
+    assert run("disable", *asked) == 0
+    if off:
+        assert (root / "etc/tuned/active_profile").read_text() == ""
+        assert (root / "etc/tuned/profile_mode").read_text() == "manual\n"
+    else:
+        assert tree(root) == before
+
+
+def test_disable_in_a_chroot_asks_no_bus(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(root, "etc/tuned/active_profile", "virtual-host-plus\n")
+
+    def fail(*_: object) -> int:
+        raise AssertionError("asked")
+
+    monkeypatch.setattr(service, "in_chroot", lambda: True)
+    monkeypatch.setattr(disable, "_live", fail)
+    monkeypatch.setattr(disable, "Machine", lambda _: Machine(root))
+    assert cli.main(["disable"]) == 0
+    assert capsys.readouterr().out == "virtual-host-plus: off\n"
+
+
+def test_a_chroot_is_known() -> None:
+    code = "from tuned_virt.service import in_chroot; print(in_chroot())"
+    here = Path(__file__).parents[2]
+    command = ["/usr/bin/python3", "-c", code]
+    done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -1,0 +1,63 @@
+"""tuned-virt disable: undo enable, and put everything back where the profile is applied.
+
+With names, only if one of these profiles is active, or included by the active one; without, if the
+active one uses anything of tuned-virt-plus. Else nothing is changed: packages run it before they
+are removed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from tuned_virt import service
+from tuned_virt.cli import restore
+from tuned_virt.cli.activation import Machine
+from tuned_virt.cli.common import FINE, CouldNot
+from tuned_virt.cli.daemon import Daemon, NotRunning
+
+NAME = "disable"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The subcommand's options."""
+    parser.add_argument("profile", nargs="*", metavar="PROFILE", help="only one of these")
+    parser.add_argument(
+        "--root",
+        type=Path,
+        metavar="DIR",
+        help="a system that does not run: change its files, touch no kernel",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Turn off and put back; 1 where something could not be. Raises CouldNot."""
+    if os.geteuid() != 0:
+        raise CouldNot("only root may: sudo tuned-virt disable")
+    machine = Machine(options.root or Path("/"))
+    active = [name for name in machine.active() if machine.uses(name, options.profile)]
+    try:
+        if options.root or service.in_chroot():
+            code = FINE
+        else:
+            code = _live(bool(active), bool(options.profile))
+        if active and machine.active():
+            machine.disable()
+    except OSError as error:
+        raise CouldNot(f"cannot write {error.filename}: {error.strerror}") from error
+    print(f"{' '.join(active)}: off" if active else "no such profile is active")
+    return code
+
+
+def _live(active: bool, named: bool) -> int:
+    """Have TuneD put back; then what no TuneD holds, unless another profile is meant to stay."""
+    if active:
+        try:
+            if not Daemon().off():
+                raise CouldNot("TuneD could not turn its profile off: see /var/log/tuned/tuned.log")
+        except NotRunning:
+            pass
+    elif named:
+        return FINE
+    return restore.run(argparse.Namespace(leftover=True, unmerge="never"))

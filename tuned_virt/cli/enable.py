@@ -1,0 +1,42 @@
+"""tuned-virt enable: have a profile applied when TuneD starts, in images and kickstarts too.
+
+Needs no daemon and speaks to no bus: it checks that the profile exists, enables tuned.service and
+writes the profile's name where TuneD looks for it when it starts. On a running machine
+`tuned-adm profile` does this and applies the profile at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from tuned_virt.cli.activation import Machine
+from tuned_virt.cli.common import FINE, CouldNot
+
+NAME = "enable"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The subcommand's options."""
+    parser.add_argument("profile", nargs="+", metavar="PROFILE", help="the later wins")
+    parser.add_argument(
+        "--root",
+        type=Path,
+        default=Path("/"),
+        metavar="DIR",
+        help="of the system to change, such as an installer's /mnt/sysroot (/)",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check, write and say. Raises CouldNot, with nothing changed."""
+    if os.geteuid() != 0:
+        raise CouldNot("only root may: sudo tuned-virt enable …")
+    names = " ".join(options.profile)
+    try:
+        Machine(options.root).enable(options.profile)
+    except OSError as error:
+        raise CouldNot(f"cannot write {error.filename}: {error.strerror}") from error
+    print(f"{names}: applied when TuneD starts; at once: tuned-adm profile {names}")
+    return FINE
