@@ -55,7 +55,7 @@ dist:
 
 # Debian's rpm knows nothing of what apt has installed, and pytest is in build/venv there.
 ON_DEBIAN := $(shell command -v apt-get)
-RPMBUILD = rpmbuild --quiet --define "_topdir $(CURDIR)/build/rpm" \
+RPMBUILD = rpmbuild --define "_topdir $(CURDIR)/build/rpm" \
     $(if $(ON_DEBIAN),--nodeps --define "test_python $(CURDIR)/$(VENV)/bin/python") $(RPMFLAGS)
 
 .PHONY: srpm
@@ -106,6 +106,11 @@ check-system: $(TOOLS)
 .PHONY: check-vm
 check-vm: $(TOOLS)
 	$(VENV)/bin/python tests/vm/boot.py --kernels "$(KERNELS)"
+
+.PHONY: check-packages
+check-packages: $(TOOLS)
+	scripts/dependencies packages
+	$(VENV)/bin/python -m pytest tests/packages
 
 .PHONY: bench
 bench: $(TOOLS)

@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 SOURCE = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(SOURCE), str(SOURCE / "scripts")]
+sys.path.insert(0, str(SOURCE))
 
-import release  # noqa: E402
-
+from scripts import release  # noqa: E402
 from tuned_virt import cli  # noqa: E402
 
 LAST = ("FILES", "EXIT STATUS", "SEE ALSO")

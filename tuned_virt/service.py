@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Container
+from collections.abc import Container, Iterator
+from pathlib import Path
 
 from tuned_virt.kernelfs import KernelFS
 
@@ -23,14 +24,31 @@ class RoleUnknown(Exception):
 
 
 def in_chroot() -> bool:
-    """Whether this process sees another root than the system's first process.
+    """Whether an ancestor of this process, the system's first one at last, has another root.
 
-    The bus in /run is then another system's: an installer's, an image builder's.
+    The bus in /run may then be another system's: an installer's, an image builder's.
     """
+    return any(map(_has_another_root, _ancestors()))
+
+
+def _has_another_root(pid: int) -> bool:
+    """False also where we may not know: in containers the first process can be closed to us."""
     try:
-        return not os.path.samefile("/", "/proc/1/root")
+        return not os.path.samefile("/", f"/proc/{pid}/root")
     except OSError:
         return False
+
+
+def _ancestors() -> Iterator[int]:
+    """Parent, its parent and so on (proc(5), stat: the fourth field, behind the name in ())."""
+    pid = os.getppid()
+    while pid > 0:
+        yield pid
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            return
+        pid = int(stat.rpartition(")")[2].split()[1])
 
 
 def restarting() -> bool:
