@@ -36,9 +36,8 @@ INCLUDED = (
 )
 """What the packages need, so that installing them downloads nothing."""
 
-KEPT_BY_OTHERS = (
-    *("/var/lib/dpkg/", "/var/lib/rpm/", "/var/lib/dnf/", "/var/lib/apt/", "/var/cache/"),
-    *("/var/log/"),
+KEPT_BY_OTHERS = tuple(
+    f"/var/{name}/" for name in ("cache", "lib/apt", "lib/dnf", "lib/dpkg", "lib/rpm", "log")
 )
 
 ENTER = """

@@ -54,6 +54,7 @@ def put(root: Root, folder: Path, *names: str) -> list[str]:
 
 def test_install_upgrade_downgrade_remove_purge(root: Root, debs: Built) -> None:
     before = root.files()
+    assert len(before) > 1000
     now = put(root, debs.now, *NAMES)
     newer = [root.put(Path(debs.next, Path(path).name.replace(release.version(), NEXT)), "/next")
              for path in now]  # fmt: skip

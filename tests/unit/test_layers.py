@@ -25,7 +25,7 @@ LAYERS = (
     {"baseline", "journal", "topology", "guest", "service", "hypervisor"},
     {"engine", "qemu"},
     {"placement", "ksm", "guard", "system", "hugepages", "disks", "blkio", "steward", "watch"},
-    {"tuners"},
+    {"tuners", "pluginpath"},
     {"tuned_api", "cli", "audit", "__main__"},
 )
 """From the bottom up: a module imports from its own layer and those below."""
