@@ -25,8 +25,13 @@ sys.path.insert(0, str(SOURCE))
 from scripts import release  # noqa: E402
 from tuned_virt import cli  # noqa: E402
 
-LAST = ("FILES", "EXIT STATUS", "SEE ALSO")
-"""Sections that generated ones come before."""
+PLUGINS = sorted(SOURCE.glob("tuned_plugins/plugin_*.py"))
+
+LAST = ("EXAMPLE", "EXAMPLES", "FILES", "EXIT STATUS", "SEE ALSO")
+"""Parts that come last, in this order."""
+
+WIDTH = 76
+"""Of the widest table that a terminal of 80 columns shows."""
 
 EXITS = "0 fine, 1 something to report, 2 could not do it."
 
@@ -45,18 +50,15 @@ class Page:
         return f"{self.name}.{self.section}"
 
     def add(self, heading: str, text: str) -> None:
-        """Add a part, before those that come last; one that people have written stays."""
-        if heading in self.parts:
-            return
-        after = {key: self.parts.pop(key) for key in LAST if key in self.parts}
-        self.parts[heading] = text.strip()
-        self.parts.update(after)
+        """Add a part; one that people have written stays."""
+        self.parts.setdefault(heading, text.strip("\n"))
 
     def markdown(self) -> str:
         """As go-md2man takes it: the first heading is the title line of the page."""
         title = f'# "{self.name}" "{self.section}" "{release.date()}"'
         head = f'{title} "tuned-virt-plus {release.version()}" "tuned-virt-plus"'
-        return "\n\n".join([head, *(f"## {key}\n\n{text}" for key, text in self.parts.items())])
+        order = sorted(self.parts, key=lambda key: LAST.index(key) if key in LAST else -1)
+        return "\n\n".join([head, *(f"## {key}\n\n{plain(self.parts[key])}" for key in order)])
 
 
 def read(file: Path) -> Page:
@@ -67,7 +69,7 @@ def read(file: Path) -> Page:
     page = Page(title[1], title[2])
     for part in parts:
         heading, _, text = part.partition("\n")
-        page.parts[heading.strip()] = text.strip()
+        page.parts[heading.strip()] = text.strip("\n")
     return page
 
 
@@ -75,6 +77,28 @@ def written(name: str) -> Page | None:
     """The page docs/NAME.md, None where nobody has written it."""
     file = SOURCE / "docs" / f"{name}.md"
     return read(file) if file.exists() else None
+
+
+def plain(text: str) -> str:
+    """Markdown without what a terminal has no room for: links, and tables wider than a page."""
+    text = re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", text)
+    text = re.sub(r"\b(\w+)\.7\.md\b", r"tuned-plugin-\1(7)", text)
+    return re.sub(r"(?:^\|.*\|\n?)+", lambda table: listed(table[0]), text, flags=re.MULTILINE)
+
+
+def listed(table: str) -> str:
+    """A table as a definition list: the first column, and the others by their headings."""
+    lines = table.strip().splitlines()
+    if max(map(len, lines)) <= WIDTH:
+        return table
+    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    head, rows = cells[0], cells[2:]
+    named = len(head) > 2
+    entries = []
+    for first, *rest in rows:
+        texts = [f"{name}: {cell}" if named else cell for name, cell in zip(head[1:], rest) if cell]
+        entries.append(f"{first}\n: {'. '.join(texts) or '-'}\n")
+    return "\n".join(entries)
 
 
 # --- commands ------------------------------------------------------------------------------------
@@ -161,8 +185,8 @@ def main_page() -> Page:
 # --- plugins -------------------------------------------------------------------------------------
 
 
-def plugin(file: Path) -> Any:
-    """The class in a plugin's module. Needs TuneD, as the module does."""
+def plugin(file: Path) -> tuple[Any, str]:
+    """The class in a plugin's module, and what the module is. Needs TuneD, as the module does."""
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -172,14 +196,16 @@ def plugin(file: Path) -> Any:
         for value in vars(module).values()
         if inspect.isclass(value) and value.__module__ == module.__name__
     ]
-    return found
+    return found, (module.__doc__ or "").partition(": ")[2].splitlines()[0].rstrip(".")
 
 
 def plugin_page(file: Path) -> Page:
     """The page of a plugin, with its options as TuneD is told them."""
     name = file.stem[len("plugin_") :]
-    found = plugin(file)
-    page = written(f"{name}.7") or _from_docstring(name, found)
+    found, summary = plugin(file)
+    page = _of_plugin(name) or _from_docstring(name, found)
+    page.name = f"tuned-plugin-{name}"
+    page.parts = {**page.parts, "NAME": f"{page.name} - {summary}"}
     hints = found.get_config_options_hints()
     rows = (
         f"**{option}**{_default(default)}\n: {escaped(hints.get(option) or '')}"
@@ -190,6 +216,12 @@ def plugin_page(file: Path) -> Page:
     return page
 
 
+def _of_plugin(name: str) -> Page | None:
+    """What people have written of a plugin: the page of section 7 that names it at its top."""
+    pages = (read(file) for file in sorted(SOURCE.glob("docs/*.7.md")))
+    return next((page for page in pages if f"`{name}`" in page.parts["NAME"]), None)
+
+
 def _default(default: str | None) -> str:
     return f" (default *{escaped(default)}*)" if default else ""
 
@@ -197,12 +229,9 @@ def _default(default: str | None) -> str:
 def _from_docstring(name: str, found: Any) -> Page:
     """A page from what the plugin tells TuneD of itself, which is AsciiDoc."""
     page = Page(f"tuned-plugin-{name}", "7")
-    module = (sys.modules.get(found.__module__) or inspect.getmodule(found)).__doc__ or ""
-    summary = module.partition(": ")[2].splitlines()[0].rstrip(".") if module else name
-    page.parts["NAME"] = f"tuned-plugin-{name} - {summary or f'the TuneD plugin {name}'}"
     text = inspect.cleandoc(found.__doc__ or "")
     text, _, example = text.partition("\n.")
-    lines = [line for line in text.splitlines()[1:] if line.strip() != "+"]
+    lines = ["" if line.strip() == "+" else line for line in text.splitlines()[1:]]
     page.parts["DESCRIPTION"] = re.sub(r"\[\w+\](`\w+`)", r"\1", "\n".join(lines).strip())
     if example:
         title, _, code = example.partition("\n")
@@ -246,6 +275,23 @@ def _variable(block: str) -> str:
     return "\n\n".join(parts)
 
 
+def profiles_page() -> Page:
+    """tuned-profiles-virt-plus(7): docs/profiles.md."""
+    page = Page("tuned-profiles-virt-plus", "7")
+    page.parts["NAME"] = (
+        "tuned-profiles-virt-plus - the profiles virtual-host-plus and virtual-guest-plus"
+    )
+    files = [file.stem for file in sorted(SOURCE.glob("profiles/*-variables.conf"))]
+    page.parts["SYNOPSIS"] = "\n".join(f"    tuned-adm profile {name[:-10]}" for name in files)
+    _, *parts = re.split(r"^## ", (SOURCE / "docs/profiles.md").read_text(), flags=re.MULTILINE)
+    for part in parts:
+        heading, _, text = part.partition("\n")
+        page.parts[heading.strip().upper()] = text.strip("\n")
+    others = [f"tuned-plugin-{file.stem[7:]}(7)" for file in PLUGINS]
+    page.parts["SEE ALSO"] = ", ".join([*others, *(f"{name}.conf(5)" for name in files)])
+    return page
+
+
 # --- all -----------------------------------------------------------------------------------------
 
 
@@ -260,12 +306,13 @@ def pages() -> Iterator[Page]:
     made = [main_page()]
     parsers = subparsers()
     made += [command_page(module, parsers[module.NAME]) for module in cli.COMMANDS]
-    made += [plugin_page(file) for file in sorted(SOURCE.glob("tuned_plugins/plugin_*.py"))]
+    made += [plugin_page(file) for file in PLUGINS]
     made += [variables_page(file) for file in sorted(SOURCE.glob("profiles/*-variables.conf"))]
+    made.append(profiles_page())
     yield from made
-    known = {page.file for page in made}
+    texts = {page.parts.get("DESCRIPTION") for page in made}
     others = (read(file) for file in sorted(SOURCE.glob("docs/*.[1-8].md")))
-    yield from (page for page in others if page.file not in known)
+    yield from (page for page in others if page.parts.get("DESCRIPTION") not in texts)
 
 
 def roff(page: Page) -> str:

@@ -1,0 +1,78 @@
+"""Nothing is left out of the packages: files, and what the code imports."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts import layout, release
+
+ROOT = Path(__file__).parents[2]
+
+PROVIDED_BY = {
+    "configobj": "python3-configobj",
+    "dbus": "python3-dbus",
+    "defusedxml": "python3-defusedxml",
+    "libvirt": "python3-libvirt",
+    "rich": "python3-rich",
+    "jinja2": "python3-jinja2",
+    "argcomplete": "python3-argcomplete",
+    "tuned": "tuned",
+    "pyudev": "tuned",
+}
+"""Import to package, of the same name in Debian and Fedora; TuneD itself needs pyudev."""
+
+
+def everything() -> layout.Layout:
+    packages = (*layout.BY_DEFAULT, layout.RECOMMEND)
+    return layout.Layout("", "/usr", "/site", packages=packages)
+
+
+def test_every_file_of_the_product_is_installed_once() -> None:
+    entries = [*everything().files(), *everything().variables()]
+    installed = [entry.source for entry in entries]
+    targets = [entry.target for entry in entries]
+    assert len(set(installed)) == len(installed)
+    assert len(set(targets)) == len(targets)
+    folders = ("tuned_virt", "tuned_plugins", "profiles")
+    product = {file for folder in folders for file in (ROOT / folder).rglob("*") if file.is_file()}
+    assert {file for file in product if "__pycache__" not in file.parts} <= set(installed)
+
+
+def test_each_package_has_something_and_no_file_is_in_two() -> None:
+    for package in (*layout.BY_DEFAULT, layout.RECOMMEND):
+        alone = layout.Layout("", "/usr", "/site", packages=(package,))
+        assert list(alone.files())
+        assert {entry.package for entry in alone.files()} == {package}
+
+
+def third_party() -> set[str]:
+    """Top-level names that the product imports and Python does not have."""
+    names = set()
+    for folder in ("tuned_virt", "tuned_plugins"):
+        for file in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.Import):
+                    names |= {alias.name.split(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    names.add(node.module.split(".")[0])
+    return names - set(sys.stdlib_module_names) - {"tuned_virt", "tuned_plugins"}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 10), reason="does not know which modules are its own")
+@pytest.mark.parametrize("file", ["rpm/tuned-virt-plus.spec", "debian/control"])
+def test_packages_need_what_the_code_imports(file: str) -> None:
+    text = (ROOT / file).read_text()
+    for name in third_party():
+        assert name in PROVIDED_BY, f"say which package has {name}, and need it"
+        pattern = rf"^(?:Requires:|Recommends:|Depends:)?\s*{PROVIDED_BY[name]}\b(?!-)"
+        assert re.search(pattern, text, re.MULTILINE), f"{file} does not need {PROVIDED_BY[name]}"
+
+
+def test_the_changelog_has_this_version_or_one_to_come() -> None:
+    headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0] == "Unreleased" or headings[0].startswith(release.version())
