@@ -1,5 +1,6 @@
 # tuned-virt-plus
 #   make up       install, activate, verify, show            (root)
+#   make rpm srpm deb dist man   packages, source archive, manuals, in build/
 #   make check    everything the tests need, then all tiers  (root for the system and VM tiers)
 #   make bench    ratios against TuneD's stock profiles      (root)
 #   make bench-ksm  KSM's laws against ksmtuned and the kernel; KSM="--runs 1 --only converge"  (root, hours)

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from scripts import release
+from tests.documents import commands
 from tests.packages.conftest import NEXT, Built
 from tests.packages.roots import Root
 from tests.sandbox import REPO
@@ -99,3 +100,12 @@ def test_beside_this_machines_tuned_nothing_of_it_is_replaced(root: Root, debs: 
     assert len(before) > 100
     assert {path: after.get(path) for path in before} == before
     assert root.run("dpkg", "--verify", "tuned") == ""
+
+
+def test_apts_commands_in_the_documentation(root: Root, debs: Built) -> None:
+    put(root, debs.now, *NAMES)
+    found = [command.text for command in commands() if command.program == "apt-get"]
+    assert found
+    for text in found:
+        root.run("sh", "-ec", f"cd /{debs.now.name}; {text} --yes --no-install-recommends")
+    assert root.run("tuned-virt", "--version") == f"tuned-virt-plus {release.version()}\n"

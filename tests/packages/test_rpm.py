@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from scripts import release
+from tests.documents import commands
 from tests.packages.conftest import NEXT, Built
 from tests.packages.roots import Root
 from tests.sandbox import REPO
@@ -226,6 +227,14 @@ def test_the_profiles_of_a_guest_need_no_libvirt(root: Root, dnf: Callable[..., 
     assert versions(root) == {f"tuned-virt-plus {now}", f"tuned-virt-plus-guest {now}"}
     assert (root.path / "usr/lib/tuned/virtual-guest-plus/tuned.conf").exists()
     assert not (root.path / "usr/lib/tuned/virtual-host-plus").exists()
+
+
+def test_dnfs_commands_in_the_documentation(root: Root, dnf: Callable[..., str]) -> None:
+    found = [command.text for command in commands() if command.program == "dnf"]
+    assert any(" install " in text for text in found)
+    for text in found:
+        dnf(*text.split()[1:])
+    assert versions(root) == set(), "the last one removes"
 
 
 RECOMMENDED = {
