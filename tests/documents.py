@@ -49,7 +49,7 @@ def commands() -> list[Command]:
 def _of(file: Path) -> Iterator[Command]:
     """Of code blocks, but for a synopsis; in running text only complete `tuned-virt …`."""
     text = re.sub(r"^## SYNOPSIS\n.*?(?=^## |\Z)", "", file.read_text(), flags=re.DOTALL | re.M)
-    spans = re.findall(r"`(tuned-virt [a-z][^`…]*)`", text.replace("\n", " "))
+    spans = re.findall(r"`(tuned-virt [a-z]+ [^`…]+)`", text.replace("\n", " "))
     for line in [*re.findall(r"^    +(\S.*)$", text, re.MULTILINE), *spans]:
         for part in line.split(" && "):
             command = re.split(r"\s{2,}#", part)[0].strip()

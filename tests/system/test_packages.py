@@ -1,0 +1,108 @@
+"""Packages on each TuneD generation: install, switch, verify, off, erase; all is as it was before.
+
+RPMs have their own database and no dependencies here (the machine's are Debian's); Debian packages
+go by dpkg. The TuneD under them is the generation's, laid over the machine's root.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.packages.conftest import copy_of_the_source, make, rpmbuild
+from tests.sandbox import SystemdSandbox, wait_for
+from tests.system.test_make import files
+
+NAMES = ("tuned-virt-plus", "tuned-virt-plus-host", "tuned-virt-plus-guest")
+DATABASES = ("var/lib/dpkg", "var/lib/rpm", "var/lib/systemd", "etc/systemd", "etc/machine-id")
+
+
+@functools.lru_cache(maxsize=1)
+def built() -> Path:
+    """Folder of packages of this checkout; RPMs as for RHEL 9 in `old`, as for others in `new`."""
+    folder = Path(tempfile.mkdtemp(prefix="tuned-virt-packages-"))
+    source = copy_of_the_source(folder / "source")
+    os.environ.setdefault("SOURCE_DATE_EPOCH", "1700000000")
+    make(source, "deb")
+    rpmbuild(source, folder / "old", "--define", "'rhel 9'")
+    rpmbuild(source, folder / "new")
+    for file in source.glob("build/deb/*.deb"):
+        file.rename(folder / file.name)
+    return folder
+
+
+def put(t: SystemdSandbox, kind: str) -> list[str]:
+    """Copy the packages of a kind inside; their paths there."""
+    rpms = built() / ("old" if t.version == "2.20" else "new")
+    folder, suffix = (built(), "_*.deb") if kind == "deb" else (rpms, "-[0-9]*.rpm")
+    paths = []
+    for name in NAMES:
+        [file] = folder.glob(f"{name}{suffix}")
+        (t.root / "tmp" / file.name).write_bytes(file.read_bytes())
+        paths.append(f"/tmp/{file.name}")
+    return paths
+
+
+INSTALL = {"deb": ("dpkg", "--install"), "rpm": ("rpm", "--nodeps", "-i")}
+ERASE = {"deb": ("dpkg", "--purge"), "rpm": ("rpm", "--nodeps", "-e")}
+
+
+def everything(t: SystemdSandbox) -> set[str]:
+    return {path for path in files(t) if not path.startswith(DATABASES)}
+
+
+@pytest.mark.parametrize("kind", INSTALL)
+def test_install_switch_verify_off_erase(kind: str, version: str) -> None:
+    t = SystemdSandbox(version, installed=False)
+    with t:
+        paths = put(t, kind)
+        before, kernel = everything(t), t.snapshot()
+        t.run([*INSTALL[kind], *paths])
+        assert t.snapshot() == kernel, "nothing is tuned by installing"
+        t.run(["systemctl", "start", "tuned"])
+        t.run(["tuned-adm", "profile", "virtual-host-plus"])
+        wait_for("verified", lambda: t.run(["tuned-virt", "verify"], check=False).returncode == 0)
+        assert t.snapshot() != kernel
+        t.run(["tuned-adm", "off"])
+        assert t.snapshot() == kernel
+        t.run([*ERASE[kind], *NAMES])
+        assert everything(t) == before
+        assert t.snapshot() == kernel
+
+
+@pytest.mark.parametrize("kind", INSTALL)
+def test_erased_while_active_the_host_is_untuned_exactly(kind: str, version: str) -> None:
+    t = SystemdSandbox(version, installed=False)
+    with t:
+        paths = put(t, kind)
+        before, kernel = everything(t), t.snapshot()
+        t.run([*INSTALL[kind], *paths])
+        t.run(["systemctl", "start", "tuned"])
+        t.run(["tuned-adm", "profile", "virtual-host-plus"])
+        t.run([*ERASE[kind], *NAMES])
+        assert t.snapshot() == kernel
+        assert everything(t) == before
+        assert t.run(["tuned-adm", "active"], check=False).stdout.count("-plus") == 0
+
+
+def test_an_upgrade_restarts_tuned_and_writes_nothing(version: str) -> None:
+    t = SystemdSandbox(version, installed=False)
+    with t:
+        paths = put(t, "deb")
+        kernel = t.snapshot()
+        t.run([*INSTALL["deb"], *paths])
+        t.run(["systemctl", "start", "tuned"])
+        t.run(["tuned-adm", "profile", "virtual-host-plus"])
+        changes = t.run(["tuned-virt", "log"]).stdout
+        pid = t.run(["systemctl", "show", "--value", "-p", "MainPID", "tuned"]).stdout
+        with t.log_of() as lines:
+            t.run([*INSTALL["deb"], *paths])
+        assert t.run(["systemctl", "show", "--value", "-p", "MainPID", "tuned"]).stdout != pid
+        assert [line for line in lines if "left for the tuned.service" in line]
+        assert t.run(["tuned-virt", "log"]).stdout == changes
+        t.run(["tuned-adm", "off"])
+        assert t.snapshot() == kernel
