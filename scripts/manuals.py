@@ -9,6 +9,7 @@ know is in docs/*.N.md, where N is the section; `docs/tuned-virt-COMMAND.1.md` a
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import inspect
 import re
@@ -79,10 +80,17 @@ def written(name: str) -> Page | None:
     return read(file) if file.exists() else None
 
 
+@functools.lru_cache(maxsize=1)
+def titles() -> Mapping[str, str]:
+    """What other pages call a page that people have written, by its file's name."""
+    pages = ((file.name, read(file)) for file in SOURCE.glob("docs/*.[1-8].md"))
+    return {name: f"{page.name}({page.section})" for name, page in pages}
+
+
 def plain(text: str) -> str:
     """Markdown without what a terminal has no room for: links, and tables wider than a page."""
     text = re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", text)
-    text = re.sub(r"\b(\w+)\.7\.md\b", r"tuned-plugin-\1(7)", text)
+    text = re.sub(r"\b[\w-]+\.[1-8]\.md\b", lambda found: titles().get(found[0], found[0]), text)
     return re.sub(r"(?:^\|.*\|\n?)+", lambda table: listed(table[0]), text, flags=re.MULTILINE)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import layout, release
+from scripts import layout, release, spdx
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,3 +76,8 @@ def test_packages_need_what_the_code_imports(file: str) -> None:
 def test_the_changelog_has_this_version_or_one_to_come() -> None:
     headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert headings[0] == "Unreleased" or headings[0].startswith(release.version())
+
+
+def test_every_source_file_names_its_licence() -> None:
+    names = [str(file.relative_to(ROOT)) for file in spdx.lacking()]
+    assert names == [], "run /usr/bin/python3 scripts/spdx.py"
