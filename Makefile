@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 # tuned-virt-plus
 #   make up       install, activate, verify, show            (root)
 #   make rpm srpm deb dist man   packages, source archive, manuals, in build/

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The Python side of tuned-virt-plus: the library, the plugins and the `tuned-virt` command.
 
 TuneD itself is not on the package index (a project of that name there is something else) and so is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Setting and verifying schedulers of many disks, against TuneD's own disk plugin in the same run.
 
 Both set the same scheduler on the same loop devices, by a switch between profiles under one daemon,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Allocating huge pages: our plan and writer against a bare echo, and against hugeadm.
 
     python -m bench.hugepages [--fragments GIB]

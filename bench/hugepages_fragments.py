@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Memory in fragments: little is used, and hardly a block of 2 MiB is free.
 
     python -m bench.hugepages_fragments GIB

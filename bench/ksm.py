@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Who merges guests' memory sooner and for less CPU: our controller, ksmtuned, the kernel itself.
 
     python -m bench.ksm [--runs N] [--only CASE,…] [--rivals NAME,…]

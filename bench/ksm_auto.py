@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Our controller in a process of its own, through the product's own parts, outside TuneD.
 
 `python -m bench.ksm_auto [--log FILE] [OPTION=VALUE …]`: prints "ready" when it is at work, and

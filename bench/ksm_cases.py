@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What the KSM bench measures of one rival: one function per case, each from `reset` on."""
 
 from __future__ import annotations

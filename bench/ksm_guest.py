@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A stand-in for a guest's memory: run by a copy of Python that is called qemu-system-x86_64.
 
 Prints "ready" when its memory is filled, and ends with its stdin. It is mergeable from the line

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """This machine for the KSM bench: the kernel's counters and settings, ksmd, stand-in guests."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What is compared by the KSM bench: who decides how ksmd scans, from the kernel's defaults on.
 
 ksmtuned is Debian's own script, unpacked and not installed, with two changes: its configuration

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What switching to virtual-host-plus costs against TuneD's stock virtual-host, over D-Bus.
 
 Both are switched to in turn under the same daemon, in one run, so that whatever else the machine

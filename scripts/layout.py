@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Put plugins, library, profiles and command into a system, or take them away again.
 
 `make install`, the RPMs and the Debian packages all come from here, so that a new plugin, module or

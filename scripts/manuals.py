@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Build the manual pages: Markdown into build/man, by go-md2man.
 
 What the code knows comes from the code: a command's options from its parser, a plugin's from the

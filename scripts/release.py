@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Version, date and source archive of a release; all the rest is made from these.
 
 usage: release.py version|dist|spec|changelog

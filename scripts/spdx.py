@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Put the licence's SPDX line at the top of every source file that lacks it; say which."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Debian packages of other suites, downloaded beside the machine's own apt and only unpacked.
 
 Only the mirror and the keyring are taken from the machine's configuration; lists, cache and state

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The documentation's commands: lines of code blocks that start with a program's name."""
 
 from __future__ import annotations

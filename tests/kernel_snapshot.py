@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Print as JSON every writable kernel value that a part of our profiles may write, by path."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A private libvirtd with real QEMU guests (TCG), for tests of what follows or tunes guests.
 
     with Libvirtd() as libvirtd:                  # in namespaces of its own; open libvirtd.uri

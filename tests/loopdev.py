@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Loop devices of a test's own: a hundred real queues on any machine, with no disk behind them."""
 
 from __future__ import annotations

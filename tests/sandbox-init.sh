@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
 # First process of a sandbox: a copy-on-write view of this machine's root with one TuneD version in
 # it, its own /run, network and processes. Everything is gone when it ends.
 # usage: sandbox-init.sh plain|systemd CHECKOUT BASE LAYER…

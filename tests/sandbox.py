@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Real TuneD daemons of several versions, each in its own mount, process and network namespace.
 
     with Sandbox("2.25", profiles={"mine": "[main]\\nsummary=…\\n"}) as t:

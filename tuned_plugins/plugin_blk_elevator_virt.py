@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """TuneD plugin `blk_elevator_virt`: the I/O scheduler of each disk by how it is attached."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """TuneD plugin `crash_guard`: originals of what TuneD's own plugins set, kept against a crash."""
 
 from __future__ import annotations

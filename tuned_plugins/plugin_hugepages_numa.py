@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """TuneD plugin `hugepages_numa`: huge page pools per NUMA node and size, and their mounts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """TuneD plugin `ksm`: kernel samepage merging."""
 
 from __future__ import annotations

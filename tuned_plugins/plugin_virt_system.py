@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """TuneD plugin `virt_system`: kernel modules, and what becomes of hot-plugged memory."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """TuneD plugin `vm_blkio`: shares of I/O of guests, and of guests on single disks."""
 
 from __future__ import annotations

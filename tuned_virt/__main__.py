@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`python3 -m tuned_virt` is the `tuned-virt` command, with nothing installed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What was there before us: originals on disk before the first write, so that any process can undo.
 
 One JSON file in a folder on tmpfs, replaced atomically under a lock. It survives the daemon's

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Sets of CPUs or nodes as the kernel writes them ("0-3,8"), and back."""
 
 from __future__ import annotations

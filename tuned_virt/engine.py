@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """From a policy to the kernel and back: read, decide, keep the originals, write, read back, verify.
 
 Everything that a plugin, `tuned-virt restore` or a dry run does goes through `Engine`, so there is

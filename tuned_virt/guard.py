@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Originals of what TuneD's own plugins set, which TuneD itself loses at a kill -9.
 
 Our profiles put one instance of `crash_guard` before everything else. At apply it finds what a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The history of changes: one JSON line each, bounded to two files of 1 MiB."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Kernel files (/proc, /sys) under a root, with errors that say what to look at."""
 
 from __future__ import annotations

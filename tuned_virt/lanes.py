@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Jobs side by side in threads, for what waits for the kernel; no hanging one holds up the rest."""
 
 from __future__ import annotations

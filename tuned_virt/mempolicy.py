@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The memory policy of the calling thread (set_mempolicy(2)), which Python itself cannot set."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What an administrator may write for an option, and the one clear error for anything else."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What deciding yields: the changes, each with its reason, and what cannot or need not be."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Lets TuneD import our plugins from where pip has put them, outside of its own folder.
 
 A package `tuned.plugins` in a virtual environment would hide the distribution's, or be hidden by

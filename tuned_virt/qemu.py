@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """QEMU's processes, found by what they run, not by a pattern of their command line.
 
 A process is a guest's if the program that it executes, or where that cannot be read its name, is

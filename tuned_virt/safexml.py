@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """XML of others: bounded, without DTD and entities, and with the line of what is wrong."""
 
 from __future__ import annotations

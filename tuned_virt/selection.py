@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which devices, disks or guests, a section of a profile is for, by TuneD's rules."""
 
 from __future__ import annotations

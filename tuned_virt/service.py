@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """TuneD's service as systemd sees it, other daemons by their processes, and this machine's role."""
 
 from __future__ import annotations

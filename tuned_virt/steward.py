@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """One per plugin and process: carries out applies and restores in order, what is slow in a thread.
 
 TuneD makes a new plugin object at every profile switch, and it waits for unapply inside a D-Bus

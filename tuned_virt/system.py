@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Modules and hot-plugged memory: what TuneD has no fitting plugin for.
 
 TuneD's `modules` plugin reloads a module (and so takes vhost_net from running guests) or leaves the

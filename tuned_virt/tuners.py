@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """All tuners by name: what `tuned-virt restore` can put back without TuneD."""
 
 from __future__ import annotations

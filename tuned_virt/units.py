@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Amounts of memory as libvirt writes them, in KiB."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Waits for events of others in a thread, and calls back once they have settled."""
 
 from __future__ import annotations

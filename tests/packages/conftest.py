@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The packages' tier: builds them once, and installs them into systems in folders, as root."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """An installed system in a folder: files and programs, no daemon, no kernel of its own, no network.
 
 A small Debian (mmdebstrap, unpacked once and kept) under a copy-on-write layer in a mount namespace

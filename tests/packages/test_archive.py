@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The source archive, and the version that is in one place."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Debian packages: what lintian says, and apt into a system in a folder beside its TuneD."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The kickstart files: valid for each distribution, and their %post in a system in a folder."""
 
 from __future__ import annotations

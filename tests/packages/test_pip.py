@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """pip install into a virtual environment that sees the distribution's TuneD."""
 
 from __future__ import annotations

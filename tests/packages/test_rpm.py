@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """RPMs: where they put things, what rpmlint says, and dnf into a system in a folder."""
 
 from __future__ import annotations

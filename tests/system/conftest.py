@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The system tier: real TuneD daemons in sandboxes, as root, on this machine's kernel."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Hold mergeable memory until stdin closes: MIB of equal pages in each of COUNT processes."""
 
 from __future__ import annotations

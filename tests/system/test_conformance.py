@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A plugin written once against TuneD 2.25 does the same under every generation's real daemon."""
 
 from __future__ import annotations

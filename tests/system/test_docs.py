@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Every command of the documentation, as it is written there, where systemd has booted."""
 
 from __future__ import annotations

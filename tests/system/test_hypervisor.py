@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Running guests followed through a real libvirtd with real QEMU processes."""
 
 from __future__ import annotations

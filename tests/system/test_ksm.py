@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The ksm plugin on this machine's real ksmd, under every TuneD generation."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The ksm plugin's loop: real TuneD, real libvirtd, real QEMU guests (TCG), this machine's ksmd."""
 
 from __future__ import annotations

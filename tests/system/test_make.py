@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """make up, install and uninstall on each TuneD generation, where nothing of ours is installed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Memory policy on the real kernel; that pages follow it is shown in tests/vm, on four nodes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Packages on each TuneD generation: install, switch, verify, off, erase; all is as it was before.
 
 RPMs have their own database and no dependencies here (the machine's are Debian's); Debian packages

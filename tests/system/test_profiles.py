@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The two profiles under every TuneD generation: effective values, verify, and the way back."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """TuneD as a service of a real systemd, with our drop-in."""
 
 from __future__ import annotations

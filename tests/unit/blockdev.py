@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A sysfs of block devices in a folder, with queues that behave as the kernel's block/elevator.c.
 
 The unit tier runs without root and without such disks; tests/vm and tests/system try the real ones.

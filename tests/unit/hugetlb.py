@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Pools that behave as the kernel's mm/hugetlb.c: real ones need root.
 
 The same rules are tried on real kernels in tests/vm/test_hugepages.py.

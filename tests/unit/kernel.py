@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A KSM that behaves as the kernel's mm/ksm.c: the unit tier runs without root, real ksmd needs it.
 
 The same rules are tried on the real kernel in tests/system/test_ksm.py.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A ksmd in miniature: what its counters do at a given speed. The real one is the system tier's.
 
 Pages are merged in the second scan that sees them, as in mm/ksm.c.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`tuned-virt enable` and `disable` over trees that look like an installed system."""
 
 from __future__ import annotations

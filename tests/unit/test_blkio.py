@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Weights of guests, with a libvirt of our own: tests/system/test_blkio.py has the real one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Policy, plan, apply, verify and the way back, over a fake sysfs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """From guests to the queues that order their requests, over a fake /proc and sysfs."""
 
 from __future__ import annotations

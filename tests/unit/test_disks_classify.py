@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Every kind of disk by the paths and files that its kernel shows."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What follows disks and guests, with events of our own in place of udev's."""
 
 from __future__ import annotations

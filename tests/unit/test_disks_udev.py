@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """udev rules of others, and those that we write."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`tuned-virt disks`, over fake disks."""
 
 from __future__ import annotations

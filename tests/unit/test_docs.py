@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Commands, variables and links in the documentation are real."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Pools of huge pages: options, plans, and what becomes of them on a kernel in miniature."""
 
 from __future__ import annotations

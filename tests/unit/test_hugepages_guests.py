@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Pools sized by what guests ask for: `pages_…=guests`."""
 
 from __future__ import annotations

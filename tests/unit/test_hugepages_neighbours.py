@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """hugetlbfs mounts, who else decides on huge pages, and `tuned-virt hugepages plan`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`tuned-virt hugepages`, over fake machines."""
 
 from __future__ import annotations

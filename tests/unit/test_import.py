@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`tuned-virt import ksmtuned`, over files in a folder."""
 
 from __future__ import annotations

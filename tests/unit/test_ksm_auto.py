@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The law `auto` on a ksmd in miniature."""
 
 from __future__ import annotations

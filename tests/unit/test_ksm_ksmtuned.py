@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """ksmtuned's law: the numbers are those of its script."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The loop's thread, on a clock that the test drives and files that it writes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Samples from a folder laid out as the kernel's files, and the guests in them."""
 
 from __future__ import annotations

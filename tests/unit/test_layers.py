@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The design's import rules: tuned_api alone knows TuneD, hypervisor libvirt; no arrow up."""
 
 from __future__ import annotations

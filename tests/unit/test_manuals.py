@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The manuals say what the code says: commands, options, hints, variables."""
 
 from __future__ import annotations

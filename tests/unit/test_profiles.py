@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The profiles, their variables files and the plugins' options agree with each other."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """QEMU's processes, in a folder laid out as /proc."""
 
 from __future__ import annotations

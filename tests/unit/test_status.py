@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`tuned-virt status` and `status --ksm`, over a fake machine."""
 
 from __future__ import annotations

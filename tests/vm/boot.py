@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Run tests/vm inside booted Debian kernels with four NUMA nodes, emulated by QEMU without KVM.
 
     python tests/vm/boot.py --kernels "6.1 6.12" [-- PYTEST_ARGS]

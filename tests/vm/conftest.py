@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What the tests in a booted machine share. They change the kernel, so they run nowhere else."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The booted machine's own TuneD: started, killed, and spoken to over D-Bus."""
 
 from __future__ import annotations

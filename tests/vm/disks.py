@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The booted machine's disks: one of each kind that QEMU can emulate, found again by their serials.
 
 `qemu_options` is for boot.py, the rest for the tests inside.

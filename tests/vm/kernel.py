@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The booted kernel's state, as far as profiles change it, and the way back to it."""
 
 from __future__ import annotations

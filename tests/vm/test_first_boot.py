@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a kickstart's %post leaves: the profile is active once TuneD has started."""
 
 from __future__ import annotations

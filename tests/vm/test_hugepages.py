@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`tuned-virt hugepages` on real pools of four nodes, with a process that maps some of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The plugin `hugepages_numa` on real pools of four nodes; node 3 has room for pages of 1 GiB."""
 
 from __future__ import annotations

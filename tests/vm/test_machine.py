@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The booted machine is what the other tests in this folder take it for."""
 
 from __future__ import annotations

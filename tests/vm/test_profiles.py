@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The profiles on a kernel with four NUMA nodes, loadable modules, and no KSM pages but ours."""
 
 from __future__ import annotations

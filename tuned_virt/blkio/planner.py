@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """From the weights asked for and those that running guests have to a plan. Pure."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a profile may ask of guests' block I/O weights."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Guests' block I/O weights as the engine sees them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The `tuned-virt` command. Exit codes: 0 fine, 1 something to report, 2 could not do it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which profile TuneD will apply when it starts: read and written in files, with no daemon.
 
 Works for the running system and for a tree that is being installed (an image, a kickstart's

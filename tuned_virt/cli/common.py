@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What the subcommands share: exit codes, the one error, and output as JSON."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """TuneD over D-Bus, as its clients see it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """tuned-virt disable: undo enable, and put everything back where the profile is applied.
 
 With names, only if one of these profiles is active, or included by the active one; without, if the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """tuned-virt disks: show each disk, its class, the guests it backs, its scheduler, and why."""
 
 from __future__ import annotations

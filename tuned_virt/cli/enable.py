@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """tuned-virt enable: have a profile applied when TuneD starts, in images and kickstarts too.
 
 Needs no daemon and speaks to no bus: it checks that the profile exists, enables tuned.service and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Lines of TuneD's verify, its own plugins' and ours, taken apart."""
 
 from __future__ import annotations

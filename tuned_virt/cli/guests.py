@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What KSM does for each running guest: QEMU's processes, with what libvirt and the kernel say."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """tuned-virt log: show what was changed on this machine, when, and why."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """tuned-virt hugepages: show, plan, or put on the kernel's command line, huge pages by node."""
 
 from __future__ import annotations

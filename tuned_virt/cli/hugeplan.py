@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a request for huge pages would do on this machine; nothing is written."""
 
 from __future__ import annotations

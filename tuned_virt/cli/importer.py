@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """tuned-virt import: turn ksmtuned's configuration into variables of virtual-host-plus.
 
 ConfigObj reads both files (comments per key, errors by line); `variables.place` does the placing.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """KSM in full, for `status --ksm`: its variables, savings and cost, who drives it, and why."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """tuned-virt restore: put everything back as it was before tuning, without TuneD.
 
 For a TuneD that was killed, or that was started again with another profile.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """tuned-virt status: show the active profile, what differs from it, KSM, guests and NUMA nodes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A profile's variables file: variables placed in it line by line, all else kept byte for byte."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """tuned-virt verify: compare every setting of the active profile with the machine.
 
 TuneD's own `tuned-adm verify` says only yes or no (redhat-performance/tuned issue 351).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Disks: how each is attached, which I/O scheduler that calls for, and the way there and back.
 
 classify   facts of sysfs → class        sysfs      reading disks and their layers

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which block devices guests use: from their open files, and from the paths that libvirt names.
 
 A running guest is asked of through /proc, which no dead file system holds up: what a descriptor

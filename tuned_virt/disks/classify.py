@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """How a disk is attached, from what sysfs says of it. Pure.
 
 The table is measured on emulated machines of kernel 6.1 (all kinds but Xen, MMC and fabrics);

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """From a policy and the disks as they are to one verdict a disk, and from those to a plan. Pure."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The policy in force, on tmpfs: `tuned-virt disks` says what it wants, to anybody."""
 
 from __future__ import annotations

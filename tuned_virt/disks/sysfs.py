@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Disks as sysfs shows them. Each costs few reads, and one that does not answer is passed over.
 
 Reading a queue's files waits while a scheduler's write waits there, which can be for ever: the

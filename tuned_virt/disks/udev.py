@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """udev's events of block devices, and its properties of them.
 
 A disk that is added or removed resets its queue's scheduler. udev's rules may set one after we did:

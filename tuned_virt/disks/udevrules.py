@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """udev rules about schedulers: those that others have written, and ours for what must hold at boot.
 
 `elevator=` on the command line does nothing since kernel 5.0 (block/elevator.c); what a disk is to

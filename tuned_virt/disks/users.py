@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The guests that use this machine's disks: running ones by their processes, defined by libvirt."""
 
 from __future__ import annotations

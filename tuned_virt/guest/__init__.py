@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Guests as others describe them: what a domain's XML asks for, and their text made harmless."""
 
 from tuned_virt.guest.model import (

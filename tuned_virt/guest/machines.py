@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Limits of QEMU's machine types that matter to placement."""
 
 from __future__ import annotations

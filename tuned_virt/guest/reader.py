@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A domain's XML read into a Guest. What it does not understand it says in the guest's notes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Guests as others describe them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Huge pages: pools by NUMA node and size, their mounts, and transparent huge pages.
 
 pools     what the kernel has            policy    what a profile may ask

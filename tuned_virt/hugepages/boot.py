@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Huge pages on the kernel's command line: ordered pairs of a size and its numbers.
 
 Sources: the kernel's Documentation/admin-guide/kernel-parameters.txt (hugepages=, hugepagesz=) and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Who else decides on this machine's huge pages, or has to be told of them, in words."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Pages that guests ask for, by node: those they have mapped, and those of guests to start. Pure.
 
 A guest's <numatune> says on which nodes its pages are to be (libvirt's formatdomain, "NUMA Node

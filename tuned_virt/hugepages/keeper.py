@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Goes on after an apply: pools grow as guests are defined and start."""
 
 from __future__ import annotations

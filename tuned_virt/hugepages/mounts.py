@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """hugetlbfs: where pools are mounted, and mounting them.
 
 Source: the kernel's Documentation/admin-guide/mm/hugetlbpage.rst, "Using Huge Pages". A mount shows

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """From a policy to the pools: what is written where and in which order, and what must not be.
 
 Larger pages come before smaller ones, giving back before taking. What a node would lack is found

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a profile may ask of huge pages: the options, and the policy that they make.
 
 Sources: the guide's chapter 8.3.3; the kernel's Documentation/admin-guide/mm/hugetlbpage.rst and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The pools of each NUMA node and size as the kernel has them, and who has pages of them mapped."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """An allocation under way, on tmpfs, for `tuned-virt status`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The kernel's command line that a policy wants, and what an administrator should know. Pure."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The machine as a plan of huge pages needs to know it."""
 
 from __future__ import annotations

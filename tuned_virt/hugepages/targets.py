@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a policy makes of each pool on this machine, and what a node cannot spare. Pure."""
 
 from __future__ import annotations

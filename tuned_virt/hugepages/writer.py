@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A pool's pages: allocated or given back on one node, in steps that can be ended between two.
 
 A write of nr_hugepages returns success however few pages it got, and the same write again gets none

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """libvirt: running guests followed, and guests tuned, without ever waiting for libvirt.
 
 This package alone imports libvirt, which hosts may lack. `Hypervisor` follows guests read-only;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """libvirt's binding, which hosts may lack, and its one event loop: the only import of it.
 
 The loop runs in one thread for the life of the process. It shares GLib's default context with

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """All guests, defined or running, each read again only after an event of its own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The disks of all guests, defined or running, as libvirt's XML names them."""
 
 from __future__ import annotations

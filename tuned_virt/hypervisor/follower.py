@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Running guests as libvirt knows them, followed without ever waiting for libvirt.
 
 Three kinds of threads: the caller's, which only starts and stops; the one that runs libvirt's event

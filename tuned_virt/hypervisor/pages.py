@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What all guests, defined or running, ask for in <memoryBacking><hugepages>."""
 
 from __future__ import annotations

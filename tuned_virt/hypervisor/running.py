@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Running guests as libvirt describes them, and what has changed between two listings, in words."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Running guests' block I/O weights: read and set through libvirt, as virsh blkiotune does.
 
 Each call has a connection of its own and may hang with libvirtd: it is for a thread that nobody

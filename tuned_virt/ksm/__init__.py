@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Kernel samepage merging: settings, the laws that control it, and the loop that carries them out.
 
 policy    what a profile may ask          settings  the kernel's files

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The law `auto`: burst, then maintenance.
 
 To merge what a set of guests shares costs ksmd a nearly constant amount of CPU, however fast it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What every law of KSM sees and says: a sample of the machine, a memory of its own, a decision.
 
 A law is a pure function `decide(policy, sample, memory) -> Decision`. It has no clock and no files:

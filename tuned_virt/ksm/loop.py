@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The thread that samples, asks a law, and carries out what it decides."""
 
 from __future__ import annotations

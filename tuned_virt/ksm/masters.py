@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Who else drives KSM on this machine: two masters would undo each other's work.
 
 The services ksm and ksmtuned (RHEL's qemu-kvm, Debian's ksmtuned, Proxmox' ksm-control-daemon) are

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """From a policy to KSM's settings: the writes, what the kernel or the memory does not allow, and
 why."""
 

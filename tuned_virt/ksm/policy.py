@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a profile may ask of KSM: the options, and the policy that they make."""
 
 from __future__ import annotations

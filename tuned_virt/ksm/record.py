@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What the loop is doing, on tmpfs: for `tuned-virt status`, and for a restarted TuneD to go on.
 
 It survives the daemon's `kill -9`; after a reboot the kernel and the guests are new as well, and so

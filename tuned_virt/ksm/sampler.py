@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Reading a sample: KSM's counters, memory, ksmd's CPU time, and the guests."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """KSM's files: what each takes, what the kernel does not check, and the order of writing.
 
 Sources: the kernel's Documentation/admin-guide/mm/ksm.rst and mm/ksm.c; the guide's chapters 8.4

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """KSM as the engine sees it: one plan at apply, and a loop where a law goes on deciding."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Guests × host → placements. Pure: no libvirt, no clock, no randomness.
 
 `plan` decides; `parse` reads a profile's options into the `Policy` that it decides by.

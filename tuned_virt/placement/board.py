@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A host while a plan is made: what is free on it, and what seats on it would cost a guest."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which CPUs of a node a guest's vCPUs are given: LLCs kept whole, whole cores first."""
 
 from __future__ import annotations

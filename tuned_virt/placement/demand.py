@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What a guest needs of a host, in the planner's terms."""
 
 from __future__ import annotations

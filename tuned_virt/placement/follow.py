@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A plan that only adds guests to the last one's begins where that ended.
 
 What found no room before finds none now, and what has its place keeps it, so only the new guests

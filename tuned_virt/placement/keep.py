@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Placements of ours that are in force: kept where they still hold."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What was decided for one guest, and what that uses of the board."""
 
 from __future__ import annotations

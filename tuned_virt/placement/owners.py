@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What owners have taken of a host: counted, never moved."""
 
 from __future__ import annotations

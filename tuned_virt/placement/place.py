@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Places one guest: dedicated if it asks for that, floating, or left alone."""
 
 from __future__ import annotations

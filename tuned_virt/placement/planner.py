@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The planner: keeps what holds, then places the rest, the hardest guests first.
 
 It is a greedy search with exact parts: for each guest all nodes are compared, and for one that

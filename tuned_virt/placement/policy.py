@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What an administrator asks of the planner, for a selection of guests or for one."""
 
 from __future__ import annotations

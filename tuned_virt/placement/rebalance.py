@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Moves of guests that are placed already, only where the policy asks for some."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A plan's outcomes as placements: cpusets as text, walls where they are safe, warnings."""
 
 from __future__ import annotations

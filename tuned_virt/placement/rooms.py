@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What is still free on a host while a plan is made."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Several nodes for a guest that fits in none: fewest nodes, then least distance.
 
 vNUMA cells stay whole where they can: they are matched to nodes by branch and bound. Equal cells

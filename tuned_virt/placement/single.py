@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """One node for a whole guest: which, and why that one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The machine: its NUMA nodes and memory now, and all of it as the planner needs it (`Host`)."""
 
 from tuned_virt.topology.host import Cache, CpuDetail, Host, HostError, NumaNode

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A host's CPUs as bits: per NUMA node its clusters (an LLC's cores of one kind), and their cores.
 
 Bits are numbered inside a node, neighbours in cache and core next to each other, so that masks of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The machine as the planner needs it, read from libvirt's capabilities XML."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The machine's NUMA nodes and memory, from sysfs and procfs."""
 
 from __future__ import annotations

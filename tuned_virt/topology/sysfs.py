@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What only sysfs knows of a host, laid over what libvirt says; or all of it, without libvirt.
 
 Kernel documents: Documentation/ABI/stable/sysfs-devices-system-cpu, …-node, and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """TuneD's API generations, its storage and its races: the only package that knows TuneD's insides.
 
 Plugins are written once, against the interface of TuneD 2.25 and later, and run on 2.20 and later:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Commands in TuneD's own style (`@command_set` and so on), on every generation, kept on disk."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What all kinds of plugins share: exceptions kept in, verify's lines, what TuneD does next."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Plugins whose options are planned and applied as a whole, by a `Tuner`."""
 
 from __future__ import annotations

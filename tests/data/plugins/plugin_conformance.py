@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A plugin in the style of TuneD 2.25 that uses every kind of command; its "kernel" is a folder."""
 
 from __future__ import annotations
