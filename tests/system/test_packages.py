@@ -19,7 +19,14 @@ from tests.sandbox import SystemdSandbox, wait_for
 from tests.system.test_make import files
 
 NAMES = ("tuned-virt-plus", "tuned-virt-plus-host", "tuned-virt-plus-guest")
-DATABASES = ("var/lib/dpkg", "var/lib/rpm", "var/lib/systemd", "etc/systemd", "etc/machine-id")
+DATABASES = (
+    "root/.rpmdb",
+    "var/lib/dpkg",
+    "var/lib/rpm",
+    "var/lib/systemd",
+    "etc/systemd",
+    "etc/machine-id",
+)
 
 
 @functools.lru_cache(maxsize=1)
@@ -75,7 +82,7 @@ def test_install_switch_verify_off_erase(kind: str, version: str) -> None:
         assert t.snapshot() == kernel
 
 
-@pytest.mark.parametrize("kind", INSTALL)
+@pytest.mark.parametrize("kind", ["rpm"])
 def test_erased_while_active_the_host_is_untuned_exactly(kind: str, version: str) -> None:
     t = SystemdSandbox(version, installed=False)
     with t:
