@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The planner's speed, and its placements against the optimum and what others choose.
 
     make bench-placement

@@ -67,8 +67,11 @@ def read(file: Path) -> Page:
     """A page that people have written."""
     head, *parts = re.split(r"^## ", file.read_text(), flags=re.MULTILINE)
     title = re.match(r"# ([\w.-]+)\((\d)\)\s*$", head.splitlines()[0])
-    assert title, f"{file}: the first line has to be '# NAME(SECTION)'"
-    page = Page(title[1], title[2])
+    stem, section = file.name.split(".")[:2]
+    page = Page(title[1], title[2]) if title else Page(f"tuned-virt-{stem}", section)
+    if not title:
+        page.parts["NAME"] = f"{page.name} - {head.splitlines()[0].lstrip('# ')}"
+        page.parts["DESCRIPTION"] = head.partition("\n")[2].strip("\n")
     for part in parts:
         heading, _, text = part.partition("\n")
         page.parts[heading.strip()] = text.strip("\n")

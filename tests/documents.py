@@ -52,7 +52,7 @@ def _of(file: Path) -> Iterator[Command]:
     text = re.sub(r"^## SYNOPSIS\n.*?(?=^## |\Z)", "", file.read_text(), flags=re.DOTALL | re.M)
     spans = re.findall(r"`(tuned-virt [a-z]+ [^`…]+)`", text.replace("\n", " "))
     for line in [*re.findall(r"^    +(\S.*)$", text, re.MULTILINE), *spans]:
-        for part in line.split(" && "):
+        for part in re.split(r" && |; ", line):
             command = re.split(r"\s{2,}#", part)[0].strip()
             if command.startswith(PROGRAMS):
                 yield Command(file, command)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The captured machines of ../shared/data, read where they lie; absent, their tests are skipped."""
 
 from __future__ import annotations

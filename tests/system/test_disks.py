@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Schedulers of real queues: loop devices of this kernel, under every TuneD generation."""
 
 from __future__ import annotations

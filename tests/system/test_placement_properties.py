@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What holds for every plan, on all captured machines, from empty to overfull."""
 
 from __future__ import annotations

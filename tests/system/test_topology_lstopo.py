@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Topology against lstopo, which reads the same trees."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Every kind of disk that QEMU can emulate, real queues, and the way back."""
 
 from __future__ import annotations

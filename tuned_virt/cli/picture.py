@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """tuned-virt map: draw the host's nodes, LLCs, cores and CPUs with the guests planned on them."""
 
 from __future__ import annotations

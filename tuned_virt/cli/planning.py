@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """tuned-virt plan: where vCPUs, emulator, IOThreads and memory would go; changes nothing."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """tuned-virt snapshot: write this host and its guests into one file, to plan with elsewhere."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The host and its running guests as XML, asked once, read-only, for planning."""
 
 from __future__ import annotations
