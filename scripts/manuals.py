@@ -32,7 +32,7 @@ PLUGINS = sorted(SOURCE.glob("tuned_plugins/plugin_*.py"))
 LAST = ("EXAMPLE", "EXAMPLES", "FILES", "EXIT STATUS", "SEE ALSO")
 """Parts that come last, in this order."""
 
-WIDTH = 76
+WIDTH = 68
 """Of the widest table that a terminal of 80 columns shows."""
 
 EXITS = "0 fine, 1 something to report, 2 could not do it."
