@@ -110,3 +110,19 @@ def test_apts_commands_in_the_documentation(root: Root, debs: Built) -> None:
     for text in found:
         root.run("sh", "-ec", f"cd /{debs.now.name}; {text} --yes --no-install-recommends")
     assert root.run("tuned-virt", "--version") == f"tuned-virt-plus {release.version()}\n"
+
+
+COMPLETION = """
+. /usr/share/bash-completion/completions/tuned-virt
+complete -p tuned-virt
+export COMP_LINE='tuned-virt ver' COMP_POINT=14 _ARGCOMPLETE=1
+export _ARGCOMPLETE_IFS=' ' _ARGCOMPLETE_SHELL=bash
+tuned-virt 8>&1 9>&2 >/dev/null
+"""
+
+
+def test_bash_completes_the_commands(root: Root, debs: Built) -> None:
+    apt(root, "install", *put(root, debs.now, "tuned-virt-plus"))
+    registered, completed = root.run("bash", "-ec", COMPLETION).splitlines()
+    assert "_python_argcomplete tuned-virt" in registered
+    assert completed.strip() == "verify"
