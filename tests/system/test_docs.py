@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.documents import commands
-from tests.sandbox import SystemdSandbox
+from tests.sandbox import REPO, SystemdSandbox
 
 ELSEWHERE = {
     "dnf ": "tests/packages/test_rpm.py",
@@ -24,6 +24,9 @@ ELSEWHERE = {
 
 UNIT = "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n"
 KSMTUNED = "KSM_NPAGES_MAX=2500\n"
+GUEST = """<domain type='kvm'><name>web</name><memory unit='GiB'>1</memory><vcpu>2</vcpu>
+<uuid>0d2a8ba2-9b06-4a3f-8a1e-6a0f2f3c1d01</uuid><os><type>hvm</type></os></domain>
+"""
 SYSROOT = """
 mkdir -p /mnt/sysroot/etc /mnt/sysroot/usr/lib/systemd/system
 cp -a /etc/tuned /mnt/sysroot/etc
@@ -42,10 +45,13 @@ def here() -> list[str]:
 def machine() -> Iterator[SystemdSandbox]:
     """One machine for all commands, with what they take for granted."""
     files = {f"/etc/systemd/system/{name}.service": UNIT for name in ("numad", "ksm", "ksmtuned")}
-    t = SystemdSandbox("2.25", files={**files, "/etc/ksmtuned.conf": KSMTUNED})
+    host = (REPO / "tests/data/hosts/two-nodes.xml").read_text()
+    files |= {"/etc/ksmtuned.conf": KSMTUNED, "/host.xml": host, "/guest.xml": GUEST}
+    t = SystemdSandbox("2.25", files=files)
     with t:
         t.run(["sh", "-ec", SYSROOT])
         t.run(["systemctl", "daemon-reload"])
+        t.run(["tuned-virt", "snapshot", "-o", "/host.json"])
         t.switch("virtual-host-plus")
         yield t
 
