@@ -253,7 +253,7 @@ class Libvirtd:
 
     def guest_pid(self, name: str) -> int:
         """The guest's QEMU process, as the test sees it."""
-        wanted = f"guest={name},".encode()
+        wanted = f"guest={name.replace(',', ',,')},".encode()
         namespace = os.stat(f"/proc/{self._holder}/ns/mnt").st_ino
         for pid in _processes(namespace):
             if wanted in Path(f"/proc/{pid}/cmdline").read_bytes():

@@ -24,6 +24,9 @@ PROGRAM = re.compile(r"(qemu-system-[\w.-]+|qemu-kvm|kvm)( \(deleted\))?")
 NAME = re.compile(r"qemu-system-\S*|qemu-kvm|kvm")
 """The same as /proc/PID/comm has it: at most 15 characters."""
 
+FIRST = re.compile(r"(?:[^,]|,,)*")
+"""The first of QEMU's comma-separated values, in which a comma is doubled."""
+
 RESCAN = 600.0
 """Seconds after which numbers known as other processes' are looked at again."""
 
@@ -170,5 +173,6 @@ def _after(words: list[str], option: str) -> str:
 
 
 def _name(text: str) -> str:
-    first = text.split(",", maxsplit=1)[0]
-    return printable(first[6:] if first.startswith("guest=") else first)
+    first = FIRST.match(text)
+    name = first[0].replace(",,", ",") if first else ""
+    return printable(name[6:] if name.startswith("guest=") else name)

@@ -17,6 +17,8 @@ from tuned_virt.hugepages import HugepagesTuner
 from tuned_virt.hugepages.demand import Asking
 from tuned_virt.ksm import KsmTuner
 from tuned_virt.ksm.sampler import Follower
+from tuned_virt.limits.undo import LimitsUndo
+from tuned_virt.pinning.undo import PinningUndo
 from tuned_virt.system import SystemTuner
 
 
@@ -48,6 +50,8 @@ TUNERS: Mapping[str, Tuner[Any, Any]] = MappingProxyType(
     {
         tuner.name: tuner
         for tuner in (
+            PinningUndo(),
+            LimitsUndo(),
             KsmTuner(_follow_libvirt),
             HugepagesTuner(_follow_pages),
             DisksTuner(_follow_disks),
@@ -57,4 +61,4 @@ TUNERS: Mapping[str, Tuner[Any, Any]] = MappingProxyType(
         )
     }
 )
-"""In the order of putting back: what TuneD's own plugins set comes last."""
+"""In the order of putting back: guests first, what TuneD's own plugins set last."""

@@ -50,7 +50,9 @@ PROGRAMS = {
 }
 """Program → the package to install for it."""
 
-CPUS = "8,sockets=4,cores=2,threads=1"
+CPUS = "8,sockets=8,cores=1,threads=1"
+"""A socket is a last-level cache here: each node has two."""
+
 NODES = ("1G,cpus=0-1", "1G,cpus=2-3", "1G,cpus=4-5", "6G,cpus=6-7")
 MEMORY = "9G"
 DISTANCES = ("0,1=12", "2,3=12", "0,2=21", "0,3=21", "1,2=21", "1,3=21")
@@ -78,6 +80,9 @@ GUEST_RESULTS = "/run/tuned-virt-vm"
 
 PRODUCT = "product"
 """Folder beside a boot's results with this checkout as installed, for the guest to copy."""
+
+QEMU = "qemu"
+"""Folder beside a boot's results with what libvirt knows of QEMU there; kept for the next boot."""
 
 CONSOLE_TAIL = 30
 POLL_SECONDS = 0.1
@@ -186,6 +191,7 @@ def guest_script(series: str, pytest_args: Sequence[str]) -> str:
         "export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1\n"
         f"export TUNED_VIRT_CACHE={shlex.quote(str(CACHE))}\n"
         f"export TUNED_VIRT_PRODUCT={GUEST_RESULTS}/{PRODUCT} TUNED_VIRT_TOOLS={GUEST_TOOLS}\n"
+        f"export TUNED_VIRT_QEMU={GUEST_RESULTS}/{QEMU}\n"
         f"cd {shlex.quote(str(CHECKOUT))} || exit\n"
         f"echo {series}: $(uname -r) is up after $(cut -d. -f1 /proc/uptime) s\n"
         f"{shlex.join([*pytest, *pytest_args])}\n"
@@ -228,8 +234,12 @@ def run_guest(series: str, image: Path, limit: float, pytest_args: Sequence[str]
     (results / "script").write_text(guest_script(series, pytest_args))
     (results / "output").touch()
     stage_product(results / PRODUCT)
+    known = CACHE / "vm" / QEMU / series
+    known.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(known, results / QEMU)
     with (results / "output").open(errors="replace") as output:
         in_time = run_machine(vng_command(series, image, results), results, output, limit)
+    shutil.copytree(results / QEMU, known, dirs_exist_ok=True)
     status = results / "status"
     if not status.exists() or not status.read_text().strip():
         reason = "the guest ended without a result" if in_time else f"no result in {limit:g} s"

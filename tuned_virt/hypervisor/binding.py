@@ -14,6 +14,8 @@ import threading
 import time
 from typing import Any
 
+from tuned_virt.guestselection import SYSTEM
+
 try:
     import libvirt
 except ImportError:
@@ -28,8 +30,6 @@ except ImportError:
 __all__ = ["SYSTEM", "SafeTree", "libvirt", "missing", "opening", "quiet", "run_loop"]
 
 log = logging.getLogger("tuned")
-
-SYSTEM = "qemu:///system"
 
 SOCKETS = ("/run/libvirt/libvirt-sock-ro", "/run/libvirt/virtqemud-sock-ro")
 """One of them is there wherever SYSTEM can be opened."""

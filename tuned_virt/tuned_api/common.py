@@ -7,10 +7,11 @@ import contextlib
 import logging
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import FrameType
 
 from tuned_virt.engine import Finding, Result
+from tuned_virt.options import OptionError
 
 log = logging.getLogger("tuned")
 
@@ -51,3 +52,9 @@ def log_findings(findings: list[Finding]) -> bool:
     for finding in findings:
         log.log(logging.ERROR if finding.result is Result.FAILED else logging.INFO, "%s", finding)
     return not any(finding.result is Result.FAILED for finding in findings)
+
+
+def unknown_options(options: Iterable[str], known: Iterable[str]) -> list[OptionError]:
+    """An error for each option that there is not."""
+    valid = f"there is no such option; use one of {', '.join(sorted(known))}"
+    return [OptionError(name, "", valid) for name in options if name not in set(known)]

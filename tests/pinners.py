@@ -1,0 +1,169 @@
+"""vm_pinning without TuneD: its steward on a private libvirtd, and a planner that tests tell."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tests.sandbox import wait_for
+from tuned_virt.baseline import Baseline
+from tuned_virt.engine import Finding
+from tuned_virt.guest import Guest
+from tuned_virt.guesttuner import Claim, Guests, GuestSteward, Run
+from tuned_virt.hypervisor.link import Active
+from tuned_virt.journal import Journal
+from tuned_virt.kernelfs import KernelFS
+from tuned_virt.pinning import record
+from tuned_virt.pinning.deciding import Decider
+from tuned_virt.pinning.guests import PinnedGuests
+from tuned_virt.pinning.policy import PinningPolicy
+from tuned_virt.pinning.tuner import PinningTuner
+from tuned_virt.placement import Kind, Memory, Placement, Plan, Policy
+from tuned_virt.guestselection import device
+from tuned_virt.topology import Host
+
+Planner = Callable[[Host, Sequence[Guest], Mapping[str, Policy], Mapping[str, Placement]], Plan]
+
+
+def on_cpu_1(
+    host: Host,
+    guests: Sequence[Guest],
+    policies: Mapping[str, Policy],
+    current: Mapping[str, Placement],
+) -> Plan:
+    """vCPUs on CPU 1, all else on CPU 0: this machine has one node, where `node` changes nothing.
+
+    What has an owner keeps it, as the planner has it.
+    """
+    placed = [
+        owners(guest) or pinned(guest, "1", "0") for guest in guests if guest.uuid in policies
+    ]
+    return Plan(tuple(placed), ())
+
+
+def owners(guest: Guest) -> Placement | None:
+    """The placement of a guest with pins of its owner's."""
+    if not (guest.owned.vcpus or guest.owned.emulator):
+        return None
+    return Placement(guest.name, guest.uuid, Kind.OWNER, (), {}, "", {}, None, "its owner's pins")
+
+
+def pinned(guest: Guest, vcpus: str, emulator: str) -> Placement:
+    """A guest pinned inside node 0."""
+    return Placement(
+        guest.name,
+        guest.uuid,
+        Kind.SHARED,
+        (0,),
+        dict.fromkeys(guest.online, vcpus),
+        emulator,
+        dict.fromkeys(guest.iothreads, emulator),
+        Memory("move", "0"),
+        "a test wants it there",
+    )
+
+
+class Pinner:
+    """What TuneD's plugin does, for all guests: claims them as they come. Files in `folder`."""
+
+    def __init__(self, uri: str, folder: Path, plan: Planner = on_cpu_1, **options: str) -> None:
+        self.uri = uri
+        self.folder = folder
+        self._plan = plan
+        self.file = folder / "vm_pinning.json"
+        self.baseline = Baseline(folder)
+        self.tuner = _Tuner(self)
+        self.policy: PinningPolicy = self.tuner.parse({"uri": uri, **options})
+        self.steward: GuestSteward[PinningPolicy] = GuestSteward(self.tuner, uri)
+        self._claims: dict[Run, Claim[PinningPolicy]] = {}
+
+    def start(self) -> None:
+        """As when the profile is applied."""
+        running = self.steward.attach(self)
+        self._claims = self._wanted(running)
+        self.steward.claim(self._claims)
+        self.steward.settle()
+
+    def off(self) -> bool:
+        """As tuned-adm off; whether all was put back at once."""
+        self.steward.release()
+        done = self.steward.settle()
+        self.steward.detach(self)
+        return done
+
+    def guests_changed(self, guests: Mapping[str, Active]) -> None:
+        """See `guesttuner.Listener`."""
+        claims = self._wanted(guests)
+        if claims != self._claims:
+            self._claims = claims
+            self.steward.claim(claims)
+
+    def _wanted(self, guests: Mapping[str, Active]) -> dict[Run, Claim[PinningPolicy]]:
+        return {one.run: Claim(device(one.name, one.uuid), self.policy) for one in guests.values()}
+
+    def guests(self) -> PinnedGuests:
+        """What carries it out."""
+        return PinnedGuests(
+            self.uri,
+            KernelFS(),
+            self.baseline,
+            Journal(self.folder / "journal"),
+            Decider(KernelFS(), self._plan),
+            self.file,
+        )
+
+    def held(self) -> Mapping[str, record.Held]:
+        """What is held, by UUID."""
+        return {one.uuid: one for one in record.load(self.uri, self.file).values()}
+
+    def wait_pinned(self, *uuids: str, seconds: float = 20) -> None:
+        """Until guests are held with pins."""
+        wait_for(
+            "guests pinned",
+            lambda: all(uuid in (held := self.held()) and held[uuid].pins for uuid in uuids),
+            seconds,
+        )
+
+    def verify(self) -> list[Finding]:
+        """What verify says of all guests."""
+        return [*self.steward.absent(), *self.steward.findings(self._claims, False)]
+
+
+class _Tuner(PinningTuner):
+    def __init__(self, pinner: Pinner) -> None:
+        self._pinner = pinner
+
+    def guests(self, uri: str) -> Guests[PinningPolicy]:
+        return self._pinner.guests()
+
+
+@contextlib.contextmanager
+def pinning(uri: str, plan: Planner = on_cpu_1, **options: str) -> Iterator[Pinner]:
+    """A pinner that has begun, and is off at the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        pinner = Pinner(uri, Path(folder), plan, **options)
+        pinner.start()
+        try:
+            yield pinner
+        finally:
+            pinner.off()
+
+
+def affinities(pid: int) -> dict[str, str]:
+    """Each thread of a process by name and number → Cpus_allowed_list."""
+    found = {}
+    for name in os.listdir(f"/proc/{pid}/task"):
+        folder = Path(f"/proc/{pid}/task/{name}")
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            allowed = re.search(r"^Cpus_allowed_list:\s*(\S+)$", _text(folder / "status"), re.M)
+            assert allowed
+            found[f"{_text(folder / 'comm').strip()} {name}"] = allowed[1]
+    return found
+
+
+def _text(file: Path) -> str:
+    return file.read_text()

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tuned_virt import tags
+from tuned_virt.guest import PLACEMENT_NAMESPACE, Guest, GuestError
+from tuned_virt.tags import NotXML, Pins
+
+REPO = Path(__file__).parents[2]
+HOOK = REPO / "hooks/qemu.d/tuned-virt"
+DOMAINS = REPO.parent / "shared/data/domains"
+
+OURS = Pins({0: "4", 1: "0-3,8"}, "0-1", {1: "0-1"}, ("restrictive", "0"))
+ELEMENTS = """<vcpupin vcpu='0' cpuset='4'/><vcpupin cpuset="0-3,8" vcpu="1"></vcpupin>
+<emulatorpin cpuset='0-1'/><iothreadpin iothread='1' cpuset='0-1' />"""
+
+
+def domain(cputune: str = "", metadata: str = "", numatune: str = "", head: str = "") -> str:
+    return f"""{head}<!-- ü > " --><domain type='qemu' xmlns:q='http://x'>
+  <name>é"&gt;</name><uuid>0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0f1</uuid>
+  <memory unit='MiB'>64</memory><vcpu>4</vcpu>
+  <metadata><q:other a=">" b='<no/>'/>{metadata}</metadata>
+  <cputune>{cputune}</cputune><numatune>{numatune}</numatune>
+  <q:commandline><q:arg value="a>b'c"/></q:commandline>
+</domain>""".replace("'<no/>'", "'&lt;no/&gt;'")
+
+
+def tagged(pins: Pins = OURS) -> str:
+    """As libvirt writes what setMetadata was given."""
+    prefix = f'<{tags.KEY}:{tags.ROOT} xmlns:{tags.KEY}="{tags.NAMESPACE}"'
+    return tags.text(pins).replace(f"<{tags.ROOT}", prefix, 1)
+
+
+NUMATUNE = "<memory mode='restrictive' nodeset='0'/>"
+FULL = domain(ELEMENTS, tagged(), NUMATUNE)
+
+
+def test_the_namespace_is_the_planners() -> None:
+    assert tags.NAMESPACE == PLACEMENT_NAMESPACE
+
+
+def test_what_is_ours_is_known_and_the_rest_is_there() -> None:
+    assert tags.read(FULL) == (OURS, OURS)
+    ours, present = tags.read(FULL.replace("cpuset='4'", "cpuset='5'"))
+    assert ours.vcpus == {1: "0-3,8"}
+    assert present.vcpus == {0: "5", 1: "0-3,8"}
+    assert tags.read(domain(ELEMENTS)) == (Pins(), Pins(OURS.vcpus, "0-1", OURS.iothreads))
+
+
+def test_the_planner_takes_the_same_for_ours() -> None:
+    assert (
+        Guest.from_xml(domain(ELEMENTS, tagged(), NUMATUNE)).owned == Guest.from_xml(domain()).owned
+    )
+    assert Guest.from_xml(domain(ELEMENTS)).owned.vcpus[0] == frozenset({4})
+
+
+def test_strip_takes_ours_and_leaves_the_bytes_of_all_else() -> None:
+    stripped = tags.strip(FULL.encode())
+    assert stripped is not None
+    assert stripped.decode().replace("\n\n", "\n") == domain("\n")
+    assert tags.strip(stripped) is None
+
+
+def test_strip_leaves_what_somebody_else_changed() -> None:
+    changed = ELEMENTS.replace("cpuset='4'", "cpuset='5'")
+    stripped = tags.strip(domain(changed, tagged()).encode())
+    assert stripped is not None
+    root = ElementTree.fromstring(stripped)
+    assert [dict(pin.attrib) for pin in root.iter("vcpupin")] == [{"vcpu": "0", "cpuset": "5"}]
+    assert b"tuned-virt" not in stripped
+
+
+def test_neighbours_of_ours_stay() -> None:
+    both = "<vcpupin vcpu='0' cpuset='4'/><vcpupin vcpu='2' cpuset='6'/><shares>7</shares>"
+    stripped = tags.strip(domain(both, tagged(Pins({0: "4"}))).encode())
+    assert stripped is not None
+    assert b"<cputune><vcpupin vcpu='2' cpuset='6'/><shares>7</shares></cputune>" in stripped
+
+
+def test_pins_elsewhere_are_not_ours() -> None:
+    elsewhere = f"<q:copy><domain><cputune>{ELEMENTS}</cputune></domain></q:copy>"
+    stripped = tags.strip(domain(metadata=elsewhere + tagged()).encode())
+    assert stripped == domain(metadata=elsewhere).encode()
+
+
+BOMB = '<!DOCTYPE d [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><domain>&b;</domain>'
+
+
+@pytest.mark.parametrize("xml", ["", "<domain>", BOMB, "<domain a='&x;'/>", "\0", "<a/><b/>"])
+def test_hostile_xml_is_refused(xml: str) -> None:
+    with pytest.raises(NotXML, match=r".+"):
+        tags.strip(xml.encode())
+
+
+def test_deep_and_long_xml_is_bounded() -> None:
+    deep = "<domain>" * 100_000 + "</domain>" * 100_000
+    assert tags.strip(deep.encode()) is None
+    with pytest.raises(NotXML, match="more than"):
+        tags.strip(b" " * (tags.LARGEST + 1))
+
+
+CPUSET = st.sampled_from(["0", "0-3", "1,5", "15"])
+PINS = st.builds(
+    Pins,
+    st.dictionaries(st.integers(0, 5), CPUSET, max_size=4),
+    st.one_of(st.none(), CPUSET),
+    st.dictionaries(st.integers(1, 4), CPUSET, max_size=3),
+    st.one_of(st.none(), st.tuples(st.sampled_from(["strict", "restrictive"]), CPUSET)),
+)
+
+
+def written(pins: Pins) -> tuple[str, str]:
+    """The children of <cputune> and <numatune>."""
+    cputune = [f"<vcpupin vcpu='{n}' cpuset='{cpus}'/>" for n, cpus in pins.vcpus.items()]
+    cputune += [f"<emulatorpin cpuset='{pins.emulator}'/>"] if pins.emulator else []
+    cputune += [f"<iothreadpin iothread='{n}' cpuset='{c}'/>" for n, c in pins.iothreads.items()]
+    memory = "<memory mode='{}' nodeset='{}'/>".format(*pins.memory) if pins.memory else ""
+    return "".join(cputune), memory
+
+
+@given(present=PINS, tag=PINS)
+def test_strip_is_what_read_says(present: Pins, tag: Pins) -> None:
+    cputune, numatune = written(present)
+    xml = domain(cputune, tagged(tag), numatune)
+    ours, found = tags.read(xml)
+    assert found == present
+    assert ours == tags.common(present, [tag])
+    stripped = tags.strip(xml.encode())
+    assert stripped is not None
+    _, left = tags.read(stripped.decode())
+    assert left == Pins(
+        {n: c for n, c in present.vcpus.items() if n not in ours.vcpus},
+        None if ours.emulator else present.emulator,
+        {n: c for n, c in present.iothreads.items() if n not in ours.iothreads},
+        None if ours.memory else present.memory,
+    )
+
+
+@pytest.mark.skipif(not DOMAINS.is_dir(), reason="shared/data is not here")
+def test_no_owners_pin_in_the_data_is_ours() -> None:
+    pinned = 0
+    for file in sorted(DOMAINS.glob("*.xml")):
+        text = file.read_text()
+        try:
+            guest = Guest.from_xml(text)
+        except GuestError:
+            continue
+        ours, present = tags.read(text)
+        assert not ours
+        assert tags.strip(text.encode()) is None
+        pinned += bool(present or guest.owned.vcpus)
+    assert pinned >= 3
+
+
+# --- the hook ---------------------------------------------------------------------------------
+
+
+def hook(operation: str, xml: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(HOOK), "guest", operation, "begin", "-"],
+        input=xml,
+        capture_output=True,
+        text=True,
+        cwd=REPO,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("operation", ["migrate", "restore"])
+def test_the_hook_strips(operation: str) -> None:
+    done = hook(operation, FULL)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "vcpupin" not in done.stdout
+    assert "commandline" in done.stdout
+
+
+@pytest.mark.parametrize("operation", ["prepare", "start", "started", "stopped", "release"])
+def test_the_hook_leaves_other_operations_alone(operation: str) -> None:
+    done = hook(operation, FULL)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_hook_never_fails() -> None:
+    done = hook("restore", BOMB)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "left as it is: a DTD is not allowed" in done.stderr
+
+
+def test_as_a_program(
+    monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(FULL.encode())))
+    assert tags.main() == 0
+    assert capsysbinary.readouterr().out == tags.strip(FULL.encode())

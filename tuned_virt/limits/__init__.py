@@ -1,0 +1,1 @@
+"""Guests' memory and CPU limits: the guide's 8.3.2, checked, set live, and put back."""

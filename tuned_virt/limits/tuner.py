@@ -1,0 +1,33 @@
+"""vm_limits as TuneD's plugin and `tuned-virt restore` see it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from tuned_virt.baseline import Baseline
+from tuned_virt.guestkeeping import Kept
+from tuned_virt.guesttuner import Guests, GuestTuner
+from tuned_virt.journal import Journal
+from tuned_virt.kernelfs import KernelFS
+from tuned_virt.limits import original, policy
+from tuned_virt.limits.guests import LimitedGuests
+from tuned_virt.limits.policy import LimitsPolicy
+
+
+class LimitsTuner(GuestTuner[LimitsPolicy]):
+    """Guests' limits, as the plugin `vm_limits` sets them."""
+
+    name = original.PLUGIN
+    options = policy.OPTIONS
+
+    def parse(self, options: Mapping[str, str]) -> LimitsPolicy:
+        """See `policy.parse`."""
+        return policy.parse(options)
+
+    def guests(self, uri: str) -> Guests[LimitsPolicy]:
+        """See `GuestTuner`."""
+        return LimitedGuests(uri, KernelFS(), Baseline(), Journal())
+
+    def uris(self) -> Iterable[str]:
+        """See `GuestTuner`."""
+        return Kept(self.name, original.parse, Baseline()).uris()

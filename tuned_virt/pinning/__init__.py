@@ -1,0 +1,1 @@
+"""Guests pinned as they start: the planner's placements, carried out, held, verified, undone."""

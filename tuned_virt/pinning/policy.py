@@ -1,0 +1,167 @@
+"""What an administrator asks of vm_pinning: the planner's policy, and how it is carried out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from tuned_virt import placement
+from tuned_virt.options import (
+    OBSERVE,
+    BadOptions,
+    Choice,
+    Described,
+    Number,
+    OptionError,
+    given,
+    is_yes,
+)
+from tuned_virt.guestselection import SYSTEM
+
+
+class Persist(str, Enum):
+    """Where pins are written: the running guest, its configuration for the next start, or both."""
+
+    LIVE = "live"
+    CONFIG = "config"
+    BOTH = "both"
+
+
+class Already(str, Enum):
+    """What becomes of guests that ran before the profile came.
+
+    LOCAL  confined to the node that holds at least 80 % of their memory; others are left
+    PLACE  as if they had just started: their memory may have to move
+    LEAVE  left alone until they start anew
+    """
+
+    LOCAL = "local"
+    PLACE = "place"
+    LEAVE = "leave"
+
+
+class Rebalance(str, Enum):
+    """When a placed guest may be moved to a better place."""
+
+    NEVER = "never"
+    ON_STOP = "on_stop"
+
+
+@dataclass(frozen=True)
+class PinningPolicy:
+    """The options of one selection of guests.
+
+    grace       seconds that a guest is left alone after its start
+    move        whether pages follow; rate in MiB a second (0: unlimited), limit in MiB a guest
+                (None: all of it)
+    balancing   kernel.numa_balancing to set, None: left alone
+    """
+
+    placement: placement.Policy = field(default_factory=placement.Policy)
+    uri: str = SYSTEM
+    persist: Persist = Persist.LIVE
+    running: Already = Already.LOCAL
+    rebalance: Rebalance = Rebalance.NEVER
+    grace: int = 0
+    move: bool = True
+    rate: int = 256
+    limit: int | None = None
+    balancing: int | None = None
+    observe: bool = False
+
+
+MODES: Mapping[str, type[Enum]] = {"persist": Persist, "running": Already, "rebalance": Rebalance}
+GRACE = Number(0, 3600, "seconds")
+RATE = Number(0, 1 << 20, "MiB a second, 0: unlimited")
+LIMIT = Number(0, 1 << 30, "MiB a guest")
+BALANCING = Number(0, 3)
+URI = re.compile(r"[a-z+]+://\S{0,400}", re.ASCII)
+
+PLANNERS = {name: about for name, about in placement.OPTIONS.items() if name != "rebalance"}
+
+OPTIONS: Mapping[str, Described] = {
+    **PLANNERS,
+    "uri": Described("libvirt's URI; guests of other machines cannot be tuned", SYSTEM),
+    "persist": Described(
+        "Where pins are written: live (the running guest), config (its next start), both", "live"
+    ),
+    "running": Described(
+        "Guests that ran before the profile came: local (confined to the node that has at least"
+        " 80 % of their memory, others are left), place (as if just started), leave",
+        "local",
+    ),
+    "grace": Described("Seconds that a guest is left alone after its start, to boot", "0"),
+    "move_memory": Described(
+        "yes: pages that are on other nodes follow in small batches; no: they stay", "yes"
+    ),
+    "move_rate": Described("MiB a second at which pages follow; 0: as fast as may be", "256"),
+    "move_limit": Described("Most MiB of one guest that follow; empty: all of it"),
+    "rebalance": Described(
+        "never: a placed guest stays; on_stop: one may move when another has stopped", "never"
+    ),
+    "numa_balancing": Described(
+        "kernel.numa_balancing while the profile is active: 0 spares pinned guests its page"
+        " faults, but guests that are not placed lose it; empty: left alone"
+    ),
+    "observe": OBSERVE,
+}
+
+
+def parse(options: Mapping[str, str]) -> PinningPolicy:
+    """The policy of a profile's options. Raises BadOptions, naming all that is wrong."""
+    told = given(options)
+    errors: list[OptionError] = []
+    planned = placement.Policy()
+    try:
+        planned = placement.parse({name: text for name, text in told.items() if name in PLANNERS})
+    except BadOptions as bad:
+        errors += bad.errors
+    values: dict[str, Any] = {}
+    for name, text in told.items():
+        if name in READERS:
+            field_name, read = READERS[name]
+            try:
+                values[field_name] = read(name, text)
+            except OptionError as error:
+                errors.append(error)
+    if errors:
+        raise BadOptions(errors)
+    return PinningPolicy(placement=planned, **values)
+
+
+def _word(name: str, text: str) -> Enum:
+    kind = MODES[name]
+    return kind(Choice(tuple(str(member.value) for member in kind)).parse(name, text))
+
+
+def _number(number: Number) -> Callable[[str, str], int]:
+    def read(name: str, text: str) -> int:
+        if text.startswith(("<", ">")):
+            raise OptionError(name, text, number.valid)
+        return number.parse(name, text).value
+
+    return read
+
+
+def _uri(name: str, text: str) -> str:
+    if not URI.fullmatch(text):
+        raise OptionError(name, text, "a libvirt URI such as qemu:///system")
+    return text
+
+
+READERS: Mapping[str, tuple[str, Callable[[str, str], Any]]] = {
+    "uri": ("uri", _uri),
+    "persist": ("persist", _word),
+    "running": ("running", _word),
+    "rebalance": ("rebalance", _word),
+    "grace": ("grace", _number(GRACE)),
+    "move_memory": ("move", is_yes),
+    "move_rate": ("rate", _number(RATE)),
+    "move_limit": ("limit", _number(LIMIT)),
+    "numa_balancing": ("balancing", _number(BALANCING)),
+    "observe": ("observe", is_yes),
+}
+"""Option → the policy's field, and how its text is read."""

@@ -1,0 +1,234 @@
+"""What of a guest's pins is ours: written into its <metadata>, and taken out of its XML again.
+
+libvirt cannot remove <vcpupin>, <emulatorpin>, <iothreadpin> and <numatune> from a running guest's
+XML. They travel with save images and migrations, where they would name CPUs and nodes of another
+host and look like the owner's. So each of ours is repeated in the guest's metadata:
+
+    <placement xmlns="urn:tuned-virt-plus:placement:1" vcpus="0=4 1=5" emulator="0-1"
+        iothreads="1=0-1" numatune="restrictive=0"/>
+
+What is in both, with the same values, is ours; once somebody else changes a pin it is theirs.
+
+As a program this is libvirt's hook (hooks/qemu.d): domain XML in, the same without what is ours
+out, or nothing where nothing is. It depends on expat alone, refuses a DTD, and copies all else
+byte by byte, so that no namespace, comment or secret of others is rewritten.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from xml.parsers import expat
+from xml.sax.saxutils import quoteattr
+
+NAMESPACE = "urn:tuned-virt-plus:placement:1"
+"""As `guest.PLACEMENT_NAMESPACE`; repeated because the hook needs nothing else of that."""
+
+KEY = "tuned-virt"
+"""The prefix that libvirt writes for the namespace."""
+
+ROOT = "placement"
+WHERE: Mapping[tuple[str, ...], tuple[str, ...]] = {
+    ("domain", "cputune", "vcpupin"): ("vcpu", "cpuset"),
+    ("domain", "cputune", "emulatorpin"): ("cpuset",),
+    ("domain", "cputune", "iothreadpin"): ("iothread", "cpuset"),
+    ("domain", "numatune", "memory"): ("mode", "nodeset"),
+}
+"""Where in a domain our elements may be (libvirt's formatdomain), with the attributes we write."""
+
+DEPTH = 3
+"""Of all elements that matter here."""
+
+TAG = re.compile(rb"""<[^"'>]*(?:"[^"]*"[^"'>]*|'[^']*'[^"'>]*)*>""")
+LARGEST = 16 << 20
+"""Bytes of XML that are looked at; libvirt itself takes messages of up to 32 MiB."""
+
+
+@dataclass(frozen=True)
+class Pins:
+    """Pins as libvirt writes them: cpusets by vCPU and IOThread, memory as (mode, nodeset).
+
+    What is None or absent is not set.
+    """
+
+    vcpus: Mapping[int, str] = field(default_factory=dict)
+    emulator: str | None = None
+    iothreads: Mapping[int, str] = field(default_factory=dict)
+    memory: tuple[str, str] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.vcpus or self.emulator or self.iothreads or self.memory)
+
+
+def common(present: Pins, candidates: Iterable[Pins]) -> Pins:
+    """Those of the pins that are there which have the value that one of the candidates has."""
+    known = list(candidates)
+    return Pins(
+        {
+            number: cpus
+            for number, cpus in present.vcpus.items()
+            if any(one.vcpus.get(number) == cpus for one in known)
+        },
+        present.emulator if any(one.emulator == present.emulator for one in known) else None,
+        {
+            number: cpus
+            for number, cpus in present.iothreads.items()
+            if any(one.iothreads.get(number) == cpus for one in known)
+        },
+        present.memory if any(one.memory == present.memory for one in known) else None,
+    )
+
+
+class NotXML(ValueError):
+    """Text that is not well-formed, brings a DTD, or is too long."""
+
+
+@dataclass
+class _Element:
+    """One of WHERE, or ours in the metadata: its name, attributes, and place in the bytes."""
+
+    name: str
+    attributes: tuple[str, ...]
+    start: int
+    end: int = 0
+
+
+@dataclass
+class _Found:
+    present: list[_Element] = field(default_factory=list)
+    tags: list[_Element] = field(default_factory=list)
+    tagged: set[tuple[str, tuple[str, ...]]] = field(default_factory=set)
+
+    @property
+    def ours(self) -> list[_Element]:
+        """Elements whose values are those of the tag."""
+        return [one for one in self.present if (one.name, one.attributes) in self.tagged]
+
+
+class _Reader:
+    """Finds our elements. Names of a namespace come from expat as "urn name"."""
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+        self._path: list[str] = []
+        self._open: list[_Element | None] = []
+        self.found = _Found()
+        self._parser = parser = expat.ParserCreate(namespace_separator=" ")
+        parser.StartDoctypeDeclHandler = self._doctype
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+
+    def read(self) -> _Found:
+        """Raises NotXML."""
+        if len(self._text) > LARGEST:
+            raise NotXML(f"more than {LARGEST} bytes")
+        try:
+            self._parser.Parse(self._text, True)
+        except expat.ExpatError as error:
+            raise NotXML(str(error)) from error
+        return self.found
+
+    def _doctype(self, *_: object) -> None:
+        raise NotXML("a DTD is not allowed")
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        self._path.append(name)
+        path = tuple(self._path) if len(self._path) == DEPTH else ()
+        element = None
+        if path in WHERE:
+            values = tuple(attributes.get(key, "") for key in WHERE[path])
+            element = _Element(path[2], values, self._parser.CurrentByteIndex)
+            self.found.present.append(element)
+        elif path == ("domain", "metadata", f"{NAMESPACE} {ROOT}"):
+            element = _Element(ROOT, (), self._parser.CurrentByteIndex)
+            self.found.tags.append(element)
+            self.found.tagged |= set(_tagged(attributes))
+        self._open.append(element)
+
+    def _end(self, _name: str) -> None:
+        self._path.pop()
+        element = self._open.pop()
+        if element is not None:
+            first = TAG.match(self._text, element.start)
+            last = TAG.match(self._text, self._parser.CurrentByteIndex)
+            empty = first if first and first[0].endswith(b"/>") else last
+            element.end = empty.end() if empty else element.start
+
+
+def _tagged(attributes: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for attribute, name in (("vcpus", "vcpupin"), ("iothreads", "iothreadpin")):
+        for pair in attributes.get(attribute, "").split():
+            number, _, cpus = pair.partition("=")
+            yield name, (number, cpus)
+    yield "emulatorpin", (attributes.get("emulator", ""),)
+    mode, _, nodes = attributes.get("numatune", "").partition("=")
+    yield "memory", (mode, nodes)
+
+
+def read(xml: str) -> tuple[Pins, Pins]:
+    """The pins in a domain's XML that are ours, and all that are there. Raises NotXML."""
+    found = _Reader(xml.encode()).read()
+    return _pins(found.ours), _pins(found.present)
+
+
+def _pins(elements: list[_Element]) -> Pins:
+    by_name: dict[str, list[tuple[str, ...]]] = {}
+    for one in elements:
+        by_name.setdefault(one.name, []).append(one.attributes)
+    emulator = by_name.get("emulatorpin", [])
+    memory = by_name.get("memory", [])
+    return Pins(
+        dict(_numbered(by_name.get("vcpupin", []))),
+        emulator[0][0] if emulator else None,
+        dict(_numbered(by_name.get("iothreadpin", []))),
+        (memory[0][0], memory[0][1]) if memory else None,
+    )
+
+
+def _numbered(entries: list[tuple[str, ...]]) -> Iterator[tuple[int, str]]:
+    for number, cpus in entries:
+        if re.fullmatch(r"\d{1,6}", number, re.ASCII):
+            yield int(number), cpus
+
+
+def strip(xml: bytes) -> bytes | None:
+    """A domain's XML without what is ours; None where nothing is. Raises NotXML."""
+    found = _Reader(xml).read()
+    if not found.tags:
+        return None
+    gone = sorted((one.start, one.end) for one in found.ours + found.tags)
+    kept, at = [], 0
+    for start, end in gone:
+        kept.append(xml[at:start])
+        at = end
+    return b"".join([*kept, xml[at:]])
+
+
+def text(pins: Pins) -> str:
+    """The metadata element that says that these pins are ours."""
+    attributes = {
+        "vcpus": " ".join(f"{number}={cpus}" for number, cpus in pins.vcpus.items()),
+        "emulator": pins.emulator or "",
+        "iothreads": " ".join(f"{number}={cpus}" for number, cpus in pins.iothreads.items()),
+        "numatune": "=".join(pins.memory) if pins.memory else "",
+    }
+    told = " ".join(f"{name}={quoteattr(value)}" for name, value in attributes.items() if value)
+    return f"<{ROOT} {told}/>"
+
+
+def main() -> int:
+    """The hook: exit code 0 always, for a guest must start whatever we think of its XML."""
+    try:
+        stripped = strip(sys.stdin.buffer.read(LARGEST + 1))
+    except NotXML as error:
+        print(f"tuned-virt hook: left as it is: {error}", file=sys.stderr)
+        return 0
+    if stripped is not None:
+        sys.stdout.buffer.write(stripped)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
