@@ -13,6 +13,7 @@ from tests.sandbox import wait_for
 from tuned_virt.baseline import Baseline
 from tuned_virt.engine import Finding
 from tuned_virt.guest import Guest
+from tuned_virt.guestselection import device
 from tuned_virt.guesttuner import Claim, Guests, GuestSteward, Run
 from tuned_virt.hypervisor.link import Active
 from tuned_virt.journal import Journal
@@ -23,7 +24,6 @@ from tuned_virt.pinning.guests import PinnedGuests
 from tuned_virt.pinning.policy import PinningPolicy
 from tuned_virt.pinning.tuner import PinningTuner
 from tuned_virt.placement import Kind, Memory, Placement, Plan, Policy
-from tuned_virt.guestselection import device
 from tuned_virt.topology import Host
 
 Planner = Callable[[Host, Sequence[Guest], Mapping[str, Policy], Mapping[str, Placement]], Plan]

@@ -26,11 +26,11 @@ from tests.sandbox import REPO, wait_for
 from tuned_virt import tags
 from tuned_virt.engine import Engine, Result
 from tuned_virt.guest import Guest
+from tuned_virt.guestselection import device
 from tuned_virt.journal import Journal
 from tuned_virt.kernelfs import KernelFS
 from tuned_virt.pinning.undo import PinningUndo
 from tuned_virt.placement import Placement, Plan, Policy
-from tuned_virt.guestselection import device
 from tuned_virt.topology import Host
 
 TWO_CPUS = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="pins need two CPUs to differ")

@@ -98,7 +98,8 @@ class Libvirtd:
     def start_guest(self, name: str, vcpus: int = 1, mib: int = 64, **more: Any) -> str:
         """Start a guest whose memory is all allocated at once; its UUID."""
         uuid = str(uuids.uuid4())
-        self.connection.createXML(xml(name, uuid, vcpus, mib, **more), more.get("flags", 0))
+        flags = more.pop("flags", 0)
+        self.connection.createXML(xml(name, uuid, vcpus, mib, **more), flags)
         return uuid
 
     def stop_guest(self, name: str) -> None:
@@ -114,7 +115,6 @@ def xml(
     iothreads: int = 0,
     extra_xml: str = "",
     current: int | None = None,
-    flags: int = 0,
 ) -> str:
     """A guest with neither disk nor network."""
     return GUEST.format(

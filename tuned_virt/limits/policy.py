@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from tuned_virt.guest import Guest
+from tuned_virt.guestselection import SYSTEM
 from tuned_virt.options import (
     OBSERVE,
     BadOptions,
@@ -17,7 +18,6 @@ from tuned_virt.options import (
     given,
     is_yes,
 )
-from tuned_virt.guestselection import SYSTEM
 
 MEMORY = ("memory_hard_limit", "memory_soft_limit", "swap_hard_limit")
 SHARES = "cpu_shares"

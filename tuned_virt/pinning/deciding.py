@@ -17,7 +17,7 @@ from tuned_virt.pinning.policy import Already, PinningPolicy, Rebalance
 from tuned_virt.pinning.record import Held
 from tuned_virt.placement import Kind, Mode, Placement, Policy
 from tuned_virt.roster import Seen
-from tuned_virt.topology import Host, HostError
+from tuned_virt.topology import Host, HostError, overlay
 
 log = logging.getLogger("tuned")
 
@@ -132,7 +132,7 @@ class Decider:
             xml = link.capabilities()
             self._link, self._online = link, online
             try:
-                self._host = Host.from_xml(xml)
+                self._host = overlay(Host.from_xml(xml), self._fs)
             except HostError as error:
                 log.error("%s: nothing is placed: libvirt's capabilities: %s", PLUGIN, error)
                 self._host = None

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 from tuned_virt import placement
+from tuned_virt.guestselection import SYSTEM
 from tuned_virt.options import (
     OBSERVE,
     BadOptions,
@@ -19,7 +20,6 @@ from tuned_virt.options import (
     given,
     is_yes,
 )
-from tuned_virt.guestselection import SYSTEM
 
 
 class Persist(str, Enum):

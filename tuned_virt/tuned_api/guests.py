@@ -20,10 +20,10 @@ from tuned.plugins import hotplug
 
 from tuned_virt import service
 from tuned_virt.engine import Finding, Result
+from tuned_virt.guestselection import SYSTEM, device, selects
 from tuned_virt.guesttuner import Claim, GuestSteward, GuestTuner, Run, steward
 from tuned_virt.hypervisor.link import Active
 from tuned_virt.options import BadOptions, OptionError
-from tuned_virt.guestselection import SYSTEM, device, selects
 from tuned_virt.tuned_api.common import contained, log_findings, next_apply, unknown_options
 
 log = logging.getLogger("tuned")
