@@ -98,6 +98,8 @@ class Layout:
         )
         for file in sorted((SOURCE / "scripts").glob("tuned-virt-*.[st]*er*")):
             yield Entry(file, f"{units}/{file.name}")
+        for file in sorted((SOURCE / "hooks").glob("*.d/*")):
+            yield Entry(file, f"/etc/libvirt/hooks/{file.parent.name}/{file.name}", 0o755)
         completions = f"{self.prefix}/share/bash-completion/completions"
         yield Entry(SOURCE / "scripts/tuned-virt.bash", f"{completions}/tuned-virt")
 

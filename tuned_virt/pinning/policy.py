@@ -22,14 +22,6 @@ from tuned_virt.options import (
 )
 
 
-class Persist(str, Enum):
-    """Where pins are written: the running guest, its configuration for the next start, or both."""
-
-    LIVE = "live"
-    CONFIG = "config"
-    BOTH = "both"
-
-
 class Already(str, Enum):
     """What becomes of guests that ran before the profile came.
 
@@ -62,7 +54,6 @@ class PinningPolicy:
 
     placement: placement.Policy = field(default_factory=placement.Policy)
     uri: str = SYSTEM
-    persist: Persist = Persist.LIVE
     running: Already = Already.LOCAL
     rebalance: Rebalance = Rebalance.NEVER
     grace: int = 0
@@ -73,7 +64,9 @@ class PinningPolicy:
     observe: bool = False
 
 
-MODES: Mapping[str, type[Enum]] = {"persist": Persist, "running": Already, "rebalance": Rebalance}
+MODES: Mapping[str, type[Enum]] = {"running": Already, "rebalance": Rebalance}
+LIVE = "live"
+
 GRACE = Number(0, 3600, "seconds")
 RATE = Number(0, 1 << 20, "MiB a second, 0: unlimited")
 LIMIT = Number(0, 1 << 30, "MiB a guest")
@@ -86,7 +79,9 @@ OPTIONS: Mapping[str, Described] = {
     **PLANNERS,
     "uri": Described("libvirt's URI; guests of other machines cannot be tuned", SYSTEM),
     "persist": Described(
-        "Where pins are written: live (the running guest), config (its next start), both", "live"
+        "Where pins are written: live, into the running guest alone; its configuration is never"
+        " changed",
+        "live",
     ),
     "running": Described(
         "Guests that ran before the profile came: local (confined to the node that has at least"
@@ -120,6 +115,8 @@ def parse(options: Mapping[str, str]) -> PinningPolicy:
     except BadOptions as bad:
         errors += bad.errors
     values: dict[str, Any] = {}
+    if told.get("persist", LIVE) != LIVE:
+        errors.append(OptionError("persist", told["persist"], f"{LIVE}, and nothing else yet"))
     for name, text in told.items():
         if name in READERS:
             field_name, read = READERS[name]
@@ -154,7 +151,6 @@ def _uri(name: str, text: str) -> str:
 
 READERS: Mapping[str, tuple[str, Callable[[str, str], Any]]] = {
     "uri": ("uri", _uri),
-    "persist": ("persist", _word),
     "running": ("running", _word),
     "rebalance": ("rebalance", _word),
     "grace": ("grace", _number(GRACE)),
