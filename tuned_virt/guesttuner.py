@@ -88,6 +88,10 @@ class GuestTuner(ABC, Generic[P]):
     def guests(self, uri: str) -> Guests[P]:
         """What carries policies out on the guests of a libvirt."""
 
+    def notes(self) -> Iterable[str]:
+        """What verify says of the machine besides."""
+        return ()
+
     @abstractmethod
     def uris(self) -> Iterable[str]:
         """Each libvirt that originals are kept of."""

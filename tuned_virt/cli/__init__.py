@@ -16,6 +16,7 @@ from tuned_virt.cli import (
     disable,
     disks,
     enable,
+    guestview,
     history,
     hugepages,
     importer,
@@ -31,6 +32,7 @@ from tuned_virt.cli.common import COULD_NOT, CouldNot
 
 COMMANDS = (
     status,
+    guestview,
     planning,
     picture,
     snapshots,

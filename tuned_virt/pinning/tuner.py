@@ -9,7 +9,7 @@ from tuned_virt.guestkeeping import Kept
 from tuned_virt.guesttuner import Guests, GuestTuner
 from tuned_virt.journal import Journal
 from tuned_virt.kernelfs import KernelFS
-from tuned_virt.pinning import original, policy
+from tuned_virt.pinning import neighbours, original, policy
 from tuned_virt.pinning.guests import PinnedGuests
 from tuned_virt.pinning.policy import PinningPolicy
 
@@ -27,6 +27,10 @@ class PinningTuner(GuestTuner[PinningPolicy]):
     def guests(self, uri: str) -> Guests[PinningPolicy]:
         """See `GuestTuner`."""
         return PinnedGuests(uri, KernelFS(), Baseline(), Journal())
+
+    def notes(self) -> Iterable[str]:
+        """See `GuestTuner`."""
+        return neighbours.notes(KernelFS())
 
     def uris(self) -> Iterable[str]:
         """See `GuestTuner`."""

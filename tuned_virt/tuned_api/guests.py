@@ -304,6 +304,8 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
             if self._steward is not None:
                 if instance is next(iter(self._instances.values())):
                     found += self._steward.absent()
+                    notes = self.tuner.notes()
+                    found += [Finding(Result.NOTE, f"{self.name}: {note}") for note in notes]
                 known = [self._known[name].run for name in devices if name in self._known]
                 found += self._steward.findings(known, ignore_missing)
             return log_findings(found)

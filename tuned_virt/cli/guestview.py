@@ -1,0 +1,217 @@
+"""tuned-virt guests: where each guest is placed and why, its memory by node, drift, and delay."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tuned_virt import numamaps, qemu, threads
+from tuned_virt.baseline import FOLDER, only_root_writes, start_time
+from tuned_virt.cli import table
+from tuned_virt.cli.common import FINE, TO_REPORT, print_json
+from tuned_virt.cpuset import text as cpus_text
+from tuned_virt.guest import printable
+from tuned_virt.kernelfs import KernelFS
+from tuned_virt.pinning import record
+from tuned_virt.pinning.record import Held
+from tuned_virt.placement import Kind
+
+NAME = "guests"
+
+LOOK = FOLDER / "guests-look.json"
+"""Where root's last look is kept, for the run-queue delay since then."""
+
+COLUMNS: Mapping[str, bool] = {
+    "guest": True,
+    "kind": True,
+    "node": True,
+    "vCPUs on": True,
+    "local %": False,
+    "MiB by node": True,
+    "delay ms": False,
+    "owner": True,
+    "drift or why": True,
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One guest.
+
+    owner     who decides where it is: tuned-virt, its owner, or nobody
+    local     percent of its memory on its nodes; by_node: node → MiB
+    drift     what is not where it was put, in words
+    delay_ms  how long its vCPUs waited for a CPU since the last look; None at the first
+    """
+
+    guest: str
+    uuid: str
+    pid: int
+    kind: str
+    nodes: tuple[int, ...]
+    vcpus: Mapping[int, str]
+    owner: str
+    why: str
+    local: float | None
+    by_node: Mapping[int, int]
+    drift: tuple[str, ...]
+    delay_ms: float | None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The subcommand's options."""
+    parser.add_argument("--json", action="store_true", help="print for programs")
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=_seconds,
+        const=2.0,
+        metavar="SECONDS",
+        help="look again and again, each 2 s or so many",
+    )
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0.1 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError("0.1 to 3600 seconds")
+    return seconds
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show the guests; 1 where one has drifted or was refused."""
+    fs = KernelFS()
+    before = _last_look()
+    while True:
+        now: dict[str, int] = {}
+        rows = gather(fs, before, now)
+        _keep_look(now)
+        if options.json:
+            print_json([asdict(row) for row in rows])
+        elif rows:
+            table.show(COLUMNS, map(_cells, rows))
+        else:
+            print("no guest runs")
+        if options.watch is None:
+            return TO_REPORT if any(row.drift for row in rows) else FINE
+        before = now
+        try:
+            time.sleep(options.watch)
+        except KeyboardInterrupt:
+            return FINE
+
+
+def gather(fs: KernelFS, before: Mapping[str, int], now: dict[str, int]) -> list[Row]:
+    """A row for each QEMU process. Delays in ns by thread are left in `now`."""
+    held = {one.pid: one for found in record.everything().values() for one in found if one.pid}
+    processes = qemu.Processes(fs)
+    guests = processes.guests(time.monotonic())
+    processes.close()
+    rows = [_row(fs, guest, held.get(guest.pid), before, now) for guest in guests]
+    return sorted(rows, key=lambda row: (row.guest, row.pid))
+
+
+def _row(
+    fs: KernelFS,
+    guest: qemu.Guest,
+    held: Held | None,
+    before: Mapping[str, int],
+    now: dict[str, int],
+) -> Row:
+    found = threads.read(fs, guest.pid)
+    by_node = numamaps.by_node(numamaps.read(fs, guest.pid))
+    nodes = held.placement.nodes if held else ()
+    share = numamaps.share(by_node, frozenset(nodes)) if nodes else None
+    kind = held.placement.kind.value if held else "unplaced"
+    return Row(
+        guest=printable(held.name) if held else guest.label,
+        uuid=guest.uuid,
+        pid=guest.pid,
+        kind=kind,
+        nodes=nodes,
+        vcpus=held.placement.vcpus if held else threads.affinity(fs, found).vcpus,
+        owner=_owner(held),
+        why=printable(held.placement.why) if held else "vm_pinning does not hold it",
+        local=None if share is None else round(100 * share, 1),
+        by_node={node: kib >> 10 for node, kib in by_node.items()},
+        drift=_drift(fs, held, found) if held else (),
+        delay_ms=_delay(fs, found, before, now),
+    )
+
+
+def _owner(held: Held | None) -> str:
+    if held is not None and held.placed:
+        return "tuned-virt"
+    return "its owner" if held is not None and held.placement.kind is Kind.OWNER else "nobody"
+
+
+def _drift(fs: KernelFS, held: Held, found: threads.Threads) -> tuple[str, ...]:
+    if held.failed:
+        return tuple(f"{what}: {why}" for what, why in held.failed.items())
+    if not held.placed:
+        return ()
+    now = threads.affinity(fs, found)
+    wanted = held.placement
+    return (
+        *(
+            f"vCPU {number} on {cpus}, not {wanted.vcpus[number]}"
+            for number, cpus in now.vcpus.items()
+            if number in wanted.vcpus and wanted.vcpus[number] != cpus
+        ),
+        *(
+            f"emulator thread {thread} on {cpus}, not {wanted.emulator}"
+            for thread, cpus in now.emulator.items()
+            if wanted.emulator and wanted.emulator != cpus
+        ),
+    )
+
+
+def _delay(
+    fs: KernelFS, found: threads.Threads, before: Mapping[str, int], now: dict[str, int]
+) -> float | None:
+    waited = None
+    for thread in found.vcpus.values():
+        key = f"{thread}/{start_time(thread)}"
+        delay = threads.run_delay(fs, found.pid, thread)
+        if delay is not None:
+            now[key] = delay
+            if key in before:
+                waited = (waited or 0) + delay - before[key]
+    return None if waited is None else round(waited / 1e6, 1)
+
+
+def _last_look(file: Path = LOOK) -> Mapping[str, int]:
+    try:
+        content: Any = json.loads(file.read_text())
+        return {str(key): int(delay) for key, delay in content.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _keep_look(now: Mapping[str, int], file: Path = LOOK) -> None:
+    """Only root can; others compare with root's last look."""
+    try:
+        file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with open(file, "w", opener=only_root_writes) as opened:
+            opened.write(json.dumps(now))
+    except OSError:
+        return
+
+
+def _cells(row: Row) -> tuple[object, ...]:
+    return (
+        row.guest,
+        row.kind,
+        cpus_text(row.nodes) or None,
+        ",".join(dict.fromkeys(row.vcpus.values())) or None,
+        row.local,
+        " ".join(f"{node}:{mib}" for node, mib in row.by_node.items()) or None,
+        row.delay_ms,
+        row.owner,
+        "; ".join(row.drift) or row.why,
+    )
