@@ -114,6 +114,7 @@ class GuestSteward(Generic[P]):
         self._lock = threading.Lock()
         self._listener: Listener | None = None
         self._claims: Mapping[Run, Claim[P]] | None = None
+        self._starting = False
         self._wanted = 0
         self._reached = threading.Condition()
         self._done = 0
@@ -127,6 +128,7 @@ class GuestSteward(Generic[P]):
         """Tell a plugin of guests from now on; the running ones, none if libvirt is not there."""
         with self._lock:
             self._listener = listener
+            self._starting = self._claims is None  # what a killed TuneD left may be claimed again
         self._turn()
         deadline = time.monotonic() + FIRST_LISTING
         self._until(lambda: self._listed is not None, deadline)
@@ -137,6 +139,7 @@ class GuestSteward(Generic[P]):
         with self._lock:
             if self._listener is listener:
                 self._listener = None
+                self._starting = False
         self._turn()
 
     def tend(self) -> None:
@@ -174,6 +177,7 @@ class GuestSteward(Generic[P]):
         with self._lock:
             self._ticket = None
             self._claims = claims
+            self._starting = False
         self._turn()
 
     def settle(self, patience: float = PATIENCE) -> bool:
@@ -221,8 +225,8 @@ class GuestSteward(Generic[P]):
         if listener is not None:
             listener.guests_changed(view.guests)
         with self._lock:
-            wanted, claims = self._wanted, self._claims
-        due = self._guests.adjust(view, claims)
+            wanted, claims, starting = self._wanted, self._claims, self._starting
+        due = None if starting else self._guests.adjust(view, claims)
         with self._reached:
             self._done = wanted
             self._reached.notify_all()
