@@ -1,0 +1,159 @@
+"""What administrators may write for guests: selections, pinning, limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tuned_virt.guest import Guest
+from tuned_virt.guestselection import device, selects
+from tuned_virt.limits import policy as limits
+from tuned_virt.limits.guests import owned
+from tuned_virt.options import BadOptions
+from tuned_virt.pinning import policy as pinning
+from tuned_virt.pinning.policy import Already, Rebalance
+from tuned_virt.placement import Mode
+
+UUID = "0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0f1"
+
+
+@pytest.mark.parametrize(
+    ("expression", "selected"),
+    [
+        ("*", True),
+        ("", True),
+        ("web*", True),
+        ("db*,web1", True),
+        ("db*", False),
+        ("!web1", False),
+        ("* !web1", False),
+        (f"!{UUID}", False),
+        (UUID, True),
+        (UUID[:8] + "*", True),
+        (None, False),
+    ],
+)
+def test_guests_are_selected_by_name_and_uuid(expression: str | None, selected: bool) -> None:
+    assert selects(expression, ["web1", UUID]) is selected
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [("web1", True), ("..", True), ("web 1,web2", False), ("é", False), ("n" * 200, False)],
+)
+def test_a_name_that_tuned_cannot_be_told_gives_way_to_the_uuid(name: str, plain: bool) -> None:
+    assert device(name, UUID) == (name if plain else UUID)
+
+
+def test_a_guest_cannot_take_anothers_uuid_for_its_name() -> None:
+    assert device(UUID, "1" + UUID[1:]) == "1" + UUID[1:]
+
+
+def test_defaults_of_pinning_are_safe() -> None:
+    policy = pinning.parse({name: about.default or "" for name, about in pinning.OPTIONS.items()})
+    assert policy == pinning.parse({}) == pinning.PinningPolicy()
+    assert policy.running is Already.LOCAL
+    assert policy.rebalance is Rebalance.NEVER
+    assert policy.placement.policy is Mode.NODE
+    assert policy.balancing is None
+
+
+def test_every_option_of_pinning_is_read() -> None:
+    policy = pinning.parse(
+        {
+            "policy": "dedicated",
+            "running": "place",
+            "rebalance": "on_stop",
+            "grace": "30",
+            "move_memory": "no",
+            "move_rate": "0",
+            "move_limit": "4096",
+            "numa_balancing": "0",
+            "uri": "qemu+unix:///system?socket=/x",
+            "persist": "live",
+            "observe": "yes",
+        }
+    )
+    assert policy.placement.policy is Mode.DEDICATED
+    assert (policy.running, policy.rebalance) == (Already.PLACE, Rebalance.ON_STOP)
+    assert (policy.grace, policy.move, policy.rate, policy.limit) == (30, False, 0, 4096)
+    assert (policy.balancing, policy.observe) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("policy", "nodes"),
+        ("running", "now"),
+        ("persist", "config"),
+        ("rebalance", "3"),
+        ("grace", "-1"),
+        ("grace", ">3"),
+        ("move_rate", "fast"),
+        ("uri", "not a uri"),
+        ("numa_balancing", "7"),
+        ("move_memory", "maybe"),
+    ],
+)
+def test_bad_options_of_pinning_name_themselves(name: str, text: str) -> None:
+    with pytest.raises(BadOptions) as bad:
+        pinning.parse({name: text, "overcommit": "0.1"})
+    assert {error.option for error in bad.value.errors} == {name, "overcommit"}
+
+
+GIB = 1 << 20
+
+
+def guest(**changes: Any) -> Guest:
+    return Guest(**{"name": "web1", "uuid": UUID, "memory": GIB, **changes})
+
+
+def test_limits_for_one_guest() -> None:
+    policy = limits.parse(
+        {"memory_hard_limit": "2G", "swap_hard_limit": "300%", "cpu_shares": "50"}
+    )
+    assert limits.wanted(policy, guest()) == limits.Wanted(
+        {"hard_limit": 2 * GIB, "swap_hard_limit": 3 * GIB}, 50
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "changes", "refused"),
+    [
+        ({"memory_hard_limit": "1G"}, {}, "the guest needs 1536 MiB at least"),
+        ({"memory_hard_limit": "2G"}, {"max_memory": 4 * GIB}, "needs 4608 MiB at least"),
+        ({"memory_soft_limit": "1G"}, {"locked": True}, "needs memory_hard_limit"),
+        ({"memory_hard_limit": "4G", "swap_hard_limit": "300%"}, {}, "is below"),
+    ],
+)
+def test_limits_that_would_harm_a_guest_are_refused(
+    options: dict[str, str], changes: dict[str, Any], refused: str
+) -> None:
+    wanted = limits.wanted(limits.parse(options), guest(**changes))
+    assert wanted.memory == {}
+    assert refused in " ".join(wanted.refused)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"memory_hard_limit": "lots"},
+        {"memory_hard_limit": "0"},
+        {"swap_hard_limit": "2G"},
+        {"memory_hard_limit": "4G", "swap_hard_limit": "2G"},
+        {"min_guarantee": "1G"},
+        {"cpu_shares": "0"},
+        {"cpu_shares": ">5"},
+    ],
+)
+def test_limits_that_make_no_sense(options: dict[str, str]) -> None:
+    with pytest.raises(BadOptions):
+        limits.parse(options)
+
+
+def test_what_the_owner_limits_is_seen() -> None:
+    xml = "<domain><memtune>\n<hard_limit unit='KiB'>1048576</hard_limit>\n</memtune></domain>"
+    assert list(owned(xml)) == ["hard_limit"]
+    assert list(owned(xml.replace("1048576", str(limits.UNLIMITED)))) == []
+    assert list(owned("<cputune>\n<shares>7</shares></cputune>")) == ["cpu_shares"]
