@@ -8,6 +8,7 @@
 #   make bench-hugepages  pools against a bare echo and hugeadm; HUGEPAGES="--fragments 8"  (root)
 #   make bench-disks  schedulers of 100 disks against TuneD's own plugin; DISKS="--disks 1000"  (root)
 #   make bench-placement  the planner against OR-tools, numad's rule and no pinning (a minute)
+#   make bench-pinning  from a guest's start to its last pin, many guests, leaks, idle CPU  (root)
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -134,6 +135,9 @@ bench-disks: $(TOOLS)
 bench-placement: $(TOOLS)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	$(VENV)/bin/python -m bench.placement
+.PHONY: bench-pinning
+bench-pinning: $(TOOLS)
+	$(VENV)/bin/python -m bench.pinning
 
 .PHONY: clean
 clean:

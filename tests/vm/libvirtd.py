@@ -58,7 +58,6 @@ class Libvirtd:
     """Started once for all tests of a boot."""
 
     def __init__(self, known: Path) -> None:
-        self._known = known
         for folder in (*FOLDERS, KNOWN, "/etc/libvirt"):
             Path(folder).mkdir(parents=True, exist_ok=True)
         with open("/etc/passwd", "a") as users, open("/etc/group", "a") as groups:
@@ -69,6 +68,7 @@ class Libvirtd:
         if known.exists():
             shutil.copytree(known, KNOWN, dirs_exist_ok=True)
         self.start()
+        shutil.copytree(KNOWN, known, dirs_exist_ok=True)
 
     def start(self) -> None:
         """Start libvirtd and wait until it answers."""
@@ -86,11 +86,10 @@ class Libvirtd:
             return False
 
     def stop(self) -> None:
-        """Pull all plugs, keep what was learned of QEMU, and end the daemon."""
+        """Pull all plugs, and end the daemon."""
         for domain in self.connection.listAllDomains():
             if domain.isActive():
                 domain.destroy()
-        shutil.copytree(KNOWN, self._known, dirs_exist_ok=True)
         self.connection.close()
         self._daemon.kill()
         self._daemon.wait()

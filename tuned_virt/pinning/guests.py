@@ -79,8 +79,8 @@ class PinnedGuests(Guests[PinningPolicy]):
         self._forget({*self._kept.guests, *self._held} - seen.keys())
         wanted = self._wanted(claims or {})
         active = {key: claim for key, claim in wanted.items() if not claim.policy.observe}
-        for key in self._kept.guests.keys() - active.keys():
-            self._put_back(view.link, seen[key])
+        unclaimed = self._kept.guests.keys() - active.keys()
+        self._kept.let_go({key for key in unclaimed if self._put_back(view.link, seen[key])})
         self._drop(self._held.keys() - wanted.keys())
         news = claims is not self._claims
         if claims is not None:
@@ -126,6 +126,7 @@ class PinnedGuests(Guests[PinningPolicy]):
     # --- the way back -----------------------------------------------------------------------
 
     def _put_back(self, link: Link, seen: Seen) -> bool:
+        """Whether nothing of a guest is to be kept any more."""
         key = seen.key
         self._mover.forget(key)
         held = self._held.get(key)
@@ -140,7 +141,6 @@ class PinnedGuests(Guests[PinningPolicy]):
             self._kept.pend({key: why})
             self._again = min(self._again, time.monotonic() + AGAIN)
             return False
-        self._kept.let_go([key])
         self._held.pop(key, None)
         return True
 
@@ -262,7 +262,8 @@ class PinnedGuests(Guests[PinningPolicy]):
         except GuestGone:
             return
         if refused:
-            self._put_back(link, seen)
+            if self._put_back(link, seen):
+                self._kept.let_go({seen.key})
             self._again = min(self._again, time.monotonic() + AGAIN)
             self._hold(replace(new, failed=refused))
             for what, why in refused.items():
@@ -273,8 +274,8 @@ class PinnedGuests(Guests[PinningPolicy]):
 
     def _yield_to(self, link: Link, seen: Seen, placement: Placement) -> None:
         """It has no place, or an owner now: what is still ours goes back."""
-        if seen.key in self._kept.guests:
-            self._put_back(link, seen)
+        if seen.key in self._kept.guests and self._put_back(link, seen):
+            self._kept.let_go({seen.key})
         log.info("%s: guest %s: %s", PLUGIN, printable(seen.active.name), placement.why)
 
     def _hold(self, held: Held) -> None:

@@ -1,0 +1,137 @@
+"""What vm_pinning costs: from a guest's start to its last pin, many guests, leaks, idle.
+
+    make bench-pinning
+
+Real QEMU guests on a private libvirtd, and 200 guests of libvirt's test driver; medians of five.
+The rival is bare libvirt: the same calls in a loop, as a hook script would make them.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import threading
+import time
+import uuid as uuids
+from collections.abc import Callable
+from pathlib import Path
+
+import libvirt
+
+from tests.libvirtd import GUEST as REAL_GUEST
+from tests.libvirtd import Libvirtd
+from tests.pinners import Pinner, pinning
+from tests.sandbox import wait_for
+
+RUNS = 5
+STARTS = 1000
+IDLE_SECONDS = 30
+DRIVER = "test:///default"
+GUEST = """<domain type='test'><name>{}</name><memory>8192</memory><vcpu>2</vcpu>
+<os><type>hvm</type></os></domain>"""
+
+
+def rss_mib() -> float:
+    """This process's resident memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """How long a call takes."""
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def started(libvirtd: Libvirtd, pinner: Pinner, vcpus: int) -> tuple[float, float]:
+    """Seconds from the end of createXML to the last pin; and of the bare calls alone."""
+    name = f"v{vcpus}"
+    topology = f"<cpu><topology sockets='1' cores='{vcpus}' threads='1'/></cpu>"
+    with libvirtd.connection() as connection:
+        xml = REAL_GUEST.format(name=name, uuid=uuids.uuid4(), mib=16, extra_xml=topology)
+        domain = connection.createXML(xml.replace("<vcpu>1<", f"<vcpu>{vcpus}<"), 1)
+        began = time.perf_counter()
+        uuid = domain.UUIDString()
+        while uuid not in (held := pinner.held()) or not held[uuid].pins:
+            time.sleep(0.001)
+        pinned = time.perf_counter() - began
+
+        def bare() -> None:
+            for number in range(vcpus):
+                domain.pinVcpu(number, (False, True))
+            domain.pinEmulator((True, False), 0)
+
+        alone = seconds(bare)
+        domain.destroy()
+    return pinned, alone
+
+
+def real_guests() -> None:
+    """From start to last pin."""
+    with Libvirtd() as libvirtd, pinning(libvirtd.uri) as pinner:
+        started(libvirtd, pinner, 1)
+        for vcpus in (1, 4, 16, 64):
+            found = [started(libvirtd, pinner, vcpus) for _ in range(RUNS)]
+            ours, bare = (statistics.median(each) * 1e3 for each in zip(*found))
+            limit = 20 + 1.2 * vcpus
+            print(
+                f"{vcpus} vCPUs: pinned after {ours:.1f} ms (asked for: {limit:.1f}),"
+                f" bare calls {bare:.1f} ms, ratio {ours / bare:.2f}",
+                flush=True,
+            )
+
+
+def many_guests() -> None:
+    """200 at once, and verify of them."""
+    connection = libvirt.open(DRIVER)
+    for domain in connection.listAllDomains():
+        domain.destroy()
+    domains = [connection.createXML(GUEST.format(f"t{number}")) for number in range(200)]
+    with tempfile.TemporaryDirectory() as folder:
+        pinner = Pinner(DRIVER, Path(folder), running="place")
+        began = time.perf_counter()
+        pinner.start()
+        wait_for("all", lambda: sum(bool(one.pins) for one in pinner.held().values()) == 200)
+        print(f"200 guests applied in {time.perf_counter() - began:.2f} s", flush=True)
+        verify = statistics.median(seconds(pinner.verify) for _ in range(RUNS))
+        print(f"200 guests verified in {verify:.2f} s")
+        print(f"200 guests put back in {seconds(pinner.off):.2f} s")
+    for domain in domains:
+        domain.destroy()
+
+
+def leaks_and_idle() -> None:
+    """Starts and stops, and then nothing."""
+    connection = libvirt.open(DRIVER)
+    with pinning(DRIVER, running="place") as pinner:
+        for number in range(100):
+            connection.createXML(GUEST.format(f"warm{number}")).destroy()
+        before = rss_mib(), threading.active_count(), len(os.listdir("/proc/self/fd"))
+        for number in range(STARTS):
+            domain = connection.createXML(GUEST.format(f"s{number}"))
+            if number % 50 == 0:
+                pinner.wait_pinned(domain.UUIDString())
+            domain.destroy()
+        wait_for("all forgotten", lambda: not pinner.held())
+        after = rss_mib(), threading.active_count(), len(os.listdir("/proc/self/fd"))
+        print(
+            f"{STARTS} starts and stops: RSS {before[0]:.1f} to {after[0]:.1f} MiB, threads"
+            f" {before[1]} to {after[1]}, descriptors {before[2]} to {after[2]}",
+            flush=True,
+        )
+        used = time.process_time()
+        time.sleep(IDLE_SECONDS)
+        share = (time.process_time() - used) / IDLE_SECONDS
+        print(f"idle: {share:.3%} of one CPU over {IDLE_SECONDS} s")
+
+
+def main() -> None:
+    """All of it."""
+    real_guests()
+    many_guests()
+    leaks_and_idle()
+
+
+if __name__ == "__main__":
+    main()
