@@ -135,6 +135,7 @@ bench-disks: $(TOOLS)
 bench-placement: $(TOOLS)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	$(VENV)/bin/python -m bench.placement
+
 .PHONY: bench-pinning
 bench-pinning: $(TOOLS)
 	$(VENV)/bin/python -m bench.pinning

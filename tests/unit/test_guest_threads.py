@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -145,3 +146,12 @@ def test_pages_that_are_there_are_not_moved() -> None:
         assert (moved.moved, moved.stayed, moved.stopped) == (0, 0, False)
         pace.stop.set()
         assert movepages.move(os.getpid(), ranges, here, pace).stopped
+
+
+def test_the_manuals_child_profile_spares_qemu_from_the_scheduler_plugin() -> None:
+    manual = (Path(__file__).parents[2] / "docs/pinning.7.md").read_text()
+    found = re.search(r"^ +ps_blacklist=(\S+)$", manual, re.MULTILINE)
+    assert found
+    for program in ("qemu-system-x86_64", "/usr/libexec/qemu-kvm", "/usr/bin/qemu-system-aarch64"):
+        assert any(re.search(pattern, program) for pattern in found[1].split(";"))
+    assert "include=virtual-host-plus,cpu-partitioning" in manual

@@ -83,5 +83,7 @@ def _restore(baseline: Baseline, plugin: str, before: Record, unmerge: str) -> i
     for change in outcome.made:
         print(f"{plugin}: {change}")
     for setting in sorted(before.originals.keys() - after.originals.keys()):
-        print(f"{plugin}: {shown(setting)} is '{before.originals[setting]}' as before")
+        text = before.originals[setting]
+        what = "is" if text.startswith("{") else f"is '{text}'"  # a guest's is long
+        print(f"{plugin}: {shown(setting)} {what} as before")
     return TO_REPORT if after.originals else FINE
