@@ -24,7 +24,7 @@ from tuned_virt.pinning.checks import Checks
 from tuned_virt.pinning.deciding import Decider
 from tuned_virt.pinning.mover import Move, Mover
 from tuned_virt.pinning.original import PLUGIN, Original
-from tuned_virt.pinning.policy import PinningPolicy
+from tuned_virt.pinning.policy import Already, PinningPolicy
 from tuned_virt.pinning.record import Held
 from tuned_virt.placement import Kind, Placement
 from tuned_virt.roster import Roster, Seen
@@ -284,8 +284,9 @@ class PinnedGuests(Guests[PinningPolicy]):
     # --- memory -----------------------------------------------------------------------------
 
     def _follow(self, seen: Seen, placement: Placement, policy: PinningPolicy) -> None:
-        if not (seen.pid and policy.move and placement.memory and seen.guest):
-            return
+        asked = seen.fresh or policy.running is Already.PLACE
+        if not (asked and seen.pid and policy.move and placement.memory and seen.guest):
+            return  # of a guest that ran before no memory moves unasked
         if placement.memory.mode == "move":
             self._mover.add(
                 Move(
