@@ -3,6 +3,7 @@
 #   make up       install, activate, verify, show            (root)
 #   make rpm srpm deb dist man   packages, source archive, manuals, in build/
 #   make check    everything the tests need, then all tiers  (root for the system and VM tiers)
+#   make check-vm-guests  real guests on four nodes: QEMU inside QEMU, minutes  (root)
 #   make bench    ratios against TuneD's stock profiles      (root)
 #   make bench-ksm  KSM's laws against ksmtuned and the kernel; KSM="--runs 1 --only converge"  (root, hours)
 #   make bench-hugepages  pools against a bare echo and hugeadm; HUGEPAGES="--fragments 8"  (root)
@@ -108,7 +109,11 @@ check-system: $(TOOLS)
 
 .PHONY: check-vm
 check-vm: $(TOOLS)
-	$(VENV)/bin/python tests/vm/boot.py --kernels "$(KERNELS)"
+	$(VENV)/bin/python tests/vm/boot.py --kernels "$(KERNELS)" -- --ignore=tests/vm/test_pinning.py
+
+.PHONY: check-vm-guests
+check-vm-guests: $(TOOLS)
+	$(VENV)/bin/python tests/vm/boot.py --kernels 6.1 --limit 1200 -- -k test_pinning
 
 .PHONY: check-packages
 check-packages: $(TOOLS)
