@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What vm_pinning costs: from a guest's start to its last pin, many guests, leaks, idle.
 
     make bench-pinning

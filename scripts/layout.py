@@ -190,7 +190,8 @@ def listing(layout: Layout) -> Iterator[str]:
     """Lines of the %files section of the chosen packages, for rpmbuild's `%files -f`."""
     compiled = set()
     for entry in layout.files():
-        yield entry.target + ("*" if "/man/" in entry.target else "")
+        config = "%config(noreplace) " if entry.target.startswith("/etc/") else ""
+        yield f"{config}{entry.target}{'*' if '/man/' in entry.target else ''}"
         if entry.target.endswith(".py"):
             folder, name = os.path.split(entry.target)
             yield f"{folder}/__pycache__/{name[:-3]}.*.pyc"

@@ -223,7 +223,8 @@ def plugin_page(file: Path) -> Page:
         f"**{option}**{_default(default)}\n: {escaped(hints.get(option) or '')}"
         for option, default in found._get_config_options().items()
     )
-    page.add("OPTIONS", "\n\n".join(rows))
+    written_by_people = page.parts.get("OPTIONS", "")
+    page.parts["OPTIONS"] = "\n\n".join([written_by_people, *rows]).strip("\n")
     page.add("SEE ALSO", "tuned-profiles-virt-plus(7), tuned-virt(1)")
     return page
 

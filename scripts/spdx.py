@@ -21,7 +21,7 @@ def lacking() -> Iterator[Path]:
     """Source files without the line: programs, and configuration that we have written."""
     for name in release.files():
         file = SOURCE / name
-        program = name.startswith("scripts/") and not file.suffix
+        program = name.startswith(("scripts/", "hooks/")) and not file.suffix
         if (file.suffix in SUFFIXES or name in OTHERS or program) and LINE not in head(file):
             yield file
 

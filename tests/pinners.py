@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """vm_pinning without TuneD: its steward on a private libvirtd, and a planner that tests tell."""
 
 from __future__ import annotations

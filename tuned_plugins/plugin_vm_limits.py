@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """TuneD plugin `vm_limits`: guests' memory limits and CPU weight."""
 
 from __future__ import annotations

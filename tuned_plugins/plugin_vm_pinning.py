@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """TuneD plugin `vm_pinning`: guests' vCPUs, emulator, IOThreads and memory on NUMA nodes."""
 
 from __future__ import annotations

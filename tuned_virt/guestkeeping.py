@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What is kept of guests before they are changed: one original a run, in the baseline.
 
 The key names the run by the guest's UUID and its process's start time, so that a restarted guest is

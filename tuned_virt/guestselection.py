@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which libvirt, which of its guests a `devices=` selects, and by what name TuneD knows them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """From claims to guests: what plugins want of each guest, kept while TuneD's objects come and go.
 
 TuneD makes a new plugin object at every profile switch, applies and undoes it in its own threads,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`tuned-virt restore` for guest plugins: guests put back without TuneD."""
 
 from __future__ import annotations

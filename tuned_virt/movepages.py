@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Moving a process's pages to a NUMA node in small batches: move_pages(2), which Python lacks.
 
 Nothing is confined: pages that the process touches later come from wherever its policy says.

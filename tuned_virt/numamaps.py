@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Where a process's memory is, by NUMA node, from /proc/PID/numa_maps and maps.
 
 Reading walks the process's page tables: about 10 ns a page, so seconds for a guest of terabytes in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The running guests as the planner and the kernel know them, by run."""
 
 from __future__ import annotations

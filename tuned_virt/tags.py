@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What of a guest's pins is ours: written into its <metadata>, and taken out of its XML again.
 
 libvirt cannot remove <vcpupin>, <emulatorpin>, <iothreadpin> and <numatune> from a running guest's

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A guest's threads as the kernel has them: which is which vCPU, and where each may run.
 
 libvirt always gives QEMU `debug-threads=on`, so a thread's name says its role (QEMU's cpus.c and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Guests as TuneD's devices, under real daemons of three generations with a real libvirtd."""
 
 from __future__ import annotations

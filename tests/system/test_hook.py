@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """libvirt's `qemu` hook with real save images, and a migration between two libvirtds."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """vm_pinning on real guests of a private libvirtd, and on libvirt's test driver; faults included.
 
 This machine has one node, where `policy=node` has nothing to change: a planner of the tests' own

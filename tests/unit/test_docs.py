@@ -34,7 +34,7 @@ def test_links_lead_somewhere(file: Path) -> None:
 def test_settings_in_examples_exist() -> None:
     """NAME=VALUE lines of code blocks are variables of a profile or options of a plugin."""
     known = {name for tuner in TUNERS.values() for name in tuner.options}
-    known |= {"summary", "include", "priority", "type", "devices", "files"}
+    known |= {"summary", "include", "priority", "type", "devices", "files", "ps_blacklist"}
     for file in ROOT.glob("profiles/*-variables.conf"):
         known |= set(re.findall(r"^#(\w+)=", file.read_text(), re.MULTILINE))
     for file in DOCUMENTS:

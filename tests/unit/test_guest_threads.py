@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Threads, memory by node, neighbours: read from made-up kernels; and what pins mean."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What administrators may write for guests: selections, pinning, limits."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """vm_pinning's worker on made-up guests, with domains that record every call that changes them."""
 
 from __future__ import annotations

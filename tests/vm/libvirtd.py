@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The booted machine's own libvirtd, with real QEMU guests (TCG) and the cgroup controllers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """vm_pinning on four nodes of two last-level caches each: real guests, threads and pages."""
 
 from __future__ import annotations

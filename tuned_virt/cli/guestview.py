@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """tuned-virt guests: where each guest is placed and why, its memory by node, drift, and delay."""
 
 from __future__ import annotations

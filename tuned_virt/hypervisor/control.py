@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """The one connection that tunes guests: its worker, what it serves, and questions with a deadline.
 
 One `Control` per URI and process, however many plugins tune guests, and whatever plugin objects

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Reading and setting one running guest's memory limits and CPU weight through libvirt."""
 
 from __future__ import annotations

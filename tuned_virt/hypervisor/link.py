@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """One read-write connection: listing guests, its events, and what it knows of each guest.
 
 All but `note` and the callbacks is for one thread. Everything may raise libvirtError.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Reading and setting one running guest's pins through libvirt.
 
 Each call takes about a millisecond. What libvirt refuses is collected, so that one vCPU's refusal

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """vm_limits on one libvirt's guests."""
 
 from __future__ import annotations

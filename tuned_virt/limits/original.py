@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A guest's limits as they were found."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What an administrator asks of vm_limits, and which of it a guest can be given."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """vm_limits as TuneD's plugin and `tuned-virt restore` see it."""
 
 from __future__ import annotations

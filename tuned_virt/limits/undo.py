@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`tuned-virt restore` for vm_limits: only libvirt can put limits back."""
 
 from __future__ import annotations

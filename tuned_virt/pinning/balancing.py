@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """kernel.numa_balancing: the neighbour that moves pages after threads by itself.
 
 It marks pages not present to learn who uses them (Documentation/admin-guide/sysctl/kernel.rst): a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What verify says: each guest's threads and memory against the placement that was applied.
 
 Threads are read where the kernel has them, and libvirt is asked for the vCPUs' affinity besides;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Which guests are to be placed now, and the planner asked about all of them at once."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """vm_pinning on one libvirt's guests: what is claimed is planned at once, pinned, and held."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Pinning one guest and putting one back: the only place where vm_pinning changes a guest.
 
 Order matters for a `kill -9` between any two calls: the original is on disk before, the tag names

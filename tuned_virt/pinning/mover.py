@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Has pages follow their guests, one guest at a time, in a thread of its own.
 
 Reading where a guest's memory is can take seconds, moving it minutes: neither may hold up pins.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Others that place threads: found, and said what becomes of placements beside them."""
 
 from __future__ import annotations

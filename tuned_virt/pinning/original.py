@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """A guest as it was found: what is kept on disk before its first pin, and the way back.
 
 Kept as the baseline's originals, one JSON text a run of a guest (see `guestkeeping`).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What an administrator asks of vm_pinning: the planner's policy, and how it is carried out."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """What vm_pinning holds, on tmpfs: for `tuned-virt guests`, and for a restarted TuneD to go on.
 
 It survives the daemon's `kill -9`. One JSON file, replaced atomically; what is of an earlier boot,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """`tuned-virt restore` for vm_pinning: guests put back without TuneD, if need be without libvirt.
 
 Where libvirt does not answer, threads get their affinities back from the kernel; libvirt still

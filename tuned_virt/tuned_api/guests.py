@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Plugins whose devices are running guests.
 
 TuneD's bookkeeping of devices stays TuneD's: which instance has which guest. What is wanted of the
