@@ -328,11 +328,21 @@ class Sandbox:
         assert self.call("disable")
 
     def verify(self, ignore_missing: bool = False) -> bool:
-        """tuned-adm verify, over D-Bus; its lines are kept in `verify_lines`."""
-        token = self.call("log_capture_start", 20, 20)
+        """tuned-adm verify, over D-Bus; its lines are kept in `verify_lines`.
+
+        TuneD logs that a profile is applied a moment before it believes so itself.
+        """
         method = "verify_profile_ignore_missing" if ignore_missing else "verify_profile"
-        verified = bool(self.call(method))
-        self.verify_lines = str(self.call("log_capture_finish", token))
+        verified = False
+
+        def believed() -> bool:
+            nonlocal verified
+            token = self.call("log_capture_start", 20, 20)
+            verified = bool(self.call(method))
+            self.verify_lines = str(self.call("log_capture_finish", token))
+            return "profile is not applied" not in self.verify_lines
+
+        wait_for("TuneD believes that the profile is applied", believed)
         return verified
 
     def active(self) -> str:

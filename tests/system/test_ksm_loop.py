@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -257,8 +258,7 @@ def test_status_tells_of_guests_and_decisions(tuned: Callable[..., Sandbox]) -> 
         assert "opted out" in t.run(["tuned-virt", "status"]).stdout
         told = t.run(["tuned-virt", "status", "--ksm"]).stdout
         assert "loop      mode=auto: " in told
-        assert "burst: 2 guests started (pages_to_scan=" in told
-        print(told)
+        assert re.search(r"burst: 2 guests started \(.*\brun=1\)", told), told
 
 
 @pytest.mark.parametrize(
