@@ -22,6 +22,9 @@ ELSEWHERE = {
 }
 """Commands that this file leaves out, and what runs them."""
 
+FOLDER = "/srv/docs"
+"""Where commands are run that name files of no folder."""
+
 UNIT = "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n"
 KSMTUNED = "KSM_NPAGES_MAX=2500\n"
 GUEST = """<domain type='kvm'><name>web</name><memory unit='GiB'>1</memory><vcpu>2</vcpu>
@@ -46,12 +49,13 @@ def machine() -> Iterator[SystemdSandbox]:
     """One machine for all commands, with what they take for granted."""
     files = {f"/etc/systemd/system/{name}.service": UNIT for name in ("numad", "ksm", "ksmtuned")}
     host = (REPO / "tests/data/hosts/two-nodes.xml").read_text()
-    files |= {"/etc/ksmtuned.conf": KSMTUNED, "/host.xml": host, "/guest.xml": GUEST}
+    files |= {f"{FOLDER}/host.xml": host, f"{FOLDER}/guest.xml": GUEST}
+    files["/etc/ksmtuned.conf"] = KSMTUNED
     t = SystemdSandbox("2.25", files=files)
     with t:
         t.run(["sh", "-ec", SYSROOT])
         t.run(["systemctl", "daemon-reload"])
-        t.run(["tuned-virt", "snapshot", "-o", "/host.json"])
+        t.run(["tuned-virt", "snapshot", "-o", f"{FOLDER}/host.json"])
         t.switch("virtual-host-plus")
         yield t
 
@@ -62,7 +66,7 @@ HOLDS = re.compile(r"TuneD \(pid \d+\) holds .*: tuned-adm off puts it back")
 @pytest.mark.parametrize("text", here())
 def test_it_runs(text: str, machine: SystemdSandbox) -> None:
     """With 0, or 1 where there is something to report; `restore` may say that TuneD is at it."""
-    done = machine.run(["bash", "-c", text], check=False)
+    done = machine.run(["bash", "-c", f"cd {FOLDER}; {text}"], check=False)
     said = done.stdout + done.stderr
     if text.startswith("tuned-virt restore") and done.returncode == 2:
         assert HOLDS.search(said), said
