@@ -111,7 +111,8 @@ check-system: $(TOOLS)
 .PHONY: check-vm
 check-vm: $(TOOLS)
 	$(VENV)/bin/python tests/vm/boot.py --kernels "$(KERNELS)" -- \
-		--ignore=tests/vm/test_pinning.py --ignore=tests/vm/test_disks.py
+		--ignore=tests/vm/test_pinning.py --ignore=tests/vm/test_hugepages_guests.py \
+		--ignore=tests/vm/test_disks.py
 
 .PHONY: check-vm-disks
 check-vm-disks: $(TOOLS)
@@ -119,7 +120,7 @@ check-vm-disks: $(TOOLS)
 
 .PHONY: check-vm-guests
 check-vm-guests: $(TOOLS)
-	$(VENV)/bin/python tests/vm/boot.py --kernels 6.1 --limit 1200 -- -k test_pinning
+	$(VENV)/bin/python tests/vm/boot.py --kernels 6.1 --limit 1200 -- -k "test_pinning or test_hugepages_guests"
 
 .PHONY: check-packages
 check-packages: $(TOOLS)
