@@ -331,7 +331,7 @@ def main() -> int:
     """Run the tests in every kernel asked for and return the worst status."""
     parser = argparse.ArgumentParser(description="Run tests/vm in booted NUMA kernels.")
     parser.add_argument("--kernels", required=True, help="series such as '6.1 6.12 7.x'")
-    parser.add_argument("--limit", type=float, default=600, help="seconds for each kernel")
+    parser.add_argument("--limit", type=float, default=1500, help="seconds for each kernel")
     parser.add_argument("pytest_args", nargs="*", metavar="PYTEST_ARGS", help="after --")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(NOT_RUN))
