@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import mmap
 import os
 import sys
@@ -21,7 +20,7 @@ PAGE = 4096
 BLOCK = 2 << 20
 KEPT_EVERY = 16 * PAGE
 PINNED_EVERY = 8 * BLOCK
-PIPE_PAGES = 4096
+PIPE_PAGES = 16
 
 MADV_NOHUGEPAGE, MADV_DONTNEED = 15, 4
 MAP_POPULATE = 0x8000
@@ -54,7 +53,6 @@ def pin(addresses: list[int]) -> list[int]:
     kept = []
     for first in range(0, len(addresses), PIPE_PAGES):
         reader, writer = os.pipe()
-        fcntl.fcntl(writer, 1031, PIPE_PAGES * PAGE)  # F_SETPIPE_SZ
         for address in addresses[first : first + PIPE_PAGES]:
             page = Iovec(address, PAGE)
             if LIBC.vmsplice(writer, ctypes.byref(page), ctypes.c_ulong(1), 0) != PAGE:
