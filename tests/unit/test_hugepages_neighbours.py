@@ -70,6 +70,17 @@ def test_what_an_option_says_is_what_its_setting_reads() -> None:
     assert mounts.parse("", mount.text) == mount
 
 
+@pytest.mark.parametrize("before", ["absent", "absent, no folder", "2048 KiB pages"])
+def test_what_was_at_the_path_before_is_there_again(
+    monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    run: list[list[str]] = []
+    monkeypatch.setattr(mounts, "_run", run.append)
+    mounts.write("/huge", before, G1)
+    gone = [["rmdir", "--", "/huge"]] if before == mounts.NO_FOLDER else []
+    assert run == [["umount", "--", "/huge"], *gone]
+
+
 # --- conflicts ---------------------------------------------------------------------------------
 
 

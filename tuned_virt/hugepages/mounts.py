@@ -107,12 +107,12 @@ def setting(fs: KernelFS, mount: Mount, size_kib: int, mounted: list[Mounted]) -
 
 
 def write(path: str, after: str, size_kib: int) -> None:
-    """Mount, or take the mount away, and the folder with it if it was made for it.
+    """Mount, or take the topmost mount away, and the folder with it if it was made for it.
 
     Raises KernelFileError.
     """
     try:
-        if after in (ABSENT, NO_FOLDER):
+        if not after.startswith("/"):
             _run(["umount", "--", path])
             if after == NO_FOLDER:
                 _run(["rmdir", "--", path])

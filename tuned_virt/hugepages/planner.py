@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from tuned_virt.hugepages import mounts, remarks, targets
+from tuned_virt.hugepages import remarks, targets
 from tuned_virt.hugepages.policy import HugepagesPolicy, OnPartial, Remedy
 from tuned_virt.hugepages.pools import FOLDER, folder, size_of
 from tuned_virt.hugepages.state import (
@@ -122,7 +122,7 @@ class _Planning:
 
     def _changes(self) -> Iterator[Change]:
         mounted = [name for name in self._targets if mount_of(name)]
-        away = [name for name in mounted if self._targets[name].startswith(mounts.ABSENT)]
+        away = [name for name in mounted if not self._targets[name].startswith("/")]
         yield from self._mounts(away)
         yield from self._files()
         yield from self._pool_changes()
