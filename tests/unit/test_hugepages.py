@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.hugetlb import G1, M2, Counts, FakeHugetlb, Memory
-from tuned_virt import hugepages
+from tuned_virt import hugepages, topology
 from tuned_virt.baseline import Baseline
 from tuned_virt.engine import Engine, Outcome
 from tuned_virt.hugepages import HugepagesTuner, boot, targets
 from tuned_virt.hugepages.policy import HugepagesPolicy
+from tuned_virt.hugepages.pools import folder
 from tuned_virt.hugepages.state import HugepagesState
 from tuned_virt.journal import Journal
 from tuned_virt.options import BadOptions
@@ -266,6 +267,30 @@ def test_compaction_comes_before_another_try(tmp_path: Path) -> None:
     assert fs.persistent()[0, M2] == 500
     kinds = [path.rpartition("/")[2] for path, _ in fs.writes]
     assert kinds == ["nr_hugepages", "compact", "nr_hugepages"]
+
+
+def test_memory_is_not_compacted_for_pages_beyond_the_kernels_blocks(tmp_path: Path) -> None:
+    fs = machine(1, pools={(0, G1): Counts(0, reach=1)})
+    found = lines(fs, tmp_path, pages_1G="0:2")
+    assert {path for path, _ in fs.writes} == {f"{folder(0, G1)}/nr_hugepages"}
+    assert "(2 pages of 1G asked for, 1 got)" in "".join(found)
+
+
+@pytest.mark.parametrize(
+    ("buddyinfo", "kib"),
+    [
+        (f"Node 0, zone      DMA {'0 ' * 11}", 4096),
+        (f"Node 0, zone   Normal {'1 ' * 14}\nNode 1, zone Normal {'1 ' * 14}", 32768),
+        ("", 4096),
+    ],
+)
+def test_the_kernels_largest_block(
+    buddyinfo: str, kib: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topology.memory, "page_size", lambda: 4096)
+    fs = machine(1)
+    fs.files["/proc/buddyinfo"] = buddyinfo
+    assert topology.largest_block(fs) == kib
 
 
 def test_without_a_remedy_it_is_not_tried_again(tmp_path: Path) -> None:

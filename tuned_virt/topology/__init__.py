@@ -5,6 +5,7 @@ from tuned_virt.topology.host import Cache, CpuDetail, Host, HostError, NumaNode
 from tuned_virt.topology.memory import (
     NODES,
     Node,
+    largest_block,
     meminfo,
     memory_nodes,
     node_meminfo,
@@ -21,6 +22,7 @@ __all__ = [
     "HostError",
     "Node",
     "NumaNode",
+    "largest_block",
     "meminfo",
     "memory_nodes",
     "node_meminfo",

@@ -13,6 +13,10 @@ from tuned_virt.kernelfs import KernelFS
 NODES = "/sys/devices/system/node"
 
 
+BUDDY_ORDER = 10
+"""Of the largest block, in kernels that are built as usual (MAX_PAGE_ORDER)."""
+
+
 @dataclass(frozen=True)
 class Node:
     """One NUMA node: CPUs as a cpuset ("0-3,8"), memory in KiB, distances to the nodes."""
@@ -27,6 +31,16 @@ class Node:
 def page_size() -> int:
     """The kernel's base page in bytes."""
     return os.sysconf("SC_PAGE_SIZE")
+
+
+def largest_block(fs: KernelFS) -> int:
+    """The largest block of the kernel's page allocator, in KiB, from /proc/buddyinfo (proc(5)).
+
+    Larger huge pages are put together from ranges of memory instead. 4 MiB where it is not told.
+    """
+    first = (fs.read_optional("/proc/buddyinfo") or "").partition("\n")[0]
+    orders = len(first.partition("zone")[2].split()) - 1
+    return page_size() // 1024 << (orders - 1 if orders > 0 else BUDDY_ORDER)
 
 
 def meminfo(fs: KernelFS) -> dict[str, int]:
