@@ -283,8 +283,8 @@ class Engine(Generic[P, S]):
             return Finding(Result.PASSED, name)
         if outcome.observed:
             return Finding(Result.NOTE, f"{name}, observed only, would be '{wanted}'")
-        why = f" ({outcome.failed[setting]})" if setting in outcome.failed else ""
-        return Finding(Result.FAILED, f"{name}, expected '{wanted}'{why}")
+        why = outcome.failed.get(setting, "it is not there any more" if found is None else "")
+        return Finding(Result.FAILED, f"{name}, expected '{wanted}'{f' ({why})' if why else ''}")
 
     def _exceptions(self, plan: Plan, ignore_missing: bool) -> Iterator[Finding]:
         for setting, reason in plan.refused.items():

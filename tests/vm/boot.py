@@ -57,6 +57,14 @@ NODES = ("1G,cpus=0-1", "1G,cpus=2-3", "1G,cpus=4-5", "6G,cpus=6-7")
 MEMORY = "9G"
 DISTANCES = ("0,1=12", "2,3=12", "0,2=21", "0,3=21", "1,2=21", "1,3=21")
 
+SPARE = (
+    *("-m", "slots=1,maxmem=12G", "-numa", "node,nodeid=4"),
+    *(word for node in range(4) for word in ("-numa", f"dist,src={node},dst=4,val=31")),
+    *("-object", "memory-backend-memfd,id=spare,size=512M,share=on"),
+    *("-device", "pc-dimm,id=dimm,memdev=spare,node=4"),
+)
+"""Node 4 has no CPU, and a memory module that the kernel leaves offline until it is told."""
+
 HUGE = "hugepagesz=1G hugepages=3:1"
 """Pages of 1 GiB from the boot on, on the node that has room for more of them (-cpu max: and a CPU
 that knows them)."""
@@ -218,7 +226,7 @@ def vng_command(series: str, image: Path, results: Path) -> list[str]:
         *("--rodir", str(CHECKOUT), "--rwdir", f"{GUEST_RESULTS}={results}"),
         *("--rodir", f"{GUEST_TOOLS}={tools()}"),
         *("--append", f"tuned_virt_vm={series} {HUGE}"),
-        f"--qemu-opts={shlex.join(disks.qemu_options(results))}",
+        f"--qemu-opts={shlex.join([*SPARE, *disks.qemu_options(results)])}",
         *("--exec", shlex.join(["sh", f"{GUEST_RESULTS}/script"])),
     ]
 

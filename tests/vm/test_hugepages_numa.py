@@ -21,6 +21,8 @@ from tuned_virt.journal import Journal
 M2, G1 = 2048, 1 << 20
 SECTION = "hugepages_numa"
 ASYMMETRIC = {0: 16, 1: 8, 2: 24, 3: 40}
+SPARE = 4
+"""A node without memory until some is put online."""
 BOOTED = 1
 """Pages of 1 GiB on node 3 by the kernel's command line."""
 
@@ -233,3 +235,44 @@ def test_transparent_huge_pages(tuned: Tuned, before: State) -> None:
     assert "[never]" in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
     off(tuned)
     assert changed(before) == {}
+
+
+@contextlib.contextmanager
+def memory_of_spare() -> Iterator[None]:
+    """Node 4 with memory that can be taken away again, by taking all of it offline."""
+    blocks = sorted((NODES / f"node{SPARE}").glob("memory[0-9]*/state"))
+    assert blocks
+    for block in blocks:
+        block.write_text("online_movable")
+    try:
+        assert (NODES / "has_memory").read_text() == "0-4\n"
+        yield
+    finally:
+        for block in blocks:
+            block.write_text("offline")
+    assert (NODES / "has_memory").read_text() == "0-3\n"
+
+
+def test_a_node_without_memory_has_no_part_in_all(tuned: Tuned) -> None:
+    verified, lines = use(tuned, pages_2M="all:8")
+    assert verified, lines
+    assert persistent() == [8] * 4
+    assert f"node{SPARE}" not in lines
+
+
+def test_a_node_that_goes_offline_and_comes_back(tuned: Tuned) -> None:
+    with memory_of_spare():
+        (pool(SPARE, M2) / "nr_hugepages").write_text("2")
+        verified, lines = use(tuned, pages_2M=f"0:4,{SPARE}:8")
+        assert verified, lines
+        assert counts(SPARE) == (8, 0)
+    verified, lines = tuned.verify()
+    assert not verified
+    assert f"pages_2M node{SPARE}' = 'None', expected '8' (it is not there any more)" in lines
+    tuned.off()
+    wait_for("the others put back", lambda: persistent() == [0] * 4)
+    assert f"pages_2M node{SPARE} not put back yet: its node or file is not there" in tuned.log()
+    with memory_of_spare():
+        assert subprocess.run(["tuned-virt", "restore"], check=False).returncode == 0
+        assert counts(SPARE) == (2, 0)
+        (pool(SPARE, M2) / "nr_hugepages").write_text("0")

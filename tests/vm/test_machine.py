@@ -25,9 +25,11 @@ def test_kernel_is_the_one_asked_for() -> None:
     assert Path("/proc/sys/kernel/osrelease").read_text().startswith(asked[1])
 
 
-@pytest.mark.parametrize("state", ["online", "has_memory", "has_cpu"])
-def test_four_nodes(state: str) -> None:
-    assert (NODES / state).read_text() == "0-3\n"
+@pytest.mark.parametrize(
+    ("state", "nodes"), [("online", "0-4"), ("has_memory", "0-3"), ("has_cpu", "0-3")]
+)
+def test_four_nodes_and_one_without_memory(state: str, nodes: str) -> None:
+    assert (NODES / state).read_text() == f"{nodes}\n"
 
 
 @pytest.mark.parametrize(("node", "gib"), [(0, 1), (1, 1), (2, 1), (3, 6)])
@@ -46,10 +48,10 @@ def test_two_cpus_a_node() -> None:
 def test_nodes_are_near_in_pairs() -> None:
     distances = [(NODES / f"node{node}/distance").read_text().split() for node in range(4)]
     assert distances == [
-        ["10", "12", "21", "21"],
-        ["12", "10", "21", "21"],
-        ["21", "21", "10", "12"],
-        ["21", "21", "12", "10"],
+        ["10", "12", "21", "21", "31"],
+        ["12", "10", "21", "21", "31"],
+        ["21", "21", "10", "12", "31"],
+        ["21", "21", "12", "10", "31"],
     ]
 
 
