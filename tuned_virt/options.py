@@ -71,6 +71,13 @@ class Number:
             raise OptionError(option, text, self.valid)
         return Wanted(int(found.group(2)), Modifier(found.group(1)))
 
+    def plain(self, option: str, text: str) -> int:
+        """A number that no modifier may precede. Raises OptionError."""
+        wanted = self.parse(option, text)
+        if wanted.modifier is not Modifier.EXACTLY:
+            raise OptionError(option, text, self.valid)
+        return wanted.value
+
 
 @dataclass(frozen=True)
 class Choice:

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder
+
+Built = TypeVar("Built")
 
 MOST_CHARACTERS = 4 << 20
 """Longest text that is read: capabilities of 8,192 CPUs have 0.9 MiB, libvirt's own limit is 16."""
@@ -24,7 +27,7 @@ class XmlError(ValueError):
 
 
 class ElementError(ValueError):
-    """What is wrong with one element; `parse`'s caller adds the line (see `at`)."""
+    """What is wrong with one element; `read` adds the line."""
 
     def __init__(self, element: Element, reason: str) -> None:
         self.element = element
@@ -32,7 +35,28 @@ class ElementError(ValueError):
         super().__init__(reason)
 
 
-def parse(text: str, tag: str) -> Element:
+def read(
+    text: str,
+    tag: str,
+    build: Callable[[Element], Built],
+    error: Callable[[str, int | None], XmlError],
+) -> Built:
+    """What `build` makes of the root element, which must be a <tag>.
+
+    Whatever is wrong, with the text or with an element (`ElementError`), is raised as what `error`
+    makes of the reason and the line.
+    """
+    try:
+        root = _parse(text, tag)
+        try:
+            return build(root)
+        except ElementError as wrong:
+            raise _at(text, root, wrong) from wrong
+    except XmlError as wrong:
+        raise error(wrong.reason, wrong.line) from wrong
+
+
+def _parse(text: str, tag: str) -> Element:
     """The root element, which must be a <tag>. Raises XmlError; does not bound the depth.
 
     Nothing here or in ElementTree's find and iter recurses, so that depth costs nothing.
@@ -43,11 +67,11 @@ def parse(text: str, tag: str) -> Element:
         raise XmlError(f"more than {MOST_TAGS} tags")
     root = _fed(text, TreeBuilder())
     if root.tag != tag:
-        raise at(text, root, ElementError(root, f"<{_short(root.tag)}> is no <{tag}>"))
+        raise _at(text, root, ElementError(root, f"<{_short(root.tag)}> is no <{tag}>"))
     return root
 
 
-def at(text: str, root: Element, error: ElementError) -> XmlError:
+def _at(text: str, root: Element, error: ElementError) -> XmlError:
     """The error with the line of its element: the text is read again for that, which is rare."""
     number = next(i for i, element in enumerate(root.iter()) if element is error.element)
     builder = _Locating()

@@ -20,7 +20,7 @@ from tuned_virt.guest.model import (
     Owned,
 )
 from tuned_virt.guest.text import printable
-from tuned_virt.safexml import ElementError, XmlError
+from tuned_virt.safexml import ElementError
 
 TYPES = ("kvm", "qemu", "test")
 """Hypervisors whose guests are Linux threads that can be pinned; test is libvirt's test driver."""
@@ -53,16 +53,7 @@ MOST_IOTHREADS = 1024
 
 def read(text: str) -> Guest:
     """Raises GuestError."""
-    try:
-        root = safexml.parse(text, "domain")
-        try:
-            return _guest(root)
-        except ElementError as error:
-            raise safexml.at(text, root, error) from error
-    except GuestError:
-        raise
-    except XmlError as error:
-        raise GuestError(error.reason, error.line) from error
+    return safexml.read(text, "domain", _guest, GuestError)
 
 
 def _guest(root: Element) -> Guest:

@@ -19,7 +19,7 @@ from tuned_virt import options as opt
 from tuned_virt.hugepages import mounts
 from tuned_virt.hugepages.mounts import Mount
 from tuned_virt.hugepages.pools import size_of
-from tuned_virt.options import BadOptions, Choice, Described, Modifier, Number, OptionError
+from tuned_virt.options import BadOptions, Choice, Described, Number, OptionError
 
 T = TypeVar("T")
 
@@ -216,13 +216,13 @@ class _Parser:
         transparent = {name: self._try(_transparent, name, "") for name in TRANSPARENT}
         policy = HugepagesPolicy(
             pools=tuple(self._by_size("pages", _pool).values()),
-            overcommit=self._by_size("overcommit", _plain(OVERCOMMIT)),
+            overcommit=self._by_size("overcommit", OVERCOMMIT.plain),
             mounts=self._by_size("mount", mounts.parse),
             transparent={name: value for name, value in transparent.items() if value},
             reserve=self._try(_amount(RESERVE_VALID), "reserve_free", None),
             headroom=self._try(_amount(HEADROOM_VALID), "headroom", Amount(0)),
             remedies=remedies,
-            timeout=self._try(_plain(TIMEOUT), "timeout", HugepagesPolicy.timeout),
+            timeout=self._try(TIMEOUT.plain, "timeout", HugepagesPolicy.timeout),
             on_partial=OnPartial(self._word("on_partial")),
             restart_libvirt=self._try(opt.is_yes, "restart_libvirt", False),
             boot=self._word("boot") == "auto",
@@ -295,16 +295,6 @@ def _amount(valid: str) -> Callable[[str, str], Amount]:
     return parse
 
 
-def _plain(number: Number) -> Callable[[str, str], int]:
-    def parse(name: str, text: str) -> int:
-        wanted = number.parse(name, text)
-        if wanted.modifier is not Modifier.EXACTLY:
-            raise OptionError(name, text, number.valid)
-        return wanted.value
-
-    return parse
-
-
 def _transparent(name: str, text: str) -> str:
     takes = TRANSPARENT[name]
-    return takes.parse(name, text) if isinstance(takes, Choice) else str(_plain(takes)(name, text))
+    return takes.parse(name, text) if isinstance(takes, Choice) else str(takes.plain(name, text))

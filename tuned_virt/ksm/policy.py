@@ -14,7 +14,7 @@ from tuned_virt.ksm.auto import AutoPolicy
 from tuned_virt.ksm.ksmtuned import KsmtunedPolicy
 from tuned_virt.ksm.law import CONTROLLED
 from tuned_virt.ksm.settings import SETTINGS
-from tuned_virt.options import BadOptions, Choice, Described, Modifier, Number, OptionError, Wanted
+from tuned_virt.options import BadOptions, Choice, Described, Number, OptionError, Wanted
 
 LAW: Mapping[str, Number] = MappingProxyType(
     {
@@ -168,7 +168,7 @@ def parse(options: Mapping[str, str]) -> KsmPolicy:
             elif name in WORDS:
                 words[name] = WORDS[name].parse(name, text)
             elif name in LAW:
-                law[name] = _plain(name, text)
+                law[name] = LAW[name].plain(name, text)
             elif name == "eager":
                 law[name] = int(opt.is_yes(name, text))
         except OptionError as error:
@@ -181,13 +181,6 @@ def parse(options: Mapping[str, str]) -> KsmPolicy:
         raise BadOptions(errors)
     unmerge = Unmerge(words.get("unmerge", Unmerge.NEVER))
     return KsmPolicy({**settings, **MEANS.get(mode, {})}, unmerge, mode, _law(mode, law))
-
-
-def _plain(name: str, text: str) -> int:
-    number = LAW[name].parse(name, text)
-    if number.modifier is not Modifier.EXACTLY:
-        raise OptionError(name, text, LAW[name].valid)
-    return number.value
 
 
 def _law(mode: Mode, given: Mapping[str, int]) -> AutoPolicy | KsmtunedPolicy | None:

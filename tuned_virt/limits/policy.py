@@ -117,9 +117,7 @@ def _size(name: str, text: str) -> Size:
 
 
 def _shares(text: str) -> int:
-    if text.startswith(("<", ">")):
-        raise OptionError(SHARES, text, SHARES_RANGE.valid)
-    return SHARES_RANGE.parse(SHARES, text).value
+    return SHARES_RANGE.plain(SHARES, text)
 
 
 def _order(memory: Mapping[str, Size], told: Mapping[str, str]) -> Iterator[OptionError]:

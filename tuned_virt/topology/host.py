@@ -92,16 +92,7 @@ class Host:
     @staticmethod
     def from_xml(text: str) -> Host:
         """Read `virsh capabilities`. Raises HostError."""
-        try:
-            root = safexml.parse(text, "capabilities")
-            try:
-                return _read(root)
-            except ElementError as error:
-                raise safexml.at(text, root, error) from error
-        except HostError:
-            raise
-        except XmlError as error:
-            raise HostError(error.reason, error.line) from error
+        return safexml.read(text, "capabilities", _read, HostError)
 
     @cached_property
     def by_id(self) -> Mapping[int, NumaNode]:
