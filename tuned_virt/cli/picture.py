@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import argparse
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
 from tuned_virt import cpuset
-from tuned_virt.cli import planning, snapshots
+from tuned_virt.cli import planning, scene, snapshots
 from tuned_virt.cli.common import FINE, CouldNot
 from tuned_virt.guest import Guest, printable
-from tuned_virt.placement import Kind, Plan, plan
+from tuned_virt.placement import Kind, Plan
 from tuned_virt.topology import Host
 from tuned_virt.topology.grid import Cluster, GridNode
 
@@ -33,20 +33,26 @@ STYLE = "text{font:11px sans-serif;fill:#222}.b{fill:none;stroke:#888}.n{fill:#f
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
-    parser.add_argument("--host", metavar="CAPABILITIES.xml", help="a host from a file, not this")
-    parser.add_argument("--guest", metavar="DOMAIN.xml", nargs="+", action="extend", default=[])
-    parser.add_argument("--set", metavar="OPTION=VALUE", nargs="+", action="extend", default=[])
+    snapshots.add_sources(parser)
+    parser.add_argument(
+        "--snapshot", metavar="FILE", help="a host with its guests as tuned-virt snapshot wrote it"
+    )
+    planning.add_policy(parser)
     parser.add_argument("-o", "--output", metavar="FILE", help=".svg or .html; default: text")
 
 
 def run(options: argparse.Namespace) -> int:
     """Gather, plan and draw; changes nothing."""
-    host, guests = snapshots.gather(options.host, options.guest)
-    made = plan(host, guests, planning.read_policy(None, options.set), {})
+    asked = planning.read_asked(options.policy, options.set)
+    if options.snapshot:
+        gathered = snapshots.load(Path(options.snapshot))
+    else:
+        gathered = scene.gather(options.host, options.guest)
+    made = planning.planned(gathered, asked)
     if not options.output:
-        print("\n".join(text(host, made)))
+        print("\n".join(text(gathered.host, made)))
         return FINE
-    drawn = svg(host, guests, made)
+    drawn = svg(gathered.host, gathered.guests, made)
     if options.output.endswith(".html"):
         drawn = f"<!DOCTYPE html><meta charset='utf-8'><title>tuned-virt map</title>{drawn}"
     elif not options.output.endswith(".svg"):
@@ -88,7 +94,7 @@ def _colour(name: str) -> str:
     return f"hsl({zlib.crc32(name.encode()) % 360},65%,72%)"
 
 
-def svg(host: Host, guests: list[Guest], made: Plan) -> str:
+def svg(host: Host, guests: Sequence[Guest], made: Plan) -> str:
     """The picture as SVG: nodes in rows, a legend with the distances below."""
     taken = _on_cpu(made)
     parts: list[str] = []
@@ -113,7 +119,7 @@ def svg(host: Host, guests: list[Guest], made: Plan) -> str:
 
 
 def _node(
-    host: Host, node: GridNode, taken: dict[int, str], guests: list[Guest], made: Plan
+    host: Host, node: GridNode, taken: dict[int, str], guests: Sequence[Guest], made: Plan
 ) -> tuple[int, int, str]:
     """Width, height and content of a node's box."""
     parts, x, y, width, row = [], GAP, HEAD, 170, 0

@@ -5,30 +5,40 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tuned_virt.cli import snapshots, table
+from tuned_virt import placement
+from tuned_virt.cli import plantext, scene, snapshots, variables
 from tuned_virt.cli.common import COULD_NOT, FINE, TO_REPORT, CouldNot, print_json
-from tuned_virt.guest import printable
+from tuned_virt.cli.scene import Scene
+from tuned_virt.guest import Guest
+from tuned_virt.guestselection import selects
 from tuned_virt.options import BadOptions
-from tuned_virt.placement import OPTIONS, Kind, Placement, Plan, Policy, parse, plan
+from tuned_virt.pinning import policy as pinning
+from tuned_virt.pinning.deciding import bound, local_node, spread
+from tuned_virt.placement import Kind, Mode, Placement, Plan, Policy
 
 NAME = "plan"
 
-PREFIX = "placement_"
-"""The planner's options are called so in the profile's variables file."""
+SETTABLE = (*placement.OPTIONS, "devices", "running")
+"""Options of --set: the planner's, and which guests they are for; names are vm_pinning's."""
 
-COLUMNS: Mapping[str, bool] = {"node": False, "guest": True, "kind": True, "vCPUs": True}
+
+@dataclass(frozen=True)
+class Asked:
+    """One section's wish: the policy, for which guests, and what becomes of those that run."""
+
+    policy: Policy = field(default_factory=Policy)
+    devices: str = "*"
+    running: pinning.Already = pinning.Already.PLACE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
-    parser.add_argument("--host", metavar="CAPABILITIES.xml", help="a host from a file, not this")
-    parser.add_argument("--guest", metavar="DOMAIN.xml", nargs="+", action="extend", default=[])
+    snapshots.add_sources(parser)
     parser.add_argument(
         "--snapshot",
         metavar="FILE",
@@ -37,71 +47,146 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="hosts with their guests as tuned-virt snapshot wrote them; one JSON line a host",
     )
-    parser.add_argument("--policy", metavar="VARIABLES.conf", help="options from such a file")
+    add_policy(parser)
+    parser.add_argument("--json", action="store_true", help="print for programs")
+
+
+def add_policy(parser: argparse.ArgumentParser) -> None:
+    """Options that say by which policy."""
+    parser.add_argument(
+        "--policy",
+        metavar="VARIABLES.conf",
+        help="plan as vm_pinning would with the profile's variables file",
+    )
     parser.add_argument(
         "--set",
         metavar="OPTION=VALUE",
         nargs="+",
         action="extend",
         default=[],
-        help=f"one of {', '.join(OPTIONS)}",
+        help=f"one of {', '.join(SETTABLE)}",
     )
-    parser.add_argument("--json", action="store_true", help="print for programs")
 
 
 def run(options: argparse.Namespace) -> int:
     """Read, plan and print; exit 1 where a guest that was to be placed is not."""
-    policy = read_policy(options.policy, options.set)
+    asked = read_asked(options.policy, options.set)
     if options.snapshot:
-        return _fleet([Path(name) for name in options.snapshot], policy)
-    if options.guest and not options.host:
-        raise CouldNot("--guest needs --host: the capabilities of the host to plan for")
-    host, guests = snapshots.gather(options.host, options.guest)
-    made = plan(host, guests, policy, {})
+        return _fleet([Path(name) for name in options.snapshot], asked)
+    gathered = scene.gather(options.host, options.guest)
+    made = planned(gathered, asked)
     if options.json:
         print_json(content(made))
     else:
-        _print(made)
+        plantext.show(gathered, made)
     return FINE if made.complete else TO_REPORT
 
 
-def _fleet(files: list[Path], policy: Policy) -> int:
+def _fleet(files: list[Path], asked: Asked) -> int:
     """One JSON line a host; a file that cannot be read is said in its line, and the rest go on."""
     code = FINE
     for file in files:
         try:
-            host, guests = snapshots.load(file)
+            made = planned(snapshots.load(file), asked)
         except CouldNot as error:
             print(json.dumps({"host": str(file), "error": str(error)}))
             code = COULD_NOT
             continue
-        made = plan(host, guests, policy, {})
         print(json.dumps({"host": str(file), **content(made)}))
         code = max(code, FINE if made.complete else TO_REPORT)
     return code
 
 
-def read_policy(file: str | None, settings: list[str]) -> Policy:
-    """The policy of a variables file and of OPTION=VALUE on top. Raises CouldNot."""
-    values = _variables(Path(file)) if file else {}
+# --- what is asked --------------------------------------------------------------------------------
+
+
+def read_asked(file: str | None, settings: list[str]) -> Asked:
+    """What a variables file asks as vm_pinning reads it, with OPTION=VALUE on top.
+
+    Without a file guests that run are planned as if they had just started. Raises CouldNot.
+    """
+    return _set(_of_file(Path(file)) if file else Asked(), settings)
+
+
+def _of_file(file: Path) -> Asked:
+    names = {f"{pinning.VARIABLES}{name}": name for name in (*pinning.OPTIONS, "devices")}
+    lines = {names[one.name]: one for one in variables.read(file) if one.name in names}
+    texts = {**pinning.IN_PROFILE, **{name: one.value for name, one in lines.items()}}
+    devices = texts.pop("devices")
+    try:
+        parsed = pinning.parse(texts)
+    except BadOptions as bad:
+        said = (f"{file}: line {lines[error.option].line}: {error}" for error in bad.errors)
+        raise CouldNot("\n".join(said)) from bad
+    return Asked(parsed.placement, devices, parsed.running)
+
+
+def _set(asked: Asked, settings: list[str]) -> Asked:
+    values = {}
     for setting in settings:
-        name, equals, value = setting.partition("=")
+        name, equals, value = (part.strip() for part in setting.partition("="))
         if not equals:
             raise CouldNot(f"--set {setting}: write it as OPTION=VALUE")
-        values[name.strip()] = value
+        if name not in SETTABLE:
+            raise CouldNot(f"--set {setting}: no such option; there are {', '.join(SETTABLE)}")
+        values[name] = value
+    devices = values.pop("devices", asked.devices)
+    running = {"running": values.pop("running")} if "running" in values else {}
     try:
-        return parse(values)
+        already = pinning.parse(running).running if running else asked.running
+        return Asked(placement.changed(asked.policy, values), devices, already)
     except BadOptions as error:
         raise CouldNot(str(error)) from error
 
 
-def _variables(file: Path) -> dict[str, str]:
-    values = {}
-    for line in snapshots.text_of(file).splitlines():
-        found = re.fullmatch(r"\s*([a-z_]+)\s*=\s*(.*?)(\s+#.*)?\s*", line)
-        if found and found[1].startswith(PREFIX) and found[1][len(PREFIX) :] in OPTIONS:
-            values[found[1][len(PREFIX) :]] = found[2]
-    return values
+# --- the plan -------------------------------------------------------------------------------------
+
+
+def planned(gathered: Scene, asked: Asked) -> Plan:
+    """The plan that vm_pinning would come to, with what could not be read among the warnings."""
+    policies: dict[str, Policy] = {}
+    homes: dict[str, int] = {}
+    left: dict[str, str] = {}
+    now, current = gathered.now, gathered.current
+    for guest in gathered.guests:
+        if not selects(asked.devices, (guest.name, guest.uuid)):
+            left[guest.key] = f"not selected by devices={asked.devices}"
+        elif guest.key not in now or guest.key in current:
+            policies[guest.key] = asked.policy
+        else:
+            _already(guest, asked, policies, homes, left)
+    made = placement.plan(gathered.host, gathered.guests, policies, current)
+    placements = tuple(_as_bound(one, homes, left) for one in made.placements)
+    return Plan(placements, (*gathered.notes, *made.warnings))
+
+
+def _already(
+    guest: Guest,
+    asked: Asked,
+    policies: dict[str, Policy],
+    homes: dict[str, int],
+    left: dict[str, str],
+) -> None:
+    """A guest that ran before: placed, bound to its node, or left, as running= says."""
+    node = local_node(guest.resident)
+    if asked.running is pinning.Already.PLACE:
+        policies[guest.key] = asked.policy
+    elif asked.running is pinning.Already.LEAVE:
+        left[guest.key] = "it ran before the profile came (running=leave): placed at its next start"
+    elif node is None:
+        left[guest.key] = f"it ran before, {spread(guest.resident)}"
+    else:
+        homes[guest.key] = node
+        floats = asked.policy.policy is Mode.DEDICATED
+        mode = Mode.NODE if floats else asked.policy.policy
+        policies[guest.key] = replace(asked.policy, policy=mode)
+
+
+def _as_bound(one: Placement, homes: Mapping[str, int], left: Mapping[str, str]) -> Placement:
+    key = one.uuid or one.guest
+    if one.kind is Kind.UNPLACED and key in left:
+        return replace(one, why=left[key])
+    return bound(one, homes.get(key))
 
 
 def content(made: Plan) -> dict[str, Any]:
@@ -125,43 +210,3 @@ def _placement(one: Placement) -> dict[str, Any]:
         "memory": {"mode": memory.mode, "nodeset": memory.nodeset} if memory else None,
         "why": one.why,
     }
-
-
-def _print(made: Plan) -> None:
-    rows = sorted(_rows(made), key=lambda row: (row[0] is None, row[0] or 0, row[1]))
-    table.show(COLUMNS, rows)
-    for one in made.placements:
-        print(f"{printable(one.guest)}: {printable(one.why)}")
-    for warning in made.warnings:
-        print(f"warning: {printable(warning)}")
-    typed = [line for one in made.placements for line in commands(one)]
-    if typed:
-        print("\nBy hand:")
-        print("\n".join(typed))
-
-
-def _rows(made: Plan) -> Iterator[tuple[int | None, str, str, str]]:
-    for one in made.placements:
-        vcpus = ", ".join(f"{vcpu}: {cpus}" for vcpu, cpus in one.vcpus.items())
-        if len(set(one.vcpus.values())) == 1 and len(one.vcpus) > 1:
-            first, last = min(one.vcpus), max(one.vcpus)
-            vcpus = f"{first}-{last}: {one.vcpus[first]}"
-        for node in one.nodes or (None,):
-            yield node, printable(one.guest), one.kind.value, vcpus
-
-
-def commands(one: Placement) -> Iterator[str]:
-    """What an administrator would type to have a placement; pages that move have no command."""
-    if one.kind not in {Kind.DEDICATED, Kind.SHARED}:
-        return
-    name = shlex.quote(one.uuid or one.guest)
-    for vcpu, cpus in one.vcpus.items():
-        yield f"virsh vcpupin {name} {vcpu} {cpus} --live"
-    if one.emulator:
-        yield f"virsh emulatorpin {name} {one.emulator} --live"
-    for number, cpus in one.iothreads.items():
-        if cpus:
-            yield f"virsh iothreadpin {name} {number} {cpus} --live"
-    memory = one.memory
-    if memory and memory.mode != "move":
-        yield f"virsh numatune {name} --mode {memory.mode} --nodeset {memory.nodeset} --live"

@@ -6,37 +6,49 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
+from tuned_virt.cli import scene
 from tuned_virt.cli.common import FINE, CouldNot
-from tuned_virt.guest import Guest, GuestError
-from tuned_virt.kernelfs import KernelFS
-from tuned_virt.safexml import MOST_CHARACTERS
-from tuned_virt.topology import Cache, CpuDetail, Host, HostError, NumaNode, overlay, read
+from tuned_virt.cli.scene import MOST_GUESTS, Described, Scene
+from tuned_virt.pinning.record import placement_of
+from tuned_virt.tags import Pins
+from tuned_virt.topology import Cache, CpuDetail, Host, NumaNode
 
 NAME = "snapshot"
 
-FORMAT = 1
-MOST_GUESTS = 4096
-"""Of one host; libvirt itself lists at most 16,384 domains, no host runs so many."""
+FORMAT = 2
+MOST_SNAPSHOT = 64 << 20
+"""Bytes of a file that are read."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
-    parser.add_argument("--host", metavar="CAPABILITIES.xml", help="a host from a file, not this")
-    parser.add_argument("--guest", metavar="DOMAIN.xml", nargs="+", action="extend", default=[])
+    add_sources(parser)
     parser.add_argument("-o", "--output", metavar="FILE", help="default: standard output")
+
+
+def add_sources(parser: argparse.ArgumentParser) -> None:
+    """Options that name a host and guests in files."""
+    parser.add_argument("--host", metavar="CAPABILITIES.xml", help="a host from a file, not this")
+    parser.add_argument(
+        "--guest",
+        metavar="DOMAIN.xml",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="its guests, with --host",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Gather and write."""
-    host, documents = _sources(options.host, options.guest)
-    for name, text in documents:
-        _guest(name, text)
-    text = json.dumps(
-        {"format": FORMAT, "host": _plain(host), "guests": [xml for _, xml in documents]}
-    )
+    gathered = scene.gather(options.host, options.guest)
+    for note in gathered.notes:
+        print(f"note: {note}", file=sys.stderr)
+    text = json.dumps(_content(gathered))
     if options.output:
         try:
             Path(options.output).write_text(text + "\n", encoding="utf-8")
@@ -47,95 +59,62 @@ def run(options: argparse.Namespace) -> int:
     return FINE
 
 
-def gather(capabilities: str | None, files: list[str]) -> tuple[Host, list[Guest]]:
-    """A host and guests from files, or this host with its guests. Raises CouldNot."""
-    host, documents = _sources(capabilities, files)
-    return host, [_guest(name, text) for name, text in documents]
-
-
-def _sources(capabilities: str | None, files: list[str]) -> tuple[Host, list[tuple[str, str]]]:
-    if len(files) > MOST_GUESTS:
-        raise CouldNot(f"{len(files)} guests are more than {MOST_GUESTS}, the most of one host")
-    if capabilities:
-        return _host(capabilities, text_of(Path(capabilities))), _texts(files)
-    return _here()
-
-
-def _texts(files: list[str]) -> list[tuple[str, str]]:
-    return [(name, text_of(Path(name))) for name in files]
-
-
-def text_of(file: Path, most: int = MOST_CHARACTERS) -> str:
-    """A file's text. Raises CouldNot, also where it is longer than what is read."""
-    try:
-        with file.open("rb") as opened:
-            content = opened.read(most + 1)
-        if len(content) > most:
-            raise CouldNot(f"{file}: longer than {most} bytes")
-        return content.decode()
-    except OSError as error:
-        raise CouldNot(f"{file}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        line = 1 + content[: error.start].count(b"\n")
-        raise CouldNot(f"{file}: line {line}: it is no UTF-8 text") from error
-
-
-def _host(name: str, text: str) -> Host:
-    try:
-        return Host.from_xml(text)
-    except HostError as error:
-        raise CouldNot(f"{name}: {error}") from error
-
-
-def _guest(name: str, text: str) -> Guest:
-    try:
-        return Guest.from_xml(text)
-    except GuestError as error:
-        raise CouldNot(f"{name}: {error}") from error
-
-
-def _here() -> tuple[Host, list[tuple[str, str]]]:
-    """This host: by libvirt with sysfs over it, else by sysfs alone, which knows no guest."""
-    from tuned_virt.hypervisor.descriptions import descriptions
-
-    fs = KernelFS()
-    found = descriptions()
-    if found is None:
-        try:
-            return read(fs), []
-        except HostError as error:
-            raise CouldNot(f"this host: {error}") from error
-    capabilities, domains = found
-    host = overlay(_host("libvirt's capabilities", capabilities), fs)
-    return host, sorted(domains.items())
-
-
-# --- files ----------------------------------------------------------------------------------------
-
-MOST_SNAPSHOT = 64 << 20
-
-
-def load(file: Path) -> tuple[Host, list[Guest]]:
-    """What `snapshot` wrote. Raises CouldNot."""
-    try:
-        content = json.loads(text_of(file, MOST_SNAPSHOT))
-        if content["format"] != FORMAT:
-            raise CouldNot(f"{file}: format {content['format']!r} is not {FORMAT}")
-        documents = content["guests"]
-        if len(documents) > MOST_GUESTS:
-            raise CouldNot(f"{file}: more than {MOST_GUESTS} guests")
-        host = _restored(content["host"])
-    except json.JSONDecodeError as error:
-        raise CouldNot(f"{file}: line {error.lineno}: {error.msg}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise CouldNot(f"{file}: no snapshot of tuned-virt ({error!r})") from error
-    return host, [_guest(f"{file}: guest {n}", str(xml)) for n, xml in enumerate(documents, 1)]
+def _content(gathered: Scene) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "host": _plain(gathered.host),
+        "guests": [dataclasses.asdict(one) for one in gathered.described],
+        "notes": list(gathered.notes),
+    }
 
 
 def _plain(host: Host) -> dict[str, Any]:
     content = dataclasses.asdict(host)
     plain: dict[str, Any] = json.loads(json.dumps(content, default=sorted))
     return plain
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def load(file: Path) -> Scene:
+    """What `snapshot` wrote. Raises CouldNot."""
+    try:
+        content = json.loads(scene.text_of(file, MOST_SNAPSHOT))
+        if content["format"] != FORMAT:
+            raise CouldNot(f"{file}: format {content['format']!r} is not {FORMAT}: write it anew")
+        if len(content["guests"]) > MOST_GUESTS:
+            raise CouldNot(f"{file}: more than {MOST_GUESTS} guests")
+        host = _restored(content["host"])
+        guests = [
+            (f"{file}: guest {n}", _described(one)) for n, one in enumerate(content["guests"], 1)
+        ]
+        notes = tuple(map(str, content["notes"]))
+    except json.JSONDecodeError as error:
+        raise CouldNot(f"{file}: line {error.lineno}: {error.msg}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise CouldNot(f"{file}: no snapshot of tuned-virt ({error!r})") from error
+    return scene.of(host, guests, notes)
+
+
+def _described(content: dict[str, Any]) -> Described:
+    held, now = content["held"], content["now"]
+    return Described(
+        str(content["xml"]),
+        _pins(now) if now else None,
+        _numbers(content["resident"]),
+        placement_of(held) if held else None,
+    )
+
+
+def _pins(content: dict[str, Any]) -> Pins:
+    memory = content["memory"]
+    return Pins(
+        {int(number): str(cpus) for number, cpus in content["vcpus"].items()},
+        None if content["emulator"] is None else str(content["emulator"]),
+        {int(number): str(cpus) for number, cpus in content["iothreads"].items()},
+        (str(memory[0]), str(memory[1])) if memory else None,
+    )
 
 
 def _numbers(mapping: dict[str, Any]) -> dict[int, int]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
+from tuned_virt.cli.common import CouldNot
+
 
 @dataclass(frozen=True)
 class Variable:
@@ -20,6 +22,34 @@ class Variable:
     name: str
     value: str
     comments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Set:
+    """A variable that a file sets, and in which line."""
+
+    name: str
+    value: str
+    line: int
+
+
+def read(file: Path) -> list[Set]:
+    """The variables that a file sets, without comments, as TuneD has them. Raises CouldNot."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise CouldNot(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise CouldNot(f"{file}: it is no UTF-8 text: {error.reason}") from error
+    found: dict[str, Set] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        told = re.sub(r"(^|\s)[#;].*$", "", line).strip()
+        name, equals, value = told.partition("=")
+        if told and not (equals and re.fullmatch(r"\w+", name.strip())):
+            raise CouldNot(f"{file}: line {number}: '{told[:60]}' is no NAME=VALUE")
+        if told:
+            found[name.strip()] = Set(name.strip(), value.strip(), number)
+    return list(found.values())
 
 
 def split(text: str) -> list[str]:

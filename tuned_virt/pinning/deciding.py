@@ -115,7 +115,7 @@ class Decider:
             self._say(plan)
             self._placements = {one.uuid: one for one in plan.placements}
         placements = {
-            key: _bound(self._placements[seen[key].active.uuid], asked.bound.get(key))
+            key: bound(self._placements[seen[key].active.uuid], asked.bound.get(key))
             for key in wanted
             if key not in asked.remarks and seen[key].active.uuid in self._placements
         }
@@ -220,8 +220,8 @@ def _rebalancing(
     }
 
 
-def _bound(placed: Placement, node: int | None) -> Placement:
-    """A running guest's placement on its own node, or none."""
+def bound(placed: Placement, node: int | None) -> Placement:
+    """A running guest's placement on its own node, or none; any, where it is bound to none."""
     if node is None or placed.kind in (Kind.UNPLACED, Kind.OWNER) or placed.nodes == (node,):
         return placed
     why = f"it ran before, on node {node}, which has no room for it: left (running=local)"

@@ -105,6 +105,12 @@ OPTIONS: Mapping[str, Described] = {
     "observe": OBSERVE,
 }
 
+VARIABLES = "vm_"
+"""What the profile puts before an option's name to call its variable."""
+
+IN_PROFILE: Mapping[str, str] = {"policy": "none", "devices": "*"}
+"""What the profile has where its variables file says nothing, and the plugin has otherwise."""
+
 
 def parse(options: Mapping[str, str]) -> PinningPolicy:
     """The policy of a profile's options. Raises BadOptions, naming all that is wrong."""

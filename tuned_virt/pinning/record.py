@@ -95,18 +95,28 @@ def _replace(file: Path, guests: Mapping[str, Any]) -> None:
     os.replace(new, file)
 
 
-def _held(content: dict[str, Any]) -> Held:
-    placed, pins = content["placement"], content["pins"]
-    placement = Placement(
+def placement_of(content: dict[str, Any]) -> Placement:
+    """A placement that was kept as JSON. Raises KeyError, TypeError or ValueError."""
+    memory = content["memory"]
+    return Placement(
         **{
-            **placed,
-            "kind": Kind(placed["kind"]),
-            "nodes": tuple(placed["nodes"]),
-            "vcpus": _numbered(placed["vcpus"]),
-            "iothreads": _numbered(placed["iothreads"]),
-            "memory": Memory(**placed["memory"]) if placed["memory"] else None,
+            **content,
+            "kind": Kind(content["kind"]),
+            "nodes": tuple(content["nodes"]),
+            "vcpus": _numbered(content["vcpus"]),
+            "iothreads": _numbered(content["iothreads"]),
+            "memory": Memory(memory["mode"], memory["nodeset"], _cells(memory)) if memory else None,
         }
     )
+
+
+def _cells(memory: Mapping[str, Any]) -> dict[int, int]:
+    return {int(cell): int(node) for cell, node in memory["cells"].items()}
+
+
+def _held(content: dict[str, Any]) -> Held:
+    pins = content["pins"]
+    placement = placement_of(content["placement"])
     memory = tuple(pins["memory"]) if pins["memory"] else None
     vcpus, iothreads = _numbered(pins["vcpus"]), _numbered(pins["iothreads"])
     found = Pins(vcpus, pins["emulator"], iothreads, memory)

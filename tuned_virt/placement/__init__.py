@@ -6,7 +6,7 @@
 
 from tuned_virt.placement.model import Kind, Memory, Placement, Plan
 from tuned_virt.placement.planner import plan
-from tuned_virt.placement.policy import OPTIONS, Mode, Policy, parse, policy_for
+from tuned_virt.placement.policy import OPTIONS, Mode, Policy, changed, parse, policy_for
 
 __all__ = [
     "OPTIONS",
@@ -16,6 +16,7 @@ __all__ = [
     "Placement",
     "Plan",
     "Policy",
+    "changed",
     "parse",
     "plan",
     "policy_for",

@@ -136,7 +136,12 @@ def parse(options: Mapping[str, str | None]) -> Policy:
     Names that are not the planner's are errors too: a caller with options of its own takes
     those out.
     """
-    return _changed(Policy(), options, tuple(OPTIONS))
+    return changed(Policy(), options)
+
+
+def changed(policy: Policy, options: Mapping[str, str | None]) -> Policy:
+    """The policy with a profile's options on top. Raises BadOptions."""
+    return _changed(policy, options, tuple(OPTIONS))
 
 
 GUESTS_OWN = ("policy", "smt", "emulator", "iothreads", "memory")

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""tuned-virt plan, snapshot and map: what they read, what they print, how they end."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tuned_virt.cli import main, planning, plantext, processes, scene, snapshots
+from tuned_virt.cli.scene import Described
+from tuned_virt.guest import Guest
+from tuned_virt.kernelfs import KernelFS
+from tuned_virt.pinning import policy as pinning
+from tuned_virt.placement import Kind, Memory, Mode, Placement, Policy
+from tuned_virt.placement.policy import Smt
+from tuned_virt.tags import Pins
+from tuned_virt.topology import Host
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "tests/data"
+HOST = DATA / "hosts/two-nodes.xml"
+GUESTS = [str(DATA / f"guests/{name}.xml") for name in ("db", "web", "legacy", "huge")]
+SOURCES = ["--host", str(HOST), "--guest", *GUESTS]
+TWO_NODES = Host.from_xml(HOST.read_text())
+REGENERATE = os.environ.get("REGENERATE_GOLDEN") == "1"
+"""REGENERATE_GOLDEN=1 writes the golden files anew; read their difference before you commit it."""
+
+
+def document(name: str) -> str:
+    return (DATA / f"guests/{name}.xml").read_text()
+
+
+# --- golden files ---------------------------------------------------------------------------------
+
+
+def golden(name: str, text: str) -> None:
+    file = DATA / "golden" / name
+    if REGENERATE:
+        file.write_text(text)
+    assert text == file.read_text(), f"{name}: REGENERATE_GOLDEN=1 writes it anew"
+
+
+def test_the_printed_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", *SOURCES]) == 1, "one guest has no room"
+    text = re.sub(r" +$", "", capsys.readouterr().out, flags=re.MULTILINE)
+    golden("plan.txt", text)
+    assert max(map(len, text.splitlines())) <= plantext.WIDE
+
+
+def test_the_plan_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", *SOURCES, "--json"]) == 1
+    text = capsys.readouterr().out
+    golden("plan.json", text)
+    content = json.loads(text)
+    assert list(content) == ["placements", "warnings"]
+    keys = ["guest", "uuid", "kind", "nodes", "vcpus", "emulator", "iothreads", "memory", "why"]
+    assert all(list(one) == keys for one in content["placements"])
+    kinds = {one["guest"][:3]: one["kind"] for one in content["placements"]}
+    assert kinds == {"a-g": "unplaced", "db": "dedicated", "leg": "owner", "web": "shared"}
+
+
+def test_the_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["map", *SOURCES, "-o", str(tmp_path / "map.svg")]) == 0
+    golden("map.svg", (tmp_path / "map.svg").read_text().replace("><", ">\n<"))
+    assert main(["map", *SOURCES]) == 0
+    golden("map.txt", capsys.readouterr().out)
+
+
+# --- the policy -----------------------------------------------------------------------------------
+
+
+def test_the_profile_names_variables_as_the_command_reads_them() -> None:
+    """vm_ before each option, and the command knows all defaults that are not the plugin's."""
+    profile = configparser.ConfigParser(delimiters="=", interpolation=None, strict=False)
+    profile.optionxform = str  # type: ignore[assignment,method-assign]
+    profile.read(ROOT / "profiles/virtual-host-plus/tuned.conf")
+    section = dict(profile["vm_pinning"])
+    del section["observe"]
+    assert section == {name: f"${{{pinning.VARIABLES}{name}}}" for name in section}
+    told = {name: profile["variables"][f"{pinning.VARIABLES}{name}"] for name in section}
+    usual = pinning.parse({})
+    assert {k: v for k, v in pinning.IN_PROFILE.items() if told[k] != v} == {}
+    devices = told.pop("devices")
+    asked = planning.read_asked(str(ROOT / "profiles/virtual-host-plus-variables.conf"), [])
+    parsed = pinning.parse(told)
+    assert asked == planning.Asked(parsed.placement, devices, parsed.running)
+    assert (asked.policy.policy, usual.placement.policy) == (Mode.NONE, Mode.NODE)
+
+
+def test_variables_and_options_on_top(tmp_path: Path) -> None:
+    file = tmp_path / "v.conf"
+    file.write_text(
+        "# vm_smt=require\nvm_policy = dedicated  # text\nvm_devices=db*\nksm_mode=off\n"
+    )
+    asked = planning.read_asked(str(file), ["smt=isolate", "running=leave"])
+    assert asked == planning.Asked(
+        Policy(policy=Mode.DEDICATED, smt=Smt.ISOLATE), "db*", pinning.Already.LEAVE
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("\nvm_smt=maybe\n", "line 2: option 'smt': 'maybe' is not valid: one of prefer"),
+        ("vm_running=x\n", "line 1: option 'running': 'x'"),
+        ("vm_policy=node\n\nno such thing\n", "line 3: 'no such thing' is no NAME=VALUE"),
+    ],
+)
+def test_bad_variables_are_named_with_their_line(
+    text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "v.conf"
+    file.write_text(text)
+    for command in ("plan", "map"):
+        assert main([command, *SOURCES, "--policy", str(file)]) == 2
+        assert f"{file}: {said}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--set", "smt"], "--set smt: write it as OPTION=VALUE"),
+        (["--set", "vm_smt=require"], "no such option; there are policy, smt"),
+        (["--set", "overcommit=-1"], "option 'overcommit': '-1'"),
+        (["--policy", "/no/such/file"], "/no/such/file: No such file or directory"),
+        (["--snapshot", str(HOST), "--json"], ""),
+    ],
+)
+def test_what_cannot_be_read(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", *SOURCES, *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_guests_without_a_host(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--guest", GUESTS[0]]) == 2
+    assert "--guest needs --host" in capsys.readouterr().err
+
+
+# --- guests that run ------------------------------------------------------------------------------
+
+EVERYWHERE = Pins(dict.fromkeys(range(3), "0-15"), "0-15")
+HELD = Placement(
+    "web", "00000000-0000-4000-8000-000000000002", Kind.SHARED, (1,),
+    dict.fromkeys(range(3), "8-15"), "8-15", {}, Memory("move", "1"), "it is there",
+)  # fmt: skip
+SPREAD = {0: 600 << 10, 1: 400 << 10}
+ASKED = planning.Asked(running=pinning.Already.LOCAL)
+
+
+def one(described: Described, asked: planning.Asked = ASKED) -> Placement:
+    [placed] = planning.planned(scene.of(TWO_NODES, [("web", described)]), asked).placements
+    return placed
+
+
+def test_a_guest_that_is_held_stays_and_nothing_changes() -> None:
+    now = Pins(HELD.vcpus, HELD.emulator)
+    described = Described(document("web"), now, {1: 1 << 20}, HELD)
+    placed = one(described)
+    assert placed == HELD
+    guest = scene.of(TWO_NODES, [("web", described)]).guests[0]
+    assert list(plantext.changes(guest, placed, now)) == []
+
+
+def test_only_what_differs_is_a_change() -> None:
+    now = Pins({0: "8-15", 1: "0-15", 2: "8-15"}, "0-3")
+    guest = Guest.from_xml(document("web"))
+    some = list(plantext.changes(guest, HELD, now))
+    assert [(change.what, change.number, change.before) for change in some] == [
+        ("vCPU", 1, "0-15"),
+        ("emulator", None, "0-3"),
+    ]
+    assert list(plantext.commands(HELD, some)) == [
+        "virsh vcpupin web 1 8-15 --live",
+        "virsh emulatorpin web 8-15 --live",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("running", "resident", "kind", "why"),
+    [
+        (pinning.Already.LOCAL, {0: 1, 1: 1 << 20}, Kind.SHARED, "node 1"),
+        (pinning.Already.LOCAL, SPREAD, Kind.UNPLACED, "spread (60 % on node 0, 40 % on node 1)"),
+        (pinning.Already.LOCAL, {}, Kind.UNPLACED, "cannot be seen"),
+        (pinning.Already.LEAVE, {1: 1}, Kind.UNPLACED, "running=leave"),
+        (pinning.Already.PLACE, SPREAD, Kind.SHARED, "0.4 GiB of its memory are elsewhere"),
+    ],
+)
+def test_guests_that_ran_before(
+    running: pinning.Already, resident: dict[int, int], kind: Kind, why: str
+) -> None:
+    placed = one(Described(document("web"), EVERYWHERE, resident), planning.Asked(running=running))
+    assert placed.kind is kind
+    assert why in placed.why
+
+
+def test_memory_that_is_elsewhere_is_a_change_without_a_command() -> None:
+    described = Described(document("web"), EVERYWHERE, SPREAD)
+    gathered = scene.of(TWO_NODES, [("web", described)])
+    [placed] = planning.planned(gathered, planning.Asked()).placements
+    [*_, last] = plantext.changes(gathered.guests[0], placed, EVERYWHERE)
+    assert (last.what, last.before, last.after) == (
+        "memory", "0.6 GiB on 0, 0.4 GiB on 1", "all on 0"
+    )  # fmt: skip
+    assert list(plantext.commands(placed, [last])) == []
+
+
+def test_guests_that_are_not_selected_are_left() -> None:
+    placed = one(Described(document("web")), planning.Asked(devices="db*"))
+    assert (placed.kind, placed.why) == (Kind.UNPLACED, "not selected by devices=db*")
+
+
+def test_a_snapshot_keeps_where_guests_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = Placement(**{**HELD.__dict__, "memory": Memory("move", "0-1", {0: 0, 1: 1})})
+    described = Described(
+        document("web"), Pins(HELD.vcpus, "8-15", {}, ("strict", "1")), {1: 5}, held
+    )
+    gathered = scene.of(TWO_NODES, [("web", described)], ("a note",))
+    monkeypatch.setattr(scene, "gather", lambda *_: gathered)
+    file = tmp_path / "host.json"
+    assert main(["snapshot", "-o", str(file)]) == 0
+    assert snapshots.load(file) == gathered
+    capsys.readouterr()
+    assert main(["plan", "--snapshot", str(file)]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["warnings"] == ["a note"]
+    assert content["placements"][0]["why"] == "it is there"
+    assert main(["map", "--snapshot", str(file)]) == 0
+    assert "floating: web" in capsys.readouterr().out
+
+
+# --- this host ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> KernelFS:
+    """A made-up /proc with one QEMU process, as libvirt starts it."""
+    uuid = "00000000-0000-4000-8000-000000000009"
+    words = (
+        *("qemu-system-x86_64", "-name", "guest=vm1,debug-threads=on", "-uuid", uuid),
+        *("-m", "size=2097152k", "-smp", "2", "-machine", "q35,mem-merge=off"),
+        *("-device", '{"driver":"vfio-pci","host":"0000:3b:00.1","id":"hostdev0"}'),
+    )
+    files = {
+        "sys/devices/system/cpu/online": "0-7\n",
+        "proc/100/comm": "qemu-system-x86\n",
+        "proc/100/cmdline": "\0".join(words) + "\0",
+        "proc/100/statm": "9999 5000 0\n",
+        "proc/100/maps": "7f0000000000-7f0004000000 rw-p 00000000 00:00 0\n",
+        "proc/100/numa_maps": "7f0000000000 default anon=300 N1=300 kernelpagesize_kB=4\n",
+    }
+    tasks = {
+        100: ("qemu-system-x86", "0-7"),
+        101: ("CPU 0/KVM", "4"),
+        102: ("CPU 1/KVM", "0-7"),
+        103: ("IO iothread1", "1"),
+    }
+    for task, (comm, cpus) in tasks.items():
+        files[f"proc/100/task/{task}/comm"] = f"{comm}\n"
+        files[f"proc/100/task/{task}/status"] = f"Cpus_allowed_list:\t{cpus}\n"
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return KernelFS(tmp_path)
+
+
+def test_guests_without_libvirt(kernel: KernelFS) -> None:
+    [(name, (pid, xml))] = processes.documents(kernel, set()).items()
+    guest = Guest.from_xml(xml)
+    assert (name, pid, guest.name) == ("vm1", 100, "vm1")
+    assert (guest.online, guest.memory, guest.shares_pages) == ((0, 1), 2 << 20, False)
+    assert guest.devices == ("0000:3b:00.1",)
+    assert guest.owned.vcpus == {0: frozenset({4})}, "the other runs everywhere"
+    assert guest.owned.iothreads == {1: frozenset({1})}
+    assert guest.owned.emulator is None
+
+
+def test_pins_of_ours_are_no_owners(kernel: KernelFS) -> None:
+    [(_, xml)] = processes.documents(kernel, {100}).values()
+    assert Guest.from_xml(xml).owned.vcpus == {}
+
+
+def test_threads_without_names_are_counted_by_smp(kernel: KernelFS, tmp_path: Path) -> None:
+    for task in (101, 102, 103):
+        (tmp_path / f"proc/100/task/{task}/comm").write_text("qemu-system-x86\n")
+    [(_, xml)] = processes.documents(kernel, set()).values()
+    assert Guest.from_xml(xml).online == (0, 1)
+
+
+@pytest.mark.parametrize("name", ["5", "-x", "a b", "$(reboot)", "x" * 60])
+def test_names_that_cannot_be_typed_are_typed_as_uuid(name: str) -> None:
+    change = plantext.Change("vCPU", 0, "", "1")
+    [line] = plantext.commands(replace(HELD, guest=name), [change])
+    assert line == f"virsh vcpupin {HELD.uuid} 0 1 --live"

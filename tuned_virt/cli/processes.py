@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Running guests without libvirt: from their QEMU processes, as the XML that the planner reads.
+
+A thread that may not run everywhere counts as its owner's, unless vm_pinning put it there: without
+libvirt nobody can tell, and what is an owner's is never moved.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Collection, Iterator
+from xml.etree.ElementTree import Element, SubElement, tostring
+
+from tuned_virt import numamaps, qemu, threads
+from tuned_virt.kernelfs import KernelFS
+
+ONLINE = "/sys/devices/system/cpu/online"
+
+MEMORY = re.compile(r"-m\0(?:size=)?(\d{1,15})([bkmgt]?)", re.IGNORECASE)
+"""QEMU's -m: MiB where it has no unit."""
+
+VCPUS = re.compile(r"-smp\0(?:cpus=)?(\d{1,4})\b")
+
+DEVICE = re.compile(r'"?host"?[:=]"?([0-9a-f]{4}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])\b')
+"""The host's PCI device in QEMU's -device vfio-pci, as JSON or as option."""
+
+UNKNOWN = (
+    "what only their XML says is not known: wishes, managers, vNUMA cells, IOThreads' disks; pins"
+    " that vm_pinning did not set count as their owners'"
+)
+
+
+def remarks(fs: KernelFS, guests: int) -> Iterator[str]:
+    """What is not known of so many guests."""
+    from tuned_virt.hypervisor import missing
+
+    reason = missing() or "it does not answer"
+    if guests:
+        yield f"without libvirt ({reason}) {guests} guests are read from their processes: {UNKNOWN}"
+    elif not fs.sees_all_processes():
+        yield f"no guest is to be seen: libvirt is not there ({reason}), /proc shows not all"
+
+
+def documents(fs: KernelFS, ours: Collection[int]) -> dict[str, tuple[int, str]]:
+    """Process and XML by name; `ours` are processes whose pins are vm_pinning's."""
+    found = {}
+    for guest in qemu.Processes(fs).guests(time.monotonic()):
+        name = guest.name or f"process-{guest.pid}"
+        if name in found:
+            name = f"{name}-{guest.pid}"
+        found[name] = (guest.pid, tostring(_domain(fs, guest, name, ours), encoding="unicode"))
+    return found
+
+
+def _domain(fs: KernelFS, guest: qemu.Guest, name: str, ours: Collection[int]) -> Element:
+    command = fs.read_optional(f"/proc/{guest.pid}/cmdline") or ""
+    roles = threads.read(fs, guest.pid)
+    domain = Element("domain", type="kvm")
+    SubElement(domain, "name").text = name
+    if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", guest.uuid):
+        SubElement(domain, "uuid").text = guest.uuid
+    SubElement(domain, "memory", unit="b").text = str(_bytes(command) or guest.resident * 1024)
+    _vcpus(domain, roles, command)
+    _backing(domain, numamaps.read(fs, guest.pid), guest)
+    if guest.pid not in ours:
+        _pins(
+            domain, threads.affinity(fs, roles), guest.pid, (fs.read_optional(ONLINE) or "").strip()
+        )
+    devices = SubElement(domain, "devices")
+    for found in sorted(set(DEVICE.findall(command))):
+        parts = dict(zip(("domain", "bus", "slot", "function"), (f"0x{part}" for part in found)))
+        source = SubElement(SubElement(devices, "hostdev", type="pci"), "source")
+        SubElement(source, "address", parts)
+    return domain
+
+
+def _bytes(command: str) -> int:
+    found = MEMORY.search(command)
+    if not found:
+        return 0
+    unit = "bkmgt".index(found[2].lower() or "m")
+    return int(found[1]) << 10 * unit
+
+
+def _vcpus(domain: Element, roles: threads.Threads, command: str) -> None:
+    """By the threads' names, or where QEMU was told to give none (debug-threads=off), by -smp."""
+    told = VCPUS.search(command)
+    numbers = list(roles.vcpus) or list(range(int(told[1]) if told else 1))
+    SubElement(domain, "vcpu").text = str(max(numbers) + 1)
+    listed = SubElement(domain, "vcpus")
+    for number in numbers:
+        SubElement(listed, "vcpu", id=str(number), enabled="yes")
+    iothreads = SubElement(domain, "iothreadids")
+    for number in roles.iothreads:
+        SubElement(iothreads, "iothread", id=str(number))
+
+
+def _backing(domain: Element, areas: list[numamaps.Area], guest: qemu.Guest) -> None:
+    backing = SubElement(domain, "memoryBacking")
+    sizes = {area.page for area in areas if area.huge}
+    if sizes:
+        pages = SubElement(backing, "hugepages")
+        SubElement(pages, "page", size=str(max(sizes)), unit="KiB")
+    if not guest.shares_pages:
+        SubElement(backing, "nosharepages")
+
+
+def _pins(domain: Element, now: threads.Affinity, pid: int, online: str) -> None:
+    tune = SubElement(domain, "cputune")
+    for name, key, places in (
+        ("vcpupin", "vcpu", now.vcpus),
+        ("iothreadpin", "iothread", now.iothreads),
+    ):
+        for number, cpus in places.items():
+            if cpus != online:
+                SubElement(tune, name, {key: str(number), "cpuset": cpus})
+    emulator = now.emulator.get(pid, online)
+    if emulator != online:
+        SubElement(tune, "emulatorpin", cpuset=emulator)
