@@ -126,15 +126,15 @@ def _host(name: str, text: str) -> Host:
 # --- this host ------------------------------------------------------------------------------------
 
 
-def here(fs: KernelFS) -> Scene:
+def here(fs: KernelFS, uri: str = SYSTEM) -> Scene:
     """This host: by libvirt with the kernel's view over it, else by sysfs and /proc alone.
 
     What cannot be read is noted. Raises CouldNot where the host itself is not to be read.
     """
     from tuned_virt.hypervisor.descriptions import descriptions
 
-    found = descriptions()
-    held = {one.key: one for one in record.everything().get(SYSTEM, [])}
+    found = descriptions(uri)
+    held = {one.key: one for one in record.everything().get(uri, [])}
     if found is None:
         host = _by_kernel(fs)
         documents = processes.documents(fs, {one.pid for one in held.values()})
