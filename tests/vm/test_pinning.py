@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,33 @@ from tests.sandbox import wait_for
 from tests.vm.daemon import CONFIGURATION, Tuned
 from tests.vm.libvirtd import SLOW_SECONDS, Libvirtd, affinities, pid_of, ram_by_node
 
-MIB = 64
-SHAPES = {"a": 1, "b": 2, "c": 1, "d": 2, "e": 1, "f": 2, "g": 1, "h": 2}
-"""Guest → vCPUs."""
 
+@dataclass(frozen=True)
+class Shape:
+    """A guest: vCPUs, MiB and IOThreads."""
+
+    vcpus: int
+    mib: int
+    iothreads: int = 0
+
+
+SHAPES = {
+    "a": Shape(1, 32),
+    "b": Shape(2, 64, 1),
+    "c": Shape(1, 48),
+    "d": Shape(3, 64),
+    "e": Shape(1, 32, 2),
+    "f": Shape(2, 80),
+    "g": Shape(1, 64),
+    "h": Shape(2, 96, 1),
+}
+BIG = Shape(2, 128, 1)
+
+EVERYWHERE = "0-7"
 NODE_CPUS = ("0-1", "2-3", "4-5", "6-7")
+LOCAL = 0.95
+"""Part of a guest's RAM that has to be on the node of its threads."""
+
 PAUSED = 1
 """VIR_DOMAIN_START_PAUSED: its threads are there, and burn nothing under two emulations."""
 
@@ -26,7 +49,7 @@ PROFILE = """
 summary=guests inside nodes
 [vm_pinning]
 policy=node
-overcommit=8
+overcommit=2
 running=place
 """
 
@@ -52,71 +75,98 @@ def profile(text: str) -> str:
     return folder.name
 
 
+def start(guests: Libvirtd, name: str, shape: Shape) -> None:
+    guests.start_guest(name, shape.vcpus, shape.mib, iothreads=shape.iothreads, flags=PAUSED)
+
+
+def masks(name: str) -> set[str]:
+    """Where a guest's threads may run."""
+    return set(affinities(name).values())
+
+
 def node_of(name: str) -> int:
     """The node that all of a guest's threads are confined to."""
-    allowed = set(affinities(name).values())
-    assert len(allowed) == 1, (name, affinities(name))
-    return NODE_CPUS.index(allowed.pop())
+    [allowed] = masks(name)
+    return NODE_CPUS.index(allowed)
 
 
-def local(name: str, mib: int = MIB) -> float:
-    """Part of a guest's RAM on the node of its threads."""
-    pages = ram_by_node(name, mib)
-    assert sum(pages.values()) >= (mib << 20) // 4096 * 0.9
-    return pages.get(node_of(name), 0) / sum(pages.values())
+def parts(name: str, shape: Shape) -> dict[int, float]:
+    """Node → part of a guest's RAM there."""
+    pages = ram_by_node(name, shape.mib)
+    total = sum(pages.values())
+    assert total >= (shape.mib << 20) // 4096 * LOCAL, "all of it is allocated"
+    return {node: count / total for node, count in pages.items()}
 
 
-def pinned(names: Sequence[str]) -> Callable[[], bool]:
-    def all_inside() -> bool:
-        return all(
-            len(set(affinities(name).values())) == 1
-            and set(affinities(name).values()) <= set(NODE_CPUS)
-            for name in names
-        )
-
-    return all_inside
+def inside(names: Iterable[str]) -> Callable[[], bool]:
+    """Whether each guest's threads are all confined to one node."""
+    return lambda: all(len(masks(name)) == 1 and masks(name) <= set(NODE_CPUS) for name in names)
 
 
-def followed(names: Sequence[str]) -> Callable[[], bool]:
-    return lambda: all(local(name) >= 0.95 for name in names)
+def wait_placed(shapes: dict[str, Shape]) -> dict[str, int]:
+    """Until each guest's threads and memory are on one node; which."""
+    wait_for(f"{', '.join(shapes)} pinned", inside(shapes), SLOW_SECONDS)
+    nodes = {name: node_of(name) for name in shapes}
+
+    def followed() -> bool:
+        return all(parts(name, one).get(nodes[name], 0) >= LOCAL for name, one in shapes.items())
+
+    try:
+        wait_for("memory follows", followed, SLOW_SECONDS)
+    finally:
+        print("placed:", {name: (nodes[name], parts(name, one)) for name, one in shapes.items()})
+    return nodes
 
 
-def test_guests_are_placed_all_at_once_and_as_they_start_and_put_back(
-    tuned: Tuned, guests: Libvirtd
-) -> None:
-    for name, vcpus in SHAPES.items():
-        guests.start_guest(name, vcpus, MIB, flags=PAUSED)
-    names = list(SHAPES)
-    without = {name: ram_by_node(name, MIB) for name in names}
-    assert all(set(affinities(name).values()) == {"0-7"} for name in names)
-    print("without us, pages by node:", without)
-    assert any(max(pages.values()) < 0.95 * sum(pages.values()) for pages in without.values()) or (
-        len({max(pages, key=lambda n: pages[n]) for pages in without.values()}) < 4
-    )
-
-    tuned.switch(profile(PROFILE))  # all at once
-    wait_for("all pinned", pinned(names), SLOW_SECONDS)
-    wait_for("memory follows", followed(names), SLOW_SECONDS)
-    print("nodes:", {name: (node_of(name), local(name)) for name in names})
-    assert len({node_of(name) for name in names}) > 1
+def assert_verified(tuned: Tuned, count: int) -> None:
     verified, lines = tuned.verify()
     assert verified, lines
-    assert lines.count("verify: passed: device") == len(names), lines
+    assert lines.count("verify: passed: device") == count, lines
 
-    places = {name: node_of(name) for name in names}
+
+def assert_put_back(tuned: Tuned, names: Iterable[str]) -> None:
+    tuned.off()
+    for name in names:
+        assert masks(name) == {EVERYWHERE}, affinities(name)
+    assert not Path("/run/tuned-virt/baseline.json").exists()
+
+
+def test_running_guests_are_placed_all_at_once_and_stay_when_others_come_and_go(
+    tuned: Tuned, guests: Libvirtd
+) -> None:
+    for name, shape in SHAPES.items():
+        start(guests, name, shape)
+    for name, shape in SHAPES.items():  # the same guests without us
+        assert masks(name) == {EVERYWHERE}
+        assert max(parts(name, shape).values()) < 0.5, "no node has most of its memory"
+
+    tuned.switch(profile(PROFILE))
+    places = wait_placed(SHAPES)
+    assert len(set(places.values())) == len(NODE_CPUS), "13 vCPUs, 4 to a node"
+    assert_verified(tuned, len(SHAPES))
+
     guests.stop_guest("a")
     guests.stop_guest("b")
-    guests.start_guest("big", 2, 2 * MIB, iothreads=1, flags=PAUSED)  # as it starts
-    wait_for("big pinned", pinned(["big"]), SLOW_SECONDS)
-    wait_for("memory follows", lambda: local("big", 2 * MIB) >= 0.95, SLOW_SECONDS)
-    rest = names[2:]
+    start(guests, "big", BIG)
+    rest = {name: shape for name, shape in SHAPES.items() if name not in ("a", "b")}
+    wait_placed({"big": BIG})
     assert {name: node_of(name) for name in rest} == {name: places[name] for name in rest}
+    assert_verified(tuned, len(rest) + 1)
 
-    tuned.off()
-    for name in [*rest, "big"]:
-        assert set(affinities(name).values()) == {"0-7"}, affinities(name)
-    assert not Path("/run/tuned-virt/baseline.json").exists()
+    assert_put_back(tuned, [*rest, "big"])
     assert pid_of("big")
+
+
+def test_guests_are_placed_one_by_one_as_they_start(tuned: Tuned, guests: Libvirtd) -> None:
+    tuned.switch(profile(PROFILE))
+    places: dict[str, int] = {}
+    for name, shape in SHAPES.items():
+        start(guests, name, shape)
+        places.update(wait_placed({name: shape}))
+        assert {name: node_of(name) for name in places} == places, "those before stay"
+    assert len(set(places.values())) == len(NODE_CPUS)
+    assert_verified(tuned, len(SHAPES))
+    assert_put_back(tuned, SHAPES)
 
 
 LIMITS = """
@@ -131,7 +181,7 @@ cpu_shares=50
 
 
 def test_limits_are_set_and_put_back(tuned: Tuned, guests: Libvirtd) -> None:
-    guests.start_guest("limited", 1, MIB, flags=PAUSED)
+    guests.start_guest("limited", 1, 32, flags=PAUSED)
     domain = guests.connection.lookupByName("limited")
     before = (domain.memoryParameters(0), domain.schedulerParameters()["cpu_shares"])
     tuned.switch(profile(LIMITS))
