@@ -42,6 +42,9 @@ DEPTH = 3
 """Of all elements that matter here."""
 
 TAG = re.compile(rb"""<[^"'>]*(?:"[^"]*"[^"'>]*|'[^']*'[^"'>]*)*>""")
+OPENS, CLOSES = b"<metadata>", re.compile(rb"\s*</metadata>")
+"""What is around our tag where nobody else has metadata."""
+
 LARGEST = 16 << 20
 """Bytes of XML that are looked at; libvirt itself takes messages of up to 32 MiB."""
 
@@ -78,6 +81,16 @@ def common(present: Pins, candidates: Iterable[Pins]) -> Pins:
             if any(one.iothreads.get(number) == cpus for one in known)
         },
         present.memory if any(one.memory == present.memory for one in known) else None,
+    )
+
+
+def without(pins: Pins, others: Pins) -> Pins:
+    """Those of the pins that are not among others."""
+    return Pins(
+        {n: cpus for n, cpus in pins.vcpus.items() if others.vcpus.get(n) != cpus},
+        pins.emulator if pins.emulator != others.emulator else None,
+        {n: cpus for n, cpus in pins.iothreads.items() if others.iothreads.get(n) != cpus},
+        pins.memory if pins.memory != others.memory else None,
     )
 
 
@@ -198,12 +211,23 @@ def strip(xml: bytes) -> bytes | None:
     found = _Reader(xml).read()
     if not found.tags:
         return None
-    gone = sorted((one.start, one.end) for one in found.ours + found.tags)
+    gone = sorted(
+        [(one.start, one.end) for one in found.ours]
+        + [_with_around(xml, one) for one in found.tags]
+    )
     kept, at = [], 0
     for start, end in gone:
         kept.append(xml[at:start])
         at = end
     return b"".join([*kept, xml[at:]])
+
+
+def _with_around(xml: bytes, tag: _Element) -> tuple[int, int]:
+    """A tag's place; with <metadata> around it where that holds nothing else."""
+    before, after = xml[: tag.start].rstrip(), CLOSES.match(xml, tag.end)
+    if after and before.endswith(OPENS):
+        return len(before) - len(OPENS), after.end()
+    return tag.start, tag.end
 
 
 def text(pins: Pins) -> str:

@@ -18,7 +18,7 @@ from tuned_virt.hugepages.demand import Asking
 from tuned_virt.ksm import KsmTuner
 from tuned_virt.ksm.sampler import Follower
 from tuned_virt.limits.undo import LimitsUndo
-from tuned_virt.pinning.undo import PinningUndo
+from tuned_virt.pinning.undo import ConfigurationUndo, PinningUndo
 from tuned_virt.system import SystemTuner
 
 
@@ -51,6 +51,7 @@ TUNERS: Mapping[str, Tuner[Any, Any]] = MappingProxyType(
         tuner.name: tuner
         for tuner in (
             PinningUndo(),
+            ConfigurationUndo(),
             LimitsUndo(),
             KsmTuner(_follow_libvirt),
             HugepagesTuner(_follow_pages),

@@ -13,7 +13,7 @@ from tuned_virt.limits import policy as limits
 from tuned_virt.limits.guests import owned
 from tuned_virt.options import BadOptions
 from tuned_virt.pinning import policy as pinning
-from tuned_virt.pinning.policy import Already, Rebalance
+from tuned_virt.pinning.policy import Already, Persist, Rebalance
 from tuned_virt.placement import Mode
 
 UUID = "0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0f1"
@@ -72,12 +72,13 @@ def test_every_option_of_pinning_is_read() -> None:
             "move_limit": "4096",
             "numa_balancing": "0",
             "uri": "qemu+unix:///system?socket=/x",
-            "persist": "live",
+            "persist": "both",
             "observe": "yes",
         }
     )
     assert policy.placement.policy is Mode.DEDICATED
     assert (policy.running, policy.rebalance) == (Already.PLACE, Rebalance.ON_STOP)
+    assert policy.persist is Persist.BOTH
     assert (policy.grace, policy.move, policy.rate, policy.limit) == (30, False, 0, 4096)
     assert (policy.balancing, policy.observe) == (0, True)
 
@@ -87,7 +88,7 @@ def test_every_option_of_pinning_is_read() -> None:
     [
         ("policy", "nodes"),
         ("running", "now"),
-        ("persist", "config"),
+        ("persist", "disk"),
         ("rebalance", "3"),
         ("grace", "-1"),
         ("grace", ">3"),

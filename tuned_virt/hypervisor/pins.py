@@ -7,7 +7,7 @@ keeps no other from its place; that the guest has gone meanwhile is told apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,14 +86,62 @@ def apply(link: Link, active: Active, pins: Pins) -> dict[str, str]:
 def tag(link: Link, active: Active, pins: Pins) -> dict[str, str]:
     """Say in the guest's metadata which pins are ours; what was refused. Raises as `apply`."""
     do = Doing(link, active)
-    text = tags.text(pins) if pins else None
-    live = binding.libvirt.VIR_DOMAIN_AFFECT_LIVE
-    do(
-        "metadata",
-        active.domain.setMetadata,
-        *(METADATA_ELEMENT, text, tags.KEY if pins else None, tags.NAMESPACE, live),
-    )
+    _tag(do, pins, binding.libvirt.VIR_DOMAIN_AFFECT_LIVE)
     return do.refused
+
+
+def _tag(do: Doing, pins: Pins, flags: int) -> None:
+    text, key = (tags.text(pins), tags.KEY) if pins else (None, None)
+    do("metadata", do.active.domain.setMetadata, METADATA_ELEMENT, text, key, tags.NAMESPACE, flags)
+
+
+def configure(link: Link, active: Active, pins: Pins) -> dict[str, str]:
+    """Tag pins, then set them, in a guest's configuration alone; what was refused.
+
+    Raises GuestGone and libvirtError.
+    """
+    do, domain, config = (
+        Doing(link, active),
+        active.domain,
+        binding.libvirt.VIR_DOMAIN_AFFECT_CONFIG,
+    )
+    _tag(do, pins, config)
+    if do.refused:
+        return do.refused
+    for number, cpus in pins.vcpus.items():
+        do(f"vCPU {number} on {cpus}", domain.pinVcpuFlags, number, _mask(cpus), config)
+    if pins.emulator:
+        do(f"emulator on {pins.emulator}", domain.pinEmulator, _mask(pins.emulator), config)
+    for number, cpus in pins.iothreads.items():
+        do(f"IOThread {number} on {cpus}", domain.pinIOThread, number, _mask(cpus), config)
+    if pins.memory:
+        mode, nodes = pins.memory
+        parameters = {"numa_nodeset": nodes, "numa_mode": MODES[mode]}
+        do(f"memory {mode} on {nodes}", domain.setNumaParameters, parameters, config)
+    return do.refused
+
+
+def configuration(link: Link, domain: Any) -> str:
+    """A guest's configuration, secrets included; "" for a transient one. Raises libvirtError."""
+    flags = binding.libvirt.VIR_DOMAIN_XML_INACTIVE | binding.libvirt.VIR_DOMAIN_XML_SECURE
+    with link.asking():
+        return str(domain.XMLDesc(flags)) if domain.isPersistent() else ""
+
+
+def configurations(link: Link) -> Iterator[tuple[Any, str]]:
+    """All persistent guests, with their configurations. Raises libvirtError."""
+    with link.asking():
+        domains = link.connection.listAllDomains(
+            binding.libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT
+        )
+    for domain in domains:
+        yield domain, configuration(link, domain)
+
+
+def redefine(link: Link, xml: str) -> None:
+    """Replace a guest's configuration; one that runs goes on as it is. Raises libvirtError."""
+    with link.asking():
+        link.connection.defineXML(xml)
 
 
 def configured(link: Link, active: Active) -> Pins:

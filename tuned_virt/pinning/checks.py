@@ -110,9 +110,8 @@ class Checks:
         text = f"'{PLUGIN}' = '{_place(held)}'"
         if local is not None:
             text += f", {local:.0%} of its memory is there"
-        return _finding(
-            Result.PASSED, held.device, text + (f"; {held.remark}" if held.remark else "")
-        )
+        said = "; ".join(filter(None, [text, held.remark, held.configuration]))
+        return _finding(Result.PASSED, held.device, said)
 
     def _local(self, held: Held) -> float | None:
         if not (held.pid and held.placement.nodes):
@@ -152,6 +151,10 @@ def _left(held: Held) -> Finding:
     if held.observed:
         text = f"observed only, would be {placed.kind.value} on node {cpus_text(placed.nodes)}"
         return _finding(Result.NOTE, held.device, text)
+    if held.later:
+        text = f"when it starts anew, {placed.kind.value} on node {_nodes(held)} (persist=config)"
+        told = "; ".join(filter(None, [text, held.configuration]))
+        return _finding(Result.NOTE, held.device, told)
     kind = "its owner's" if placed.kind is Kind.OWNER else "left alone"
     return _finding(Result.NOTE, held.device, f"{kind}: {printable(placed.why)}")
 

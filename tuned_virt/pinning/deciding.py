@@ -104,7 +104,7 @@ class Decider:
         if question != self._last or again or stopped:
             self._last = question
             current = {
-                one.uuid: one.placement for one in held.values() if one.placed and one.key in seen
+                one.uuid: one.placement for one in held.values() if one.planned and one.key in seen
             }
             plan = self._plan(
                 host,
@@ -154,7 +154,7 @@ class Decider:
             before = held.get(key)
             if one.guest is None:
                 asked.remarks[key] = left(one, claim, one.error)
-            elif before is not None and before.placed:
+            elif before is not None and before.planned:
                 asked.policies[one.active.uuid] = claim.policy.placement
             elif one.fresh:
                 self._started(asked, one, claim)

@@ -22,10 +22,11 @@ from tuned_virt.journal import Journal
 from tuned_virt.kernelfs import KernelFS
 from tuned_virt.pinning import balancing, hands, original, record
 from tuned_virt.pinning.checks import Checks
+from tuned_virt.pinning.configured import Configurations
 from tuned_virt.pinning.deciding import Decider
 from tuned_virt.pinning.mover import Move, Mover
 from tuned_virt.pinning.original import PLUGIN, Original
-from tuned_virt.pinning.policy import Already, PinningPolicy
+from tuned_virt.pinning.policy import Already, Persist, PinningPolicy
 from tuned_virt.pinning.record import Held
 from tuned_virt.placement import Kind, Placement
 from tuned_virt.roster import Roster, Seen
@@ -65,6 +66,7 @@ class PinnedGuests(Guests[PinningPolicy]):
         self._checks = Checks(fs)
         self._mover = Mover(fs, self._moved)
         self._kept = Kept(PLUGIN, original.parse, baseline, uri)
+        self._configurations = Configurations(uri, baseline, journal)
         self._loaded = False
         self._held: dict[str, Held] = {}
         self._claims: Mapping[Run, PinningClaim] | None = None
@@ -92,6 +94,10 @@ class PinnedGuests(Guests[PinningPolicy]):
             balancing.set_to(None, self._fs, self._baseline, self._journal)
         self._claims = claims
         wait = self._place(view, seen, wanted, news) if wanted else None
+        if claims is None:
+            self._drop_configurations(view.link)
+        else:
+            self._configure(view.link, seen, active)
         self._save()
         return min((at for at in (wait, self._wait_for_again()) if at is not None), default=None)
 
@@ -119,6 +125,7 @@ class PinnedGuests(Guests[PinningPolicy]):
             self._mover.forget(key)
             self._held.pop(key, None)
         self._kept.let_go(gone)
+        self._configurations.forget(gone)
 
     def _drop(self, keys: Iterable[str]) -> None:
         for key in set(keys) - self._kept.guests.keys():
@@ -148,11 +155,12 @@ class PinnedGuests(Guests[PinningPolicy]):
     def put_off(self, why: str) -> None:
         """See `Guests`."""
         self._kept.pend_all(why)
+        self._configurations.put_off(why)
 
     @property
     def idle(self) -> bool:
         """See `Guests`."""
-        return not self._kept.guests
+        return not self._kept.guests and self._configurations.idle
 
     def _wait_for_again(self) -> float | None:
         if self._again == float("inf"):
@@ -174,21 +182,34 @@ class PinnedGuests(Guests[PinningPolicy]):
         decided = self._decider.decide(view.link, seen, wanted, self._held, news)
         for held in decided.remarks.values():
             self._hold(held)
-        changes = [one for one in decided.placements.items() if self._differs(*one, seen, news)]
+        changes = [
+            (key, placement)
+            for key, placement in decided.placements.items()
+            if self._differs(seen[key], placement, wanted[key], news)
+        ]
         if changes:
             self._change(view.link, seen, wanted, dict(changes))
         return min(decided.wait, LOOK) if decided.wait is not None else LOOK
 
-    def _differs(
-        self, key: str, placement: Placement, seen: Mapping[str, Seen], news: bool
-    ) -> bool:
+    def _differs(self, seen: Seen, placement: Placement, claim: PinningClaim, news: bool) -> bool:
         """Whether a guest is not where it should be; at an apply its threads are looked at too."""
-        held = self._held.get(key)
+        held = self._held.get(seen.key)
         if held is None or held.placement != placement:
+            return True
+        if (held.observed, held.later) != (claim.policy.observe, self._later(seen, claim)):
             return True
         if held.failed:
             return news or self._again == float("inf")
         return news and held.placed and self._checks.drifted(held)
+
+    def _later(self, seen: Seen, claim: PinningClaim) -> bool:
+        """Whether a guest that can be placed is not before it starts anew."""
+        return (
+            claim.policy.persist is Persist.CONFIG
+            and seen.key not in self._kept.guests
+            and not claim.policy.observe
+            and not hands.brought(self._fs, seen)
+        )
 
     def _change(
         self,
@@ -201,7 +222,8 @@ class PinnedGuests(Guests[PinningPolicy]):
         needed: dict[str, Pins] = {}
         new: dict[str, Original] = {}
         for key, placement in changes.items():
-            if placement.vcpus and not wanted[key].policy.observe:
+            still = wanted[key].policy.observe or self._later(seen[key], wanted[key])
+            if placement.vcpus and not still:
                 before = self._kept.guests.get(key) or self._found(link, seen[key])
                 if before is not None:
                     needed[key] = self._needed(seen[key], placement, before)
@@ -250,6 +272,8 @@ class PinnedGuests(Guests[PinningPolicy]):
         elif not placement.vcpus or placement.kind in (Kind.UNPLACED, Kind.OWNER):
             self._yield_to(link, seen, placement)
             self._hold(new)
+        elif self._later(seen, claim):
+            self._hold(replace(new, later=True))
         elif pins:
             self._pin(link, seen, pins, new, claim.policy)
         elif pins is not None:
@@ -281,6 +305,23 @@ class PinnedGuests(Guests[PinningPolicy]):
 
     def _hold(self, held: Held) -> None:
         self._held[held.key] = held
+
+    # --- configurations ---------------------------------------------------------------------
+
+    def _configure(
+        self, link: Link, seen: Mapping[str, Seen], wanted: Mapping[str, PinningClaim]
+    ) -> None:
+        for key, one in seen.items():
+            held, claim = self._held.get(key), wanted.get(key)
+            if claim and claim.policy.persist.configures and held and held.planned:
+                remark = self._configurations.hold(link, one, held.placement)
+                self._hold(replace(held, configuration=remark))
+            else:
+                self._configurations.drop(link, one)
+
+    def _drop_configurations(self, link: Link) -> None:
+        if not self._configurations.drop_all(link):
+            self._again = min(self._again, time.monotonic() + AGAIN)
 
     # --- memory -----------------------------------------------------------------------------
 

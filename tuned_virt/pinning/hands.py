@@ -58,12 +58,14 @@ def wanted(placement: Placement, guest_vcpus: int) -> Pins:
 
 def needed(pins: Pins, original: Original) -> Pins:
     """Those pins that change anything; what is as wanted is not even tagged."""
-    return Pins(
-        {n: cpus for n, cpus in pins.vcpus.items() if original.vcpus.get(n) != cpus},
-        pins.emulator if pins.emulator != original.emulator else None,
-        {n: cpus for n, cpus in pins.iothreads.items() if original.iothreads.get(n) != cpus},
-        pins.memory if pins.memory != original.memory else None,
-    )
+    as_found = Pins(original.vcpus, original.emulator, original.iothreads, original.memory)
+    return tags.without(pins, as_found)
+
+
+def brought(fs: KernelFS, seen: Seen) -> bool:
+    """Whether a guest has started with pins of ours from its configuration."""
+    ours, _ = tags.read(seen.active.xml)
+    return bool(set(ours.vcpus.values()) - {fs.read_optional(ONLINE)})
 
 
 def found(fs: KernelFS, link: Link, seen: Seen, uri: str) -> Original:
@@ -109,7 +111,7 @@ class Hands:
             refused = libvirt.apply(link, seen.active, pins)
             self._confine(seen, pins.emulator)
         if not refused:
-            self._write(seen.active, "pins", "as found", _words(pins), placement.why)
+            self._write(seen.active, "pins", "as found", words(pins), placement.why)
         return refused
 
     def adopt(self, link: Link, seen: Seen, original: Original, held: Pins) -> Active:
@@ -134,7 +136,7 @@ class Hands:
             rest = tags.common(present, [original.back(present)])
             refused = dict(libvirt.tag(link, active, _joined(back, rest)))
             if ours:
-                self._write(active, "pins", _words(ours), "as found", "nobody wants them any more")
+                self._write(active, "pins", words(ours), "as found", "nobody wants them any more")
         return refused
 
     def _confine(self, seen: Seen, cpus: str | None) -> None:
@@ -160,7 +162,7 @@ def _joined(one: Pins, other: Pins) -> Pins:
     )
 
 
-def _words(pins: Pins) -> str:
+def words(pins: Pins) -> str:
     """Pins in one line: equal vCPUs together."""
     parts = [f"vCPU {vcpus} on {cpus}" for vcpus, cpus in _grouped(pins.vcpus)]
     parts += [f"emulator on {pins.emulator}"] if pins.emulator else []
@@ -176,4 +178,4 @@ def _grouped(places: Mapping[int, str]) -> Iterable[tuple[str, str]]:
     return [(cpus_text(numbers), cpus) for cpus, numbers in groups.items()]
 
 
-__all__ = ["GuestGone", "Hands", "Refused", "found", "wanted"]
+__all__ = ["GuestGone", "Hands", "Refused", "brought", "found", "wanted", "words"]

@@ -36,6 +36,24 @@ class Already(str, Enum):
     LEAVE = "leave"
 
 
+class Persist(str, Enum):
+    """Where placements are written.
+
+    LIVE    into the running guest
+    CONFIG  into its configuration: it takes effect when the guest starts anew
+    BOTH    into both
+    """
+
+    LIVE = "live"
+    CONFIG = "config"
+    BOTH = "both"
+
+    @property
+    def configures(self) -> bool:
+        """Whether configurations are written."""
+        return self is not Persist.LIVE
+
+
 class Rebalance(str, Enum):
     """When a placed guest may be moved to a better place."""
 
@@ -55,6 +73,7 @@ class PinningPolicy:
 
     placement: placement.Policy = field(default_factory=placement.Policy)
     uri: str = SYSTEM
+    persist: Persist = Persist.LIVE
     running: Already = Already.LOCAL
     rebalance: Rebalance = Rebalance.NEVER
     grace: int = 0
@@ -65,8 +84,11 @@ class PinningPolicy:
     observe: bool = False
 
 
-MODES: Mapping[str, type[Enum]] = {"running": Already, "rebalance": Rebalance}
-LIVE = "live"
+MODES: Mapping[str, type[Enum]] = {
+    "persist": Persist,
+    "running": Already,
+    "rebalance": Rebalance,
+}
 
 GRACE = Number(0, 3600, "seconds")
 RATE = Number(0, 1 << 20, "MiB a second, 0: unlimited")
@@ -80,8 +102,8 @@ OPTIONS: Mapping[str, Described] = {
     **PLANNERS,
     "uri": Described("libvirt's URI; guests of other machines cannot be tuned", SYSTEM),
     "persist": Described(
-        "Where pins are written: live, into the running guest alone; its configuration is never"
-        " changed",
+        "Where pins are written: live (into the running guest alone), config (into its"
+        " configuration, for its next start), both; off takes ours out of configurations again",
         "live",
     ),
     "running": Described(
@@ -122,8 +144,6 @@ def parse(options: Mapping[str, str]) -> PinningPolicy:
     except BadOptions as bad:
         errors += bad.errors
     values: dict[str, Any] = {}
-    if told.get("persist", LIVE) != LIVE:
-        errors.append(OptionError("persist", told["persist"], f"{LIVE}, and nothing else yet"))
     for name, text in told.items():
         if name in READERS:
             field_name, read = READERS[name]
@@ -158,6 +178,7 @@ def _uri(name: str, text: str) -> str:
 
 READERS: Mapping[str, tuple[str, Callable[[str, str], Any]]] = {
     "uri": ("uri", _uri),
+    "persist": ("persist", _word),
     "running": ("running", _word),
     "rebalance": ("rebalance", _word),
     "grace": ("grace", _number(GRACE)),

@@ -38,6 +38,8 @@ class Held:
     pins       what is set because of that; nothing where it is left alone
     failed     what libvirt refused, and why
     remark     what else an administrator should know: memory that stayed, that it was left, …
+    configuration  the same of its configuration, where that is to be written
+    later      it is placed when it starts anew (persist=config)
     """
 
     key: str
@@ -50,10 +52,17 @@ class Held:
     failed: Mapping[str, str] = field(default_factory=dict)
     remark: str = ""
     observed: bool = False
+    configuration: str = ""
+    later: bool = False
 
     @property
     def placed(self) -> bool:
         """Whether it is where its placement says; pins are empty where it was there already."""
+        return self.planned and not self.later
+
+    @property
+    def planned(self) -> bool:
+        """Whether it is there, or will be when it starts anew."""
         return bool(self.placement.vcpus) and not self.failed and not self.observed
 
 

@@ -15,7 +15,8 @@ from tuned_virt.guestkeeping import runs
 from tuned_virt.guestundo import GuestUndo
 from tuned_virt.journal import Journal
 from tuned_virt.kernelfs import KernelFS
-from tuned_virt.pinning import balancing, original, policy, record
+from tuned_virt.pinning import balancing, mark, original, policy, record
+from tuned_virt.pinning.mark import Marked
 from tuned_virt.pinning.original import Original
 from tuned_virt.pinning.policy import PinningPolicy
 from tuned_virt.plan import Change, Values
@@ -76,3 +77,25 @@ class PinningUndo(GuestUndo[PinningPolicy, Original]):
             return ""
         stuck = kept.confine(fs)
         return f"{', '.join(stuck)} refused" if stuck else "its threads are back where they were"
+
+
+class ConfigurationUndo(GuestUndo[PinningPolicy, Marked]):
+    """Takes what is ours out of guests' configurations."""
+
+    name = mark.RECORD
+    options = policy.OPTIONS
+
+    def parse(self, options: Mapping[str, str]) -> PinningPolicy:
+        """See `policy.parse`."""
+        return policy.parse(options)
+
+    def original(self, text: str) -> Marked:
+        """See `GuestUndo`."""
+        return mark.parse(text)
+
+    def put_back(self, view: View, fs: KernelFS, kept: Marked) -> str:
+        """See `GuestUndo`."""
+        from tuned_virt.pinning.configured import clean_guest
+
+        clean_guest(view.link, kept)
+        return ""

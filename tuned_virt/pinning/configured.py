@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Placements in guests' configurations (persist=config|both), and out of them again.
+
+What we write there is tagged as in running guests, and only where the owner has written nothing: so
+the way back is to take out whatever still is as its tag says. What the owner has changed since is
+not, and stays. Configurations outlive the host's boot and the baseline with it, so the tags in them
+are what counts; the baseline only says that there are some, for `tuned-virt restore` and status.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from tuned_virt import tags
+from tuned_virt.baseline import Baseline
+from tuned_virt.guest import Guest, GuestError, printable
+from tuned_virt.guest.model import Owned
+from tuned_virt.guestkeeping import Kept
+from tuned_virt.hypervisor import binding
+from tuned_virt.hypervisor import pins as libvirt
+from tuned_virt.hypervisor.link import Active, Link
+from tuned_virt.journal import Journal
+from tuned_virt.pinning.hands import wanted, words
+from tuned_virt.pinning.mark import RECORD, Marked, key, parse
+from tuned_virt.pinning.original import PLUGIN
+from tuned_virt.placement import Placement
+from tuned_virt.plan import Change
+from tuned_virt.roster import Seen
+from tuned_virt.tags import Pins
+
+log = logging.getLogger("tuned")
+
+IOTHREADIDS = re.compile(r"\s*<iothreadids>(\s*<iothread id='\d+'/>)*\s*</iothreadids>", re.ASCII)
+"""Of IOThreads that are only numbered, as libvirt does without them."""
+
+NOBODY = "nobody wants it any more"
+
+
+class Configurations:
+    """The configurations of one libvirt's guests. For its worker; may raise libvirtError."""
+
+    def __init__(self, uri: str, baseline: Baseline, journal: Journal) -> None:
+        self._uri = uri
+        self._journal = journal
+        self._kept = Kept(RECORD, parse, baseline, uri)
+        self._known: dict[str, tuple[str, Placement]] = {}
+        self._remarks: dict[str, str] = {}
+        self._looked: set[str] = set()
+        self._asked = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether no configuration has anything of ours."""
+        return not self._kept.guests
+
+    def put_off(self, why: str) -> None:
+        """See `Guests`."""
+        self._kept.pend_all(why)
+
+    def hold(self, link: Link, seen: Seen, placement: Placement) -> str:
+        """Have a guest's configuration say a placement; what an administrator should know."""
+        self._asked = True
+        uuid, now = seen.active.uuid, (seen.key, placement)
+        if self._known.get(uuid) != now:
+            self._remarks[uuid] = self._write(link, seen.active, placement)
+            self._known[uuid] = now
+        return self._remarks[uuid]
+
+    def drop(self, link: Link, seen: Seen) -> None:
+        """Nobody wants a running guest's placement in its configuration."""
+        active = seen.active
+        self._known.pop(active.uuid, None)
+        first = seen.key not in self._looked
+        self._looked.add(seen.key)
+        brought = first and tags.NAMESPACE in active.xml  # by a configuration of an earlier boot
+        if brought or key(active.uuid) in self._kept.guests:
+            self._clean(link, active.domain, libvirt.configuration(link, active.domain))
+
+    def drop_all(self, link: Link) -> bool:
+        """Nobody wants anything, of guests that do not run either; whether nothing is left."""
+        self._known.clear()
+        if self._asked or self._kept.guests:
+            found = libvirt.configurations(link)
+            marks = {self._clean(link, *one) for one in found}
+            self._kept.let_go(self._kept.guests.keys() - marks)  # no longer defined
+            self._asked = False
+        return self.idle
+
+    def forget(self, gone: Iterable[str]) -> None:
+        """Runs that have ended."""
+        self._looked -= set(gone)
+
+    def _write(self, link: Link, active: Active, placement: Placement) -> str:
+        xml = libvirt.configuration(link, active.domain)
+        try:
+            guest = Guest.from_xml(xml) if xml else None
+        except GuestError as error:
+            return f"its configuration is not read: {error}"
+        if guest is None:
+            return "it is transient and has no configuration"
+        if guest.owned != Owned():
+            return "its configuration is its owner's"
+        ours, _ = tags.read(xml)
+        pins = _possible(wanted(placement, guest.vcpus), guest)
+        mark = Marked(self._uri, active.uuid, active.name, plain="<iothreadids>" not in xml)
+        if pins != ours and self._kept.keep({mark.key: mark}):
+            if tags.without(ours, pins):
+                libvirt.redefine(link, _stripped(xml))
+            return self._set(link, active, pins, placement.why)
+        return ""
+
+    def _set(self, link: Link, active: Active, pins: Pins, why: str) -> str:
+        refused = libvirt.configure(link, active, pins)
+        if refused:
+            self._clean(link, active.domain, libvirt.configuration(link, active.domain))
+            return "its configuration: " + "; ".join(f"{k}: {v}" for k, v in refused.items())
+        self._say(active.uuid, active.name, words(pins), why)
+        return ""
+
+    def _clean(self, link: Link, domain: Any, xml: str) -> str:
+        """Take ours out of one configuration; its key, whatever became of it."""
+        new = Marked(self._uri, domain.UUIDString(), domain.name())
+        mark = self._kept.guests.get(new.key, new)
+        if tags.NAMESPACE in xml:
+            self._kept.keep({mark.key: mark})
+            try:
+                theirs = clean(link, xml, mark)
+            except binding.libvirt.libvirtError as error:
+                if not link.alive():
+                    raise
+                self._kept.pend({mark.key: f"its configuration: {printable(str(error))}"})
+                return mark.key
+            self._say(mark.uuid, mark.name, "as before", theirs or NOBODY)
+        self._kept.let_go([mark.key])
+        return mark.key
+
+    def _say(self, uuid: str, name: str, after: str, why: str) -> None:
+        told = printable(name)
+        place = f"libvirt guest {uuid}"
+        self._journal.add(PLUGIN, Change(f"{told} configuration", place, "", after, why))
+        log.info("%s: guest %s: configuration: %s (%s)", PLUGIN, told, after, why)
+
+
+def clean(link: Link, xml: str, mark: Marked) -> str:
+    """Redefine a guest without what is ours; what of it is its owner's now, in words.
+
+    Raises libvirtError.
+    """
+    ours, present = tags.read(xml)
+    theirs = tags.without(present, ours)
+    stripped = _stripped(xml)
+    libvirt.redefine(link, IOTHREADIDS.sub("", stripped) if mark.plain else stripped)
+    return f"its owner has changed it since, and that stays: {words(theirs)}" if theirs else ""
+
+
+def clean_guest(link: Link, mark: Marked) -> None:
+    """The same for a guest if it is still defined. Raises libvirtError."""
+    for domain, xml in libvirt.configurations(link):
+        if domain.UUIDString() == mark.uuid and tags.NAMESPACE in xml:
+            clean(link, xml, mark)
+
+
+def _stripped(xml: str) -> str:
+    return (tags.strip(xml.encode()) or xml.encode()).decode()
+
+
+def _possible(pins: Pins, guest: Guest) -> Pins:
+    """Without those of IOThreads that the configuration does not have."""
+    known = {n: cpus for n, cpus in pins.iothreads.items() if n in set(guest.iothreads)}
+    return replace(pins, iothreads=known)
