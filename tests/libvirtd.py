@@ -65,6 +65,7 @@ unix_sock_group = "root"
 auth_unix_ro = "none"
 auth_unix_rw = "none"
 END
+if mountpoint --quiet /dev/hugepages; then umount /dev/hugepages; fi  # systemd's
 mkdir /run/libvirt/dev
 mount --rbind /dev /run/libvirt/dev
 mount -t tmpfs -o mode=755 dev /dev

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.libvirtd import Libvirtd
 from tests.packages.conftest import copy_of_the_source, make, rpmbuild
 from tests.sandbox import SystemdSandbox, wait_for
+from tests.system.test_guest_plugins import vcpus
 from tests.system.test_make import files
 
 NAMES = ("tuned-virt-plus", "tuned-virt-plus-host", "tuned-virt-plus-guest")
@@ -56,6 +58,10 @@ def put(t: SystemdSandbox, kind: str) -> list[str]:
 
 
 INSTALL = {"deb": ("dpkg", "--install"), "rpm": ("rpm", "--nodeps", "-i")}
+UPGRADE = {
+    "deb": ("dpkg", "--force-confold", "--install"),
+    "rpm": ("rpm", "--nodeps", "-U", "--force"),
+}
 ERASE = {"deb": ("dpkg", "--purge"), "rpm": ("rpm", "--nodeps", "-e")}
 
 
@@ -97,20 +103,42 @@ def test_erased_while_active_the_host_is_untuned_exactly(kind: str, version: str
         assert t.run(["tuned-adm", "active"], check=False).stdout.count("-plus") == 0
 
 
-def test_an_upgrade_restarts_tuned_and_writes_nothing(version: str) -> None:
+POOL = Path("/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages")
+FULL = """hugepages_2M=0:16
+hugepages_reserve_free=0
+vm_policy=dedicated
+vm_housekeeping=0
+"""
+
+
+@pytest.mark.parametrize("kind", INSTALL)
+def test_an_upgrade_with_pools_full_and_guests_pinned_writes_nothing(
+    kind: str, version: str
+) -> None:
     t = SystemdSandbox(version, installed=False)
     with t:
-        paths = put(t, "deb")
-        kernel = t.snapshot()
-        t.run([*INSTALL["deb"], *paths])
-        t.run(["systemctl", "start", "tuned"])
-        t.run(["tuned-adm", "profile", "virtual-host-plus"])
-        changes = t.run(["tuned-virt", "log"]).stdout
-        pid = t.run(["systemctl", "show", "--value", "-p", "MainPID", "tuned"]).stdout
-        with t.log_of() as lines:
-            t.run([*INSTALL["deb"], *paths])
-        assert t.run(["systemctl", "show", "--value", "-p", "MainPID", "tuned"]).stdout != pid
-        assert [line for line in lines if "left for the tuned.service" in line]
-        assert t.run(["tuned-virt", "log"]).stdout == changes
-        t.run(["tuned-adm", "off"])
+        paths = put(t, kind)
+        kernel, pages = t.snapshot(), POOL.read_text()
+        t.run([*INSTALL[kind], *paths])
+        t.write("/etc/tuned/virtual-host-plus-variables.conf", FULL)
+        with Libvirtd(t) as libvirtd:
+            t.run(["systemctl", "start", "tuned"])
+            t.run(["tuned-adm", "profile", "virtual-host-plus"])
+            libvirtd.start_guest("web1")
+            wait_for("the guest pinned", lambda: vcpus(libvirtd, "web1") == {"1"})
+            wait_for("the pool full", lambda: POOL.read_text() == "16\n")
+            changes = t.run(["tuned-virt", "log"]).stdout
+            pid = t.run(["systemctl", "show", "--value", "-p", "MainPID", "tuned"]).stdout
+            with t.log_of() as lines:
+                t.run([*UPGRADE[kind], *paths])
+            assert t.run(["systemctl", "show", "--value", "-p", "MainPID", "tuned"]).stdout != pid
+            assert [line for line in lines if "left for the tuned.service" in line]
+            wait_for(
+                "verified", lambda: t.run(["tuned-virt", "verify"], check=False).returncode == 0
+            )
+            assert t.run(["tuned-virt", "log"]).stdout == changes
+            assert t.read("/etc/tuned/virtual-host-plus-variables.conf") == FULL
+            t.run(["tuned-adm", "off"])
+            wait_for("the guest free", lambda: vcpus(libvirtd, "web1") == {"0-1"})
+            wait_for("the pool as it was", lambda: POOL.read_text() == pages)
         assert t.snapshot() == kernel

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.kernel import FRESH, FakeKsm
 from tuned_virt import cli, service
-from tuned_virt.cli import disable
+from tuned_virt.baseline import Baseline
+from tuned_virt.cli import disable, restore
 from tuned_virt.cli.activation import NEW_FOLDERS, OLD_FOLDERS, Machine
+from tuned_virt.journal import Journal
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may enable a profile")
 
@@ -185,3 +188,22 @@ def test_a_chroot_is_known() -> None:
     command = ["/usr/bin/python3", "-c", code]
     done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("active", "put_back"), [("direct", False), ("balanced", True), ("absent", True)]
+)
+def test_what_a_starting_tuned_will_see_to_is_left_to_it(
+    active: str, put_back: bool, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(root, "etc/tuned/active_profile", f"{active}\n")
+    baseline = Baseline(tmp_path / "run")
+    baseline.keep("ksm", {"run": "0"})
+    baseline.release("ksm")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(restore, "Machine", lambda: Machine(root))
+    monkeypatch.setattr(restore, "Baseline", lambda: baseline)
+    monkeypatch.setattr(restore, "Journal", lambda: Journal(tmp_path / "journal"))
+    monkeypatch.setattr(restore, "KernelFS", lambda: FakeKsm(FRESH))
+    assert cli.main(["restore", "--starting"]) == 0
+    assert (baseline.records() == {}) == put_back

@@ -63,7 +63,9 @@ SPARE = (
     *("-object", "memory-backend-memfd,id=spare,size=512M,share=on"),
     *("-device", "pc-dimm,id=dimm,memdev=spare,node=4"),
 )
-"""Node 4 has no CPU, and a memory module that the kernel leaves offline until it is told."""
+"""Node 4 has no CPU, and a memory module that is left offline until somebody wants it."""
+
+LEFT_OFFLINE = "memhp_default_state=offline"
 
 HUGE = "hugepagesz=1G hugepages=3:1"
 """Pages of 1 GiB from the boot on, on the node that has room for more of them (-cpu max: and a CPU
@@ -225,7 +227,7 @@ def vng_command(series: str, image: Path, results: Path) -> list[str]:
         *(f"--numa-distance={distance}" for distance in DISTANCES),
         *("--rodir", str(CHECKOUT), "--rwdir", f"{GUEST_RESULTS}={results}"),
         *("--rodir", f"{GUEST_TOOLS}={tools()}"),
-        *("--append", f"tuned_virt_vm={series} {HUGE}"),
+        *("--append", f"tuned_virt_vm={series} {HUGE} {LEFT_OFFLINE}"),
         f"--qemu-opts={shlex.join([*SPARE, *disks.qemu_options(results)])}",
         *("--exec", shlex.join(["sh", f"{GUEST_RESULTS}/script"])),
     ]

@@ -86,6 +86,10 @@ class Machine:
             for current, plugins in self._chain(name)
         )
 
+    def plugins(self, name: str) -> set[str]:
+        """Plugins of a profile and all that it includes."""
+        return {plugin for _, plugins in self._chain(name) for plugin in plugins}
+
     def _chain(self, name: str) -> Iterator[tuple[str, set[str]]]:
         """A profile and all that it includes, each once, with the plugins of its sections."""
         todo, seen = [name], set()

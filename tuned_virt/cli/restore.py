@@ -11,6 +11,7 @@ import os
 
 from tuned_virt import service
 from tuned_virt.baseline import Baseline, Record
+from tuned_virt.cli.activation import Machine
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
 from tuned_virt.engine import Engine
 from tuned_virt.journal import Journal
@@ -45,25 +46,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="only what no running TuneD holds, and nothing while systemd restarts TuneD",
     )
+    parser.add_argument(
+        "--starting",
+        action="store_true",
+        help="for a TuneD that is starting: as --leftover, but nothing of plugins of the active profile,"
+        " which see to it themselves",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Put back and say what. Raises CouldNot."""
     if os.geteuid() != 0:
         raise CouldNot("only root may: sudo tuned-virt restore")
-    if options.leftover and service.restarting():
+    leftover = options.leftover or options.starting
+    if leftover and service.restarting():
         return FINE
     baseline = Baseline()
     records = baseline.records()
     held = {plugin: pid for plugin in records if (pid := baseline.holder(plugin))}
-    if held and not options.leftover:
+    if held and not leftover:
         pid = next(iter(held.values()))
         raise CouldNot(f"TuneD (pid {pid}) holds {', '.join(held)}: tuned-adm off puts it back")
-    free = {plugin: record for plugin, record in records.items() if plugin not in held}
-    if not free and not options.leftover:
+    spared = held.keys() | (_of_active_profile() if options.starting else set())
+    free = {plugin: record for plugin, record in records.items() if plugin not in spared}
+    if not free and not leftover:
         print("nothing to put back")
     codes = [_restore(baseline, plugin, free[plugin], options.unmerge) for plugin in _ordered(free)]
     return max(codes, default=FINE)
+
+
+def _of_active_profile() -> set[str]:
+    """Plugins that TuneD is about to load, or has loaded."""
+    try:
+        machine = Machine()
+        return {plugin for name in machine.active() for plugin in machine.plugins(name)}
+    except CouldNot:
+        return set()
 
 
 def _ordered(records: dict[str, Record]) -> list[str]:
