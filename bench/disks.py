@@ -22,7 +22,7 @@ from tests.loopdev import loops, scheduler, set_all
 from tests.sandbox import Sandbox
 
 SECTION = {
-    "ours": "[blk_elevator_virt]\nrole=host\nhost_other={word}\ndevices=loop*\n",
+    "ours": "[blk_elevator_virt]\nrole=host\nhost_other={word}\ndevices=loop4???\n",
     "TuneD's": "[disk]\nelevator={word}\ndevices={names}\ndynamic=0\n",
 }
 NOTHING = "[main]\nsummary=nothing\n"

@@ -53,7 +53,7 @@ fi
 cat >/etc/libvirt/qemu.conf <<END
 stdio_handler = "file"
 namespaces = []
-cgroup_controllers = []
+cgroup_controllers = [$CONTROLLERS]
 security_driver = "none"
 user = "root"
 group = "root"
@@ -66,6 +66,9 @@ auth_unix_ro = "none"
 auth_unix_rw = "none"
 END
 if mountpoint --quiet /dev/hugepages; then umount /dev/hugepages; fi  # systemd's
+if [ -n "$CONTROLLERS" ] && mountpoint -q /sys/fs/cgroup/unified; then
+    umount /sys/fs/cgroup/unified  # where it has no controller, libvirt 9.0 starts no guest
+fi
 mkdir /run/libvirt/dev
 mount --rbind /dev /run/libvirt/dev
 mount -t tmpfs -o mode=755 dev /dev
@@ -115,10 +118,12 @@ class Libvirtd:
     """A libvirtd, inside a sandbox or alone; leaves no process behind.
 
     `uri` opens it from the test's process, for reading and writing; inside it is qemu:///system.
+    `controllers` are those that guests get cgroups of, as in qemu.conf: '"blkio"'.
     """
 
-    def __init__(self, inside: Inside | None = None) -> None:
+    def __init__(self, inside: Inside | None = None, controllers: str = "") -> None:
         self._inside = inside
+        self._prepare = f"CONTROLLERS='{controllers}'\n{PREPARE}"
         self._stack = contextlib.ExitStack()
         self._daemon: subprocess.Popen[bytes] | None = None
 
@@ -156,9 +161,9 @@ class Libvirtd:
     def _namespaces(self) -> list[str]:
         mount = ["unshare", "--mount", "--propagation", "private"]
         if self._inside is not None:
-            return self._inside.command([*mount, "bash", "-euc", PREPARE])
+            return self._inside.command([*mount, "bash", "-euc", self._prepare])
         own = ["--pid", "--net", "--fork", "--kill-child", "--mount-proc"]
-        return [*mount, *own, "bash", "-euc", OWN_ROOT + PREPARE]
+        return [*mount, *own, "bash", "-euc", OWN_ROOT + self._prepare]
 
     def command(self, argv: Sequence[str]) -> list[str]:
         """The argument vector that runs a command where libvirtd runs."""

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.loopdev import loops, queue, remove, scheduler
-from tests.sandbox import Sandbox
+from tests.sandbox import Sandbox, wait_for
 
-SECTION = "[main]\nsummary=disks\n[blk_elevator_virt]\nrole=host\ndevices=loop4*\n"
+SECTION = "[main]\nsummary=disks\n[blk_elevator_virt]\nrole=host\ndevices=loop4???\n"
 TIMED = "2.25"
 """Where the generation makes no difference, one is enough."""
 
@@ -97,3 +97,18 @@ def test_a_device_that_is_gone(tuned: Callable[..., Sandbox], names: list[str]) 
     assert t.verify(), t.verify_lines
     t.off()
     assert [scheduler(name) for name in names[1:]] == ["none"] * 3
+
+
+def test_a_thousand_devices(tuned: Callable[..., Sandbox]) -> None:
+    with loops(1000) as many:
+        before = {name: scheduler(name) for name in many}
+        t = tuned(TIMED, profiles={"mine": f"{SECTION}host_other=mq-deadline\n"})
+        t.switch("mine")
+        wait_for("all set", lambda: all(scheduler(name) == "mq-deadline" for name in many), 60)
+        wait_for("verified", t.verify, 60)
+        passed = t.verify_lines.count("verify: passed: 'blk_elevator_virt loop4")
+        assert passed == 1000
+        t.off()
+        wait_for("back", lambda: {name: scheduler(name) for name in many} == before, 60)
+        baseline = t.root / "run/tuned-virt/baseline.json"
+        wait_for("forgotten", lambda: not baseline.exists(), 20)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ from typing import Any
 from tuned_virt.guest import printable
 from tuned_virt.hypervisor import binding
 from tuned_virt.hypervisor.defined import DefinedSession
-from tuned_virt.hypervisor.follower import Follower, Session, ask_once
+from tuned_virt.hypervisor.follower import Follower, Kind, Session, ask_once
 
 NAMED = 3
 """Most guests that one reason names."""
@@ -115,6 +116,18 @@ class DiskSession(DefinedSession[GuestDisks]):
             number = self._connection.domainEventRegisterAny(None, event, self._on_lifecycle, None)
             deregister = self._connection.domainEventDeregisterAny
             self._undo.append(functools.partial(deregister, number))
+        with contextlib.suppress(binding.libvirt.libvirtError):  # no virtstoraged: asked in time
+            number = self._connection.storagePoolEventRegisterAny(
+                None, binding.libvirt.VIR_STORAGE_POOL_EVENT_ID_LIFECYCLE, self._on_pool, None
+            )
+            deregister = self._connection.storagePoolEventDeregisterAny
+            self._undo.append(functools.partial(deregister, number))
+
+    def _on_pool(self, *_: Any) -> None:
+        """A pool has come or gone: the volumes that none told of may have a path now."""
+        known = self._known.values()
+        self._stale.update(guest.uuid for guest in known if self._unfinished(guest))
+        self.note(Kind.GUESTS)
 
     def _unfinished(self, known: GuestDisks) -> bool:
         return known.unresolved > 0
