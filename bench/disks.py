@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 
 from tests.loopdev import loops, scheduler, set_all
-from tests.sandbox import Sandbox
+from tests.sandbox import Sandbox, wait_for
 
 SECTION = {
     "ours": "[blk_elevator_virt]\nrole=host\nhost_other={word}\ndevices=loop4???\n",
@@ -34,6 +34,7 @@ LIMITS = {TO_CHANGE: 200.0, RIGHT: 25.0, VERIFY: 25.0}
 
 WORD, OTHER = "mq-deadline", "none"
 SETTLE = 0.2
+SLOW_SECONDS = 60
 
 
 def milliseconds(work: Callable[[], object]) -> float:
@@ -59,6 +60,23 @@ def switched(sandbox: Sandbox, profile: str) -> float:
         return milliseconds(switch)
 
 
+def still_to_set(names: list[str]) -> float:
+    """ms until the last device is set; 0 where all are, as with few devices: ours goes on in a
+    thread with what takes longer than 2 s."""
+    wrong = [name for name in names if scheduler(name) != WORD]
+    if not wrong:
+        return 0.0
+
+    def wait() -> None:
+        wait_for(
+            "all set",
+            lambda: all(scheduler(name) == WORD for name in reversed(wrong)),
+            SLOW_SECONDS,
+        )
+
+    return milliseconds(wait)
+
+
 def measure(sandbox: Sandbox, names: list[str], profile: str, rounds: int) -> dict[str, float]:
     """Medians of one plugin, an empty profile's taken off."""
     found: dict[str, list[float]] = {case: [] for case in LIMITS}
@@ -69,9 +87,8 @@ def measure(sandbox: Sandbox, names: list[str], profile: str, rounds: int) -> di
             set_all(names, before)
             empty = switched(sandbox, f"{BETWEEN}-too")
             time.sleep(SETTLE)
-            found[case].append(switched(sandbox, profile) - empty)
-            wrong = [name for name in names if scheduler(name) != WORD]
-            assert not wrong, f"{profile}: {wrong[:3]}"
+            took = switched(sandbox, profile) - empty
+            found[case].append(took + still_to_set(names))
         found[VERIFY].append(milliseconds(sandbox.verify))
         assert sandbox.verify(), sandbox.verify_lines
     return {case: statistics.median(times) for case, times in found.items()}

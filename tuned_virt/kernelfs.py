@@ -114,6 +114,15 @@ class KernelFS:
         except OSError:
             return []
 
+    def folders(self, path: str) -> int:
+        """How many folders a folder has: its links less two, where the file system counts them."""
+        real = self._real(path)
+        try:
+            links = os.stat(real).st_nlink
+            return links - 2 if links > 1 else sum(entry.is_dir() for entry in os.scandir(real))
+        except OSError:
+            return 0
+
     def link(self, path: str) -> str | None:
         """What a symbolic link says, or None where it cannot be read."""
         try:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,19 @@ def test_missing_and_odd_files_read_as_nothing(fs: KernelFS, tmp_path: Path) -> 
 )
 def test_active_word(text: str, word: str) -> None:
     assert active_word(text) == word
+
+
+def test_folders_are_counted_with_and_without_links(
+    fs: KernelFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("0", "1"):
+        (tmp_path / "mq" / name).mkdir(parents=True)
+    (tmp_path / "mq/file").write_text("")
+    assert fs.folders("/mq") == 2
+    assert fs.folders("/absent") == 0
+    links = os.stat(tmp_path / "mq")
+    fields = (*links[:3], 1, *links[4:])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", lambda path: os.stat_result(fields))
+        found = fs.folders("/mq")
+    assert found == 2, "as on btrfs, which counts no links"

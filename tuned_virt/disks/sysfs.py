@@ -90,7 +90,7 @@ class Reader:
             disk,
             scheduler=scheduler,
             offered=offered,
-            queues=len(self._fs.names(f"{BLOCK}/{name}/mq")) or 1 if offered else 1,
+            queues=self._fs.folders(f"{BLOCK}/{name}/mq") or 1 if offered else 1,
             slaves=self._slaves(disk),
             trouble=self._trouble(disk, offered),
         )
