@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from tests import machines
 from tuned_virt import cpuset
 from tuned_virt.guest import Cell, CpuTopology, Guest, Owned
 from tuned_virt.placement import Kind, Placement, Plan, Policy, parse, plan, planner
-from tuned_virt.topology import Host
+from tuned_virt.topology import Host, NumaNode
 
 
 def fresh(
@@ -94,7 +96,6 @@ def dedicated(made: Plan) -> dict[int, str]:
 def check_cpus(host: Host, guests: list[Guest], policy: Policy, made: Plan) -> None:
     taken = dedicated(made)
     assert taken.keys() <= host.cpus.keys()
-    assert not taken.keys() & (policy.housekeeping or frozenset())
     pinned = {min(cpus) for guest in guests for cpus in guest.owned.vcpus.values()}
     assert len(host.cpus) == 1 or not taken.keys() & pinned
     for one in made.placements:
@@ -103,7 +104,26 @@ def check_cpus(host: Host, guests: list[Guest], policy: Policy, made: Plan) -> N
                 assert cpuset.parse(text) <= host.cpus.keys() - taken.keys()
 
 
-def check_siblings(host: Host, policy: Policy, made: Plan) -> None:
+def usual(host: Host, node: NumaNode) -> set[int]:
+    """A node's CPUs that are neither isolated nor without tick; all, where that leaves none."""
+    special = host.isolated | host.nohz_full
+    special = frozenset() if host.cpus.keys() <= special else special
+    return {cpu for cpu in node.cpus & host.cpus.keys() if cpu not in special}
+
+
+def check_housekeeping(host: Host, policy: Policy, made: Plan) -> None:
+    """What is named, or without that the first core of each node, is nobody's own."""
+    taken = dedicated(made)
+    assert not taken.keys() & (policy.housekeeping or frozenset())
+    if policy.housekeeping is None:
+        for node in host.nodes:
+            own = usual(host, node)
+            if own:
+                assert not taken.keys() & host.cpus[min(own)].siblings & own
+
+
+def check_whole_cores(host: Host, policy: Policy, made: Plan) -> None:
+    """require and isolate: nobody else has a thread of a guest's cores."""
     taken = dedicated(made)
     for one in made.placements:
         if one.kind is not Kind.DEDICATED or policy.smt.value == "prefer":
@@ -115,30 +135,197 @@ def check_siblings(host: Host, policy: Policy, made: Plan) -> None:
             assert len(set(cores)) == len(cores)
         else:
             assert all(len(core) > 1 for core in cores)
-            assert len(set(cores)) <= len(cores) // 2 + len(one.nodes) * len(host.caches or [0])
 
 
-def check_no_needless_split(host: Host, guests: list[Guest], policy: Policy, made: Plan) -> None:
-    """Floating guests: the final room of a node, with what the guest has there, is too small."""
-    needs = {guest.uuid: len(guest.online) for guest in guests}
-    if policy.policy.value != "node" or any(guest.owned != Owned() for guest in guests):
-        return
-    cpus = {node.id: len(node.cpus & host.cpus.keys()) for node in host.nodes}
-    load = dict.fromkeys(cpus, 0.0)
-    of_cpu = {cpu: detail.node for cpu, detail in host.cpus.items()}
-    homes = {
-        one.uuid: [of_cpu[min(cpuset.parse(text))] for text in one.vcpus.values()]
-        for one in made.placements
-    }
-    for nodes in homes.values():
-        for node in nodes:
-            load[node] += 1 / policy.overcommit
+def torn(host: Host, guest: Guest, one: Placement) -> list[tuple[int, int]]:
+    """Pairs of a guest's sibling vCPUs (0 and 1, 2 and 3, …) that are not on host siblings."""
+    cpus = {vcpu: int(text) for vcpu, text in one.vcpus.items()}
+    pairs = [(cpus[v], cpus[v + 1]) for v in range(0, len(cpus) - 1, 2)]
+    return [(a, b) for a, b in pairs if b not in host.cpus[a].siblings]
+
+
+def check_siblings(host: Host, guests: list[Guest], policy: Policy, made: Plan) -> int:
+    """Exact pairs, on cores of two threads; how many were looked at.
+
+    require gives whole cores, so that no pair on one node is torn. With prefer a pair is torn only
+    where its cache, in the end, has no whole core free that could have been dedicated, and in one
+    cache each core that is all a guest's has one of its pairs.
+    """
+    known = {guest.uuid: guest for guest in guests}
+    taken = dedicated(made)
+    looked = 0
     for one in made.placements:
-        if len(one.nodes) > 1 and all(guest.memory <= 1024 for guest in guests):
-            for node, count in cpus.items():
-                own = homes[one.uuid].count(node) / policy.overcommit
-                room = (count - load[node] + own) * policy.overcommit
-                assert room < needs[one.uuid]
+        guest = known[one.uuid]
+        smt = policy.smt.value
+        if one.kind is not Kind.DEDICATED or guest.threads != 2 or smt == "isolate":
+            continue
+        looked += len(one.vcpus) // 2
+        broken = torn(host, guest, one)
+        if smt == "require":
+            assert all(host.cpus[a].node != host.cpus[b].node for a, b in broken)
+            continue
+        cpus = {int(text) for text in one.vcpus.values()}
+        if any(cpus <= cache.cpus for cache in host.caches) and len(one.nodes) == 1:
+            whole = {core for cpu in cpus for core in (host.cpus[cpu].siblings,) if core <= cpus}
+            assert len(whole) == len(cpus) // 2 - len(broken), f"{guest.name}: {one.vcpus}"
+        for cpu in (cpu for pair in broken for cpu in pair):
+            for core in cores_beside(host, cpu):
+                free = core - taken.keys() - reserved(host, guests, policy)
+                assert len(free) < 2, f"CPU {cpu} is half of a pair, while {sorted(core)} is free"
+    return looked
+
+
+def cores_beside(host: Host, cpu: int) -> list[frozenset[int]]:
+    """Cores in the last-level cache of a CPU; none where it has none that cores share."""
+    caches = [cache.cpus & host.cpus.keys() for cache in host.caches if cpu in cache.cpus]
+    same = {host.cpus[other].siblings for cache in caches for other in cache}
+    node = host.cpus[cpu].node
+    return [core for core in same if len(core) == 2 and host.cpus[min(core)].node == node]
+
+
+def reserved(host: Host, guests: list[Guest], policy: Policy) -> set[int]:
+    """CPUs that may not be dedicated at all: housekeeping, owners' pins, and on nodes with isolated
+    CPUs all the others."""
+    found = set(policy.housekeeping or ())
+    found |= {cpu for guest in guests for cpus in guest.owned.vcpus.values() for cpu in cpus}
+    for node in host.nodes:
+        own = usual(host, node)
+        if own and policy.housekeeping is None:
+            found |= host.cpus[min(own)].siblings & own
+        if own != node.cpus & host.cpus.keys():
+            found |= own
+    return found
+
+
+# --- one node when it fits ------------------------------------------------------------------------
+
+
+def check_no_needless_split(host: Host, guests: list[Guest], policy: Policy, made: Plan) -> int:
+    """No node has room, in the end, for a guest that is on several; how many were looked at.
+
+    Others only ever take more room, so that what would fit in the end would have fitted. For guests
+    without owners' pins, cells, devices and memory in use, on nodes with memory, and smt=prefer.
+    """
+    known = {guest.uuid: guest for guest in guests}
+    placed = [one for one in made.placements if one.kind in {Kind.DEDICATED, Kind.SHARED}]
+    taken = dedicated(made)
+    off_limits = reserved(host, guests, policy)
+    of_cpu = {cpu: detail.node for cpu, detail in host.cpus.items()}
+    load = dict.fromkeys(host.by_id, 0.0)
+    memory = {node.id: float(node.memory) for node in host.nodes}
+    for one in placed:
+        for text in one.vcpus.values():
+            home = of_cpu[min(cpuset.parse(text))]
+            memory[home] -= known[one.uuid].memory / len(one.vcpus)
+            load[home] += 0 if one.kind is Kind.DEDICATED else 1 / policy.overcommit
+    looked = 0
+    for one in placed:
+        guest = known[one.uuid]
+        homes = [of_cpu[min(cpuset.parse(text))] for text in one.vcpus.values()]
+        if len(set(homes)) == 1:
+            continue
+        looked += 1
+        floats = one.kind is Kind.SHARED
+        for node in host.nodes:
+            own = homes.count(node.id)
+            cpus = {cpu for cpu, home in of_cpu.items() if home == node.id}
+            shared = len(cpus - taken.keys()) - load[node.id]
+            room = shared * policy.overcommit + own
+            if not floats:
+                room = min(shared, len(cpus - taken.keys() - off_limits)) + own
+            spare = memory[node.id] + guest.memory * own / len(homes)
+            fits = room >= len(homes) - 1e-6 and spare >= guest.memory - 1e-6
+            assert not fits, f"{guest.name} fits on node {node.id}: {one.why}"
+    return looked
+
+
+def crowd(draw: random.Random, host: Host) -> list[Guest]:
+    """Plain guests, many of them as large as half a node and more, so that nodes end in pieces."""
+    largest = max(len(node.cpus & host.cpus.keys()) for node in host.nodes)
+    left = int(len(host.cpus) * draw.choice([0.8, 1, 1.2]))
+    guests: list[Guest] = []
+    while left > 0:
+        vcpus = draw.randint(1, max(1, draw.choice([2, largest // 2, largest, largest * 3 // 2])))
+        memory = sum(node.memory for node in host.nodes) // len(host.cpus)
+        kib = max(1024, int(memory * vcpus * draw.choice([0.1, 0.6, 1])))
+        name = f"g{len(guests):03}"
+        guests.append(Guest(name, name, vcpus=vcpus, online=tuple(range(vcpus)), memory=kib))
+        left -= vcpus
+    return guests
+
+
+def pairs(draw: random.Random, host: Host) -> list[Guest]:
+    """Guests with two threads a core, some with an odd vCPU, for most of a host's CPUs."""
+    most = max(2, max(len(node.cpus) for node in host.nodes) // 2)
+    guests: list[Guest] = []
+    while sum(guest.vcpus for guest in guests) < 0.8 * len(host.cpus):
+        vcpus, name = draw.randint(2, most), f"g{len(guests):03}"
+        shape = CpuTopology(cores=-(-vcpus // 2), threads=2)
+        online = tuple(range(vcpus))
+        guests.append(Guest(name, name, vcpus=vcpus, online=online, topology=shape, memory=1024))
+    return guests
+
+
+def with_plain_memory(host: Host) -> Host:
+    """Every node with CPUs has memory for them, and no pools: the check knows neither."""
+    nodes = tuple(
+        replace(node, memory=len(node.cpus) << 20, pages={}, available=None, free_pages=None)
+        for node in host.nodes
+    )
+    return replace(host, nodes=nodes, isolated=frozenset(), nohz_full=frozenset())
+
+
+def several_nodes() -> list[str]:
+    """Machines with more nodes with CPUs than one."""
+    return [name for name in machines.NAMES if len(machines.by_capabilities(name).grid.nodes) > 1]
+
+
+@pytest.mark.parametrize("mode", ["node", "dedicated"])
+def test_no_guest_is_split_that_fits_in_one_node(mode: str) -> None:
+    """On each machine, from seeds; and the question arises often, so that this says something."""
+    machines.needed()
+    plans = looked = 0
+    for name in several_nodes():
+        host = with_plain_memory(machines.by_capabilities(name))
+        for seed in range(10 if len(host.cpus) <= 64 else 2):
+            draw = random.Random(f"{name} {seed}")
+            policy = parse({"policy": mode, "overcommit": draw.choice(["1", "1.5", "4"])})
+            guests = crowd(draw, host)
+            found = check_no_needless_split(host, guests, policy, fresh(host, guests, policy, {}))
+            plans += 1
+            looked += bool(found)
+    assert looked > plans / 3, f"only {looked} of {plans} plans have a guest on several nodes"
+
+
+def test_the_check_finds_a_needless_split() -> None:
+    """A plan that is made worse by hand does not pass."""
+    machines.needed()
+    host = with_plain_memory(machines.by_capabilities(several_nodes()[0]))
+    guest = Guest("a", "a", vcpus=2, online=(0, 1), memory=1024)
+    made = fresh(host, [guest], parse({}), {})
+    [one] = made.placements
+    assert check_no_needless_split(host, [guest], parse({}), made) == 0
+    cpus = [str(min(node.cpus & host.cpus.keys())) for node in host.nodes if node.cpus][:2]
+    worse = replace(one, vcpus=dict(enumerate(cpus)))
+    with pytest.raises(AssertionError, match="a fits on node"):
+        check_no_needless_split(host, [guest], parse({}), replace(made, placements=(worse,)))
+
+
+@pytest.mark.parametrize("smt", ["prefer", "require"])
+def test_guest_siblings_are_on_host_siblings(smt: str) -> None:
+    """Guests of two threads a core on all machines that have such cores; pairs are looked at."""
+    machines.needed()
+    looked = 0
+    for name in machines.NAMES:
+        host = machines.by_capabilities(name)
+        if not all(len(cpu.siblings) == 2 for cpu in host.cpus.values()):
+            continue
+        for seed in range(10):
+            draw = random.Random(f"{name} {seed}")
+            guests = pairs(draw, host)
+            policy = parse({"policy": "dedicated", "smt": smt})
+            looked += check_siblings(host, guests, policy, fresh(host, guests, policy, {}))
+    assert looked > 200, "pairs of vCPUs that were looked at"
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -150,8 +337,10 @@ def test_plans(draw: random.Random) -> None:
     guests, policy = some_guests(draw, host), some_policy(draw, host)
     made = fresh(host, guests, policy, {})
     check_cpus(host, guests, policy, made)
-    check_siblings(host, policy, made)
-    check_no_needless_split(host, guests, policy, made)
+    check_housekeeping(host, policy, made)
+    check_whole_cores(host, policy, made)
+    event(f"some are dedicated: {bool(dedicated(made))}")
+    event(f"some are split: {any(len(one.nodes) > 1 for one in made.placements)}")
     current = {one.uuid: one for one in made.placements}
     assert fresh(host, draw.sample(guests, len(guests)), policy, {}) == made
     assert fresh(host, guests, policy, current) == made

@@ -140,20 +140,17 @@ class Session:
         self.result = Result(self.board, decided)
 
     def _keep(self, current: Mapping[str, Placement]) -> list[Demand]:
-        """Settle what holds, dedicated guests first; the demands that are left."""
+        """Settle what holds; the demands that are left."""
         if not current:
             return self.wanted
-        floating: list[tuple[Demand, Placement]] = []
-        rest = []
-        for wanted in self.wanted:
-            now = current.get(wanted.guest.key)
-            if now is None:
-                rest.append(wanted)
-            elif now.kind is Kind.SHARED:
-                floating.append((wanted, now))
-            elif not self._kept(wanted, now):
-                rest.append(wanted)
-        rest += [wanted for wanted, now in floating if not self._kept(wanted, now)]
+        rest = [wanted for wanted in self.wanted if wanted.guest.key not in current]
+        held = [
+            (wanted, current[wanted.guest.key])
+            for wanted in self.wanted
+            if wanted.guest.key in current
+        ]
+        held.sort(key=_takes_more)
+        rest += [wanted for wanted, now in held if not self._kept(wanted, now)]
         self._promote([key for key, one in self.outcomes.items() if not one.dedicated])
         return rest
 
@@ -171,6 +168,14 @@ class Session:
             self.outcomes[wanted.guest.key] = outcome
             self.kept[wanted.guest.key] = now
         return outcome is not None
+
+
+def _takes_more(held: tuple[Demand, Placement]) -> tuple[bool, bool]:
+    """Sorts last who may take what others have: guests with new vCPUs, and before them floating
+    ones, whose node may lack CPUs that nobody knows yet to be dedicated."""
+    wanted, now = held
+    grown = any(vcpu not in now.vcpus for vcpu in wanted.whole.vcpus)
+    return grown, now.kind is Kind.SHARED
 
 
 def _unplaced(guest: Guest, why: str, chosen: bool) -> Placement:
