@@ -15,9 +15,12 @@ LONGEST = 1 << 17
 
 def parse(text: str) -> frozenset[int]:
     """The numbers of a list such as "0-3,8"; empty for "". Raises ValueError for anything else."""
+    ranges = [_range(part) for part in _parts(text)]
+    if sum(map(len, ranges)) <= MOST:
+        return frozenset().union(*ranges)
     mask = 0
-    for part in _parts(text):
-        mask |= _bits(part)
+    for some in ranges:
+        mask |= _bits(some)
     return frozenset(_numbers(mask))
 
 
@@ -26,13 +29,23 @@ def parse_excluding(text: str) -> frozenset[int]:
 
     Source: libvirt's virBitmapParse. Raises ValueError.
     """
+    if "^" not in text:
+        return parse(text)
     mask = 0
     for part in map(str.strip, _parts(text)):
         if part.startswith("^"):
-            mask &= ~_bits(part[1:])
+            mask &= ~_bits(_range(part[1:]))
         else:
-            mask |= _bits(part)
+            mask |= _bits(_range(part))
     return frozenset(_numbers(mask))
+
+
+def size(text: str) -> int:
+    """At most so many numbers has a list, valid or not: to look at before it is read."""
+    total = 0
+    for first, last in re.findall(r"(\d{1,9})(?:-(\d{1,9}))?", text, re.ASCII):
+        total += max(0, int(last or first) - int(first)) + 1
+    return total
 
 
 def parse_mask(text: str) -> frozenset[int]:
@@ -53,8 +66,12 @@ def _numbers(mask: int) -> Iterator[int]:
     return (number for number, bit in enumerate(reversed(f"{mask:b}")) if bit == "1")
 
 
-def _bits(part: str) -> int:
-    """A number or range as a mask: a list of many wide ranges costs no more than its length."""
+def _bits(some: range) -> int:
+    """A range as a mask: a list of many wide ranges costs no more than its length."""
+    return (1 << some.stop) - (1 << some.start)
+
+
+def _range(part: str) -> range:
     found = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part, re.ASCII)
     if not found:
         raise ValueError(f"'{_short(part)}' is no number or range of numbers")
@@ -63,7 +80,7 @@ def _bits(part: str) -> int:
         raise ValueError(f"'{part}' runs backwards")
     if last >= MOST:
         raise ValueError(f"'{part}' goes beyond {MOST - 1}")
-    return (1 << last + 1) - (1 << first)
+    return range(first, last + 1)
 
 
 def _short(text: str, most: int = 40) -> str:

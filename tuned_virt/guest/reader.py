@@ -51,9 +51,23 @@ MOST_IOTHREADS = 1024
 """Above what QEMU takes (4,096 vCPUs); a number beyond is a mistake or an attack."""
 
 
+SETS = {"cpuset", "cpus", "nodeset"}
+MOST_NUMBERS = 1 << 20
+"""In all sets of CPUs and nodes together: 1,024 vCPUs that may each run on 1,024 CPUs."""
+
+
 def read(text: str) -> Guest:
     """Raises GuestError."""
-    return safexml.read(text, "domain", _guest, GuestError)
+    return safexml.read(text, "domain", _bounded, GuestError)
+
+
+def _bounded(root: Element) -> Guest:
+    numbers = 0
+    for element in root.iter():
+        numbers += sum(cpuset.size(element.attrib[name]) for name in SETS & element.attrib.keys())
+        if numbers > MOST_NUMBERS:
+            raise ElementError(element, f"up to here its sets have over {MOST_NUMBERS} numbers")
+    return _guest(root)
 
 
 def _guest(root: Element) -> Guest:
