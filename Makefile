@@ -147,6 +147,7 @@ bench-disks: $(TOOLS)
 bench-placement: $(TOOLS)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	$(VENV)/bin/python -m bench.placement
+	$(VENV)/bin/python -m bench.hostile
 
 .PHONY: bench-pinning
 bench-pinning: $(TOOLS)

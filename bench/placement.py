@@ -17,8 +17,9 @@ import sys
 import time
 from collections.abc import Callable
 
+from tuned_virt import cpuset
 from tuned_virt.guest import Cell, Guest
-from tuned_virt.placement import Kind, Plan, parse, plan, planner
+from tuned_virt.placement import Plan, parse, plan, planner
 from tuned_virt.topology import Cache, CpuDetail, Host, NumaNode
 
 RUNS = 7
@@ -111,13 +112,13 @@ def speed() -> None:
 
 
 def instance(draw: random.Random, load: float) -> tuple[Host, list[Guest]]:
-    """2 to 4 nodes of 8 CPUs, guests of 1 to 6 vCPUs up to a load."""
+    """2 to 4 nodes of 8 CPUs and 64 GiB, guests of 1 to 6 vCPUs and 1 to 8 GiB up to a load."""
     host = machine(draw.randint(2, 4), 8, 64)
     left = int(load * len(host.cpus))
     guests: list[Guest] = []
     while left > 0:
         vcpus = min(left, draw.randint(1, 6))
-        guests.append(guest(len(guests), vcpus, vcpus))
+        guests.append(guest(len(guests), vcpus, gib=1 + (7 * vcpus + len(guests)) % 8))
         left -= vcpus
     return host, guests
 
@@ -150,75 +151,84 @@ def optimum(host: Host, guests: list[Guest]) -> tuple[int, bool]:
     return int(solver.objective_value), solver.status_name(status) == "OPTIMAL"
 
 
-def remote(counts: list[int]) -> int:
-    """vCPUs outside the node that has most of a guest's."""
-    return sum(counts) - max(counts)
+Across = tuple[int, float]
+"""vCPUs outside the node that has most of their guest's, and GiB of guests outside such nodes."""
 
 
-def numad(host: Host, guests: list[Guest]) -> int:
-    """vCPUs across nodes by numad's rule: the node with most free memory × free CPUs, then more."""
+def across(guests: list[Guest], counts: list[list[int]]) -> Across:
+    """Of guests with so many vCPUs by node; memory is touched by the vCPUs, so lies as they do."""
+    vcpus = [sum(some) - max(some) for some in counts]
+    parts = [far / max(sum(some), 1) for far, some in zip(vcpus, counts)]
+    return sum(vcpus), sum(one.memory * part for one, part in zip(guests, parts)) / GIB
+
+
+def numad(host: Host, guests: list[Guest]) -> list[list[int]]:
+    """By numad's rule: the node with most free memory × free CPUs, then more."""
     cpus = [len(node.cpus) for node in host.nodes]
     memory = [node.memory for node in host.nodes]
-    across = 0
+    found = []
     for one in guests:
         counts = [0] * len(cpus)
         for at in sorted(range(len(cpus)), key=lambda at: -cpus[at] * memory[at]):
             counts[at] = min(cpus[at], one.vcpus - sum(counts))
             cpus[at] -= counts[at]
             memory[at] -= counts[at] * one.memory // one.vcpus
-        across += remote(counts)
-    return across
+        found.append(counts)
+    return found
 
 
-def unpinned(host: Host, guests: list[Guest]) -> int:
-    """vCPUs across nodes as the scheduler spreads them over idle CPUs."""
+def unpinned(host: Host, guests: list[Guest]) -> list[list[int]]:
+    """As virt-install leaves them: the scheduler spreads vCPUs over idle CPUs."""
     cpus = [len(node.cpus) for node in host.nodes]
-    across = 0
+    found = []
     for one in guests:
         counts = [0] * len(cpus)
         for _ in range(one.vcpus):
             at = max(range(len(cpus)), key=lambda node: cpus[node])
             cpus[at] -= 1
             counts[at] += 1
-        across += remote(counts)
-    return across
+        found.append(counts)
+    return found
 
 
-def ours(host: Host, guests: list[Guest]) -> tuple[int, int]:
-    """Nodes spanned, and vCPUs across nodes; a guest left alone counts as spanning them all."""
+def ours(host: Host, guests: list[Guest]) -> tuple[int, list[list[int]]]:
+    """Nodes spanned, and vCPUs by node; a guest left alone counts as spanning them all, as one that
+    nobody pins does."""
     planner._sessions = ()
-    made = plan(host, guests, parse({}), {})
-    spans = across = 0
-    for one in made.placements:
-        if one.kind is Kind.UNPLACED:
-            spans += len(host.nodes)
-        else:
-            spans += len(one.nodes)
-            texts = list(one.vcpus.values())
-            across += remote([texts.count(text) for text in set(texts)])
-    return spans, across
+    made = {one.guest: one for one in plan(host, guests, parse({}), {}).placements}
+    spans, found = 0, []
+    for one in guests:
+        placed = made[one.name]
+        spans += len(placed.nodes) or len(host.nodes)
+        homes = [host.cpus[min(cpuset.parse(text))].node for text in placed.vcpus.values()]
+        alone = [one.vcpus // len(host.nodes)] * len(host.nodes)
+        found.append([homes.count(node.id) for node in host.nodes] if homes else alone)
+    return spans, found
 
 
 def quality(each: int = 25) -> None:
     """100 instances against the optimum, numad and virt-install."""
+    rivals = ("ours", "numad's rule", "unpinned")
     for load in (0.5, 0.7, 0.85, 1.0):
         draw = random.Random(int(100 * load))  # noqa: S311 - instances
         equal = proven = excess = 0
-        across = [0, 0, 0]
+        total = {name: (0, 0.0) for name in rivals}
         for _ in range(each):
             host, guests = instance(draw, load)
             best, certain = optimum(host, guests)
-            spans, crossing = ours(host, guests)
+            spans, placed = ours(host, guests)
             if certain:
                 proven += 1
                 equal += spans == best
                 excess += spans - best
-            found = (crossing, numad(host, guests), unpinned(host, guests))
-            across = [total + more for total, more in zip(across, found)]
+            chosen = (placed, numad(host, guests), unpinned(host, guests))
+            for name, counts in zip(rivals, chosen):
+                vcpus, gib = across(guests, counts)
+                total[name] = (total[name][0] + vcpus, total[name][1] + gib)
         print(
-            f"load {load:.0%}: equal to the optimum {equal} of {proven} proven,"
-            f" mean excess {excess / max(proven, 1):.2f} node-spans; vCPUs (and their memory)"
-            f" across nodes: ours {across[0]}, numad's rule {across[1]}, unpinned {across[2]}"
+            f"load {load:.0%}: equal to the optimum {equal} of {proven} proven, mean excess"
+            f" {excess / max(proven, 1):.2f} node-spans; vCPUs across nodes, GiB of split memory: "
+            + "; ".join(f"{name} {vcpus}, {gib:.0f}" for name, (vcpus, gib) in total.items())
         )
 
 

@@ -7,7 +7,7 @@ are placed, and only placements change from whose nodes those have taken somethi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from tuned_virt.guest import Guest, Owned
 from tuned_virt.placement.model import Placement
@@ -42,23 +42,20 @@ def _new(
         key = guest.key
         if key not in before.guests and key not in current:
             new.append(guest)
-        elif not (
-            before.guests.get(key) is guest
-            and (one_policy or after.policy_of(guest) is before.policy_of(guest))
-            and _in_force(before, key, current)
+        elif before.guests.get(key) is not guest or not (
+            one_policy or after.policy_of(guest) is before.policy_of(guest)
         ):
             return None
+    if not all(_in_force(before, key, current.get(key)) for key in before.guests):
+        return None
     return new if len(guests) - len(new) == len(before.guests) else None
 
 
-def _in_force(before: Session, key: str, current: Mapping[str, Placement]) -> bool:
+def _in_force(before: Session, key: str, now: Placement | None) -> bool:
     """Whether a guest is where it was placed; one that is left alone need not be mentioned."""
-    now = current.get(key)
-    if key in before.fixed:
-        return True
     if now is None:
-        return not before.outcomes[key].seats
-    return now is before.result.placements[key]
+        return key in before.fixed or not before.outcomes[key].seats
+    return now is before.result.placements[key] or key in before.fixed
 
 
 def _begun(before: Session, after: Session, new: list[Guest]) -> bool:
@@ -76,11 +73,13 @@ def _begun(before: Session, after: Session, new: list[Guest]) -> bool:
     return not any(one.policy.rebalance for one in (*before.wanted, *after.wanted))
 
 
-def _runs_there_only(after: Session, outcome: Outcome) -> bool:
-    """Whether a guest's emulator and IOThreads use CPUs of its own nodes alone."""
-    if outcome.wanted.guest.iothreads:
-        return False
-    return all(after.board.rooms[place].shared for place in outcome.seats)
+def _untouched(outcome: Outcome, places: Set[int], banks: Set[int]) -> bool:
+    """Whether a guest, its emulator and its memory are on such places and no such bank alone."""
+    return (
+        outcome.seats.keys() <= places
+        and not outcome.wanted.guest.iothreads
+        and not any(share.bank in banks for share in outcome.shares)
+    )
 
 
 def _placed(before: Session, after: Session) -> bool:
@@ -94,13 +93,8 @@ def _placed(before: Session, after: Session) -> bool:
         touched.update(outcome.seats)
         banks.update(share.bank for share in outcome.shares)
     kept = {key: before.result.placements[key] for key, one in before.outcomes.items() if one.seats}
-    untouched = {
-        key
-        for key in kept
-        if touched.isdisjoint(before.outcomes[key].seats)
-        and banks.isdisjoint(share.bank for share in before.outcomes[key].shares)
-        and _runs_there_only(after, before.outcomes[key])
-    }
+    calm = {place for place, room in enumerate(after.board.rooms) if room.shared} - touched
+    untouched = {key for key in kept if _untouched(before.outcomes[key], calm, banks)}
     after.guests = {**before.guests, **after.guests}
     after.fixed = before.fixed
     after.wanted = [*before.wanted, *after.wanted]
