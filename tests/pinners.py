@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -81,9 +82,12 @@ class Pinner:
         self.policy: PinningPolicy = self.tuner.parse({"uri": uri, **options})
         self.steward: GuestSteward[PinningPolicy] = GuestSteward(self.tuner, uri)
         self._claims: dict[Run, Claim[PinningPolicy]] = {}
+        self._applied = threading.Lock()
+        self._off = False
 
     def start(self) -> None:
         """As when the profile is applied."""
+        self._off = False
         running = self.steward.attach(self)
         self._claims = self._wanted(running)
         self.steward.claim(self._claims)
@@ -91,6 +95,8 @@ class Pinner:
 
     def off(self) -> bool:
         """As tuned-adm off; whether all was put back at once."""
+        with self._applied:
+            self._off = True
         self.steward.release()
         done = self.steward.settle()
         self.steward.detach(self)
@@ -99,9 +105,10 @@ class Pinner:
     def guests_changed(self, guests: Mapping[str, Active]) -> None:
         """See `guesttuner.Listener`."""
         claims = self._wanted(guests)
-        if claims != self._claims:
-            self._claims = claims
-            self.steward.claim(claims)
+        with self._applied:
+            if claims != self._claims and not self._off:
+                self._claims = claims
+                self.steward.claim(claims)
 
     def _wanted(self, guests: Mapping[str, Active]) -> dict[Run, Claim[PinningPolicy]]:
         return {one.run: Claim(device(one.name, one.uuid), self.policy) for one in guests.values()}

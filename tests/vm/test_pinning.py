@@ -169,6 +169,23 @@ def test_guests_are_placed_one_by_one_as_they_start(tuned: Tuned, guests: Libvir
     assert_put_back(tuned, SHAPES)
 
 
+def test_a_cpu_goes_offline_and_comes_back(tuned: Tuned, guests: Libvirtd) -> None:
+    shapes = {"there": Shape(2, 32, 1)}
+    start(guests, "there", shapes["there"])
+    tuned.switch(profile(PROFILE))
+    first, second = NODE_CPUS[wait_placed(shapes)["there"]].split("-")
+    online = Path(f"/sys/devices/system/cpu/cpu{second}/online")
+    try:
+        online.write_text("0")
+        wait_for("on the other CPU", lambda: masks("there") == {first}, SLOW_SECONDS)
+        assert_verified(tuned, 1)
+    finally:
+        online.write_text("1")
+    wait_for("on both again", inside(shapes), SLOW_SECONDS)
+    assert_verified(tuned, 1)
+    assert_put_back(tuned, shapes)
+
+
 LIMITS = """
 [main]
 summary=limits

@@ -34,8 +34,8 @@ from tuned_virt.tags import Pins
 
 log = logging.getLogger("tuned")
 
-IOTHREADIDS = re.compile(r"\s*<iothreadids>(\s*<iothread id='\d+'/>)*\s*</iothreadids>", re.ASCII)
-"""Of IOThreads that are only numbered, as libvirt does without them."""
+IOTHREADIDS = re.compile(r"\s*<iothreadids>(?:\s*<iothread id='\d+'/>)*\s*</iothreadids>", re.ASCII)
+"""IOThreads with a number each, and nothing else."""
 
 NOBODY = "nobody wants it any more"
 
@@ -123,7 +123,7 @@ class Configurations:
 
     def _clean(self, link: Link, domain: Any, xml: str) -> str:
         """Take ours out of one configuration; its key, whatever became of it."""
-        new = Marked(self._uri, domain.UUIDString(), domain.name())
+        new = Marked(self._uri, domain.UUIDString(), domain.name(), plain=True)  # most are
         mark = self._kept.guests.get(new.key, new)
         if tags.NAMESPACE in xml:
             self._kept.keep({mark.key: mark})
@@ -153,8 +153,14 @@ def clean(link: Link, xml: str, mark: Marked) -> str:
     ours, present = tags.read(xml)
     theirs = tags.without(present, ours)
     stripped = _stripped(xml)
-    libvirt.redefine(link, IOTHREADIDS.sub("", stripped) if mark.plain else stripped)
+    libvirt.redefine(link, IOTHREADIDS.sub(_unlisted, stripped) if mark.plain else stripped)
     return f"its owner has changed it since, and that stays: {words(theirs)}" if theirs else ""
+
+
+def _unlisted(listed: re.Match[str]) -> str:
+    """Nothing, where the numbers are those that libvirt gives by itself."""
+    numbers = [int(number) for number in re.findall(r"\d+", listed[0])]
+    return "" if numbers == list(range(1, len(numbers) + 1)) else listed[0]
 
 
 def clean_guest(link: Link, mark: Marked) -> None:
