@@ -94,7 +94,7 @@ def parts(name: str, shape: Shape) -> dict[int, float]:
     """Node → part of a guest's RAM there."""
     pages = ram_by_node(name, shape.mib)
     total = sum(pages.values())
-    assert total >= (shape.mib << 20) // 4096 * LOCAL, "all of it is allocated"
+    assert total >= (shape.mib << 20) // 4096 * 0.9, "all allocated, but for 2 MiB on their way"
     return {node: count / total for node, count in pages.items()}
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tuned_virt import numamaps, qemu, threads
+from tuned_virt import cpuset, numamaps, qemu, threads
 from tuned_virt.baseline import FOLDER, only_root_writes, start_time
 from tuned_virt.cli import table
 from tuned_virt.cli.common import FINE, TO_REPORT, print_json
@@ -35,9 +35,8 @@ COLUMNS: Mapping[str, bool] = {
     "local %": False,
     "MiB by node": True,
     "delay ms": False,
-    "owner": True,
-    "drift or why": True,
 }
+"""They fit 80 columns: what is said in sentences comes below."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +95,7 @@ def run(options: argparse.Namespace) -> int:
             print_json([asdict(row) for row in rows])
         elif rows:
             table.show(COLUMNS, map(_cells, rows))
+            print(*("", *map(_sentence, rows)), sep="\n")
         else:
             print("no guest runs")
         if options.watch is None:
@@ -205,14 +205,18 @@ def _keep_look(now: Mapping[str, int], file: Path = LOOK) -> None:
 
 
 def _cells(row: Row) -> tuple[object, ...]:
+    cpus = set[int]().union(*map(cpuset.parse, row.vcpus.values()))
     return (
         row.guest,
         row.kind,
         cpus_text(row.nodes) or None,
-        ",".join(dict.fromkeys(row.vcpus.values())) or None,
+        cpus_text(cpus) or None,
         row.local,
         " ".join(f"{node}:{mib}" for node, mib in row.by_node.items()) or None,
         row.delay_ms,
-        row.owner,
-        "; ".join(row.drift) or row.why,
     )
+
+
+def _sentence(row: Row) -> str:
+    told = "; ".join(row.drift) or row.why
+    return f"{row.guest}: {'drift' if row.drift else row.owner}: {told}"
