@@ -137,7 +137,7 @@ def test_an_upgrade_with_pools_full_and_guests_pinned_writes_nothing(
                 "verified", lambda: t.run(["tuned-virt", "verify"], check=False).returncode == 0
             )
             assert t.run(["tuned-virt", "log"]).stdout == changes
-            assert t.read("/etc/tuned/virtual-host-plus-variables.conf") == FULL
+            assert t.read("/etc/tuned/virtual-host-plus-variables.conf") == FULL.strip()
             t.run(["tuned-adm", "off"])
             wait_for("the guest free", lambda: vcpus(libvirtd, "web1") == {"0-1"})
             wait_for("the pool as it was", lambda: POOL.read_text() == pages)
