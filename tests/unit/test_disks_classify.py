@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -181,8 +183,6 @@ def test_a_multipath_head_is_made_of_its_hidden_paths(tmp_path: Path) -> None:
 def test_a_disk_that_does_not_answer_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import threading
-
     fs = FakeDisks(tmp_path)
     fs.add("vda", f"{VIRTIO}vda")
     fs.add("vdb", f"{VIRTIO}vdb")
@@ -201,4 +201,26 @@ def test_a_disk_that_does_not_answer_is_passed_over(
         disks = reader.read()
         assert (disks["vda"].trouble, disks["vda"].offered) == ("no answer", ())
         assert disks["vdb"].scheduler == "none"
+    drained.set()
+
+
+def test_a_disk_that_answers_no_more_is_still_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verify would say that it is gone, and not fail for the scheduler that it has not got."""
+    fs = FakeDisks(tmp_path)
+    fs.add("vda", f"{VIRTIO}vda")
+    monkeypatch.setattr(sysfs, "PATIENCE", 0.1)
+    reader = sysfs.Reader(fs)
+    (before,) = reader.read().values()
+    drained = threading.Event()
+    read = FakeDisks.read
+
+    def hangs(self: FakeDisks, path: str) -> str:
+        if path.endswith("/queue/scheduler"):
+            drained.wait()
+        return read(self, path)
+
+    monkeypatch.setattr(FakeDisks, "read", hangs)
+    assert reader.read() == {"vda": replace(before, trouble=sysfs.SILENT)}
     drained.set()

@@ -23,6 +23,9 @@ LIVE = ("", "running", "live")
 PATIENCE = 1.0
 """Seconds without any answer after which disks are said not to answer."""
 
+SILENT = "no answer"
+"""What is said of a disk that does not answer; what was known of it still holds."""
+
 HIDDEN = re.compile(r"nvme(\d+)c\d+n(\d+)")
 """A path of an NVMe multipath head, nvme0c1n2 of nvme0n2."""
 
@@ -69,8 +72,10 @@ class Reader:
         """All disks by name."""
         names = sorted(self._fs.names(BLOCK))
         found = self._lanes.run({name: self._reading(name) for name in names})
+        last = {disk.name: disk for disk in self._known.values()}
         disks = {
-            name: found.get(name) or Disk(name, Class(Kind.OTHER, False, ""), trouble="no answer")
+            name: found.get(name)
+            or replace(last.get(name) or Disk(name, Class(Kind.OTHER, False, "")), trouble=SILENT)
             for name in names
         }
         disks = {name: disk for name, disk in disks.items() if disk.attached.fact or disk.trouble}
