@@ -102,7 +102,7 @@ class Configurations:
             return f"its configuration is not read: {error}"
         if guest is None:
             return "it is transient and has no configuration"
-        if guest.owned != Owned():
+        if _pinned_by_its_owner(guest):
             return "its configuration is its owner's"
         ours, _ = tags.read(xml)
         pins = _possible(wanted(placement, guest.vcpus), guest)
@@ -174,7 +174,13 @@ def _stripped(xml: str) -> str:
     return (tags.strip(xml.encode()) or xml.encode()).decode()
 
 
+def _pinned_by_its_owner(guest: Guest) -> bool:
+    """Whether a configuration says where threads run; where memory is to be is no matter."""
+    return replace(guest.owned, memory="", nodes=frozenset(), memnodes={}) != Owned()
+
+
 def _possible(pins: Pins, guest: Guest) -> Pins:
-    """Without those of IOThreads that the configuration does not have."""
+    """Without those of IOThreads that the configuration lacks, or memory that it places itself."""
     known = {n: cpus for n, cpus in pins.iothreads.items() if n in set(guest.iothreads)}
-    return replace(pins, iothreads=known)
+    memory = None if guest.owned.memory else pins.memory
+    return replace(pins, iothreads=known, memory=memory)
