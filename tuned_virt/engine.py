@@ -68,6 +68,8 @@ class Tuner(ABC, Generic[P, S]):
 
     name: str
     options: Mapping[str, Described]
+    part_of: str = ""
+    """The plugin whose second record this is, where `name` is not a plugin."""
     restore_waits: bool = True
     """At a profile switch, undoing waits for the next apply, which may want the same."""
     sectioned: bool = False

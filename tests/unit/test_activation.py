@@ -24,6 +24,7 @@ PROFILES = {
     "virtual-host-plus": "[main]\ninclude=virtual-host\n",
     "mine": "[main]\ninclude = web ; -virtual-host-plus\n",
     "direct": "[main]\n[pages]\ntype=ksm\n",
+    "guests": "[main]\n[vm_pinning]\n",
     "odd": "no section\n",
 }
 
@@ -191,15 +192,28 @@ def test_a_chroot_is_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("active", "put_back"), [("direct", False), ("balanced", True), ("absent", True)]
+    ("active", "record", "put_back"),
+    [
+        ("direct", "ksm", False),
+        ("balanced", "ksm", True),
+        ("absent", "ksm", True),
+        ("guests", "vm_pinning", False),
+        ("guests", "vm_pinning_configuration", False),
+        ("direct", "vm_pinning_configuration", True),
+    ],
 )
 def test_what_a_starting_tuned_will_see_to_is_left_to_it(
-    active: str, put_back: bool, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    active: str,
+    record: str,
+    put_back: bool,
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     put(root, "etc/tuned/active_profile", f"{active}\n")
     baseline = Baseline(tmp_path / "run")
-    baseline.keep("ksm", {"run": "0"})
-    baseline.release("ksm")
+    baseline.keep(record, {"run": "0"})
+    baseline.release(record)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(restore, "Machine", lambda: Machine(root))
     monkeypatch.setattr(restore, "Baseline", lambda: baseline)

@@ -49,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--starting",
         action="store_true",
-        help="for a TuneD that is starting: as --leftover, but nothing of plugins of the active profile,"
-        " which see to it themselves",
+        help="for a TuneD that is starting: as --leftover, but nothing of plugins of the active"
+        " profile, which see to it themselves",
     )
 
 
@@ -67,8 +67,12 @@ def run(options: argparse.Namespace) -> int:
     if held and not leftover:
         pid = next(iter(held.values()))
         raise CouldNot(f"TuneD (pid {pid}) holds {', '.join(held)}: tuned-adm off puts it back")
-    spared = held.keys() | (_of_active_profile() if options.starting else set())
-    free = {plugin: record for plugin, record in records.items() if plugin not in spared}
+    spared = _of_active_profile() if options.starting else set()
+    free = {
+        plugin: record
+        for plugin, record in records.items()
+        if plugin not in held and _plugin(plugin) not in spared
+    }
     if not free and not leftover:
         print("nothing to put back")
     codes = [_restore(baseline, plugin, free[plugin], options.unmerge) for plugin in _ordered(free)]
@@ -82,6 +86,10 @@ def _of_active_profile() -> set[str]:
         return {plugin for name in machine.active() for plugin in machine.plugins(name)}
     except CouldNot:
         return set()
+
+
+def _plugin(record: str) -> str:
+    return (TUNERS[record].part_of if record in TUNERS else "") or record
 
 
 def _ordered(records: dict[str, Record]) -> list[str]:

@@ -83,6 +83,7 @@ class ConfigurationUndo(GuestUndo[PinningPolicy, Marked]):
     """Takes what is ours out of guests' configurations."""
 
     name = mark.RECORD
+    part_of = original.PLUGIN
     options = policy.OPTIONS
 
     def parse(self, options: Mapping[str, str]) -> PinningPolicy:
