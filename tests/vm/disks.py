@@ -54,6 +54,8 @@ QEMU = """
 -device ide-hd,bus=sata.0,drive=f8,serial=sata-one
 -blockdev file,node-name=f9,filename={folder}/sata2
 -device ide-hd,bus=sata.1,drive=f9,serial=sata-two
+-blockdev null-co,node-name=n14,size=67108864,read-zeroes=on
+-device ide-hd,bus=sata.2,drive=n14,serial=sata-three
 -device qemu-xhci,id=xhci
 -blockdev null-co,node-name=n10,size=67108864,read-zeroes=on
 -device usb-storage,bus=xhci.0,drive=n10,serial=usb
@@ -121,14 +123,26 @@ def by_serial() -> dict[str, str]:
 
 EMULATED = (
     *("blk-one", "blk-four", "vscsi-one", "vscsi-four", "lun", "nvme-alone", "nvme-head"),
-    *("sata-one", "sata-two", "usb", "pv-one", "pv-two"),
+    *("sata-one", "sata-two", "sata-three", "usb", "pv-one", "pv-two"),
 )
+
+
+def unpack_tools() -> None:
+    """Lay LVM, open-iscsi and their like over the machine's root."""
+    run("sh", "-c", "cp -r $TUNED_VIRT_TOOLS/* / && ldconfig")
 
 
 def load() -> None:
     """Load the drivers, and wait until every disk is there."""
     run("modprobe", "--all", *MODULES)
     wait_for("every disk", lambda: set(EMULATED) <= by_serial().keys(), SLOW)
+
+
+def mapped(name: str) -> str:
+    """The kernel's name of a device-mapper device: nodes are udev's, which does not run."""
+    found = [file.parts[3] for file in BLOCK.glob("dm-*/dm/name") if read(file) == name]
+    assert len(found) == 1, (name, found)
+    return found[0]
 
 
 def scheduler(name: str) -> str:

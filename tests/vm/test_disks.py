@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,7 @@ KINDS = {
     "nvme-head": ("NVMe multipath head", False),
     "sata-one": ("SATA", True),
     "sata-two": ("SATA", True),
+    "sata-three": ("SATA", True),
     "usb": ("USB", True),
     "pv-one": ("SCSI HBA", True),
     "pv-two": ("SCSI HBA", True),
@@ -43,7 +46,7 @@ guest_emulated=noop
 @pytest.fixture(scope="module")
 def layers(product: None) -> Iterator[dict[str, str]]:
     """Kernel names: of each disk by serial, and of what is made of them."""
-    disks.run("sh", "-c", "cp -r $TUNED_VIRT_TOOLS/* / && ldconfig")
+    disks.unpack_tools()
     disks.load()
     with contextlib.ExitStack() as stack:
         names = disks.by_serial()
@@ -52,11 +55,8 @@ def layers(product: None) -> Iterator[dict[str, str]]:
         disks.run("modprobe", "--all", "dm_mod", "dm_multipath", "dm_service_time", "raid1")
         table = " ".join(f"/dev/{name} 1" for name in paths)
         multipath = f"0 131072 multipath 0 0 1 1 service-time 0 2 1 {table}"
-        create(stack, "mp", multipath, "--uuid", "mpath-test")
-        create(stack, "lin", f"0 65536 linear /dev/{names['vscsi-one']} 0")
-        names["mp"], names["lin"] = (
-            os.path.realpath(f"/dev/mapper/{name}").rpartition("/")[2] for name in ("mp", "lin")
-        )
+        names["mp"] = create(stack, "mp", multipath, "--uuid", "mpath-test")
+        names["lin"] = create(stack, "lin", f"0 65536 linear /dev/{names['vscsi-one']} 0")
         members = [f"/dev/{names[name]}" for name in ("sata-one", "sata-two")]
         disks.run(
             *("mdadm", "--create", "/dev/md0", "--run", "--level=1", "--raid-devices=2"),
@@ -68,15 +68,27 @@ def layers(product: None) -> Iterator[dict[str, str]]:
         disks.run("vgcreate", "-y", "vg", physical)
         stack.callback(disks.run, "vgchange", "-an", "vg", check=False)
         disks.run("lvcreate", "-y", "-Wn", "-Zn", "-L", "64M", "-n", "lv", "vg")
-        names["lv"] = os.path.realpath("/dev/mapper/vg-lv").rpartition("/")[2]
+        names["lv"] = disks.mapped("vg-lv")
         yield names
 
 
-def create(stack: contextlib.ExitStack, name: str, table: str, *more: str) -> None:
-    """A device-mapper device, gone at the end."""
+@pytest.fixture
+def tuned(daemon: Tuned) -> Iterator[Tuned]:
+    """A running TuneD without a profile; the whole kernel's state, a minute, is not looked at."""
+    if not daemon.running:
+        daemon.forget_profile()
+        daemon.start()
+    yield daemon
+    if daemon.running:
+        daemon.off()
+
+
+def create(stack: contextlib.ExitStack, name: str, table: str, *more: str) -> str:
+    """A device-mapper device, gone at the end; the kernel's name of it."""
     disks.run("dmsetup", "create", name, *more, "--noudevsync", "--table", table)
     stack.callback(disks.run, "dmsetup", "remove", "--noudevsync", name, check=False)
     disks.run("dmsetup", "mknodes", name)
+    return disks.mapped(name)
 
 
 def queues() -> dict[str, str]:
@@ -128,7 +140,8 @@ def test_every_kind_is_set_and_the_way_back_is_identical(
     assert now == {
         **dict.fromkeys(("blk-one", "blk-four", "vscsi-one", "vscsi-four"), "kyber"),
         **dict.fromkeys(("lun", "mp", "nvme-alone"), "mq-deadline"),
-        **dict.fromkeys(("sata-one", "sata-two", "usb", "pv-one", "pv-two", "raid"), "none"),
+        **dict.fromkeys(("sata-one", "sata-two", "sata-three", "usb"), "none"),
+        **dict.fromkeys(("pv-one", "pv-two", "raid"), "none"),
     }
     hidden = [name for name in os.listdir(disks.BLOCK) if name.startswith("nvme") and "c" in name]
     assert [disks.scheduler(name) for name in hidden] == ["mq-deadline"] * 2
@@ -136,44 +149,141 @@ def test_every_kind_is_set_and_the_way_back_is_identical(
     assert queues() == before
 
 
-def test_kill9_then_restore(layers: dict[str, str], tuned: Tuned) -> None:
+def test_kill9_and_then_off_restores(layers: dict[str, str], tuned: Tuned) -> None:
     before = queues()
     switch(tuned)
     assert queues() != before
     tuned.kill9()
-    disks.run("tuned-virt", "restore")
+    tuned.start()
+    tuned.off()
     assert queues() == before
 
 
-@pytest.mark.parametrize("name", ["blk-four", "nvme-alone"])
-def test_a_pci_disk_removed_and_added_again_is_set_again(
-    layers: dict[str, str], tuned: Tuned, name: str
-) -> None:
-    switch(tuned)
-    wanted = disks.scheduler(layers[name])
-    path = os.path.realpath(disks.BLOCK / layers[name])
-    function = Path(*Path(path).parts[:5])
-    (function / "remove").write_text("1")
-    wait_for("gone", lambda: name not in disks.by_serial(), disks.SLOW)
-    Path("/sys/bus/pci/rescan").write_text("1")
-    wait_for("back", lambda: name in disks.by_serial(), disks.SLOW)
+def again(layers: dict[str, str], name: str, remove: Callable[[], object], add: str) -> None:
+    """Take a disk away, and have it found again by a write to a file of sysfs ("FILE VALUE")."""
+    remove()
+    wait_for(f"{name} is gone", lambda: name not in disks.by_serial(), disks.SLOW)
+    file, _, value = add.partition(" ")
+    Path(file).write_text(value)
+    wait_for(f"{name} is back", lambda: name in disks.by_serial(), disks.SLOW)
     layers[name] = disks.by_serial()[name]
-    wait_for("set again", lambda: disks.scheduler(layers[name]) == wanted, disks.SLOW)
-    tuned.off()
-    assert disks.scheduler(layers[name]) != wanted
 
 
-def test_a_scsi_disk_removed_and_added_again_is_set_again(
-    layers: dict[str, str], tuned: Tuned
-) -> None:
+def set_again(names: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    wait_for(
+        f"set again: {wanted}",
+        lambda: {name: disks.scheduler(names[name]) for name in wanted} == wanted,
+        disks.SLOW,
+    )
+
+
+def waiting_reader(node: str) -> subprocess.Popen[bytes]:
+    """A process that reads a block from a device, once it waits for it (read(2) of file 0)."""
+    reader = subprocess.Popen(["dd", f"if={node}", "of=/dev/null", "count=1", "iflag=direct"])
+    call = Path(f"/proc/{reader.pid}/syscall")
+    wait_for("a read that waits", lambda: disks.read(call).startswith("0 0x0 "), disks.SLOW)
+    return reader
+
+
+def test_disks_removed_and_added_again_are_set_again(layers: dict[str, str], tuned: Tuned) -> None:
+    """PCI functions, SCSI disks of several hosts, and a USB port: each kind goes and comes."""
     switch(tuned)
-    path = os.path.realpath(disks.BLOCK / layers["lun"])
-    host = next(part for part in Path(path).parts if part.startswith("host"))
-    (disks.BLOCK / layers["lun"] / "device/delete").write_text("1")
-    wait_for("gone", lambda: "lun" not in disks.by_serial(), disks.SLOW)
-    Path(f"/sys/class/scsi_host/{host}/scan").write_text("- - -")
-    wait_for("back", lambda: "lun" in disks.by_serial(), disks.SLOW)
-    layers["lun"] = disks.by_serial()["lun"]
-    wait_for("set", lambda: disks.scheduler(layers["lun"]) == "mq-deadline", disks.SLOW)
+    pci, scsi = ("blk-one", "blk-four", "nvme-alone"), ("vscsi-four", "lun", "sata-three", "pv-two")
+    wanted = {name: disks.scheduler(layers[name]) for name in (*pci, *scsi, "usb")}
+    for name in pci:
+        function = Path(*Path(os.path.realpath(disks.BLOCK / layers[name])).parts[:5])
+        remove = functools.partial((function / "remove").write_text, "1")
+        again(layers, name, remove, "/sys/bus/pci/rescan 1")
+    for name in scsi:
+        device = Path(os.path.realpath(disks.BLOCK / layers[name] / "device"))
+        host = next(part for part in device.parts if part.startswith("host"))
+        remove = functools.partial((device / "delete").write_text, "1")
+        again(layers, name, remove, f"/sys/class/scsi_host/{host}/scan - - -")
+    path = Path(os.path.realpath(disks.BLOCK / layers["usb"]))
+    port = next(one for one in path.parents if (one / "idVendor").exists())
+    remove = functools.partial((port / "authorized").write_text, "0")
+    again(layers, "usb", remove, f"{port}/authorized 1")
+    set_again(layers, wanted)
     tuned.off()
-    assert disks.scheduler(layers["lun"]) == "none"
+    defaults = {name: disks.scheduler(layers[name]) for name in wanted}
+    assert not set(defaults.items()) & set(wanted.items())
+
+
+def test_a_suspended_device_waits_for_its_resume(layers: dict[str, str], tuned: Tuned) -> None:
+    disks.run("dmsetup", "suspend", "--noflush", "mp")
+    reader = waiting_reader("/dev/mapper/mp")
+    try:
+        before = disks.scheduler(layers["mp"])
+        switch(tuned, OPTIONS.replace("passthrough=mq-deadline", "passthrough=kyber"))
+        verified, lines = tuned.verify()
+        assert verified, lines
+        assert f"{layers['mp']}: not set to kyber now: the device is suspended" in lines
+        assert disks.scheduler(layers["mp"]) == before
+        assert disks.scheduler(layers["lun"]) == "kyber"
+    finally:
+        disks.run("dmsetup", "resume", "mp")
+    assert reader.wait(disks.SLOW) == 0
+    set_again(layers, {"mp": "kyber"})
+    tuned.off()
+    assert disks.scheduler(layers["mp"]) == before
+
+
+def test_a_queue_that_never_drains_holds_up_nobody(layers: dict[str, str], tuned: Tuned) -> None:
+    """All paths dead and queue_if_no_path: its requests wait, and a scheduler's write with them."""
+    paths = [layers["iscsi-a"], layers["iscsi-b"]]
+    numbers = [disks.read(disks.BLOCK / name / "dev") for name in paths]
+    disks.run("dmsetup", "message", "mp", "0", "queue_if_no_path")
+    for number in numbers:
+        disks.run("dmsetup", "message", "mp", "0", f"fail_path {number}")
+    reader = waiting_reader("/dev/mapper/mp")
+    try:
+        switch(tuned, OPTIONS.replace("passthrough=mq-deadline", "passthrough=kyber"))
+        verified, lines = tuned.verify()
+        assert not verified
+        assert "does not drain" in lines or "none completed" in lines, lines
+        assert disks.scheduler(layers["lun"]) == "kyber"
+    finally:
+        for number in numbers:
+            disks.run("dmsetup", "message", "mp", "0", f"reinstate_path {number}")
+    assert reader.wait(disks.SLOW) == 0
+    tuned.off()
+    wait_for("as it was", lambda: disks.scheduler(layers["mp"]) == "mq-deadline", disks.SLOW)
+
+
+def test_a_scheduler_whose_module_is_missing(layers: dict[str, str], tuned: Tuned) -> None:
+    modules = f"/lib/modules/{os.uname().release}/modules.dep"
+    lines = disks.read(Path(modules)).splitlines()
+    without = Path("/run/modules.dep")
+    without.write_text("".join(f"{line}\n" for line in lines if "/bfq.ko" not in line))
+    before = queues()
+    disks.run("mount", "--bind", str(without), modules)
+    try:
+        switch(tuned, "role=guest\nguest_virtio=bfq\nguest_emulated=none\n")
+        verified, said = tuned.verify()
+        assert not verified
+        assert "this kernel has no bfq, not even as a module" in said
+        assert disks.scheduler(layers["blk-one"]) == "mq-deadline"
+        assert disks.scheduler(layers["usb"]) == "none"
+        tuned.off()
+    finally:
+        disks.run("umount", modules)
+    assert queues() == before
+
+
+def test_iscsi_and_multipath_come_and_go(layers: dict[str, str], tuned: Tuned) -> None:
+    """Last: the layers are not made again as they were."""
+    switch(tuned, OPTIONS.replace("passthrough=mq-deadline", "passthrough=kyber"))
+    paths = ("iscsi-a", "iscsi-b")
+    set_again(layers, {"mp": "kyber"})
+    assert {disks.scheduler(layers[name]) for name in paths} == {"mq-deadline"}
+    disks.run("dmsetup", "remove", "--noudevsync", "mp")
+    set_again(layers, dict.fromkeys(paths, "kyber"))
+    before = set(os.listdir(disks.BLOCK))
+    disks.run("iscsiadm", "-m", "node", "--logout")
+    wait_for("gone", lambda: not {layers[name] for name in paths} & set(os.listdir(disks.BLOCK)))
+    left = set(os.listdir(disks.BLOCK))
+    assert len(before - left) == 2
+    disks.run("iscsiadm", "-m", "node", "--login")
+    wait_for("back", lambda: len(set(os.listdir(disks.BLOCK)) - left) == 2, disks.SLOW)
+    back = sorted(set(os.listdir(disks.BLOCK)) - left)
+    set_again(dict(zip(paths, back)), dict.fromkeys(paths, "kyber"))
