@@ -301,3 +301,17 @@ def test_names_that_cannot_be_typed_are_typed_as_uuid(name: str) -> None:
     change = plantext.Change("vCPU", 0, "", "1")
     [line] = plantext.commands(replace(HELD, guest=name), [change])
     assert line == f"virsh vcpupin {HELD.uuid} 0 1 --live"
+
+
+def test_the_command_line_is_that_of_hugepages(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "v.conf"
+    file.write_text("hugepages_1G=0:2\n")
+    for words in (["--policy", str(file)], ["--set", "pages_1G=0:2"]):
+        assert main(["hugepages", "cmdline", *words]) == 0
+        direct = capsys.readouterr().out
+        assert main(["plan", "--cmdline", *words]) == 0
+        assert capsys.readouterr().out == direct
+    assert main(["plan", "--cmdline", "--host", str(HOST)]) == 2
+    assert "leave out files" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tuned_virt import placement
-from tuned_virt.cli import plantext, scene, snapshots, variables
+from tuned_virt.cli import hugeplan, plantext, scene, snapshots, variables
 from tuned_virt.cli.common import COULD_NOT, FINE, TO_REPORT, CouldNot, print_json
 from tuned_virt.cli.scene import Scene
 from tuned_virt.guest import Guest
@@ -48,7 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="hosts with their guests as tuned-virt snapshot wrote them; one JSON line a host",
     )
     add_policy(parser)
-    parser.add_argument("--json", action="store_true", help="print for programs")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="print for programs")
+    output.add_argument(
+        "--cmdline",
+        action="store_true",
+        help="print what the kernel's command line wants for huge pages of 1G and more, as"
+        " tuned-virt hugepages cmdline does; --set then has options of hugepages_numa",
+    )
 
 
 def add_policy(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +77,10 @@ def add_policy(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Read, plan and print; exit 1 where a guest that was to be placed is not."""
+    if options.cmdline:
+        if options.host or options.guest or options.snapshot:
+            raise CouldNot("--cmdline is for the kernel of this host: leave out files of others")
+        return hugeplan.run_cmdline(options)
     asked = read_asked(options.policy, options.set)
     if options.snapshot:
         return _fleet([Path(name) for name in options.snapshot], asked)
