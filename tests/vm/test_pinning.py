@@ -178,11 +178,12 @@ def test_a_cpu_goes_offline_and_comes_back(tuned: Tuned, guests: Libvirtd) -> No
     try:
         online.write_text("0")
         wait_for("on the other CPU", lambda: masks("there") == {first}, SLOW_SECONDS)
-        assert_verified(tuned, 1)
+        wait_for("placed anew", lambda: tuned.verify()[0], SLOW_SECONDS)
+        assert f"vCPU 0-1 on {first}, emulator on {first}" in tuned.verify()[1]
     finally:
         online.write_text("1")
     wait_for("on both again", inside(shapes), SLOW_SECONDS)
-    assert_verified(tuned, 1)
+    wait_for("placed anew", lambda: tuned.verify()[0], SLOW_SECONDS)
     assert_put_back(tuned, shapes)
 
 
