@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.hugetlb import G1, M2, Counts, FakeHugetlb, Memory
@@ -521,7 +521,6 @@ def left(fs: FakeHugetlb, node: int) -> int:
     return fs.memory[node].free + fs.memory[node].cache
 
 
-@settings(deadline=None)
 @given(machines(), options)
 def test_any_request_leaves_floors_and_mapped_pages_and_can_be_undone(
     tmp_path_factory: pytest.TempPathFactory, fs: FakeHugetlb, given_options: dict[str, str]

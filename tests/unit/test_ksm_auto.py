@@ -235,7 +235,7 @@ policies = st.builds(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(policies, st.lists(samples, min_size=1, max_size=30), st.data())
 def test_never_outside_its_bounds(
     policy: AutoPolicy, seen: list[Sample], data: st.DataObject
@@ -254,7 +254,7 @@ def test_never_outside_its_bounds(
         memory = decision.memory
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(policies, samples.filter(lambda sample: sample.known < 2**20))
 def test_settles_for_every_constant_input(policy: AutoPolicy, sample: Sample) -> None:
     memory, now, written = Memory(), 0.0, dict(sample.settings)
@@ -279,7 +279,7 @@ def test_a_cost_that_cannot_be_measured_makes_no_hurry() -> None:
     assert [decision.again for decision in machine.log[:3]] == [0.25, 1.0, 1.0]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.lists(st.tuples(st.integers(16, 2048), st.floats(0, 1)), min_size=1, max_size=5),
     st.sampled_from((EAGER, AutoPolicy(max_cpu=10), AutoPolicy(eager=True, maintenance_cpu=5))),
