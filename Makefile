@@ -3,7 +3,7 @@
 #   make up       install, activate, verify, show            (root)
 #   make rpm srpm deb dist man   packages, source archive, manuals, in build/
 #   make check    everything the tests need, then all tiers  (root for the system and VM tiers)
-#   make check-vm-disks   disks of every kind that QEMU emulates, iSCSI, LVM, md and multipath, minutes  (root)
+#   make check-vm-disks   disks of every kind that QEMU emulates, iSCSI, LVM, md, multipath, a guest on LVM  (root)
 #   make check-vm-guests  real guests on four nodes: QEMU inside QEMU, minutes  (root)
 #   make bench    ratios against TuneD's stock profiles      (root)
 #   make bench-ksm  KSM's laws against ksmtuned and the kernel; KSM="--runs 1 --only converge"  (root, hours)
@@ -112,11 +112,12 @@ check-system: $(TOOLS)
 check-vm: $(TOOLS)
 	$(VENV)/bin/python tests/vm/boot.py --kernels "$(KERNELS)" -- \
 		--ignore=tests/vm/test_pinning.py --ignore=tests/vm/test_hugepages_guests.py \
-		--ignore=tests/vm/test_disks.py
+		--ignore=tests/vm/test_disks.py --ignore=tests/vm/test_disks_guests.py
 
 .PHONY: check-vm-disks
 check-vm-disks: $(TOOLS)
-	$(VENV)/bin/python tests/vm/boot.py --kernels 6.1 --limit 1200 -- -k test_disks
+	$(VENV)/bin/python tests/vm/boot.py --kernels 6.1 --limit 1200 -- -k "test_disks and not guests"
+	$(VENV)/bin/python tests/vm/boot.py --kernels 6.1 --limit 600 -- -k test_disks_guests
 
 .PHONY: check-vm-guests
 check-vm-guests: $(TOOLS)
