@@ -86,6 +86,26 @@ def test_neighbours_of_ours_stay() -> None:
     assert b"<cputune><vcpupin vcpu='2' cpuset='6'/><shares>7</shares></cputune>" in stripped
 
 
+def test_metadata_goes_where_it_was_made_for_our_tag_alone() -> None:
+    mine = f"<domain><metadata>\n {tagged()}\n</metadata><name>a</name></domain>"
+    alone = tags.strip(mine.encode())
+    assert alone is not None
+    assert b"metadata" not in alone
+    nested = "<x:a xmlns:x='urn:x'><metadata> </metadata></x:a>"
+    beside = tags.strip(domain(metadata=nested + tagged()).encode())
+    assert beside is not None
+    assert nested.encode() in beside
+
+
+def test_pins_that_are_not_among_others() -> None:
+    one = Pins({0: "1", 1: "2"}, "0", {1: "0"}, ("strict", "0"))
+    assert tags.without(one, one) == Pins()
+    assert tags.without(one, Pins()) == one
+    assert tags.without(one, Pins({0: "1", 1: "3"}, "1", {1: "0"})) == Pins(
+        {1: "2"}, "0", {}, ("strict", "0")
+    )
+
+
 def test_pins_elsewhere_are_not_ours() -> None:
     elsewhere = f"<q:copy><domain><cputune>{ELEMENTS}</cputune></domain></q:copy>"
     stripped = tags.strip(domain(metadata=elsewhere + tagged()).encode())
