@@ -130,7 +130,7 @@ OPTIONS: Mapping[str, Described] = {
 VARIABLES = "vm_"
 """What the profile puts before an option's name to call its variable."""
 
-IN_PROFILE: Mapping[str, str] = {"policy": "none", "devices": "*"}
+IN_PROFILE: Mapping[str, str] = {"devices": "*"}
 """What the profile has where its variables file says nothing, and the plugin has otherwise."""
 
 
