@@ -121,7 +121,7 @@ check-vm-disks: $(TOOLS)
 
 .PHONY: check-vm-guests
 check-vm-guests: $(TOOLS)
-	$(VENV)/bin/python tests/vm/boot.py --kernels 6.1 --limit 1200 -- -k "test_pinning or test_hugepages_guests"
+	$(VENV)/bin/python tests/vm/boot.py --kernels 6.1 --limit 2400 -- -k "test_pinning or test_hugepages_guests"
 
 .PHONY: check-packages
 check-packages: $(TOOLS)

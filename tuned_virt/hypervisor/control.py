@@ -151,6 +151,8 @@ class Control:
                 why = f"internal error: {error!r}"
             if not self._wanted():
                 return
+            if not why:
+                continue  # it was closed for want of departments, and one has come since
             self._say_absent(why)
             if time.monotonic() - began > LONGEST_RETRY:
                 delay = FIRST_RETRY
@@ -175,7 +177,10 @@ class Control:
                 return
 
     def _connected(self) -> str:
-        """Serve with one connection until it ends; why it did, or could not be made."""
+        """Serve with one connection until it ends; why it did, or could not be made.
+
+        "" where nobody was served any more.
+        """
         why = binding.missing(self.uri)
         if why:
             return why
@@ -208,7 +213,7 @@ class Control:
                     raise
                 return link.ended or printable(str(error))
             news = self._wait(link, min((at for at in due if at is not None), default=None), view)
-        return link.ended or "the connection to libvirtd broke"
+        return link.ended or ("the connection to libvirtd broke" if news.over else "")
 
     def _wait(self, link: Link, due: float | None, view: View) -> News:
         """What happens next; questions are answered meanwhile."""
