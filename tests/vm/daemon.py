@@ -61,10 +61,21 @@ class Tuned:
         self._daemon.wait(SLOW_SECONDS)
 
     def stop(self) -> None:
-        """SIGTERM as systemd sends it, and wait until it is gone."""
-        assert self._daemon is not None
-        self._daemon.terminate()
-        self._daemon.wait(SLOW_SECONDS)
+        """SIGTERM as systemd sends it, and wait until it is gone.
+
+        A TuneD that is on the bus, and not yet in its main loop, forgets it (`Controller.run`
+        clears the event): it is sent again.
+        """
+        daemon = self._daemon
+        assert daemon is not None
+
+        def gone() -> bool:
+            daemon.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                daemon.wait(SLOW_SECONDS / 4)
+            return daemon.poll() is not None
+
+        wait_for("tuned is gone", gone, SLOW_SECONDS)
 
     def forget_profile(self) -> None:
         """Let the next start apply nothing, not even what TuneD would recommend."""
