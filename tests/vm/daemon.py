@@ -42,7 +42,12 @@ class Tuned:
         return self._daemon is not None and self._daemon.poll() is None
 
     def start(self) -> None:
-        """Start TuneD as its service does, until the profile in its configuration is applied."""
+        """Start TuneD as its service does, until the profile in its configuration is applied.
+
+        It has its name before its D-Bus loop runs, and a stop that comes between the two hangs
+        for ever (`DBusExporter.stop` joins a loop that it told to quit before it began): only an
+        answer shows that the loop runs.
+        """
         applied = self._times_applied()
         self._daemon = subprocess.Popen(
             ["tuned", "-l", "-P"],
@@ -51,6 +56,7 @@ class Tuned:
             stderr=subprocess.DEVNULL,
         )
         wait_for("tuned on the bus", lambda: self._bus.name_has_owner(NAME), SLOW_SECONDS)
+        self.call("is_running")
         if (CONFIGURATION / "active_profile").read_text().strip():
             self._wait_until_applied(applied)
 
@@ -63,7 +69,7 @@ class Tuned:
     def stop(self) -> None:
         """SIGTERM as systemd sends it, and wait until it is gone.
 
-        A TuneD that is on the bus, and not yet in its main loop, forgets it (`Controller.run`
+        A TuneD that answers, and is not yet in its main loop, forgets it (`Controller.run`
         clears the event): it is sent again.
         """
         daemon = self._daemon
@@ -72,7 +78,7 @@ class Tuned:
         def gone() -> bool:
             daemon.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                daemon.wait(SLOW_SECONDS / 4)
+                daemon.wait(SLOW_SECONDS / 8)
             return daemon.poll() is not None
 
         wait_for("tuned is gone", gone, SLOW_SECONDS)
