@@ -26,12 +26,13 @@ from bench.ksm_machine import (
     tiny_guests,
 )
 from bench.ksm_rivals import PREPARE, RIVALS, Controller, ksmtuned_changed
+from tuned_virt.following import Known
 from tuned_virt.journal import Journal
 from tuned_virt.kernelfs import KernelFS
 from tuned_virt.ksm.auto import AutoPolicy
 from tuned_virt.ksm.loop import Loop
 from tuned_virt.ksm.record import Record
-from tuned_virt.ksm.sampler import NoLibvirt, Sampler
+from tuned_virt.ksm.sampler import Sampler
 
 Figures = dict[str, float]
 """One run's results by name; math.inf for a time that was not reached."""
@@ -210,7 +211,7 @@ def our_round() -> float:
         loop = Loop(AutoPolicy(), fs, Journal(Path(folder) / "journal"), record)
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (SERVICE_FILES, limits[1]))
-        loop.sample_with(Sampler(fs, NoLibvirt(loop.wake)))
+        loop.sample_with(Sampler(fs, Known()))
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         loop.look()
         before = time.process_time()

@@ -10,31 +10,32 @@ from typing import Any
 from tuned_virt.blkio import BlkioTuner
 from tuned_virt.blkio.tuner import Libvirt
 from tuned_virt.disks import DisksTuner
-from tuned_virt.disks.users import DiskUsers
+from tuned_virt.disks.users import Guest as DiskUser
 from tuned_virt.engine import Tuner
+from tuned_virt.following import Follower
 from tuned_virt.guard import GuardTuner
 from tuned_virt.hugepages import HugepagesTuner
-from tuned_virt.hugepages.demand import Asking
+from tuned_virt.hugepages.demand import Asks
 from tuned_virt.ksm import KsmTuner
-from tuned_virt.ksm.sampler import Follower
+from tuned_virt.ksm.sampler import LibvirtGuest
 from tuned_virt.limits.undo import LimitsUndo
 from tuned_virt.pinning.undo import ConfigurationUndo, PinningUndo
 from tuned_virt.system import SystemTuner
 
 
-def _follow_libvirt(changed: Callable[[str], None]) -> Follower:
+def _follow_libvirt(changed: Callable[[str], None]) -> Follower[LibvirtGuest]:
     from tuned_virt.hypervisor import Hypervisor  # its binding takes time to import
 
     return Hypervisor(changed)
 
 
-def _follow_pages(changed: Callable[[str], None]) -> Asking:
+def _follow_pages(changed: Callable[[str], None]) -> Follower[Asks]:
     from tuned_virt.hypervisor.pages import PageFollower
 
     return PageFollower(changed)
 
 
-def _follow_disks(changed: Callable[[str], None]) -> DiskUsers:
+def _follow_disks(changed: Callable[[str], None]) -> Follower[DiskUser]:
     from tuned_virt.hypervisor.disks import DiskFollower
 
     return DiskFollower(changed)

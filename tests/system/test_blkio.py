@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,18 @@ CONTROLLERS = '"blkio"'
 PARTITIONS = ("/sys/fs/cgroup/blkio/machine", "/sys/fs/cgroup/machine")
 """Cgroups that libvirt makes for its guests and leaves: of version 1, of version 2."""
 
+CONTROLLER_FILES = ("sys/fs/cgroup/cgroup.controllers", "sys/fs/cgroup/blkio")
+"""What says that there is a controller: of version 2, of version 1."""
+
+MACHINE = KernelFS()
+
 OWN = "<blkiotune><weight>777</weight></blkiotune>"
 ASKED = parse_sections([Section("", {"blkio_weight": "300"}, devices="web*")])
 
 Weighing = Engine[WeightPolicy, WeightState]
 
 pytestmark = pytest.mark.skipif(
-    not has_controller(KernelFS()), reason="this kernel has no cgroup controller for block I/O"
+    not has_controller(MACHINE), reason="this kernel has no cgroup controller for block I/O"
 )
 
 
@@ -79,9 +84,9 @@ def no_guests_left(libvirtd: Libvirtd) -> Iterator[None]:
             domain.undefine()
 
 
-def engine(libvirtd: Libvirtd, folder: Path) -> Weighing:
+def engine(libvirtd: Libvirtd, folder: Path, fs: KernelFS = MACHINE) -> Weighing:
     tuner = BlkioTuner(lambda: GuestWeights(libvirtd.uri))
-    return Engine(tuner, KernelFS(), Baseline(folder, "boot"), Journal(folder / "journal"))
+    return Engine(tuner, fs, Baseline(folder, "boot"), Journal(folder / "journal"))
 
 
 def parameters(libvirtd: Libvirtd, name: str) -> dict[str, Any]:
@@ -163,12 +168,23 @@ def test_weights_of_devices_are_set_or_refused_in_libvirts_words(
         assert not parameters(libvirtd, "web1")["device_weight"]
 
 
+def seeing(root: Path, disks: Iterable[str]) -> KernelFS:
+    """This machine's cgroup controllers, and of its disks these alone: others may heed weights."""
+    for path in (*(f"sys/block/{disk}" for disk in disks), *CONTROLLER_FILES):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).symlink_to(f"/{path}")
+    return KernelFS(root)
+
+
 def test_whether_weights_have_an_effect_is_said(libvirtd: Libvirtd, tmp_path: Path) -> None:
     libvirtd.start_guest("web1")
-    weighing = engine(libvirtd, tmp_path)
     with loops(1) as names:
-        set_all(names, "bfq")
-        assert not [line for line in lines(weighing, ASKED) if "no effect" in line]
+        asking = engine(libvirtd, tmp_path / "state", seeing(tmp_path / "root", names))
+        for scheduler, notes in (("mq-deadline", 1), ("bfq", 0)):
+            set_all(names, scheduler)
+            said = [line for line in lines(asking, ASKED) if "weights have no effect" in line]
+            assert len(said) == notes, (scheduler, said)
+    asking.restore()
 
 
 def test_without_a_cgroup_of_its_own_a_guest_is_said_to_have_no_weight(tmp_path: Path) -> None:

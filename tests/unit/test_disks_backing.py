@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,8 @@ from tests.unit.blockdev import LOOP, FakeDisks, hba
 from tuned_virt.disks import DisksTuner, parse, sysfs
 from tuned_virt.disks import backing as back
 from tuned_virt.disks.backing import Backing, Mount, mount_of, mounts
-from tuned_virt.disks.users import Once, Users
+from tuned_virt.disks.users import Users
+from tuned_virt.following import Known
 from tuned_virt.hypervisor.disks import GuestDisks, Source, difference, sources
 from tuned_virt.plan import Plan
 
@@ -58,7 +60,7 @@ def qemu(fs: FakeDisks, pid: int, name: str, *files: tuple[str, int]) -> None:
 
 def users(fs: FakeDisks, *defined: GuestDisks) -> dict[str, tuple[str, ...]]:
     disks = sysfs.Reader(fs).read()
-    return Users(fs).of(disks, Once({guest.uuid: guest for guest in defined}, ""))[0]
+    return Users(fs).of(disks, Known({guest.uuid: guest for guest in defined}))[0]
 
 
 def test_mounts() -> None:
@@ -135,7 +137,7 @@ def test_a_dead_file_system_keeps_the_last_answer(
     alive.set()
 
 
-def plan(fs: FakeDisks, libvirt: Once, originals: dict[str, str]) -> Plan:
+def plan(fs: FakeDisks, libvirt: Known[Any], originals: dict[str, str]) -> Plan:
     tuner = DisksTuner()
     tuner.ask(libvirt)
     asked = parse({"role": "host", "host_backing": "mq-deadline"})
@@ -144,7 +146,7 @@ def plan(fs: FakeDisks, libvirt: Once, originals: dict[str, str]) -> Plan:
 
 def test_disks_of_defined_guests_are_set_and_go_back(fs: FakeDisks) -> None:
     guest = GuestDisks("u1", "web", ("/data/x",))
-    there = plan(fs, Once({"u1": guest}, ""), {})
+    there = plan(fs, Known({"u1": guest}), {})
     assert sorted(change.path for change in there.changes) == [
         "/sys/block/sdb/queue/scheduler",
         "/sys/block/sdc/queue/scheduler",
@@ -152,17 +154,17 @@ def test_disks_of_defined_guests_are_set_and_go_back(fs: FakeDisks) -> None:
     assert there.changes[0].why == "SCSI HBA, backs web: host_backing=mq-deadline"
     for change in there.changes:
         fs.write(change.path, change.after)
-    gone = plan(fs, Once({}, ""), dict(there.originals))
+    gone = plan(fs, Known({}), dict(there.originals))
     assert {change.after for change in gone.changes} == {"none", "64"}
 
 
 def test_while_libvirt_is_not_known_nothing_goes_back(fs: FakeDisks) -> None:
     fs.file("/usr/sbin/libvirtd", "")
     guest = GuestDisks("u1", "web", ("/data/x",))
-    there = plan(fs, Once({"u1": guest}, ""), {})
+    there = plan(fs, Known({"u1": guest}), {})
     for change in there.changes:
         fs.write(change.path, change.after)
-    unknown = plan(fs, Once(None, "libvirt is gone"), dict(there.originals))
+    unknown = plan(fs, Known(None, "libvirt is gone"), dict(there.originals))
     assert unknown.changes == ()
     assert unknown.originals == there.originals
     assert unknown.notes == ("guests: defined guests are not known: libvirt is gone",)

@@ -16,7 +16,7 @@ from tuned_virt.cli import disks as command
 from tuned_virt.disks import parse
 from tuned_virt.disks.policy import DiskPolicy, parse_sections
 from tuned_virt.disks.record import Record
-from tuned_virt.disks.users import Once
+from tuned_virt.following import Known
 from tuned_virt.options import Section
 
 
@@ -31,7 +31,7 @@ def fs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeDisks:
     monkeypatch.setattr(command, "KernelFS", lambda: made)
     monkeypatch.setattr(command, "Baseline", lambda: Baseline(tmp_path / "run", "boot"))
     monkeypatch.setattr(command, "Record", lambda: Record(tmp_path / "run"))
-    monkeypatch.setattr(command, "_libvirt", lambda: Once({}, ""))
+    monkeypatch.setattr(command, "_libvirt", lambda: Known({}))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setenv("COLUMNS", "200")
     return made

@@ -14,6 +14,7 @@ from tests.unit.test_steward import wait_until
 from tuned_virt import hugepages
 from tuned_virt.baseline import Baseline
 from tuned_virt.engine import Engine
+from tuned_virt.following import Known
 from tuned_virt.guest import Guest
 from tuned_virt.hugepages import HugepagesTuner, demand
 from tuned_virt.hugepages.policy import HugepagesPolicy
@@ -64,7 +65,7 @@ def planned(fs: FakeHugetlb, guests: list[One]) -> tuple[HugepagesPolicy, Hugepa
     from tuned_virt.hugepages import state
 
     policy = hugepages.parse({"pages_2M": "guests"})
-    known = demand.NoLibvirt(dict(enumerate_uuids(guests)), "")
+    known = Known(dict(enumerate_uuids(guests)))
     return policy, state.read(fs, policy, {}, known)
 
 

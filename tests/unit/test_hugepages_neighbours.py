@@ -14,8 +14,8 @@ from tests.unit.hugetlb import G1, M2, FakeHugetlb, Memory
 from tuned_virt import cli
 from tuned_virt.baseline import Baseline
 from tuned_virt.cli import hugeplan
+from tuned_virt.following import Known
 from tuned_virt.hugepages import conflicts, mounts, parse, progress, state
-from tuned_virt.hugepages.demand import NoLibvirt
 from tuned_virt.hugepages.mounts import Mount, Mounted
 from tuned_virt.hugepages.writer import Progress
 from tuned_virt.kernelfs import KernelFS
@@ -223,5 +223,5 @@ def test_progress_of_a_process_that_is_gone_is_none(tmp_path: Path) -> None:
 
 
 def test_reading_costs_little_where_nothing_is_asked(machine: FakeHugetlb) -> None:
-    found = state.read(machine, parse({}), {}, NoLibvirt())
+    found = state.read(machine, parse({}), {}, Known())
     assert (found.conflicts, found.mounts, found.demand) == ((), {}, {})

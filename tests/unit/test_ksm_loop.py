@@ -17,6 +17,7 @@ from tests.sandbox import wait_for
 from tests.unit.test_ksm_sampler import machine
 from tests.unit.test_qemu import process
 from tuned_virt.engine import Result
+from tuned_virt.following import Known
 from tuned_virt.journal import Journal
 from tuned_virt.kernelfs import KernelFileError, KernelFS
 from tuned_virt.ksm.auto import AutoPolicy
@@ -24,7 +25,7 @@ from tuned_virt.ksm.ksmtuned import KsmtunedPolicy
 from tuned_virt.ksm.law import Memory, Phase
 from tuned_virt.ksm.loop import REPEAT, Clock, Loop
 from tuned_virt.ksm.record import Record
-from tuned_virt.ksm.sampler import NoLibvirt, Sampler
+from tuned_virt.ksm.sampler import Sampler
 
 EAGER = AutoPolicy(eager=True)
 KSM = "/sys/kernel/mm/ksm"
@@ -73,7 +74,7 @@ def started(fs: KernelFS, tmp_path: Path) -> Iterator[Any]:
     def start(policy: AutoPolicy | KsmtunedPolicy = EAGER, clock: Clock | None = None) -> Loop:
         record = Record(tmp_path / "ksm.json")
         loop = Loop(policy, fs, Journal(tmp_path / "journal"), record, clock)
-        loop.sample_with(Sampler(fs, NoLibvirt(loop.wake)))
+        loop.sample_with(Sampler(fs, Known()))
         loops.append(loop)
         loop.start()
         return loop

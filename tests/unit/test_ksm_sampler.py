@@ -6,9 +6,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.unit.test_qemu import KIB, process
+from tuned_virt.following import Known
 from tuned_virt.hypervisor import RunningGuest
 from tuned_virt.kernelfs import KernelFS
-from tuned_virt.ksm.sampler import NoLibvirt, Sampler, cpu_seconds, ksmd
+from tuned_virt.ksm.sampler import Sampler, cpu_seconds, ksmd
 
 COUNTERS = {
     "run": "1",
@@ -24,7 +25,7 @@ COUNTERS = {
 }
 
 
-class Libvirt(NoLibvirt):
+class Libvirt(Known[RunningGuest]):
     """Says what a test tells it."""
 
     def __init__(self, **memory: int) -> None:
@@ -52,7 +53,7 @@ def machine(root: Path) -> KernelFS:
 def test_a_sample(tmp_path: Path) -> None:
     fs = machine(tmp_path)
     process(tmp_path, 7, "qemu-kvm", "/usr/libexec/qemu-kvm", "q -name web")
-    sample = Sampler(fs, NoLibvirt(print)).sample(5.0)
+    sample = Sampler(fs, Known()).sample(5.0)
     assert (sample.total, sample.free, sample.available) == (64_000_000, 150, 40_000_000)
     assert (sample.merged, sample.known, sample.full_scans) == (25, 100, 4)
     assert (sample.scanned, sample.cpu, sample.pressure) == (12345, 1.5, 2.34)
@@ -64,7 +65,7 @@ def test_older_kernels_and_containers(tmp_path: Path) -> None:
     fs = machine(tmp_path)
     for gone in ("sys/kernel/mm/ksm/pages_scanned", "proc/pressure/memory", "proc/37/comm"):
         (tmp_path / gone).unlink()
-    sample = Sampler(fs, NoLibvirt(print)).sample(5.0)
+    sample = Sampler(fs, Known()).sample(5.0)
     assert (sample.scanned, sample.cpu, sample.pressure) == (None, None, None)
 
 
@@ -86,7 +87,7 @@ def test_guests_count_with_what_libvirt_lets_them_use(tmp_path: Path) -> None:
 
 def test_guests_are_counted_now_and_then_or_when_they_change(tmp_path: Path) -> None:
     fs = machine(tmp_path)
-    sampler = Sampler(fs, NoLibvirt(print))
+    sampler = Sampler(fs, Known())
     assert not sampler.sample(0.0).guests
     process(tmp_path, 7, "qemu-kvm", "/usr/libexec/qemu-kvm")
     assert not sampler.sample(9.0).guests

@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "tuned_virt"
 LAYERS = (
     {
         "cpuset",
+        "following",
         "kernelfs",
         "lanes",
         "mempolicy",

@@ -17,7 +17,8 @@ from tuned_virt.disks import DiskState, Verdict, judge, policy, udev, udevrules
 from tuned_virt.disks.policy import DiskPolicy
 from tuned_virt.disks.record import Record
 from tuned_virt.disks.tuner import DisksTuner, own_role
-from tuned_virt.disks.users import Once
+from tuned_virt.disks.users import Guest
+from tuned_virt.following import Known
 from tuned_virt.kernelfs import KernelFS
 from tuned_virt.plan import Values
 
@@ -93,11 +94,11 @@ def _write_rule(file: str, verdicts: list[Verdict]) -> int:
     return FINE
 
 
-def _libvirt() -> Once:
+def _libvirt() -> Known[Guest]:
     from tuned_virt.hypervisor import missing  # its binding takes time to import
     from tuned_virt.hypervisor.disks import guest_disks
 
-    return Once(guest_disks(), missing() or "libvirt does not answer")
+    return Known(guest_disks(), missing() or "libvirt does not answer")
 
 
 def _with_choice(verdicts: list[Verdict]) -> list[Verdict]:

@@ -14,6 +14,7 @@ import configobj
 from tuned_virt.baseline import Baseline
 from tuned_virt.cli import table
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot, print_json
+from tuned_virt.following import Known
 from tuned_virt.hugepages import (
     HugepagesPolicy,
     HugepagesTuner,
@@ -23,7 +24,7 @@ from tuned_virt.hugepages import (
     remarks,
     state,
 )
-from tuned_virt.hugepages.demand import Asking, NoLibvirt
+from tuned_virt.hugepages.demand import Asks
 from tuned_virt.hugepages.policy import OPTIONS
 from tuned_virt.kernelfs import KernelFS
 from tuned_virt.options import BadOptions
@@ -122,11 +123,11 @@ def _from_file(options: argparse.Namespace) -> dict[str, str]:
 
 
 def _state(policy: HugepagesPolicy) -> state.HugepagesState:
-    guests: Asking = NoLibvirt()
+    guests: Known[Asks] = Known()
     if policy.follows_guests:
         from tuned_virt.hypervisor.pages import asking_guests
 
-        guests = NoLibvirt(asking_guests(), "libvirt does not answer")
+        guests = Known(asking_guests(), "libvirt does not answer")
     return state.read(KernelFS(), policy, {}, guests)
 
 

@@ -19,8 +19,9 @@ from tuned_virt.disks.classify import SCSI
 from tuned_virt.disks.planner import DiskState
 from tuned_virt.disks.policy import DiskPolicy, Role
 from tuned_virt.disks.record import Record
-from tuned_virt.disks.users import DiskUsers, NoLibvirt, Once, Users
+from tuned_virt.disks.users import Guest, Users
 from tuned_virt.engine import Keeper, Tuner
+from tuned_virt.following import Follower, Known, nobody
 from tuned_virt.journal import Journal
 from tuned_virt.kernelfs import KernelFileError, KernelFS
 from tuned_virt.options import Section
@@ -41,7 +42,7 @@ STALLED, LOOKS = 0.05, 20
 completes it is said not to drain."""
 
 
-NOT_ASKED = Once(None, "libvirt is not asked yet")
+NOT_ASKED: Known[Guest] = Known(absence="libvirt is not asked yet")
 
 
 class DisksTuner(Tuner[DiskPolicy, DiskState]):
@@ -56,15 +57,15 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
 
     def __init__(
         self,
-        follow: Callable[[Callable[[str], None]], DiskUsers] = NoLibvirt,
+        follow: Callable[[Callable[[str], None]], Follower[Guest]] = nobody,
         folder: Path = FOLDER,
     ) -> None:
         self._follow = follow
-        self._libvirt: DiskUsers = NOT_ASKED
+        self._libvirt: Follower[Guest] = NOT_ASKED
         self._record = Record(folder)
         self._readers: dict[KernelFS, tuple[sysfs.Reader, Users, udevrules.Reader]] = {}
 
-    def ask(self, libvirt: DiskUsers) -> None:
+    def ask(self, libvirt: Follower[Guest]) -> None:
         """Where guests are known from, until a keeper follows them."""
         self._libvirt = libvirt
 
@@ -149,7 +150,7 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
         watch.follow(_InForce(self, policy, libvirt))
         return watch
 
-    def begun(self, policy: DiskPolicy, libvirt: DiskUsers) -> None:
+    def begun(self, policy: DiskPolicy, libvirt: Follower[Guest]) -> None:
         """A policy is kept up, with what this knows of guests."""
         self._libvirt = libvirt
         self._record.save(policy)
@@ -185,7 +186,7 @@ class _InForce:
     A keeper is made at each apply, and only the first of those with the same policy is started.
     """
 
-    def __init__(self, tuner: DisksTuner, policy: DiskPolicy, libvirt: DiskUsers) -> None:
+    def __init__(self, tuner: DisksTuner, policy: DiskPolicy, libvirt: Follower[Guest]) -> None:
         self._tuner = tuner
         self._policy = policy
         self._libvirt = libvirt

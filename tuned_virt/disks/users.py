@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Protocol
 
 from tuned_virt import qemu, service
 from tuned_virt.disks import backing, sysfs
+from tuned_virt.following import Follower
 from tuned_virt.guest import printable
 from tuned_virt.kernelfs import KernelFS
 
@@ -30,52 +31,6 @@ class Guest(Protocol):
         """Of its disks, on this machine."""
 
 
-class DiskUsers(Protocol):
-    """What follows libvirt's guests, running and defined."""
-
-    @property
-    def guests(self) -> Mapping[str, Any] | None:
-        """`Guest` by UUID; None while libvirt is not to be had."""
-
-    @property
-    def absence(self) -> str:
-        """Why `guests` is None."""
-
-    def start(self) -> None:
-        """Begin to follow."""
-
-    def stop(self) -> None:
-        """End."""
-
-
-class NoLibvirt:
-    """What follows nobody: where libvirt is not asked."""
-
-    def __init__(self, changed: Callable[[str], None]) -> None:
-        self.guests: Mapping[str, Any] | None = None
-        self.absence = "libvirt is not asked"
-
-    def start(self) -> None:
-        """Nothing to begin."""
-
-    def stop(self) -> None:
-        """Nothing to end."""
-
-
-class Once:
-    """Guests that libvirt was asked for once."""
-
-    def __init__(self, guests: Mapping[str, Any] | None, absence: str) -> None:
-        self.guests = guests
-        self.absence = "" if guests is not None else absence
-
-    def start(self) -> None:
-        """Nothing to begin."""
-
-    def stop(self) -> None:
-        """Nothing to end."""
-
-
 class Users:
     """Finds guests' disks again and again; what is known of a process is read once."""
 
@@ -86,7 +41,7 @@ class Users:
         self._one_at_a_time = threading.Lock()
 
     def of(
-        self, disks: Mapping[str, sysfs.Disk], libvirt: DiskUsers
+        self, disks: Mapping[str, sysfs.Disk], libvirt: Follower[Guest]
     ) -> tuple[dict[str, tuple[str, ...]], str]:
         """Guests' names by disk whose queue orders their requests, and why some are not known."""
         with self._one_at_a_time:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from tuned_virt.guest import Guest
 from tuned_virt.hugepages.pools import Pool
@@ -28,24 +28,6 @@ class Asks(Protocol):
     @property
     def guest(self) -> Guest | None:
         """What it asks for; None where that is not understood."""
-
-
-class Asking(Protocol):
-    """What follows libvirt's guests, running and defined."""
-
-    @property
-    def guests(self) -> Mapping[str, Any] | None:
-        """`Asks` by UUID; None while libvirt is not to be had."""
-
-    @property
-    def absence(self) -> str:
-        """Why `guests` is None."""
-
-    def start(self) -> None:
-        """Begin to follow."""
-
-    def stop(self) -> None:
-        """End, at once."""
 
 
 @dataclass(frozen=True)
@@ -109,17 +91,3 @@ def _shares(
         return spare[node] + (pools[place].total - counts[place]) * portion.size_kib
 
     yield max(nodes, key=lambda node: (room(node), -node)), portion.pages
-
-
-class NoLibvirt:
-    """What follows nobody: where libvirt is not asked, or was asked once."""
-
-    def __init__(self, guests: Mapping[str, Any] | None = None, absence: str = "") -> None:
-        self.guests = guests
-        self.absence = absence or "libvirt is not asked"
-
-    def start(self) -> None:
-        """Nothing to begin."""
-
-    def stop(self) -> None:
-        """Nothing to end."""

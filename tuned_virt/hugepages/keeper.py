@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from tuned_virt.engine import Finding
-from tuned_virt.hugepages.demand import Asking
+from tuned_virt.following import Follower
+from tuned_virt.hugepages.demand import Asks
 
 
 class Growing:
@@ -17,9 +18,9 @@ class Growing:
 
     def __init__(
         self,
-        follow: Callable[[Callable[[str], None]], Asking],
+        follow: Callable[[Callable[[str], None]], Follower[Asks]],
         again: Callable[[], None],
-        use: Callable[[Asking], None],
+        use: Callable[[Follower[Asks]], None],
     ) -> None:
         self._again = again
         self._use = use

@@ -9,8 +9,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tuned_virt import topology
+from tuned_virt.following import Follower
 from tuned_virt.hugepages import boot, conflicts, demand, mounts, pools
-from tuned_virt.hugepages.demand import Asking, Asks
+from tuned_virt.hugepages.demand import Asks
 from tuned_virt.hugepages.mounts import Mount
 from tuned_virt.hugepages.policy import TRANSPARENT, HugepagesPolicy
 from tuned_virt.hugepages.pools import FOLDER, Pool, size_name, size_of
@@ -120,7 +121,7 @@ def transparent_file(option: str) -> str:
 
 
 def read(
-    fs: KernelFS, policy: HugepagesPolicy, originals: Values, guests: Asking
+    fs: KernelFS, policy: HugepagesPolicy, originals: Values, guests: Follower[Asks]
 ) -> HugepagesState:
     """The machine's state; mounts are those of the policy and of the kept originals.
 

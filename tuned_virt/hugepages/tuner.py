@@ -11,8 +11,9 @@ from pathlib import Path
 
 from tuned_virt.baseline import FOLDER as STATE_FOLDER
 from tuned_virt.engine import Keeper, Tuner
+from tuned_virt.following import Follower, Known, nobody
 from tuned_virt.hugepages import boot, conflicts, mounts, planner, policy, state
-from tuned_virt.hugepages.demand import Asking, NoLibvirt
+from tuned_virt.hugepages.demand import Asks
 from tuned_virt.hugepages.keeper import Growing
 from tuned_virt.hugepages.planner import MountChange, PoolChange
 from tuned_virt.hugepages.policy import HugepagesPolicy
@@ -40,11 +41,11 @@ class HugepagesTuner(Tuner[HugepagesPolicy, HugepagesState]):
 
     def __init__(
         self,
-        follow: Callable[[Callable[[str], None]], Asking] = lambda changed: NoLibvirt(),
+        follow: Callable[[Callable[[str], None]], Follower[Asks]] = nobody,
         folder: Path = STATE_FOLDER,
     ) -> None:
         self._follow = follow
-        self._guests: Asking = NoLibvirt(absence="libvirt has not answered yet")
+        self._guests: Follower[Asks] = Known(absence="libvirt has not answered yet")
         self._progress = ProgressFile(folder)
         self._ended: dict[str, Allocation] = {}
 
@@ -73,7 +74,7 @@ class HugepagesTuner(Tuner[HugepagesPolicy, HugepagesState]):
             return None
         return Growing(self._follow, again, self._use)
 
-    def _use(self, guests: Asking) -> None:
+    def _use(self, guests: Follower[Asks]) -> None:
         self._guests = guests
 
     def decide(self, policy: HugepagesPolicy, state: HugepagesState, originals: Values) -> Plan:

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from tuned_virt import qemu, topology
+from tuned_virt.following import Follower
 from tuned_virt.guest import printable
 from tuned_virt.kernelfs import KernelFS
 from tuned_virt.ksm.law import CONTROLLED, Sample
@@ -32,20 +33,6 @@ class LibvirtGuest(Protocol):
         """KiB."""
 
 
-class Follower(Protocol):
-    """Follows libvirt's guests; `guests` is by UUID, None while libvirt is not to be had."""
-
-    @property
-    def guests(self) -> Mapping[str, LibvirtGuest] | None:
-        """By UUID."""
-
-    def start(self) -> None:
-        """Begin to follow."""
-
-    def stop(self) -> None:
-        """End, at once."""
-
-
 class Process(Protocol):
     """A guest's process: what it says of itself, a label for people, and the KiB that it has."""
 
@@ -54,25 +41,10 @@ class Process(Protocol):
     resident: int
 
 
-class NoLibvirt:
-    """Where nobody follows libvirt: guests are QEMU's processes."""
-
-    guests: Mapping[str, LibvirtGuest] | None = None
-
-    def __init__(self, changed: Callable[[str], None]) -> None:
-        """`changed` is never called."""
-
-    def start(self) -> None:
-        """Nothing to begin."""
-
-    def stop(self) -> None:
-        """Nothing to end."""
-
-
 class Sampler:
     """Reads samples; what it knows of processes it keeps from one to the next."""
 
-    def __init__(self, fs: KernelFS, libvirt: Follower) -> None:
+    def __init__(self, fs: KernelFS, libvirt: Follower[LibvirtGuest]) -> None:
         self._fs = fs
         self._libvirt = libvirt
         self._processes = qemu.Processes(fs)

@@ -9,6 +9,7 @@ from pathlib import Path
 from tuned_virt import mempolicy, topology
 from tuned_virt.baseline import FOLDER as STATE_FOLDER
 from tuned_virt.engine import Keeper, Tuner
+from tuned_virt.following import Follower, nobody
 from tuned_virt.journal import Journal
 from tuned_virt.kernelfs import KernelFS
 from tuned_virt.ksm import masters, planner, policy, settings
@@ -16,7 +17,7 @@ from tuned_virt.ksm.law import CONTROLLED
 from tuned_virt.ksm.loop import Loop
 from tuned_virt.ksm.policy import KsmPolicy
 from tuned_virt.ksm.record import FILE, Record
-from tuned_virt.ksm.sampler import Follower, NoLibvirt, Sampler
+from tuned_virt.ksm.sampler import LibvirtGuest, Sampler
 from tuned_virt.ksm.settings import KsmState
 from tuned_virt.plan import Change, Plan, Values
 
@@ -32,7 +33,7 @@ class KsmTuner(Tuner[KsmPolicy, KsmState]):
 
     def __init__(
         self,
-        follow: Callable[[Callable[[str], None]], Follower] = NoLibvirt,
+        follow: Callable[[Callable[[str], None]], Follower[LibvirtGuest]] = nobody,
         state: Path = STATE_FOLDER,
     ) -> None:
         self._follow = follow

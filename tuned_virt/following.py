@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What knows libvirt's guests and follows them, for those who need not know how; and nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, Protocol, TypeVar
+
+G = TypeVar("G")
+G_co = TypeVar("G_co", covariant=True)
+
+
+class Follower(Protocol[G_co]):
+    """Follows guests, once it is started."""
+
+    @property
+    def guests(self) -> Mapping[str, G_co] | None:
+        """The guests by UUID; None while libvirt is not to be had."""
+
+    @property
+    def absence(self) -> str:
+        """Why `guests` is None."""
+
+    def start(self) -> None:
+        """Begin to follow."""
+
+    def stop(self) -> None:
+        """End, at once."""
+
+
+class Known(Generic[G]):
+    """Follows nobody: guests that libvirt was asked for once, or None and why."""
+
+    def __init__(
+        self, guests: Mapping[str, G] | None = None, absence: str = "libvirt is not asked"
+    ) -> None:
+        self.guests = guests
+        self.absence = absence if guests is None else ""
+
+    def start(self) -> None:
+        """Nothing to begin."""
+
+    def stop(self) -> None:
+        """Nothing to end."""
+
+
+def nobody(_changed: Callable[[str], None]) -> Known[Any]:
+    """What follows nobody, for where libvirt is not asked."""
+    return Known()
