@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from tuned_virt import options as opt
-from tuned_virt.options import BadOptions, Described, Modifier, Number, OptionError, Section
+from tuned_virt.options import BadOptions, Described, Number, OptionError, Section
 
 WEIGHT = Number(10, 1000)
 """libvirt's range since kernel 2.6.39 (formatdomain, blkiotune)."""
@@ -74,7 +74,7 @@ def _rule(section: Section, errors: list[OptionError]) -> Rule:
         errors.append(OptionError("devices_udev_regex", section.udev_regex, valid))
     weight = None
     try:
-        weight = _weight("blkio_weight", given["blkio_weight"]) if "blkio_weight" in given else None
+        weight = WEIGHT.plain("blkio_weight", given["blkio_weight"]) if "blkio_weight" in given else None
     except OptionError as error:
         errors.append(error)
     devices: dict[str, int] = {}
@@ -83,13 +83,6 @@ def _rule(section: Section, errors: list[OptionError]) -> Rule:
     except OptionError as error:
         errors.append(error)
     return Rule(section.name, section.devices, weight, devices)
-
-
-def _weight(option: str, text: str) -> int:
-    wanted = WEIGHT.parse(option, text)
-    if wanted.modifier is not Modifier.EXACTLY:
-        raise OptionError(option, text, WEIGHT.valid)
-    return wanted.value
 
 
 def _devices(text: str) -> dict[str, int]:
@@ -102,6 +95,6 @@ def _devices(text: str) -> dict[str, int]:
     if any(".." in path.split("/") for path, _ in pairs):
         raise OptionError("device_weights", text, valid)
     return {
-        path: REMOVE if weight == "0" else _weight("device_weights", weight)
+        path: REMOVE if weight == "0" else WEIGHT.plain("device_weights", weight)
         for path, weight in pairs
     }

@@ -94,7 +94,7 @@ def parse(options: Mapping[str, str]) -> LimitsPolicy:
             if name in MEMORY:
                 memory[name] = _size(name, text)
             elif name == SHARES:
-                shares = _shares(text)
+                shares = SHARES_RANGE.plain(name, text)
             elif name == "observe":
                 observe = is_yes(name, text)
             elif name == "min_guarantee":
@@ -114,10 +114,6 @@ def _size(name: str, text: str) -> Size:
     if size and 0 < int(size[1]) * KIB[size[2]] < UNLIMITED:
         return Size(int(size[1]) * KIB[size[2]])
     raise OptionError(name, text, VALID_SIZE)
-
-
-def _shares(text: str) -> int:
-    return SHARES_RANGE.plain(SHARES, text)
 
 
 def _order(memory: Mapping[str, Size], told: Mapping[str, str]) -> Iterator[OptionError]:

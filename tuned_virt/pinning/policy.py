@@ -161,15 +161,6 @@ def _word(name: str, text: str) -> Enum:
     return kind(Choice(tuple(str(member.value) for member in kind)).parse(name, text))
 
 
-def _number(number: Number) -> Callable[[str, str], int]:
-    def read(name: str, text: str) -> int:
-        if text.startswith(("<", ">")):
-            raise OptionError(name, text, number.valid)
-        return number.parse(name, text).value
-
-    return read
-
-
 def _uri(name: str, text: str) -> str:
     if not URI.fullmatch(text):
         raise OptionError(name, text, "a libvirt URI such as qemu:///system")
@@ -181,11 +172,11 @@ READERS: Mapping[str, tuple[str, Callable[[str, str], Any]]] = {
     "persist": ("persist", _word),
     "running": ("running", _word),
     "rebalance": ("rebalance", _word),
-    "grace": ("grace", _number(GRACE)),
+    "grace": ("grace", GRACE.plain),
     "move_memory": ("move", is_yes),
-    "move_rate": ("rate", _number(RATE)),
-    "move_limit": ("limit", _number(LIMIT)),
-    "numa_balancing": ("balancing", _number(BALANCING)),
+    "move_rate": ("rate", RATE.plain),
+    "move_limit": ("limit", LIMIT.plain),
+    "numa_balancing": ("balancing", BALANCING.plain),
     "observe": ("observe", is_yes),
 }
 """Option → the policy's field, and how its text is read."""
