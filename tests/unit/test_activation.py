@@ -219,5 +219,5 @@ def test_what_a_starting_tuned_will_see_to_is_left_to_it(
     monkeypatch.setattr(restore, "Baseline", lambda: baseline)
     monkeypatch.setattr(restore, "Journal", lambda: Journal(tmp_path / "journal"))
     monkeypatch.setattr(restore, "KernelFS", lambda: FakeKsm(FRESH))
-    assert cli.main(["restore", "--starting"]) == 0
+    assert cli.main(["restore", "--leftover", "starting"]) == 0
     assert (baseline.records() == {}) == put_back

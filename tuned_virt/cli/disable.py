@@ -61,4 +61,4 @@ def _live(active: bool, named: bool) -> int:
             pass
     elif named:
         return FINE
-    return restore.run(argparse.Namespace(leftover=True, starting=False, unmerge="never"))
+    return restore.run(argparse.Namespace(leftover=restore.ENDED, unmerge="never"))

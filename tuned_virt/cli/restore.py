@@ -21,6 +21,9 @@ from tuned_virt.tuners import TUNERS
 
 NAME = "restore"
 
+ENDED, STARTING = "ended", "starting"
+"""What a TuneD has done whose leftovers are put back; the values of --leftover."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
@@ -43,14 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--leftover",
-        action="store_true",
-        help="only what no running TuneD holds, and nothing while systemd restarts TuneD",
-    )
-    parser.add_argument(
-        "--starting",
-        action="store_true",
-        help="for a TuneD that is starting: as --leftover, but nothing of plugins of the active"
-        " profile, which see to it themselves",
+        nargs="?",
+        choices=(ENDED, STARTING),
+        const=ENDED,
+        help="only what no running TuneD holds, and nothing while systemd restarts TuneD; ended"
+        " (the default): after a TuneD has ended; starting: while one starts, so nothing of"
+        " plugins of the active profile, which see to it themselves",
     )
 
 
@@ -58,22 +59,21 @@ def run(options: argparse.Namespace) -> int:
     """Put back and say what. Raises CouldNot."""
     if os.geteuid() != 0:
         raise CouldNot("only root may: sudo tuned-virt restore")
-    leftover = options.leftover or options.starting
-    if leftover and service.restarting():
+    if options.leftover and service.restarting():
         return FINE
     baseline = Baseline()
     records = baseline.records()
     held = {plugin: pid for plugin in records if (pid := baseline.holder(plugin))}
-    if held and not leftover:
+    if held and not options.leftover:
         pid = next(iter(held.values()))
         raise CouldNot(f"TuneD (pid {pid}) holds {', '.join(held)}: tuned-adm off puts it back")
-    spared = _of_active_profile() if options.starting else set()
+    spared = _of_active_profile() if options.leftover == STARTING else set()
     free = {
         plugin: record
         for plugin, record in records.items()
         if plugin not in held and _plugin(plugin) not in spared
     }
-    if not free and not leftover:
+    if not free and not options.leftover:
         print("nothing to put back")
     codes = [_restore(baseline, plugin, free[plugin], options.unmerge) for plugin in _ordered(free)]
     return max(codes, default=FINE)
