@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from tuned_virt import options as opt
+from tuned_virt import tools
 from tuned_virt.engine import Tuner
 from tuned_virt.kernelfs import KernelFileError, KernelFS
 from tuned_virt.options import BadOptions, Choice, Described, OptionError
 from tuned_virt.plan import Change, Plan, Values
+from tuned_virt.tools import ToolError
 
 ONLINE = "memory_auto_online"
 ONLINE_FILE = "/sys/devices/system/memory/auto_online_blocks"
@@ -32,6 +33,9 @@ UDEV_FOLDERS = (
     "/usr/lib/udev/rules.d",
     "/lib/udev/rules.d",
 )
+
+PATIENCE = 30
+"""Seconds for modprobe and rmmod."""
 
 LOADED = "loaded"
 ABSENT = "absent"
@@ -276,14 +280,8 @@ class SystemTuner(Tuner[SystemPolicy, SystemState]):
         """A module is loaded with what it needs, but unloaded alone; the rest is a write."""
         if change.setting == ONLINE:
             return super().write(fs, change)
-        tool = ["modprobe", "--quiet", "--"] if change.after == LOADED else ["rmmod", "--"]
+        tool = ("modprobe", "--quiet") if change.after == LOADED else ("rmmod",)
         try:
-            subprocess.run(
-                [*tool, change.path.rpartition("/")[2]],
-                check=True,
-                capture_output=True,
-                text=True,
-                timeout=30,
-            )
-        except (OSError, subprocess.SubprocessError) as error:
-            raise KernelFileError(change.path, f"{tool[0]}: {error}", change.after) from error
+            tools.run(*tool, "--", change.path.rpartition("/")[2], seconds=PATIENCE)
+        except ToolError as error:
+            raise KernelFileError(change.path, str(error), change.after) from error

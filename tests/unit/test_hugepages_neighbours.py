@@ -17,8 +17,11 @@ from tuned_virt.cli import hugeplan
 from tuned_virt.following import Known
 from tuned_virt.hugepages import conflicts, mounts, parse, progress, state
 from tuned_virt.hugepages.mounts import Mount, Mounted
+from tuned_virt.hugepages.planner import MountChange
+from tuned_virt.hugepages.tuner import HugepagesTuner
 from tuned_virt.hugepages.writer import Progress
-from tuned_virt.kernelfs import KernelFS
+from tuned_virt.kernelfs import KernelFileError, KernelFS
+from tuned_virt.tools import ToolError
 
 GIB = 1 << 20
 
@@ -70,15 +73,95 @@ def test_what_an_option_says_is_what_its_setting_reads() -> None:
     assert mounts.parse("", mount.text) == mount
 
 
-@pytest.mark.parametrize("before", ["absent", "absent, no folder", "2048 KiB pages"])
+def test_a_mount_behind_a_symbolic_link_is_seen(tmp_path: Path) -> None:
+    put(tmp_path, mounts.TABLE, "hugetlbfs /run/huge hugetlbfs rw,pagesize=2M 0 0\n")
+    (tmp_path / "run/huge").mkdir(parents=True)
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var/run").symlink_to("../run")
+    fs = KernelFS(tmp_path)
+    found = mounts.setting(fs, Mount("/var/run/huge"), M2, mounts.read(fs, M2))
+    assert found == "/var/run/huge"
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """What mount(8) and umount(8) are asked for; they need root."""
+    commands: list[tuple[str, ...]] = []
+    monkeypatch.setattr(mounts, "_run", lambda *command: commands.append(command))
+    return commands
+
+
+def mounted_at(monkeypatch: pytest.MonkeyPatch, *paths: Path) -> None:
+    there = [Mounted(str(path), G1) for path in paths]
+    monkeypatch.setattr(mounts, "read", lambda fs, default: there)
+
+
+@pytest.mark.parametrize(
+    ("before", "left"),
+    [
+        ("absent", ["a", "a/b", "a/b/c"]),
+        ("2048 KiB pages", ["a", "a/b", "a/b/c"]),
+        ("absent, no folder", ["a", "a/b"]),
+        ("absent, no folder {}/a/b", ["a"]),
+        ("absent, no folder {}/a", []),
+    ],
+)
+@pytest.mark.parametrize("mounted", [True, False])
 def test_what_was_at_the_path_before_is_there_again(
-    monkeypatch: pytest.MonkeyPatch, before: str
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    run: list[tuple[str, ...]],
+    before: str,
+    left: list[str],
+    mounted: bool,
 ) -> None:
-    run: list[list[str]] = []
-    monkeypatch.setattr(mounts, "_run", run.append)
-    mounts.write("/huge", before, G1)
-    gone = [["rmdir", "--", "/huge"]] if before == mounts.NO_FOLDER else []
-    assert run == [["umount", "--", "/huge"], *gone]
+    path = tmp_path / "a/b/c"
+    path.mkdir(parents=True)
+    mounted_at(monkeypatch, *([path] if mounted else []))
+    mounts.write(KernelFS(), str(path), before.format(tmp_path), G1)
+    assert run == ([("umount", "--", str(path))] if mounted else []), "unless others did it"
+    assert [str(found.relative_to(tmp_path)) for found in sorted(tmp_path.rglob("*"))] == left
+
+
+def test_a_folder_that_others_use_stays(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: list[tuple[str, ...]]
+) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/others").touch()
+    mounted_at(monkeypatch)
+    mounts.write(KernelFS(), f"{tmp_path}/a/b", f"absent, no folder {tmp_path}/a", G1)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "a", tmp_path / "a/others"]
+    change = MountChange("", "/a/b", "/a/b", "absent, no folder /a", "")
+    assert HugepagesTuner().took(change, "absent, no folder")
+    assert not HugepagesTuner().took(change, "/a/b")
+
+
+def test_a_folder_is_made_for_root_alone_to_write(
+    tmp_path: Path, run: list[tuple[str, ...]]
+) -> None:
+    path = tmp_path / "a/b"
+    before = mounts.setting(KernelFS(), Mount(str(path)), G1, [])
+    assert before == f"absent, no folder {tmp_path}/a"
+    umask = os.umask(0)
+    try:
+        mounts.write(KernelFS(), str(path), f"{path} mode=0700", G1)
+    finally:
+        os.umask(umask)
+    options = "pagesize=1048576K,mode=0700"
+    assert run == [("mount", "-t", "hugetlbfs", "-o", options, "hugetlbfs", str(path))]
+    assert {oct(folder.stat().st_mode & 0o777) for folder in (path, path.parent)} == {"0o755"}
+
+
+def test_a_mount_that_fails_leaves_no_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*command: str) -> None:
+        raise ToolError("mount: permission denied")
+
+    monkeypatch.setattr(mounts, "_run", fail)
+    with pytest.raises(KernelFileError, match="permission denied"):
+        mounts.write(KernelFS(), f"{tmp_path}/a/b", f"{tmp_path}/a/b", G1)
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- conflicts ---------------------------------------------------------------------------------

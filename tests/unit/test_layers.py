@@ -23,6 +23,7 @@ LAYERS = (
         "safexml",
         "selection",
         "tags",
+        "tools",
         "units",
         "__init__",
     },

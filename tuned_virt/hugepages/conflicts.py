@@ -6,14 +6,14 @@ from __future__ import annotations
 import logging
 import os
 import re
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 
-from tuned_virt import service
+from tuned_virt import service, tools
 from tuned_virt.baseline import start_time
 from tuned_virt.hugepages.mounts import Mount
 from tuned_virt.kernelfs import KernelFS
 from tuned_virt.plan import Values
+from tuned_virt.tools import ToolError
 
 log = logging.getLogger("tuned")
 
@@ -135,11 +135,10 @@ def blind(
 def restart(daemons: Iterable[str]) -> None:
     """Restart libvirt's daemons where systemd runs them; guests run on. Only says what fails."""
     for name in daemons:
-        command = ["systemctl", "try-restart", f"{name}.service"]
         try:
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE)
+            tools.run("systemctl", "try-restart", f"{name}.service", seconds=PATIENCE)
             log.info("hugepages_numa: %s restarted, to see the mount", name)
-        except (OSError, subprocess.SubprocessError) as error:
+        except ToolError as error:
             log.error("hugepages_numa: %s is not restarted: %s", name, error)
 
 

@@ -7,12 +7,17 @@ its page size as "2M" or "1024M", whatever was written when it was mounted.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
-import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
+from tuned_virt import tools
 from tuned_virt.kernelfs import KernelFileError, KernelFS
 from tuned_virt.options import OptionError
+from tuned_virt.tools import ToolError
 
 VALID = "an absolute path, and uid=, gid= (numbers) and mode= (octal) if need be, after spaces"
 
@@ -20,7 +25,7 @@ ABSENT = "absent"
 """What a mount's setting reads where nothing is mounted, and the folder is there."""
 
 NO_FOLDER = "absent, no folder"
-"""The same where the folder is not there either."""
+"""The same where the folder is not there either; then the first that is not, if that is another."""
 
 TABLE = "/proc/self/mounts"
 PATIENCE = 30
@@ -100,31 +105,70 @@ def setting(fs: KernelFS, mount: Mount, size_kib: int, mounted: list[Mounted]) -
 
     A mount of that size that others made at the same path counts, whatever its owner and mode.
     """
-    at = [one for one in mounted if one.path == mount.path]
+    path = fs.resolved(mount.path)
+    at = [one for one in mounted if one.path == path]
     if at:
         return mount.text if at[-1].size_kib == size_kib else f"{at[-1].size_kib} KiB pages"
-    return ABSENT if fs.exists(mount.path) else NO_FOLDER
+    missing = _missing(fs, mount.path)
+    if not missing:
+        return ABSENT
+    return NO_FOLDER if missing == [mount.path] else f"{NO_FOLDER} {missing[0]}"
 
 
-def write(path: str, after: str, size_kib: int) -> None:
-    """Mount, or take the topmost mount away, and the folder with it if it was made for it.
+def _missing(fs: KernelFS, path: str) -> list[str]:
+    """The folders on the way to a path that are not there, outermost first."""
+    way = [path, *map(str, PurePosixPath(path).parents)]
+    return [folder for folder in reversed(way) if not fs.exists(folder)]
+
+
+def absent(text: str) -> bool:
+    """Whether a mount's setting says that nothing is mounted."""
+    return text.startswith(ABSENT)
+
+
+def write(fs: KernelFS, path: str, after: str, size_kib: int) -> None:
+    """Mount, or take the topmost mount away, and the folders with it that were made for it.
 
     Raises KernelFileError.
     """
     try:
-        if not after.startswith("/"):
-            _run(["umount", "--", path])
-            if after == NO_FOLDER:
-                _run(["rmdir", "--", path])
-            return
-        mount = parse("", after)
-        _run(["mkdir", "-p", "--", path])
+        if after.startswith("/"):
+            _mount(fs, parse("", after), size_kib)
+        else:
+            _unmount(fs, path, after)
+    except (OSError, ToolError) as error:
+        raise KernelFileError(path, str(error), after) from error
+
+
+def _mount(fs: KernelFS, mount: Mount, size_kib: int) -> None:
+    made: list[str] = []
+    try:
+        for folder in _missing(fs, mount.path):
+            os.mkdir(folder, 0o755)  # TuneD's umask may be 0
+            made.append(folder)
         options = f"pagesize={size_kib}K{mount.options}"
-        _run(["mount", "-t", "hugetlbfs", "-o", options, "hugetlbfs", path])
-    except (OSError, subprocess.SubprocessError) as error:
-        said = getattr(error, "stderr", "") or str(error)
-        raise KernelFileError(path, str(said).strip(), after) from error
+        _run("mount", "-t", "hugetlbfs", "-o", options, "hugetlbfs", mount.path)
+    except (OSError, ToolError):
+        _remove(reversed(made))
+        raise
 
 
-def _run(command: list[str]) -> None:
-    subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE)
+def _unmount(fs: KernelFS, path: str, after: str) -> None:
+    """Somebody may have unmounted it already, and keep something in its folder."""
+    if fs.resolved(path) in {one.path for one in read(fs, 0)}:
+        _run("umount", "--", path)
+    if after.startswith(NO_FOLDER):
+        first = after[len(NO_FOLDER) :].strip() or path
+        way = [path, *map(str, PurePosixPath(path).parents)]
+        _remove(folder for folder in way if f"{folder}/".startswith(f"{first}/"))
+
+
+def _remove(folders: Iterable[str]) -> None:
+    """Remove folders, innermost first, as far as they are empty."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            os.rmdir(folder)
+
+
+def _run(*command: str) -> None:
+    tools.run(*command, seconds=PATIENCE)

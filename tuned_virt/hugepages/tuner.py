@@ -94,10 +94,15 @@ class HugepagesTuner(Tuner[HugepagesPolicy, HugepagesState]):
             return state.mounted(fs, change.size_kib, mounts.as_set(change.path, change.after))
         return super().current(fs, change)
 
+    def took(self, change: Change, now: str) -> bool:
+        """A mount that is gone is gone, also where somebody keeps something in its folder."""
+        gone = isinstance(change, MountChange) and mounts.absent(change.after)
+        return mounts.absent(now) if gone else super().took(change, now)
+
     def write(self, fs: KernelFS, change: Change) -> None:
         """Mount or unmount; the rest is a write."""
         if isinstance(change, MountChange):
-            mounts.write(change.path, change.after, change.size_kib)
+            mounts.write(fs, change.path, change.after, change.size_kib)
             conflicts.restart(change.restart)
         else:
             super().write(fs, change)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is planned for mounts, overcommit, and a kernel without huge pages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from tests.unit.hugetlb import G1, M2
+from tuned_virt import hugepages
+from tuned_virt.hugepages import planner
+from tuned_virt.hugepages.planner import MountChange
+from tuned_virt.hugepages.pools import Pool
+from tuned_virt.hugepages.state import HugepagesState, NodeMemory
+from tuned_virt.plan import Change, Plan
+
+GIB = 1 << 20
+MOUNT = "mount_2M /dev/huge"
+POOL = "pages_2M node0"
+
+
+def state(pages: int = 0, mounted: str = "absent", overcommit: int = 0) -> HugepagesState:
+    return HugepagesState(
+        pools={(0, M2): Pool(0, M2, pages, pages, 0), (0, G1): Pool(0, G1, 0, 0, 0)},
+        nodes={0: NodeMemory(8 * GIB, 8 * GIB, 0)},
+        overcommit={M2: overcommit},
+        transparent={"transparent_hugepages": "madvise"},
+        mounts={MOUNT: mounted},
+        daemons=("virtqemud",),
+    )
+
+
+def plan(now: HugepagesState, originals: Mapping[str, str] | None = None, **options: str) -> Plan:
+    return planner.plan(hugepages.parse(options), now, originals or {})
+
+
+def settings(made: Plan) -> list[str]:
+    return [change.setting for change in made.changes]
+
+
+def test_a_pool_is_filled_before_it_is_mounted() -> None:
+    made = plan(state(), pages_2M="0:8", mount_2M="/dev/huge mode=0700")
+    assert settings(made) == [POOL, MOUNT]
+    assert made.changes[1] == MountChange(
+        MOUNT, "/dev/huge", "absent", "/dev/huge mode=0700", "asked for", size_kib=M2
+    )
+    assert made.originals == {POOL: "0", MOUNT: "absent"}
+
+
+def test_a_mount_is_taken_away_before_its_pool_shrinks() -> None:
+    kept = {POOL: "0", MOUNT: "absent, no folder"}
+    made = plan(state(pages=8, mounted="/dev/huge"), kept)
+    assert settings(made) == [MOUNT, POOL]
+    assert made.changes[0] == MountChange(
+        MOUNT, "/dev/huge", "/dev/huge", "absent, no folder", "as it was before", size_kib=M2
+    )
+
+
+def test_nothing_is_done_to_a_mount_that_is_there() -> None:
+    assert plan(state(mounted="/dev/huge"), mount_2M="/dev/huge").changes == ()
+
+
+@pytest.mark.parametrize(("asked", "restarted"), [("1", ("virtqemud",)), ("0", ())])
+def test_libvirt_is_restarted_for_a_mount_only_when_asked(
+    asked: str, restarted: tuple[str, ...]
+) -> None:
+    [change] = plan(state(), mount_2M="/dev/huge", restart_libvirt=asked).changes
+    assert isinstance(change, MountChange)
+    assert change.restart == restarted
+
+
+def test_overcommit_is_set_and_put_back() -> None:
+    file = f"/sys/kernel/mm/hugepages/hugepages-{M2}kB/nr_overcommit_hugepages"
+    made = plan(state(), overcommit_2M="64")
+    assert made.changes == (Change("overcommit_2M", file, "0", "64", "asked for"),)
+    back = plan(state(overcommit=64), made.originals)
+    assert back.changes == (Change("overcommit_2M", file, "64", "0", "as it was before"),)
+
+
+def test_a_kernel_without_huge_pages_still_gets_the_rest() -> None:
+    without = HugepagesState(transparent={"transparent_hugepages": "madvise"})
+    asked = {"pages_2M": "0:8", "mount_2M": "/dev/huge", "overcommit_2M": "4"}
+    made = plan(without, {}, transparent_hugepages="never", **asked)
+    assert made.wanted == {"transparent_hugepages": "never"}
+    assert settings(made) == ["transparent_hugepages"]
+    assert made.missing == {"pages": "this kernel has no huge pages"}
+    assert plan(without, transparent_hugepages="never").missing == {}
+
+
+def test_what_is_refused_leaves_all_as_it_was() -> None:
+    asked = {"pages_1G": "3:1", "transparent_hugepages": "never", "mount_2M": "/dev/huge"}
+    made = plan(state(), {}, **asked)
+    assert made.refused.keys() == {"pages_1G"}
+    assert (made.changes, made.wanted, made.originals) == ((), {}, {})

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The system's own programs (mount, rmmod, systemctl), with errors in their own words."""
+
+from __future__ import annotations
+
+import subprocess
+
+
+class ToolError(Exception):
+    """A program that could not be run, took too long, or failed; the message is what it said."""
+
+
+def run(*command: str, seconds: float) -> None:
+    """Run a program and wait so long for it. Raises ToolError."""
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds)
+    except subprocess.CalledProcessError as error:
+        said = " ".join(error.stderr.split())
+        raise ToolError(said or f"{command[0]}: exit code {error.returncode}") from error
+    except subprocess.TimeoutExpired as error:
+        raise ToolError(f"{command[0]}: not done after {seconds:g} s") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ToolError(f"{command[0]}: {error}") from error
