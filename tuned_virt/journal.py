@@ -63,7 +63,7 @@ class Journal:
     def entries(self) -> Iterator[Entry]:
         """All entries, oldest first; a line that is no entry is passed over."""
         for file in (self._older, self._file):
-            with contextlib.suppress(FileNotFoundError), open(file) as lines:
+            with contextlib.suppress(FileNotFoundError), open(file, errors="replace") as lines:
                 for line in lines:
                     with contextlib.suppress(ValueError, TypeError):
                         yield Entry(**json.loads(line))

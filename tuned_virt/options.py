@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -25,6 +25,25 @@ class BadOptions(ValueError):
     def __init__(self, errors: list[OptionError]) -> None:
         self.errors = errors
         super().__init__("; ".join(map(str, errors)))
+
+
+FEW = 15
+"""Options that an error lists; of more a manual page has to."""
+
+
+def no_such(option: str, value: str, known: Iterable[str], manual: str) -> OptionError:
+    """The error of an option that there is not: what it may have been meant to be, or all."""
+    from difflib import get_close_matches  # takes time to import
+
+    names = sorted(known)
+    alike = get_close_matches(option, names)
+    if alike:
+        valid = f"did you mean {' or '.join(alike)}? All are in {manual}"
+    elif len(names) <= FEW:
+        valid = f"use one of {', '.join(names)}"
+    else:
+        valid = f"all are in {manual}"
+    return OptionError(option, value, f"there is no such option; {valid}")
 
 
 class Modifier(str, Enum):

@@ -123,9 +123,12 @@ def test_log_prints_the_last_changes(
         "ksm  run: '0' -> '2'  (asked for)",
         "ksm  run: '0' -> '3'  (asked for)",
     ]
-    assert cli.main(["log", "--json", "--plugin", "none"]) == 0
+    assert cli.main(["log", "--json", "--plugin", "crash_guard"]) == 0
     assert json.loads(capsys.readouterr().out) == []
     assert cli.main(["log", "-n", "0"]) == 2
+    with pytest.raises(SystemExit):
+        cli.main(["log", "--plugin", "none"])
+    assert "'none' (choose from" in capsys.readouterr().err
 
 
 def test_restore_is_for_root(monkeypatch: pytest.MonkeyPatch) -> None:

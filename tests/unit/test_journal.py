@@ -31,7 +31,8 @@ def test_it_is_bounded(tmp_path: Path) -> None:
 
 def test_lines_that_are_no_entry_are_passed_over(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.jsonl")
-    (tmp_path / "journal.jsonl").write_text(f"nonsense\n[]\n{json.dumps({'when': 1})}\n")
+    damaged = f"nonsense\n[]\n{json.dumps({'when': 1})}\n".encode() + b"\xff\x00\n"
+    (tmp_path / "journal.jsonl").write_bytes(damaged)
     journal.add("ksm", CHANGE)
     assert len(list(journal.entries())) == 1
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuned_virt.options import Choice, Modifier, Number, OptionError, Wanted, is_yes
+from tuned_virt.options import Choice, Modifier, Number, OptionError, Wanted, is_yes, no_such
 from tuned_virt.options import given as said
 
 SCAN = Number(1, 1000, "pages")
@@ -59,3 +59,22 @@ def test_a_bad_switch_is_an_error() -> None:
 
 def test_empty_options_say_nothing() -> None:
     assert said({"a": None, "b": "", "c": "  ", "d": " x "}) == {"d": "x"}
+
+
+MANY = [f"pages_{number}" for number in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("option", "known", "valid"),
+    [
+        ("merge_accross_nodes", ["run", "merge_across_nodes"], "did you mean merge_across_nodes?"),
+        ("merge_accross_nodes", ["run", "merge_across_nodes"], "All are in manual(7)"),
+        ("colour", ["run", "mode"], "use one of mode, run"),
+        ("colour", MANY, "all are in manual(7)"),
+    ],
+)
+def test_an_option_that_there_is_not(option: str, known: list[str], valid: str) -> None:
+    error = no_such(option, "1", known, "manual(7)")
+    assert str(error).startswith(f"option '{option}': '1' is not valid: there is no such option; ")
+    assert valid in str(error)
+    assert len(str(error)) < 200

@@ -7,11 +7,11 @@ import contextlib
 import logging
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from types import FrameType
 
 from tuned_virt.engine import Finding, Result
-from tuned_virt.options import OptionError
+from tuned_virt.options import OptionError, no_such
 
 log = logging.getLogger("tuned")
 
@@ -54,7 +54,13 @@ def log_findings(findings: list[Finding]) -> bool:
     return not any(finding.result is Result.FAILED for finding in findings)
 
 
-def unknown_options(options: Iterable[str], known: Iterable[str]) -> list[OptionError]:
+def unknown_options(
+    plugin: str, options: Mapping[str, str], known: Collection[str]
+) -> list[OptionError]:
     """An error for each option that there is not."""
-    valid = f"there is no such option; use one of {', '.join(sorted(known))}"
-    return [OptionError(name, "", valid) for name in options if name not in set(known)]
+    manual = f"tuned-plugin-{plugin}(7)"
+    return [
+        no_such(name, str(value), known, manual)
+        for name, value in options.items()
+        if name not in known
+    ]

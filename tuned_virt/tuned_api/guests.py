@@ -70,7 +70,7 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
         return {name: option.hint for name, option in cls.tuner.options.items()}
 
     def _get_effective_options(self, options: Mapping[str, str]) -> dict[str, str | None]:
-        self._unknown = unknown_options(options, self.tuner.options)
+        self._unknown = unknown_options(self.name, options, self.tuner.options)
         known = {name: value for name, value in options.items() if name in self.tuner.options}
         return {**self._get_config_options(), **known}
 

@@ -17,7 +17,7 @@ from tuned_virt.journal import Journal
 from tuned_virt.kernelfs import KernelFS
 from tuned_virt.options import BadOptions, OptionError, Section, is_yes
 from tuned_virt.steward import Steward
-from tuned_virt.tuned_api.common import contained, log_findings, next_apply
+from tuned_virt.tuned_api.common import contained, log_findings, next_apply, unknown_options
 
 log = logging.getLogger("tuned")
 
@@ -61,12 +61,7 @@ class PlannedPlugin(base.Plugin):  # type: ignore[misc]
         return {name: option.hint for name, option in cls.tuner.options.items()}
 
     def _get_effective_options(self, options: Mapping[str, str]) -> dict[str, str | None]:
-        valid = f"use one of {', '.join(sorted(self.tuner.options))}"
-        self._unknown += [
-            OptionError(name, str(value), f"there is no such option; {valid}")
-            for name, value in options.items()
-            if name not in self.tuner.options
-        ]
+        self._unknown += unknown_options(self.tuner.name, options, self.tuner.options)
         known = {name: value for name, value in options.items() if name in self.tuner.options}
         return {**self._get_config_options(), **known}
 
