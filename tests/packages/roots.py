@@ -161,3 +161,15 @@ def _described(path: Path) -> str:
     if path.is_symlink():
         return os.readlink(path)
     return f"{path.stat().st_mode:o} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
+def record_calls(root: Root) -> Path:
+    """Put programs that only note their call in the place of those that reach a manager."""
+    for name in ("systemctl", "tuned-adm", "dbus-send"):
+        program = root.path / "usr/bin" / name
+        program.unlink(missing_ok=True)
+        program.write_text(f"#!/bin/sh\necho {name} $* >>/called\n")
+        program.chmod(0o755)
+    called = root.path / "called"
+    called.touch()
+    return called

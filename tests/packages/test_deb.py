@@ -10,7 +10,7 @@ from pathlib import Path
 from scripts import release
 from tests.documents import commands
 from tests.packages.conftest import NEXT, Built
-from tests.packages.roots import Root
+from tests.packages.roots import Root, record_calls
 from tests.sandbox import REPO
 
 VARIABLES = "/etc/tuned/virtual-host-plus-variables.conf"
@@ -101,6 +101,19 @@ def test_beside_this_machines_tuned_nothing_of_it_is_replaced(root: Root, debs: 
     assert len(before) > 100
     assert {path: after.get(path) for path in before} == before
     assert root.run("dpkg", "--verify", "tuned") == ""
+
+
+def test_where_systemd_runs_it_learns_of_the_drop_in_and_only_an_upgrade_restarts_tuned(
+    root: Root, debs: Built
+) -> None:
+    called = record_calls(root)
+    (root.path / "run/systemd/system").mkdir(parents=True)
+    [now] = put(root, debs.now, "tuned-virt-plus")
+    reload, restart = "systemctl daemon-reload", "systemctl try-restart tuned.service"
+    apt(root, "install", now)
+    assert called.read_text().splitlines() == [reload]
+    apt(root, "--reinstall", "install", now)
+    assert called.read_text().splitlines() == [reload, reload, restart]
 
 
 def test_apts_commands_in_the_documentation(root: Root, debs: Built) -> None:

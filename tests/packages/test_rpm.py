@@ -14,7 +14,7 @@ import pytest
 from scripts import release
 from tests.documents import commands
 from tests.packages.conftest import NEXT, Built
-from tests.packages.roots import Root
+from tests.packages.roots import Root, record_calls
 from tests.sandbox import REPO
 
 MACROS = REPO / "tests/data/rpm"
@@ -181,18 +181,6 @@ def test_install_upgrade_downgrade_erase(root: Root, dnf: Callable[..., str]) ->
     assert f"{VARIABLES}.rpmsave" in left
     mode = "/etc/tuned/profile_mode"
     assert {p for p in before if after.get(p) != before[p]} <= {mode, "/etc/tuned/active_profile"}
-
-
-def record_calls(root: Root) -> Path:
-    """Put programs that only note their call in the place of those that reach a manager."""
-    for name in ("systemctl", "tuned-adm", "dbus-send"):
-        program = root.path / "usr/bin" / name
-        program.unlink(missing_ok=True)
-        program.write_text(f"#!/bin/sh\necho {name} $* >>/called\n")
-        program.chmod(0o755)
-    called = root.path / "called"
-    called.touch()
-    return called
 
 
 def test_installing_into_an_image_runs_and_reloads_nothing(
