@@ -210,6 +210,13 @@ def test_mapped_pages_are_never_taken(tmp_path: Path) -> None:
     assert not [line for line in found if "failed" in line]
 
 
+@pytest.mark.parametrize(("asked", "said"), [(40, "60 more than"), (99, "1 more than"), (100, "")])
+def test_what_is_mapped_beyond_a_pool_is_said(tmp_path: Path, asked: int, said: str) -> None:
+    fs = machine(1, pools={(0, M2): Counts(200, mapped=100)})
+    notes = [one for one in lines(fs, tmp_path, pages_2M=f"0:{asked}") if "pending drain" in one]
+    assert [said in note for note in notes] == ([True] if said else [])
+
+
 def test_surplus_of_other_nodes_does_not_count_on_old_kernels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,6 +230,29 @@ def test_surplus_of_other_nodes_does_not_count_on_old_kernels(
         assert fs.persistent()[1, M2] == 64, "also where a distribution has mended its old kernel"
         engine(fs, tmp_path).restore()
         assert fs.persistent()[1, M2] == 30
+
+
+def test_surplus_of_the_node_itself_is_no_other_nodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools = {
+        (0, M2): Counts(40, mapped=40, surplus=24),
+        (1, M2): Counts(30, mapped=30, surplus=10),
+    }
+    monkeypatch.setattr(boot, "version", lambda release: (6, 6))
+    fs = FakeHugetlb({node: Memory(8 * GIB, 4 * GIB) for node in (0, 1)}, pools, (M2, G1), True)
+    apply(fs, tmp_path, pages_2M="1:64")
+    assert fs.writes == [(f"{folder(1, M2)}/nr_hugepages", "40")]
+    assert fs.persistent()[1, M2] == 64
+
+
+def test_kernels_from_6_7_get_the_number_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boot, "version", lambda release: (6, 7))
+    fs = machine(2, pools={(0, M2): Counts(40, mapped=40, surplus=24)})
+    apply(fs, tmp_path, pages_2M="1:64")
+    assert fs.writes == [(f"{folder(1, M2)}/nr_hugepages", "64")]
 
 
 def test_pools_that_guests_use_shrink_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,6 +353,15 @@ def test_a_partial_pool_takes_larger_pages_if_asked(tmp_path: Path) -> None:
     assert fs.persistent() == {(0, M2): 0, (0, G1): 3}
 
 
+def test_what_larger_pages_did_not_bring_is_said(tmp_path: Path) -> None:
+    fs = machine(1, pools={(0, M2): Counts(0, reach=100), (0, G1): Counts(1)})
+    object.__setattr__(fs, "compaction", 0)
+    found = lines(fs, tmp_path, pages_2M="0:2000", on_partial="demote")
+    assert "2000 pages of 2M asked for, 612 got, after compact, demoting pages of 1G" in "".join(
+        found
+    )
+
+
 def test_larger_pages_that_are_asked_for_are_not_taken(tmp_path: Path) -> None:
     fs = machine(1, pools={(0, M2): Counts(0, reach=100), (0, G1): Counts(3)})
     object.__setattr__(fs, "compaction", 0)
@@ -348,6 +387,22 @@ def test_an_allocation_ends_when_something_else_is_to_be_applied(
     monkeypatch.undo()
     engine(fs, tmp_path).restore()
     assert fs.persistent() == {(0, G1): 0, (0, M2): 0}
+
+
+def test_what_is_given_up_is_not_rolled_back_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fs = fragmented()
+    tune = engine(fs, tmp_path)
+    write = FakeHugetlb.write
+
+    def abandons(self: FakeHugetlb, path: str, value: str) -> None:
+        write(self, path, value)
+        tune.abandon()
+
+    monkeypatch.setattr(FakeHugetlb, "write", abandons)
+    tune.apply(hugepages.parse({"pages_2M": "0:500", "on_partial": "rollback"}))
+    assert len(fs.writes) == 1, "what comes next decides on the pool"
 
 
 def test_progress_is_told_while_it_lasts(
@@ -376,8 +431,18 @@ def test_progress_is_told_while_it_lasts(
     assert progress.ProgressFile(tmp_path).read() is None
 
 
-def test_the_timeout_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_the_timeout_no_remedy_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fs = machine(1, pools={(0, M2): Counts(0, reach=300), (0, G1): Counts(1)})
+    asked = {"pages_2M": "0:500", "on_partial": "demote", "timeout": "30"}
+    now = iter(range(0, 1_000, 8))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(now)))
+    apply(fs, tmp_path, **asked)
+    assert [path.rpartition("/")[2] for path, _ in fs.writes] == ["nr_hugepages"]
 
+
+def test_the_timeout_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter(range(0, 10_000, 3))
     monkeypatch.setattr(time, "monotonic", lambda: float(next(now)))
     fs = machine(1, gib=64)
