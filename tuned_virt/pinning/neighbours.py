@@ -78,5 +78,5 @@ def _tuned(fs: KernelFS) -> Iterator[str]:
         yield (
             f"profile {', '.join(found)}: TuneD's scheduler plugin moves threads off its isolated"
             " CPUs; guests are exempt only if ps_blacklist names their QEMU (see"
-            " tuned-virt-pinning(7), a child profile)"
+            " tuned-plugin-vm_pinning(7), a child profile)"
         )
