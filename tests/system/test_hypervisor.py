@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,23 +24,12 @@ NO_SHARING = "<memoryBacking><nosharepages/></memoryBacking>"
 LOOP = "virt-libvirt-loop"
 
 
+pytestmark = pytest.mark.usefixtures("no_guests_left")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def ksm_stopped() -> None:
     """These guests need nothing of KSM: it is left alone."""
-
-
-@pytest.fixture(scope="module")
-def libvirtd() -> Iterator[Libvirtd]:
-    with Libvirtd() as private:
-        yield private
-
-
-@pytest.fixture(autouse=True)
-def no_guests_left(libvirtd: Libvirtd) -> Iterator[None]:
-    yield
-    with libvirtd.connection() as connection:
-        for domain in connection.listAllDomains():
-            domain.destroy()
 
 
 class Follower:
@@ -221,6 +211,61 @@ def test_nothing_leaks(libvirtd: Libvirtd) -> None:
     time.sleep(0.2)
     assert len(follower.said) == told
     assert set(said) == {"libvirt is there"}
+
+
+LATE_END = """
+import ctypes, sys, threading, time
+from tuned_virt.hypervisor import Hypervisor
+from tuned_virt.hypervisor.control import control
+
+libc = ctypes.CDLL(None)
+assert libc.__cxa_atexit(libc.sleep, ctypes.c_void_p(1), None) == 0
+
+class Idle:
+    def reconcile(self, view):
+        return None
+    def unreachable(self, why):
+        pass
+
+uri, seconds, stops = sys.argv[1], float(sys.argv[2]), sys.argv[3] == "stops"
+listed, department = threading.Event(), Idle()
+hypervisor = Hypervisor(lambda _: listed.set(), uri)
+hypervisor.start()
+control(uri).serve(department)
+assert listed.wait(30)
+print("listed", flush=True)
+time.sleep(seconds)
+if stops:
+    hypervisor.stop()
+    control(uri).leave(department)
+"""
+"""Ends as TuneD does, but takes a second for it once Python's interpreter is no more: libvirt's
+event loop would wake twice in it."""
+
+
+def late_ends(uri: str, seconds: float, stops: str) -> subprocess.Popen[str]:
+    """Starts one, and waits until it has listed guests."""
+    argv = [PYTHON, "-X", "faulthandler", "-c", LATE_END, uri, str(seconds), stops]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    with process.stdout:
+        assert process.stdout.readline() == "listed\n"
+    return process
+
+
+@pytest.mark.parametrize("stops", ["stops", "goes on"])
+def test_no_end_of_the_process_crashes(libvirtd: Libvirtd, stops: str) -> None:
+    """Whenever it comes: a callback of libvirt's after the interpreter's end is a crash."""
+    ending = [late_ends(libvirtd.uri, tenths / 10, stops) for tenths in range(6)]
+    libvirtd.start_guest("meanwhile")
+    libvirtd.stop_guest("meanwhile")
+    assert [process.wait(60) for process in ending] == [0] * 6
+
+
+def test_a_hung_libvirtd_does_not_hold_up_the_end(libvirtd: Libvirtd) -> None:
+    process = late_ends(libvirtd.uri, 0.5, "stops")
+    with libvirtd.frozen():
+        assert process.wait(60) == 0
 
 
 def test_two_follow_at_once(libvirtd: Libvirtd, following: Follower) -> None:

@@ -1,17 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""libvirt's binding, which hosts may lack, and its one event loop: the only import of it.
+"""libvirt's binding, which hosts may lack, its one event loop, and the threads that call it.
 
-The loop runs in one thread for the life of the process. It shares GLib's default context with
-TuneD's D-Bus thread, so it cannot be joined, and callbacks may come in either: they only leave a
-note for somebody else.
+The only import of it. The loop runs in one thread for the life of the process. It shares GLib's
+default context with TuneD's D-Bus thread, so callbacks may come in either: they only leave a note
+for somebody else.
+
+Nobody may be inside libvirt when Python ends: what libvirt then calls back (timers, events, its
+error handler) takes an interpreter that is no more, and the process ends with a segmentation fault.
+So `end` runs before that, after whatever else is registered with atexit.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
 import time
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 from tuned_virt.guestselection import SYSTEM
@@ -27,7 +34,7 @@ try:
 except ImportError:
     SafeTree = None
 
-__all__ = ["SYSTEM", "SafeTree", "libvirt", "missing", "opening", "quiet", "run_loop"]
+__all__ = ["SYSTEM", "SafeTree", "libvirt", "missing", "opening", "quiet", "run_loop", "work"]
 
 log = logging.getLogger("tuned")
 
@@ -58,8 +65,15 @@ def missing(uri: str = SYSTEM) -> str:
     return ""
 
 
+ENDING = 1.0
+"""Seconds that the process's end waits for threads that are in libvirt, and then for its loop."""
+
 _loop_lock = threading.Lock()
 _loop: threading.Thread | None = None
+_ending = threading.Event()
+_workers: weakref.WeakKeyDictionary[threading.Thread, Callable[[], None]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def quiet() -> None:
@@ -79,12 +93,40 @@ def run_loop() -> None:
 
 
 def _loop_forever() -> None:
-    while True:
+    while not _ending.is_set():
         try:
             libvirt.virEventRunDefaultImpl()
         except Exception:
             log.exception("libvirt's event loop")
-            time.sleep(RETRY)
+            _ending.wait(RETRY)
+
+
+def work(target: Callable[[], None], name: str, stop: Callable[[], None]) -> threading.Thread:
+    """Start a thread that calls libvirt; `stop` is called when the process ends.
+
+    It has the thread leave libvirt and end as soon as libvirt answers, and never waits itself.
+    """
+    thread = threading.Thread(target=target, name=name, daemon=True)
+    _workers[thread] = stop
+    thread.start()
+    return thread
+
+
+def end() -> None:
+    """Have all threads leave libvirt; one that libvirt keeps is left after `ENDING` seconds."""
+    workers = dict(_workers)
+    for stop in workers.values():
+        stop()
+    until = time.monotonic() + ENDING
+    for thread in workers:
+        thread.join(max(0.0, until - time.monotonic()))
+    _ending.set()
+    if _loop is not None:
+        libvirt.virEventAddTimeout(0, lambda *_: None, None)  # wakes it
+        _loop.join(ENDING)
+
+
+atexit.register(end)
 
 
 opening = threading.Lock()

@@ -77,14 +77,19 @@ class Control:
             if department not in self._departments:
                 self._departments = [*self._departments, department]
             if self._worker is None or not self._worker.is_alive():
-                self._worker = threading.Thread(target=self._work, name="virt-control", daemon=True)
-                self._worker.start()
+                self._worker = binding.work(self._work, "virt-control", self.close)
         self.wake()
 
     def leave(self, department: Department) -> None:
         """Serve it no more; with the last one the connection is closed and the worker ends."""
         with self._lock:
             self._departments = [one for one in self._departments if one is not department]
+        self.wake()
+
+    def close(self) -> None:
+        """Serve nobody any more."""
+        with self._lock:
+            self._departments = []
         self.wake()
 
     def wake(self) -> None:

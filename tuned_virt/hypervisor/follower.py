@@ -83,7 +83,7 @@ class Follower(ABC, Generic[G]):
     def start(self) -> None:
         """Begin to follow, in a thread. Once in an object's life."""
         self._state = (None, "libvirt has not answered yet")
-        threading.Thread(target=self._work, name="virt-libvirt", daemon=True).start()
+        binding.work(self._work, "virt-libvirt", self.stop)
 
     def stop(self) -> None:
         """Follow no more; returns at once, and no call of `changed` begins afterwards.
