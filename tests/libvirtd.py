@@ -257,6 +257,16 @@ class Libvirtd:
         with self.connection() as connection:
             connection.lookupByName(name).destroy()
 
+    def forget_guests(self) -> None:
+        """Pull the plug of all, and undefine them."""
+        with self.connection() as connection:
+            for domain in connection.listAllDomains():
+                persistent = domain.isPersistent()
+                if domain.isActive():
+                    domain.destroy()
+                if persistent:
+                    domain.undefine()
+
     def guest_pid(self, name: str) -> int:
         """The guest's QEMU process, as the test sees it."""
         wanted = f"guest={name.replace(',', ',,')},".encode()

@@ -275,15 +275,19 @@ class Sandbox:
             self.wait_until_up()
 
     def wait_until_up(self) -> None:
-        """Until the daemon answers: it has its name before its loop runs, too early for a stop.
+        """Until the daemon answers: it has its name before it has methods, and a running loop.
 
-        `DBusExporter.stop` waits for ever for a loop that it told to quit before it began.
+        One that is stopped before its loop runs hangs: `DBusExporter.stop` tells the loop to quit,
+        which then begins, and waits for its end.
         """
-        assert self._bus is not None
-        wait_for(
-            "tuned on the bus", functools.partial(self._bus.name_has_owner, "com.redhat.tuned")
-        )
-        self.call("is_running")
+
+        def answers() -> bool:
+            with contextlib.suppress(dbus.DBusException):
+                self.call("is_running")
+                return True
+            return False
+
+        wait_for("tuned on the bus", answers)
 
     def _signal(self, name: str) -> None:
         self.run(["pkill", f"-{name}", "-f", "/usr/sbin/tuned -l"])

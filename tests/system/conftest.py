@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.libvirtd import Libvirtd
 from tests.sandbox import SUITES, Sandbox, SystemdSandbox, tuned_layer
 
 
@@ -68,3 +69,24 @@ def tuned_service(version: str) -> Iterator[SystemdSandbox]:
     t = SystemdSandbox(version)
     with t:
         yield t
+
+
+@pytest.fixture(scope="module")
+def libvirtd() -> Iterator[Libvirtd]:
+    """A libvirtd of the module's own, outside a sandbox."""
+    with Libvirtd() as private:
+        yield private
+
+
+@pytest.fixture
+def no_guests_left(libvirtd: Libvirtd) -> Iterator[None]:
+    """Its guests end, and are forgotten, with the test."""
+    yield
+    libvirtd.forget_guests()
+
+
+@pytest.fixture
+def connection(libvirtd: Libvirtd, no_guests_left: None) -> Iterator[Any]:
+    """A connection to it."""
+    with libvirtd.connection() as opened:
+        yield opened

@@ -76,12 +76,7 @@ def libvirtd() -> Iterator[Libvirtd]:
 @pytest.fixture(autouse=True)
 def no_guests_left(libvirtd: Libvirtd) -> Iterator[None]:
     yield
-    with libvirtd.connection() as connection:
-        for domain in connection.listAllDomains():
-            if domain.isActive():
-                domain.destroy()
-        for domain in connection.listAllDomains():
-            domain.undefine()
+    libvirtd.forget_guests()
 
 
 def engine(libvirtd: Libvirtd, folder: Path, fs: KernelFS = MACHINE) -> Weighing:

@@ -59,11 +59,8 @@ def libvirtd() -> Iterator[Libvirtd]:
 @pytest.fixture(autouse=True)
 def nothing_left(libvirtd: Libvirtd) -> Iterator[None]:
     yield
+    libvirtd.forget_guests()
     with libvirtd.connection() as connection:
-        for domain in connection.listAllDomains():
-            if domain.isActive():
-                domain.destroy()
-            domain.undefine()
         for pool in connection.listAllStoragePools():
             if pool.isActive():
                 pool.destroy()

@@ -35,7 +35,7 @@ from tuned_virt.placement import Placement, Plan, Policy
 from tuned_virt.topology import Host
 
 TWO_CPUS = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="pins need two CPUs to differ")
-pytestmark = TWO_CPUS
+pytestmark = [TWO_CPUS, pytest.mark.usefixtures("no_guests_left")]
 
 IOTHREADS = "<iothreads>2</iothreads>"
 NAMES = ("..", 'a; rm -rf $HOME "é', "web 1,web2", "n" * 200)
@@ -44,20 +44,6 @@ NAMES = ("..", 'a; rm -rf $HOME "é', "web 1,web2", "n" * 200)
 @pytest.fixture(scope="session", autouse=True)
 def ksm_stopped() -> None:
     """These guests need nothing of KSM: it is left alone."""
-
-
-@pytest.fixture(scope="module")
-def libvirtd() -> Iterator[Libvirtd]:
-    with Libvirtd() as private:
-        yield private
-
-
-@pytest.fixture(autouse=True)
-def no_guests_left(libvirtd: Libvirtd) -> Iterator[None]:
-    yield
-    with libvirtd.connection() as connection:
-        for domain in connection.listAllDomains():
-            domain.destroy()
 
 
 def everywhere() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import uuid as uuids
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -33,24 +33,6 @@ RNG = "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>"
 @pytest.fixture(scope="session", autouse=True)
 def ksm_stopped() -> None:
     """These guests need nothing of KSM: it is left alone."""
-
-
-@pytest.fixture(scope="module")
-def libvirtd() -> Iterator[Libvirtd]:
-    with Libvirtd() as private:
-        yield private
-
-
-@pytest.fixture
-def connection(libvirtd: Libvirtd) -> Iterator[Any]:
-    with libvirtd.connection() as connection:
-        yield connection
-        for domain in connection.listAllDomains():
-            persistent = domain.isPersistent()
-            if domain.isActive():
-                domain.destroy()
-            if persistent:
-                domain.undefine()
 
 
 class Planner:

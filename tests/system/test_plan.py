@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,7 +16,10 @@ from tuned_virt.guest import Guest
 from tuned_virt.kernelfs import KernelFS
 from tuned_virt.placement import Kind, Placement
 
-pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="pins need two CPUs to differ")
+pytestmark = [
+    pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="pins need two CPUs to differ"),
+    pytest.mark.usefixtures("no_guests_left"),
+]
 
 OWNED = "<cputune><vcpupin vcpu='0' cpuset='1'/></cputune>"
 
@@ -25,20 +27,6 @@ OWNED = "<cputune><vcpupin vcpu='0' cpuset='1'/></cputune>"
 @pytest.fixture(scope="session", autouse=True)
 def ksm_stopped() -> None:
     """These guests need nothing of KSM: it is left alone."""
-
-
-@pytest.fixture(scope="module")
-def libvirtd() -> Iterator[Libvirtd]:
-    with Libvirtd() as private:
-        yield private
-
-
-@pytest.fixture(autouse=True)
-def no_guests_left(libvirtd: Libvirtd) -> Iterator[None]:
-    yield
-    with libvirtd.connection() as connection:
-        for domain in connection.listAllDomains():
-            domain.destroy()
 
 
 def planned(libvirtd: Libvirtd, uuid: str) -> tuple[Placement, list[Change]]:

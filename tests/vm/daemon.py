@@ -44,9 +44,8 @@ class Tuned:
     def start(self) -> None:
         """Start TuneD as its service does, until the profile in its configuration is applied.
 
-        It has its name before its D-Bus loop runs, and a stop that comes between the two hangs
-        for ever (`DBusExporter.stop` joins a loop that it told to quit before it began): only an
-        answer shows that the loop runs.
+        It has its name before it has methods, and a running loop: one that is stopped in between
+        hangs (`DBusExporter.stop` tells the loop to quit, which then begins, and waits for its end).
         """
         applied = self._times_applied()
         self._daemon = subprocess.Popen(
@@ -55,10 +54,15 @@ class Tuned:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        wait_for("tuned on the bus", lambda: self._bus.name_has_owner(NAME), SLOW_SECONDS)
-        self.call("is_running")
+        wait_for("tuned on the bus", self._answers, SLOW_SECONDS)
         if (CONFIGURATION / "active_profile").read_text().strip():
             self._wait_until_applied(applied)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(dbus.DBusException):
+            self.call("is_running")
+            return True
+        return False
 
     def kill9(self) -> None:
         """kill -9, and wait until it is gone."""
