@@ -70,10 +70,22 @@ class Baseline:
         self._lock = folder / "baseline.lock"
         self._new = folder / "baseline.new"
         self._boot = boot or boot_id()
+        self._seen: tuple[tuple[int, ...], dict[str, Record]] | None = None
 
     def record(self, plugin: str) -> Record:
-        """What is known of one plugin; empty where nothing is."""
-        return self.records().get(plugin, Record())
+        """What is known of one plugin, to read only; empty where nothing is."""
+        version, seen = self._version(), self._seen
+        if seen is None or seen[0] != version:
+            seen = self._seen = (version, self.records())
+        return seen[1].get(plugin, Record())
+
+    def _version(self) -> tuple[int, ...]:
+        """What differs between one content of the file and the next, which is always a new file."""
+        try:
+            status = os.stat(self._file)
+        except OSError:
+            return ()
+        return status.st_ino, status.st_mtime_ns, status.st_size
 
     def records(self) -> dict[str, Record]:
         """What is known, by plugin. An unreadable or stale file is said and set aside."""

@@ -237,6 +237,8 @@ class GuestSteward(Generic[P]):
     def unreachable(self, why: str) -> None:
         """See `control.Department`."""
         self._listed = None
+        with self._reached:
+            self._reached.notify_all()
         if self._claims is None:
             self._guests.put_off(why)
         self._leave_if_done(self._wanted)

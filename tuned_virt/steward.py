@@ -139,10 +139,13 @@ class Steward(Generic[P, S]):
         return self._now_or_rest(begun, finish)
 
     def _keep(self, policy: P, keeper: Keeper | None) -> None:
-        """Have the policy kept up: by the keeper that does already, where there is one."""
+        """Have the policy kept up: by the keeper that does already, where there is one.
+
+        It starts in the thread: TuneD waits for the apply, not for threads and sockets.
+        """
         if keeper is not None and self._keeping is None:
             self._keeping = (policy, keeper)
-            keeper.start()
+            self._later(keeper.start)
 
     def _stop_keeping(self) -> None:
         keeping, self._keeping = self._keeping, None

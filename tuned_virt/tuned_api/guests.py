@@ -282,7 +282,8 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
         return claims
 
     def _settle(self) -> None:
-        if self._live and self._steward is not None and not self._steward.settle():
+        serving = self._steward if self._live else None
+        if serving is not None and not serving.settle() and not serving.control.absence:
             log.info("%s: goes on by itself", self.name)
 
     def _release(self) -> None:
