@@ -64,27 +64,31 @@ def still_to_set(names: list[str]) -> float:
     """ms until the last device is set; 0 where all are, as with few devices: ours goes on in a
     thread with what takes longer than 2 s."""
     wrong = [name for name in names if scheduler(name) != WORD]
-    if not wrong:
-        return 0.0
+    return milliseconds(lambda: wait_until_all(wrong, WORD)) if wrong else 0.0
 
-    def wait() -> None:
-        wait_for(
-            "all set",
-            lambda: all(scheduler(name) == WORD for name in reversed(wrong)),
-            SLOW_SECONDS,
-        )
 
-    return milliseconds(wait)
+def wait_until_all(names: list[str], word: str) -> None:
+    """Until the last device has a scheduler."""
+    wait_for(
+        f"all have {word}",
+        lambda: all(scheduler(name) == word for name in reversed(names)),
+        SLOW_SECONDS,
+    )
 
 
 def measure(sandbox: Sandbox, names: list[str], profile: str, rounds: int) -> dict[str, float]:
     """Medians of one plugin, an empty profile's taken off."""
     found: dict[str, list[float]] = {case: [] for case in LIMITS}
+    sandbox.switch(BETWEEN)
+    put_back = OTHER
+    set_all(names, put_back)
     for _ in range(rounds):
         for case, before in ((TO_CHANGE, OTHER), (RIGHT, WORD)):
             sandbox.switch(BETWEEN)
+            wait_until_all(names, put_back)  # of a thousand, some are after the switch
             time.sleep(SETTLE)
             set_all(names, before)
+            put_back = before
             empty = switched(sandbox, f"{BETWEEN}-too")
             time.sleep(SETTLE)
             took = switched(sandbox, profile) - empty

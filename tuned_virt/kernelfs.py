@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import os
 import re
@@ -42,8 +43,12 @@ class KernelFS:
 
     root: Path = Path("/")
 
+    @functools.cached_property
+    def _prefix(self) -> str:
+        return os.fspath(self.root).rstrip("/")
+
     def _real(self, path: str) -> str:
-        return os.path.join(self.root, path.lstrip("/"))
+        return f"{self._prefix}/{path.lstrip('/')}"
 
     def exists(self, path: str) -> bool:
         """Whether the file or folder is there."""
@@ -113,6 +118,17 @@ class KernelFS:
             return os.listdir(self._real(path))
         except OSError:
             return []
+
+    def entries(self, path: str) -> dict[str, int]:
+        """Names in a folder and their inode numbers; none where it cannot be read.
+
+        What is new in sysfs gets a number of its own (fs/kernfs/dir.c, __kernfs_new_node).
+        """
+        try:
+            with os.scandir(self._real(path)) as found:
+                return {entry.name: entry.inode() for entry in found}
+        except OSError:
+            return {}
 
     def folders(self, path: str) -> int:
         """How many folders a folder has: its links less two, where the file system counts them."""

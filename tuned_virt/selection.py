@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 
 def check(regex: str) -> None:
@@ -19,12 +20,18 @@ def matches(expression: str, name: str, above: Iterable[str] = ()) -> bool:
     Without a positive pattern all are. A disk is also selected by the name of what is made of it
     (`above`: dm-0, md0, nvme0n1), but excluded by its own name alone. "/" in names is "!" in sysfs.
     """
-    rules = expression.replace(",", " ").replace("/", "!").split()
-    negative = [rule[1:] for rule in rules if rule.startswith("!")]
-    positive = [rule for rule in rules if not rule.startswith("!")] or ["*"]
+    positive, negative = _patterns(expression)
     if any(fnmatch.fnmatchcase(name, rule) for rule in negative):
         return False
     return any(fnmatch.fnmatchcase(one, rule) for one in (name, *above) for rule in positive)
+
+
+@functools.lru_cache(maxsize=64)
+def _patterns(expression: str) -> tuple[Sequence[str], Sequence[str]]:
+    """Those that select, and those that exclude."""
+    rules = expression.replace(",", " ").replace("/", "!").split()
+    positive = [rule for rule in rules if not rule.startswith("!")]
+    return positive or ["*"], [rule[1:] for rule in rules if rule.startswith("!")]
 
 
 def matches_udev(regex: str, properties: Mapping[str, str]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.loopdev import loops, queue, remove, scheduler
+from tests.loopdev import attached, loops, queue, remove, scheduler
 from tests.sandbox import Sandbox, wait_for
 
 SECTION = "[main]\nsummary=disks\n[blk_elevator_virt]\nrole=host\ndevices=loop4???\n"
@@ -97,6 +97,23 @@ def test_a_device_that_is_gone(tuned: Callable[..., Sandbox], names: list[str]) 
     assert t.verify(), t.verify_lines
     t.off()
     assert [scheduler(name) for name in names[1:]] == ["none"] * 3
+
+
+def test_a_loop_device_with_another_file_is_the_same(
+    tuned: Callable[..., Sandbox], names: list[str]
+) -> None:
+    before = state(names)
+    t = tuned(TIMED, profiles={"mine": f"{SECTION}host_other=bfq\n"})
+    t.switch("mine")
+    sequence = queue(names[0]).parent / "diskseq"
+    number = sequence.read_text()
+    with attached(names[0]):
+        assert sequence.read_text() != number
+        t.kill9()
+        t.start()
+        assert t.verify(), t.verify_lines
+        t.off()
+        assert state(names) == before
 
 
 def test_a_thousand_devices(tuned: Callable[..., Sandbox]) -> None:

@@ -39,6 +39,7 @@ class FakeDisks(KernelFS):
         super().__init__(root)
         self.__dict__.update(
             writes=[],
+            numbers={},
             refuse=None,
             before_write=None,
             seq=itertools.count(1),
@@ -48,9 +49,14 @@ class FakeDisks(KernelFS):
         (root / "sys/class/block").mkdir(parents=True)
 
     seq: itertools.count[int]
+    numbers: dict[str, int]
     writes: list[tuple[str, str]]
     refuse: Callable[[str, str], int] | None
     before_write: Callable[[str], None] | None
+
+    def entries(self, path: str) -> dict[str, int]:
+        """As sysfs numbers them: a folder elsewhere gives numbers of what is gone to others."""
+        return {name: self.numbers.get(name, 0) for name in super().entries(path)}
 
     def file(self, path: str, text: str) -> None:
         real = self.root / path.lstrip("/")
@@ -64,7 +70,6 @@ class FakeDisks(KernelFS):
         offered: str = MQ,
         active: str = "none",
         queues: int = 1,
-        identity: bool = True,
         **files: str,
     ) -> str:
         """A disk at a path of sysfs ("{pci}" is a new PCI function); its queue's folder."""
@@ -75,8 +80,7 @@ class FakeDisks(KernelFS):
         (self.root / f"sys/class/block/{name}").symlink_to(
             os.path.relpath(path, "/sys/class/block")
         )
-        if identity:
-            self.file(f"{path}/diskseq", str(next(self.seq)))
+        self.numbers[name] = next(self.seq)
         for file, text in files.items():
             self.file(f"{path}/{file.replace('__', '/')}", text)
         if offered:

@@ -441,8 +441,8 @@ def test_many_disks(fs: FakeDisks, engine: Disks) -> None:
     assert fs.state() == before
 
 
-def test_without_identity_a_disk_is_its_name(fs: FakeDisks, engine: Disks) -> None:
-    fs.add("loop0", f"{LOOP}loop0", identity=False, offered=SQ, active="cfq")
+def test_a_kernel_of_before_5_0_is_given_its_own_names(fs: FakeDisks, engine: Disks) -> None:
+    fs.add("loop0", f"{LOOP}loop0", offered=SQ, active="cfq")
     before = fs.state()
     engine.apply(parse({"role": "host", "host_other": "none"}))
     assert fs.scheduler("loop0") == "noop"

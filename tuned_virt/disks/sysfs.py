@@ -7,6 +7,7 @@ kernel holds one lock for both (block/blk-sysfs.c, queue_attr_show, up to 6.13).
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -29,6 +30,9 @@ SILENT = "no answer"
 HIDDEN = re.compile(r"nvme(\d+)c\d+n(\d+)")
 """A path of an NVMe multipath head, nvme0c1n2 of nvme0n2."""
 
+UNKNOWN = Class(Kind.OTHER, False, "")
+"""How a disk is attached that is gone, or has never answered."""
+
 TUNABLES = ("nr_requests", "iosched")
 """What a change of the scheduler resets, in the order of putting back."""
 
@@ -37,7 +41,8 @@ TUNABLES = ("nr_requests", "iosched")
 class Disk:
     """One block device.
 
-    identity  the kernel's number for this very disk (diskseq, since 5.15), not its name; or ""
+    identity  the number of its entry in sysfs: this very disk's, not its name's (diskseq changes
+              with a drive's medium and a loop device's file as well, and the queue does not)
     scheduler the active one, "" where there is nothing to choose
     offered   the schedulers to choose from
     queues    its hardware queues
@@ -57,7 +62,7 @@ class Disk:
     @property
     def key(self) -> str:
         """Name and identity, for settings."""
-        return f"{self.name}#{self.identity}" if self.identity else self.name
+        return f"{self.name}#{self.identity}"
 
 
 class Reader:
@@ -66,31 +71,50 @@ class Reader:
     def __init__(self, fs: KernelFS) -> None:
         self._fs = fs
         self._lanes = Lanes("virt-disks-read", threads=1, patience=PATIENCE)
-        self._known: dict[tuple[str, str], Disk] = {}
+        self._known: dict[str, Disk] = {}
 
     def read(self) -> dict[str, Disk]:
         """All disks by name."""
-        names = sorted(self._fs.names(BLOCK))
-        found = self._lanes.run({name: self._reading(name) for name in names})
-        last = {disk.name: disk for disk in self._known.values()}
+        return self._all(self._disk)
+
+    def look(self) -> dict[str, Disk]:
+        """All disks by name; of those known before, only the scheduler is read again."""
+        return self._all(self._glance)
+
+    def _all(self, read: Callable[[str, str], Disk]) -> dict[str, Disk]:
+        numbers = {name: str(number) for name, number in sorted(self._fs.entries(BLOCK).items())}
+        found = self._lanes.run(
+            {name: functools.partial(read, name, number) for name, number in numbers.items()}
+        )
         disks = {
-            name: found.get(name)
-            or replace(last.get(name) or Disk(name, Class(Kind.OTHER, False, "")), trouble=SILENT)
-            for name in names
+            name: found[name] if name in found else self._silent(name, number)
+            for name, number in numbers.items()
         }
-        disks = {name: disk for name, disk in disks.items() if disk.attached.fact or disk.trouble}
-        self._known = {(disk.name, disk.identity): disk for disk in disks.values()}
-        return with_paths(disks)
+        self._known = {
+            name: disk for name, disk in disks.items() if disk.attached.fact or disk.trouble
+        }
+        return with_paths(self._known)
 
-    def _reading(self, name: str) -> Callable[[], Disk]:
-        return lambda: self._disk(name)
+    def _silent(self, name: str, identity: str) -> Disk:
+        disk = self._remembered(name, identity)
+        return replace(disk or Disk(name, UNKNOWN, identity), trouble=SILENT)
 
-    def _disk(self, name: str) -> Disk:
-        identity = self._fs.read_optional(f"{BLOCK}/{name}/diskseq") or ""
-        disk = self._known.get((name, identity)) if identity else None
+    def _remembered(self, name: str, identity: str) -> Disk | None:
+        disk = self._known.get(name)
+        return disk if disk and disk.identity == identity else None
+
+    def _glance(self, name: str, identity: str) -> Disk:
+        disk = self._remembered(name, identity)
+        if disk is None or disk.trouble:
+            return self._disk(name, identity)
+        offered, scheduler = self._schedulers(name)
+        return replace(disk, scheduler=scheduler, offered=offered)
+
+    def _disk(self, name: str, identity: str) -> Disk:
+        disk = self._remembered(name, identity)
         if disk is None or disk.trouble:
             disk = self._stranger(name, identity)
-        offered, scheduler = schedulers(self._fs.read_optional(f"{BLOCK}/{name}/queue/scheduler"))
+        offered, scheduler = self._schedulers(name)
         return replace(
             disk,
             scheduler=scheduler,
@@ -100,10 +124,13 @@ class Reader:
             trouble=self._trouble(disk, offered),
         )
 
+    def _schedulers(self, name: str) -> tuple[tuple[str, ...], str]:
+        return schedulers(self._fs.read_optional(f"{BLOCK}/{name}/queue/scheduler"))
+
     def _stranger(self, name: str, identity: str) -> Disk:
         link = self._fs.link(f"{BLOCK}/{name}")
         if link is None:
-            return Disk(name, Class(Kind.OTHER, False, ""), identity)  # gone meanwhile
+            return Disk(name, UNKNOWN, identity)  # gone meanwhile
         path = "/sys/" + link.lstrip("./")
         return Disk(name, classify(facts(self._fs, name, path)), identity)
 

@@ -79,7 +79,7 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
 
     def read(self, fs: KernelFS, policy: DiskPolicy, originals: Values) -> DiskState:
         """The disks, and what the policy needs to know of guests, udev and the kernel's modules."""
-        state = self.look(fs, policy, originals)
+        state = DiskState(self._reader(fs).read())
         if policy.rules:
             state = self._surroundings(fs, policy, state)
         names = planner.needing_tunables(policy, state, originals)
@@ -87,10 +87,12 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
 
     def look(self, fs: KernelFS, policy: DiskPolicy, originals: Values) -> DiskState:
         """The disks alone."""
+        return DiskState(self._reader(fs).look())
+
+    def _reader(self, fs: KernelFS) -> sysfs.Reader:
         if fs not in self._readers:
             self._readers[fs] = (sysfs.Reader(fs), Users(fs), udevrules.Reader(fs))
-        reader, *_ = self._readers[fs]
-        return DiskState(reader.read())
+        return self._readers[fs][0]
 
     def _surroundings(self, fs: KernelFS, policy: DiskPolicy, state: DiskState) -> DiskState:
         _, users, rules = self._readers[fs]
