@@ -9,6 +9,8 @@ host and look like the owner's. So each of ours is repeated in the guest's metad
         iothreads="1=0-1" numatune="restrictive=0"/>
 
 What is in both, with the same values, is ours; once somebody else changes a pin it is theirs.
+In a configuration without <iothreadids>, which libvirt writes out with the first <iothreadpin>, the
+tag says iothreadids="none" besides.
 
 As a program this is libvirt's hook (hooks/qemu.d): domain XML in, the same without what is ours
 out, or nothing where nothing is. It depends on expat alone, refuses a DTD, and copies all else
@@ -30,6 +32,7 @@ KEY = "tuned-virt"
 """The prefix that libvirt writes for the namespace."""
 
 ROOT = "placement"
+LISTED, NONE = "iothreadids", "none"
 WHERE: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ("domain", "cputune", "vcpupin"): ("vcpu", "cpuset"),
     ("domain", "cputune", "emulatorpin"): ("cpuset",),
@@ -113,6 +116,7 @@ class _Found:
     present: list[_Element] = field(default_factory=list)
     tags: list[_Element] = field(default_factory=list)
     tagged: set[tuple[str, tuple[str, ...]]] = field(default_factory=set)
+    unlisted: bool = False
 
     @property
     def ours(self) -> list[_Element]:
@@ -158,6 +162,7 @@ class _Reader:
             element = _Element(ROOT, (), self._parser.CurrentByteIndex)
             self.found.tags.append(element)
             self.found.tagged |= set(_tagged(attributes))
+            self.found.unlisted |= attributes.get(LISTED) == NONE
         self._open.append(element)
 
     def _end(self, _name: str) -> None:
@@ -184,6 +189,11 @@ def read(xml: str) -> tuple[Pins, Pins]:
     """The pins in a domain's XML that are ours, and all that are there. Raises NotXML."""
     found = _Reader(xml.encode()).read()
     return _pins(found.ours), _pins(found.present)
+
+
+def unlisted(xml: str) -> bool:
+    """Whether our tag says that its owner has written no <iothreadids>. Raises NotXML."""
+    return _Reader(xml.encode()).read().unlisted
 
 
 def _pins(elements: list[_Element]) -> Pins:
@@ -230,13 +240,14 @@ def _with_around(xml: bytes, tag: _Element) -> tuple[int, int]:
     return tag.start, tag.end
 
 
-def text(pins: Pins) -> str:
-    """The metadata element that says that these pins are ours."""
+def text(pins: Pins, listed: bool = True) -> str:
+    """The metadata element that says that these pins are ours; `listed`: not `unlisted`."""
     attributes = {
         "vcpus": " ".join(f"{number}={cpus}" for number, cpus in pins.vcpus.items()),
         "emulator": pins.emulator or "",
         "iothreads": " ".join(f"{number}={cpus}" for number, cpus in pins.iothreads.items()),
         "numatune": "=".join(pins.memory) if pins.memory else "",
+        LISTED: "" if listed else NONE,
     }
     told = " ".join(f"{name}={_quoted(value)}" for name, value in attributes.items() if value)
     return f"<{ROOT} {told}/>"

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import uuid as uuids
-from collections.abc import Iterator
 from typing import Any
 
 import libvirt
@@ -26,30 +25,15 @@ pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="pins need two
 OTHERS = """<iothreads>1</iothreads>
 <metadata><m:mine xmlns:m="urn:mine" note="a &quot;b&quot; &lt;c>"><m:x/></m:mine></metadata>
 <description>of &lt;its&gt; owner's</description>"""
+LISTED = "<iothreads>1</iothreads><iothreadids><iothread id='1'/></iothreadids>"
+"""As libvirt itself writes them out, but of its owner's."""
+
 INACTIVE = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
 
 
 @pytest.fixture(scope="session", autouse=True)
 def ksm_stopped() -> None:
     """These guests need nothing of KSM: it is left alone."""
-
-
-@pytest.fixture(scope="module")
-def libvirtd() -> Iterator[Libvirtd]:
-    with Libvirtd() as private:
-        yield private
-
-
-@pytest.fixture
-def connection(libvirtd: Libvirtd) -> Iterator[Any]:
-    with libvirtd.connection() as connection:
-        yield connection
-        for domain in connection.listAllDomains():
-            persistent = domain.isPersistent()
-            if domain.isActive():
-                domain.destroy()
-            if persistent:
-                domain.undefine()
 
 
 def define(connection: Any, name: str, extra: str = OTHERS) -> Any:
@@ -73,7 +57,7 @@ def configured(domain: Any) -> tags.Pins:
 PINS = tags.Pins({0: "1"}, "0", {1: "0"}, None)
 
 
-@pytest.mark.parametrize("extra", [OTHERS, ""])
+@pytest.mark.parametrize("extra", [OTHERS, LISTED, ""])
 def test_both_is_there_and_back_exactly(libvirtd: Libvirtd, connection: Any, extra: str) -> None:
     guest = define(connection, "kept", extra)
     before = configuration(guest)
@@ -174,11 +158,12 @@ def test_restore_without_tuned(libvirtd: Libvirtd, connection: Any) -> None:
         assert RECORD not in pinner.baseline.records()
 
 
+@pytest.mark.parametrize("extra", [OTHERS, LISTED])
 def test_after_a_reboot_live_takes_out_what_both_has_written(
-    libvirtd: Libvirtd, connection: Any
+    libvirtd: Libvirtd, connection: Any, extra: str
 ) -> None:
     """The baseline is gone then; the tag in the configuration is not."""
-    guest = define(connection, "rebooted")
+    guest = define(connection, "rebooted", extra)
     before = configuration(guest)
     with pinning(libvirtd.uri, persist="both") as pinner:
         guest.create()

@@ -86,26 +86,26 @@ def apply(link: Link, active: Active, pins: Pins) -> dict[str, str]:
 def tag(link: Link, active: Active, pins: Pins) -> dict[str, str]:
     """Say in the guest's metadata which pins are ours; what was refused. Raises as `apply`."""
     do = Doing(link, active)
-    _tag(do, pins, binding.libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    _tag(do, tags.text(pins) if pins else None, binding.libvirt.VIR_DOMAIN_AFFECT_LIVE)
     return do.refused
 
 
-def _tag(do: Doing, pins: Pins, flags: int) -> None:
-    text, key = (tags.text(pins), tags.KEY) if pins else (None, None)
+def _tag(do: Doing, text: str | None, flags: int) -> None:
+    key = tags.KEY if text else None
     do("metadata", do.active.domain.setMetadata, METADATA_ELEMENT, text, key, tags.NAMESPACE, flags)
 
 
-def configure(link: Link, active: Active, pins: Pins) -> dict[str, str]:
+def configure(link: Link, active: Active, pins: Pins, listed: bool) -> dict[str, str]:
     """Tag pins, then set them, in a guest's configuration alone; what was refused.
 
-    Raises GuestGone and libvirtError.
+    listed: whether its owner has written <iothreadids>. Raises GuestGone and libvirtError.
     """
     do, domain, config = (
         Doing(link, active),
         active.domain,
         binding.libvirt.VIR_DOMAIN_AFFECT_CONFIG,
     )
-    _tag(do, pins, config)
+    _tag(do, tags.text(pins, listed) if pins else None, config)
     if do.refused:
         return do.refused
     for number, cpus in pins.vcpus.items():

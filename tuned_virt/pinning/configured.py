@@ -105,16 +105,17 @@ class Configurations:
         if _pinned_by_its_owner(guest):
             return "its configuration is its owner's"
         ours, _ = tags.read(xml)
+        theirs = cleaned(xml)
         pins = _possible(wanted(placement, guest.vcpus), guest)
-        mark = Marked(self._uri, active.uuid, active.name, plain="<iothreadids>" not in xml)
+        mark = Marked(self._uri, active.uuid, active.name)
         if pins != ours and self._kept.keep({mark.key: mark}):
             if tags.without(ours, pins):
-                libvirt.redefine(link, _stripped(xml))
-            return self._set(link, active, pins, placement.why)
+                libvirt.redefine(link, theirs)
+            return self._set(link, active, pins, placement.why, "<iothreadids>" in theirs)
         return ""
 
-    def _set(self, link: Link, active: Active, pins: Pins, why: str) -> str:
-        refused = libvirt.configure(link, active, pins)
+    def _set(self, link: Link, active: Active, pins: Pins, why: str, listed: bool) -> str:
+        refused = libvirt.configure(link, active, pins, listed)
         if refused:
             self._clean(link, active.domain, libvirt.configuration(link, active.domain))
             return "its configuration: " + "; ".join(f"{k}: {v}" for k, v in refused.items())
@@ -123,12 +124,11 @@ class Configurations:
 
     def _clean(self, link: Link, domain: Any, xml: str) -> str:
         """Take ours out of one configuration; its key, whatever became of it."""
-        new = Marked(self._uri, domain.UUIDString(), domain.name(), plain=True)  # most are
-        mark = self._kept.guests.get(new.key, new)
+        mark = Marked(self._uri, domain.UUIDString(), domain.name())
         if tags.NAMESPACE in xml:
             self._kept.keep({mark.key: mark})
             try:
-                theirs = clean(link, xml, mark)
+                theirs = clean(link, xml)
             except binding.libvirt.libvirtError as error:
                 if not link.alive():
                     raise
@@ -145,15 +145,14 @@ class Configurations:
         log.info("%s: guest %s: configuration: %s (%s)", PLUGIN, told, after, why)
 
 
-def clean(link: Link, xml: str, mark: Marked) -> str:
+def clean(link: Link, xml: str) -> str:
     """Redefine a guest without what is ours; what of it is its owner's now, in words.
 
     Raises libvirtError.
     """
     ours, present = tags.read(xml)
     theirs = tags.without(present, ours)
-    stripped = _stripped(xml)
-    libvirt.redefine(link, IOTHREADIDS.sub(_unlisted, stripped) if mark.plain else stripped)
+    libvirt.redefine(link, cleaned(xml))
     return f"its owner has changed it since, and that stays: {words(theirs)}" if theirs else ""
 
 
@@ -167,11 +166,13 @@ def clean_guest(link: Link, mark: Marked) -> None:
     """The same for a guest if it is still defined. Raises libvirtError."""
     for domain, xml in libvirt.configurations(link):
         if domain.UUIDString() == mark.uuid and tags.NAMESPACE in xml:
-            clean(link, xml, mark)
+            clean(link, xml)
 
 
-def _stripped(xml: str) -> str:
-    return (tags.strip(xml.encode()) or xml.encode()).decode()
+def cleaned(xml: str) -> str:
+    """A configuration without what is ours, and what libvirt has written because of that."""
+    stripped = (tags.strip(xml.encode()) or xml.encode()).decode()
+    return IOTHREADIDS.sub(_unlisted, stripped) if tags.unlisted(xml) else stripped
 
 
 def _pinned_by_its_owner(guest: Guest) -> bool:

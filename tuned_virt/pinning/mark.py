@@ -15,10 +15,7 @@ RECORD = f"{PLUGIN}_configuration"
 
 @dataclass(frozen=True)
 class Marked:
-    """A guest whose configuration has pins of ours. It need not run: there is no process.
-
-    plain  whether it had no <iothreadids>: libvirt writes them out with the first <iothreadpin>
-    """
+    """A guest whose configuration has pins of ours. It need not run: there is no process."""
 
     uri: str
     uuid: str
@@ -26,7 +23,6 @@ class Marked:
     id: int = 0
     pid: int = 0
     start: int = 0
-    plain: bool = False
 
     @property
     def key(self) -> str:
