@@ -15,7 +15,8 @@ import libvirt
 import pytest
 
 from tests.libvirtd import Libvirtd
-from tests.sandbox import REPO
+from tests.pinners import pinning
+from tests.sandbox import REPO, wait_for
 from tuned_virt import tags
 from tuned_virt.tags import Pins
 
@@ -150,3 +151,16 @@ def test_a_migrated_guest_loses_our_pins_on_the_way(hooked: Libvirtd) -> None:
             assert ours not in xml
         with hooked.connection() as connection:
             assert connection.lookupByName("moves").vcpuPinInfo(0) == [(True, True)]
+
+
+def test_a_migrated_guest_is_let_go_here_and_pinned_there(hooked: Libvirtd) -> None:
+    with Libvirtd() as source, pinning(source.uri) as here, pinning(hooked.uri) as there:
+        uuid = source.start_guest("placed")
+        here.wait_pinned(uuid)
+        migrate("placed", source, hooked)
+        there.wait_pinned(uuid)
+        wait_for("let go", lambda: not here.held() and not here.baseline.records())
+        assert there.off()
+        with hooked.connection() as connection:
+            assert connection.lookupByName("placed").vcpuPinInfo(0) == [(True, True)]
+            connection.lookupByName("placed").destroy()
