@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tuned_virt import numamaps, placement
 from tuned_virt.baseline import Baseline
 from tuned_virt.guest import Guest, GuestError
 from tuned_virt.guesttuner import Claim
@@ -19,9 +21,15 @@ from tuned_virt.hypervisor.control import View
 from tuned_virt.hypervisor.link import Active
 from tuned_virt.journal import Journal
 from tuned_virt.kernelfs import KernelFS
+from tuned_virt.numamaps import Area
 from tuned_virt.pinning import policy
+from tuned_virt.pinning.deciding import Decider
 from tuned_virt.pinning.guests import PinnedGuests
+from tuned_virt.pinning.mover import Move, Mover
+from tuned_virt.pinning.record import Held
 from tuned_virt.placement import Kind
+from tuned_virt.roster import Roster, Seen
+from tuned_virt.topology import Host
 
 DATA = Path(__file__).parents[3] / "shared/data"
 UUID = "0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0f1"
@@ -114,9 +122,18 @@ def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PinnedGuests:
         VIR_DOMAIN_AFFECT_LIVE = 1
 
     monkeypatch.setattr(binding, "libvirt", Fake)
-    fs = KernelFS(tmp_path / "root")
-    journal = Journal(tmp_path / "journal")
-    return PinnedGuests("fake:///", fs, Baseline(tmp_path), journal, file=tmp_path / "held.json")
+    return pinned_guests(tmp_path)
+
+
+@pytest.fixture
+def again(guests: PinnedGuests, tmp_path: Path) -> PinnedGuests:
+    """The same in a TuneD that was killed and started again."""
+    return pinned_guests(tmp_path)
+
+
+def pinned_guests(folder: Path) -> PinnedGuests:
+    fs, journal = KernelFS(folder / "root"), Journal(folder / "journal")
+    return PinnedGuests("fake:///", fs, Baseline(folder), journal, file=folder / "held.json")
 
 
 def adjust(guests: PinnedGuests, *running: Active, **options: str) -> None:
@@ -165,12 +182,18 @@ def test_the_owner_may_opt_out(guests: PinnedGuests) -> None:
     assert web.domain.calls == []
 
 
+OWNED = re.compile(r"<(vcpupin|emulatorpin|iothreadpin|numatune)\b|<vcpu [^>]*(cpuset|['\"]auto)")
+"""Told from the text, not by what the planner reads of it."""
+
+PINS = re.compile(r"""<(vcpu|iothread)pin\s+\1=['"](\d+)""")
+
+
 def pinned_files() -> list[Path]:
     found = []
     for file in sorted(DATA.glob("domains/*.xml")):
         with contextlib.suppress(GuestError, UnicodeDecodeError):
-            owned = Guest.from_xml(file.read_text()).owned
-            if owned.vcpus or owned.emulator or owned.iothreads or owned.memory or owned.automatic:
+            Guest.from_xml(file.read_text())
+            if OWNED.search(file.read_text()):
                 found.append(file)
     return found
 
@@ -180,16 +203,78 @@ def test_nothing_that_an_owner_pinned_is_changed(guests: PinnedGuests) -> None:
     files = pinned_files()
     assert len(files) >= 3
     for file in files:
-        guest = Guest.from_xml(file.read_text())
-        one = active(file.read_text(), guest.uuid or UUID)
+        text = file.read_text()
+        guest = Guest.from_xml(text)
+        one = active(text, guest.uuid or UUID)
         adjust(guests, one, policy="dedicated", overcommit="64")
         changed = {(call[0], call[1]) for call in one.domain.calls if call[0] != "setMetadata"}
-        for number in guest.owned.vcpus:
-            assert ("pinVcpu", number) not in changed, file
-        assert guest.owned.emulator is None or not any(c[0] == "pinEmulator" for c in changed)
-        for number in guest.owned.iothreads:
-            assert ("pinIOThread", number) not in changed, file
-        if guest.owned.memory or guest.owned.automatic:
+        for kind, number in PINS.findall(text):
+            call = {"vcpu": "pinVcpu", "iothread": "pinIOThread"}[kind]
+            assert (call, int(number)) not in changed, file
+        assert "<emulatorpin" not in text or not any(c[0] == "pinEmulator" for c in changed), file
+        if "<numatune" in text or guest.owned.automatic:
             assert not any(call[0] == "setNumaParameters" for call in changed), file
         if guest.owned.vcpus:
             assert [held.placement.kind for held in guests._held.values()] == [Kind.OWNER], file
+
+
+def test_memory_that_a_kill_kept_from_following_follows_after_the_restart(
+    guests: PinnedGuests, again: PinnedGuests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves: list[Move] = []
+    monkeypatch.setattr(Mover, "add", lambda self, move: moves.append(move))
+    monkeypatch.setattr(Roster, "look", visible(Roster.look))
+    web = active(DOMAIN.format(uuid=UUID, more=""))
+    adjust(guests, web)
+    adjust(again, web)
+    assert [(move.key, move.nodes) for move in moves] == [(moves[0].key, (0,))] * 2
+    again._moved(moves[0].key, "")
+    adjust(again, web)
+    assert len(moves) == 2, "once it has followed, no more"
+    assert not again._held[moves[0].key].follows
+
+
+def visible(look: Callable[..., Mapping[str, Seen]]) -> Callable[..., Mapping[str, Seen]]:
+    """Guests' processes are seen here."""
+
+    def looking(roster: Roster, *arguments: Any) -> Mapping[str, Seen]:
+        found = look(roster, *arguments)
+        roster._seen.update({s.active.run: replace(s, pid=1, start=1) for s in found.values()})
+        return {seen.key: seen for seen in roster._seen.values()}
+
+    return looking
+
+
+LOCKED = "<memoryBacking><locked/></memoryBacking>"
+
+
+@pytest.mark.parametrize(("more", "told"), [(LOCKED, {0: 65536}), ("", {})])
+def test_memory_that_cannot_follow_is_measured_where_its_guest_might_move(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str, told: Mapping[int, int]
+) -> None:
+    asked: list[Mapping[int, int]] = []
+    host = [HOST]
+
+    def plan(host: Host, guests: list[Guest], *rest: Any) -> placement.Plan:
+        asked.extend(guest.resident for guest in guests)
+        return placement.plan(host, guests, *rest)
+
+    monkeypatch.setattr(numamaps, "read", lambda *_: [Area(0, 1 << 26, 4, {0: 65536})])
+    link: Any = FakeLink()
+    monkeypatch.setattr(link, "capabilities", lambda: host[0])
+    decider = Decider(KernelFS(tmp_path), plan)
+    web = active(DOMAIN.format(uuid=UUID, more=more))
+    seen = Seen(web, "k", 1, 1, Guest.from_xml(web.xml), "", 0.0, fresh=True)
+    claims = {"k": Claim("web1", policy.parse({}))}
+    decided = decider.decide(link, {"k": seen}, claims, {}, True)
+    assert asked == [{}], "its memory is not there yet as it starts"
+    held = {"k": Held("k", UUID, "web1", "web1", 1, decided.placements["k"])}
+    decider.decide(link, {"k": seen}, claims, held, True)
+    assert asked == [{}, {}], "nothing may move"
+    host[0] = HOST.replace("value='21'", "value='31'")
+    (tmp_path / "sys/devices/system/cpu").mkdir(parents=True)
+    (tmp_path / "sys/devices/system/cpu/online").write_text("0-3")
+    decider.decide(link, {"k": seen}, claims, held, False)
+    assert asked == [{}, {}, told]
+    Decider(KernelFS(tmp_path), plan).decide(link, {"k": seen}, claims, held, True)
+    assert asked == [{}, {}, told, told], "a restarted TuneD does not know"

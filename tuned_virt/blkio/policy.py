@@ -74,7 +74,9 @@ def _rule(section: Section, errors: list[OptionError]) -> Rule:
         errors.append(OptionError("devices_udev_regex", section.udev_regex, valid))
     weight = None
     try:
-        weight = WEIGHT.plain("blkio_weight", given["blkio_weight"]) if "blkio_weight" in given else None
+        weight = (
+            WEIGHT.plain("blkio_weight", given["blkio_weight"]) if "blkio_weight" in given else None
+        )
     except OptionError as error:
         errors.append(error)
     devices: dict[str, int] = {}

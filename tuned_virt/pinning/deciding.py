@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from tuned_virt import numamaps, placement
@@ -55,6 +55,23 @@ class _Asked:
     wait: float | None = None
 
 
+@dataclass(frozen=True)
+class _Question:
+    """What the planner is asked, as far as its answer depends on it."""
+
+    host: Host
+    guests: Mapping[str, Guest]
+    policies: Mapping[str, Policy]
+
+    def unsettles(self, before: _Question | None) -> bool:
+        """Whether placed guests may have to move since then, or since an earlier process's."""
+        return (
+            before is None
+            or self.host != before.host
+            or any(self.policies.get(uuid, one) != one for uuid, one in before.policies.items())
+        )
+
+
 def left(seen: Seen, claim: Claim[PinningPolicy], why: str) -> Held:
     """A guest that is left alone, and why."""
     active = seen.active
@@ -74,7 +91,7 @@ class Decider:
         self._online: str | None = None
         self._link: Link | None = None
         self._resident: dict[str, Mapping[int, int]] = {}
-        self._last: object = None
+        self._last: _Question | None = None
         self._placements: Mapping[str, Placement] = {}
         self._warned: tuple[str, ...] = ()
         self._uuids: frozenset[str] = frozenset()
@@ -98,20 +115,19 @@ class Decider:
         asked = self._ask(seen, wanted, held)
         if host is None:
             return Decided({}, asked.remarks, asked.wait)
-        question = (host, asked.guests, asked.policies)
+        question = _Question(host, asked.guests, asked.policies)
         stopped = bool(self._uuids - {one.active.uuid for one in seen.values()})
         self._uuids = frozenset(one.active.uuid for one in seen.values())
         if question != self._last or again or stopped:
-            self._last = question
             current = {
                 one.uuid: one.placement for one in held.values() if one.planned and one.key in seen
             }
-            plan = self._plan(
-                host,
-                [*asked.guests.values()],
-                _rebalancing(asked.policies, wanted, seen, stopped),
-                current,
-            )
+            policies = _rebalancing(asked.policies, wanted, seen, stopped)
+            guests = dict(asked.guests)
+            if policies != asked.policies or question.unsettles(self._last):
+                guests.update(self._rooted(seen, current))
+            self._last = question
+            plan = self._plan(host, [*guests.values()], policies, current)
             self._say(plan)
             self._placements = {one.uuid: one for one in plan.placements}
         placements = {
@@ -193,10 +209,21 @@ class Decider:
         floating = Mode.NODE if mode is Mode.DEDICATED else mode
         asked.policies[uuid] = replace(policy.placement, policy=floating)
 
+    def _rooted(
+        self, seen: Mapping[str, Seen], current: Mapping[str, Placement]
+    ) -> Iterator[tuple[str, Guest]]:
+        """Placed guests whose memory cannot follow, with where it is: they move only to there."""
+        for one in seen.values():
+            if one.active.uuid in current and one.guest is not None and not one.guest.movable:
+                yield one.active.uuid, replace(one.guest, resident=self._measure(one))
+
     def _measure(self, one: Seen) -> Mapping[int, int]:
         if one.key not in self._resident:
             areas = numamaps.read(self._fs, one.pid) if one.pid else []
-            self._resident[one.key] = numamaps.by_node(areas)
+            found = numamaps.by_node(areas)
+            if not found:
+                return found
+            self._resident[one.key] = found
         return self._resident[one.key]
 
 

@@ -68,6 +68,7 @@ class PinnedGuests(Guests[PinningPolicy]):
         self._kept = Kept(PLUGIN, original.parse, baseline, uri)
         self._configurations = Configurations(uri, baseline, journal)
         self._loaded = False
+        self._interrupted: set[str] = set()
         self._held: dict[str, Held] = {}
         self._claims: Mapping[Run, PinningClaim] | None = None
         self._saved: Mapping[str, Held] = {}
@@ -107,6 +108,7 @@ class PinnedGuests(Guests[PinningPolicy]):
             return
         self._saved = record.load(self._uri, self._file)
         self._held = dict(self._saved)
+        self._interrupted = {key for key, held in self._held.items() if held.follows}
         self._loaded = True
         for key, kept in self._kept.guests.items():
             if key in seen:
@@ -124,6 +126,7 @@ class PinnedGuests(Guests[PinningPolicy]):
         for key in gone:
             self._mover.forget(key)
             self._held.pop(key, None)
+        self._interrupted -= gone
         self._kept.let_go(gone)
         self._configurations.forget(gone)
 
@@ -182,13 +185,16 @@ class PinnedGuests(Guests[PinningPolicy]):
         decided = self._decider.decide(view.link, seen, wanted, self._held, news)
         for held in decided.remarks.values():
             self._hold(held)
-        changes = [
-            (key, placement)
+        changes = {
+            key: placement
             for key, placement in decided.placements.items()
             if self._differs(seen[key], placement, wanted[key], news)
-        ]
+        }
+        for key in self._interrupted & wanted.keys() - changes.keys():
+            self._move(seen[key], self._held[key].placement, wanted[key].policy)
+        self._interrupted -= wanted.keys()
         if changes:
-            self._change(view.link, seen, wanted, dict(changes))
+            self._change(view.link, seen, wanted, changes)
         return min(decided.wait, LOOK) if decided.wait is not None else LOOK
 
     def _differs(self, seen: Seen, placement: Placement, claim: PinningClaim, news: bool) -> bool:
@@ -326,24 +332,28 @@ class PinnedGuests(Guests[PinningPolicy]):
     # --- memory -----------------------------------------------------------------------------
 
     def _follow(self, seen: Seen, placement: Placement, policy: PinningPolicy) -> None:
-        asked = seen.fresh or policy.running is Already.PLACE
-        if not (asked and seen.pid and policy.move and placement.memory and seen.guest):
-            return  # of a guest that ran before no memory moves unasked
-        if placement.memory.mode == "move":
+        if seen.fresh or policy.running is Already.PLACE:
+            self._move(seen, placement, policy)  # else it ran before, and no memory moves unasked
+
+    def _move(self, seen: Seen, placement: Placement, policy: PinningPolicy) -> None:
+        memory, guest = placement.memory, seen.guest
+        if seen.pid and policy.move and guest and memory and memory.mode == "move":
+            self._hold(replace(self._held[seen.key], follows=True))
             self._mover.add(
                 Move(
                     seen.key,
                     seen.active.name,
                     *(seen.pid, seen.start, placement.nodes, policy.rate, policy.limit),
-                    movable=seen.guest.movable,
+                    movable=guest.movable,
                 )
             )
 
     def _moved(self, key: str, remark: str) -> None:
         held = self._held.get(key)
-        if held is not None and held.remark != remark:
-            self._held[key] = replace(held, remark=remark)
-            self._save()
+        if held is not None:
+            self._held[key] = replace(held, remark=remark, follows=False)
+            if held.remark != remark:  # the rest is written with the worker's next look
+                self._save()
 
     def _save(self) -> None:
         held = dict(self._held)

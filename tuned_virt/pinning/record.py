@@ -40,6 +40,7 @@ class Held:
     remark     what else an administrator should know: memory that stayed, that it was left, …
     configuration  the same of its configuration, where that is to be written
     later      it is placed when it starts anew (persist=config)
+    follows    its memory is to follow, and has not yet
     """
 
     key: str
@@ -54,6 +55,7 @@ class Held:
     observed: bool = False
     configuration: str = ""
     later: bool = False
+    follows: bool = False
 
     @property
     def placed(self) -> bool:
