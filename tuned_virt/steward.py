@@ -98,6 +98,8 @@ class Steward(Generic[P, S]):
         return found + (list(keeping[1].findings()) if keeping else [])
 
     def _apply(self, held: Held[P], observe: bool) -> Job | None:
+        if self._held is not held:
+            return None  # overtaken while it waited
         policy = self.engine.nothing(held.policy) if observe else held.policy
         if self._keeping and self._keeping[0] != policy:
             self._stop_keeping()

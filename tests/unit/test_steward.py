@@ -131,6 +131,27 @@ def test_what_comes_next_cuts_a_slow_plan_short(
     assert fs.writes == [("run", "2"), ("run", "0")], "max_page_sharing was never written"
 
 
+def test_an_apply_that_another_has_overtaken_is_not_begun(
+    keeper: Keeper, fs: FakeKsm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steward, "PATIENCE", 0.05)
+    fs.files[f"{ksm.FOLDER}/pages_shared"] = fs.files[f"{ksm.FOLDER}/pages_sharing"] = "100"
+    go, write = threading.Event(), FakeKsm.write
+
+    def slow(self: FakeKsm, path: str, value: str) -> None:
+        go.wait(5)
+        write(self, path, value)
+
+    monkeypatch.setattr(FakeKsm, "write", slow)
+    keeper.apply(ksm.parse({"run": "2"}))
+    keeper.apply(ksm.parse({"sleep_millisecs": "77"}))
+    keeper.restore()
+    go.set()
+    wait_until(lambda: len(fs.writes) == 2)
+    wait_until(lambda: not keeper.engine.baseline.records())
+    assert fs.writes == [("run", "2"), ("run", "0")], "a stop does not wait for it"
+
+
 class Reminder:
     """A keeper that only remembers how to have the policy applied again."""
 
