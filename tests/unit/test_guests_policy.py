@@ -156,6 +156,21 @@ def test_limits_that_make_no_sense(options: dict[str, str]) -> None:
 
 def test_what_the_owner_limits_is_seen() -> None:
     xml = "<domain><memtune>\n<hard_limit unit='KiB'>1048576</hard_limit>\n</memtune></domain>"
-    assert list(owned(xml)) == ["hard_limit"]
-    assert list(owned(xml.replace("1048576", str(limits.UNLIMITED)))) == []
-    assert list(owned("<cputune>\n<shares>7</shares></cputune>")) == ["cpu_shares"]
+    assert owned(xml) == ["hard_limit"]
+    assert owned(xml.replace("1048576", str(limits.UNLIMITED))) == []
+    shares = "<domain><cputune>\n<shares>7</shares></cputune></domain>"
+    assert owned(shares) == ["cpu_shares"]
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        "<hard_limit>1</hard_limit>",
+        f"<hard_limit>{'9' * 5000}</hard_limit>",
+        "<cputune><shares>7</shares></cputune>",
+    ],
+)
+def test_what_only_looks_like_a_limit_is_none(inner: str) -> None:
+    metadata = f"<metadata><x:y xmlns:x='urn:x'>{inner}</x:y></metadata>"
+    assert owned(f"<domain>{metadata}<cputune/></domain>") == []
+    assert owned(f"<domain><memtune>{inner.replace('>1<', '>one<')}</memtune></domain>") == []

@@ -184,9 +184,15 @@ def test_no_owners_pin_in_the_data_is_ours() -> None:
 # --- the hook ---------------------------------------------------------------------------------
 
 
+ISOLATED = "/usr/bin/python3 -I -m tuned_virt.tags"
+
+
 def hook(operation: str, xml: str) -> subprocess.CompletedProcess[str]:
+    """The hook with this checkout's module: its own interpreter looks in no current folder."""
+    text = HOOK.read_text()
+    assert ISOLATED in text
     return subprocess.run(
-        [str(HOOK), "guest", operation, "begin", "-"],
+        ["sh", "-c", text.replace(" -I ", " "), "hook", "guest", operation, "begin", "-"],
         input=xml,
         capture_output=True,
         text=True,
@@ -207,6 +213,17 @@ def test_the_hook_strips(operation: str) -> None:
 def test_the_hook_leaves_other_operations_alone(operation: str) -> None:
     done = hook(operation, FULL)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_hook_takes_no_code_from_the_current_folder(tmp_path: Path) -> None:
+    (tmp_path / "tuned_virt").mkdir()
+    (tmp_path / "tuned_virt/__init__.py").touch()
+    (tmp_path / "tuned_virt/tags.py").write_text("print('from here')\n")
+    command = [str(HOOK), "guest", "restore", "begin", "-"]
+    done = subprocess.run(
+        command, input="", capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_the_hook_never_fails() -> None:

@@ -8,7 +8,9 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from xml.etree.ElementTree import Element
 
+from tuned_virt import safexml
 from tuned_virt.baseline import Baseline
 from tuned_virt.engine import Finding, Result
 from tuned_virt.guest import printable
@@ -26,6 +28,7 @@ from tuned_virt.limits.original import PLUGIN, Original
 from tuned_virt.limits.policy import UNLIMITED, LimitsPolicy, Wanted, wanted
 from tuned_virt.plan import Change
 from tuned_virt.roster import Roster, Seen
+from tuned_virt.safexml import XmlError
 
 log = logging.getLogger("tuned")
 
@@ -91,7 +94,7 @@ class LimitedGuests(Guests[LimitsPolicy]):
         if seen.guest is None:
             self._hold(seen, claim, Wanted(), {"limits": seen.error})
             return
-        owners = tuple(owned(seen.active.xml)) if seen.key not in self._kept.guests else ()
+        owners = () if seen.key in self._kept.guests else tuple(owned(seen.active.xml))
         asked = wanted(claim.policy, seen.guest)
         mine = Wanted(
             {name: kib for name, kib in asked.memory.items() if name not in owners},
@@ -216,14 +219,19 @@ def put_back(link: Link, active: Active, before: Original) -> Mapping[str, str]:
     return libvirt.apply(link, active, before.memory, before.shares)
 
 
-def owned(xml: str) -> Iterator[str]:
-    """Which limits the owner has set in a domain's XML: libvirt writes each on a line."""
-    for name in ("hard_limit", "soft_limit", "swap_hard_limit"):
-        found = re.search(rf"<{name}[^>]*>(\d+)</{name}>", xml)
-        if found and int(found[1]) < UNLIMITED:
-            yield name
-    if re.search(r"<cputune>.*<shares>\d+</shares>", xml, re.DOTALL):
-        yield "cpu_shares"
+def owned(xml: str) -> list[str]:
+    """Which limits the owner has set in a domain's XML. Raises XmlError."""
+    return safexml.read(xml, "domain", _owned, XmlError)
+
+
+def _owned(root: Element) -> list[str]:
+    limits = {name: root.findtext(f"memtune/{name}", "").strip() for name in libvirt.MEMORY}
+    found = [
+        name
+        for name, text in limits.items()
+        if re.fullmatch(r"\d{1,19}", text, re.ASCII) and int(text) < UNLIMITED
+    ]
+    return found + ([] if root.find("cputune/shares") is None else ["cpu_shares"])
 
 
 def _words(mine: Wanted) -> str:
