@@ -38,14 +38,32 @@ def test_what_is_forgotten_is_gone(baseline: Baseline, tmp_path: Path) -> None:
     assert not (tmp_path / "baseline.json").exists()
 
 
-def test_only_root_writes_whatever_the_umask(baseline: Baseline, tmp_path: Path) -> None:
-    before = os.umask(0)
+@pytest.mark.parametrize("umask", [0, 0o077])
+def test_all_read_and_only_root_writes_whatever_the_umask(
+    umask: int, baseline: Baseline, tmp_path: Path
+) -> None:
+    before = os.umask(umask)
     try:
         baseline.keep("ksm", {"run": "0"})
         Journal(tmp_path / "journal").add("ksm", Change("run", "/x", "0", "1", "asked for"))
     finally:
         os.umask(before)
-    assert {oct(file.stat().st_mode & 0o022) for file in tmp_path.iterdir()} == {"0o0"}
+    modes = {file.name: oct(file.stat().st_mode & 0o777) for file in tmp_path.iterdir()}
+    assert modes == {"baseline.json": "0o644", "journal": "0o644", "baseline.lock": "0o600"}
+
+
+def test_the_boot_is_the_running_kernels(tmp_path: Path) -> None:
+    Baseline(tmp_path).keep("ksm", {"run": "0"})
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert json.loads((tmp_path / "baseline.json").read_text())["boot_id"] == boot
+
+
+def test_a_process_started_when_it_did() -> None:
+    ticks = start_time(os.getpid())
+    assert ticks is not None
+    uptime = float(Path("/proc/uptime").read_text().split()[0])
+    assert 0 <= uptime - ticks / os.sysconf("SC_CLK_TCK") < 4 * 3600
+    assert start_time(2**22 + 1) is None
 
 
 def test_another_boots_file_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
