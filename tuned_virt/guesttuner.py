@@ -35,7 +35,11 @@ HANDOVER = 10.0
 """Seconds after which a release that was put off is done, if nobody says whether an apply came."""
 
 PATIENCE = 2.0
-"""Seconds that apply and release wait for libvirt's worker before they leave it to go on."""
+"""Seconds that an apply waits for libvirt's worker before it leaves it to go on."""
+
+UNDOING = 10.0
+"""The same of a way back: who says off wants to find all as it was. Less than the 25 s that D-Bus
+waits; for a libvirt that hangs or is gone neither waits."""
 
 FIRST_LISTING = 0.5
 """Seconds that a starting plugin waits for the first list of guests."""
@@ -172,7 +176,7 @@ class GuestSteward(Generic[P]):
         """The process ends: do now what was put off."""
         if self._ticket is not None:
             self._set(None)
-            self.settle()
+            self.settle(UNDOING)
 
     def _set(self, claims: Mapping[Run, Claim[P]] | None) -> None:
         with self._lock:

@@ -44,8 +44,8 @@ class Tuned:
     def start(self) -> None:
         """Start TuneD as its service does, until the profile in its configuration is applied.
 
-        It has its name before it has methods, and a running loop: one that is stopped in between
-        hangs (`DBusExporter.stop` tells the loop to quit, which then begins, and waits for its end).
+        It has its name before it has methods, and a running loop. One that is stopped in between
+        hangs: `DBusExporter.stop` tells the loop to quit, which then begins, and waits for its end.
         """
         applied = self._times_applied()
         self._daemon = subprocess.Popen(

@@ -22,7 +22,7 @@ from tuned.plugins import hotplug
 from tuned_virt import service
 from tuned_virt.engine import Finding, Result
 from tuned_virt.guestselection import SYSTEM, device, selects
-from tuned_virt.guesttuner import Claim, GuestSteward, GuestTuner, Run, steward
+from tuned_virt.guesttuner import UNDOING, Claim, GuestSteward, GuestTuner, Run, steward
 from tuned_virt.hypervisor.link import Active
 from tuned_virt.options import BadOptions, OptionError
 from tuned_virt.tuned_api.common import contained, log_findings, next_apply, unknown_options
@@ -294,7 +294,7 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
             log.info("%s: left for the %s that systemd starts next", self.name, service.SERVICE)
             return
         self._steward.release(settled)
-        if settled is None and not self._steward.settle():
+        if settled is None and not self._steward.settle(UNDOING):
             log.info("%s: put back as soon as libvirt answers", self.name)
 
     def _instance_verify_static(self, instance: Any, ignore_missing: bool, devices: Any) -> bool:
