@@ -13,6 +13,10 @@ from pathlib import Path
 
 CHUNK = 1 << 16
 
+WILD = re.compile(r"(.*[*?[][^/]*)(/.*)?", re.DOTALL)
+"""A pattern, and what of it follows its last wildcard: one look at each path that comes to, where
+glob would make one for each of its folders."""
+
 INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 """PROC_PID_INIT_INO in the kernel's include/linux/proc_ns.h."""
 
@@ -172,7 +176,10 @@ class KernelFS:
     def glob(self, pattern: str) -> list[str]:
         """Paths that match a pattern, sorted, as the machine has them."""
         skipped = len(self._real("")) - 1
-        return [path[skipped:] for path in sorted(glob.glob(self._real(pattern)))]
+        found = WILD.fullmatch(self._real(pattern))
+        folders, rest = found.groups("") if found else (self._real(pattern), "")
+        paths = (path + rest for path in glob.glob(folders))
+        return sorted(path[skipped:] for path in paths if not rest or os.path.lexists(path))
 
 
 def active_word(text: str) -> str:

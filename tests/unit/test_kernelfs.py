@@ -24,6 +24,17 @@ def test_read_write_glob(fs: KernelFS) -> None:
     assert list(fs.glob("/sys/*")) == ["/sys/run"]
 
 
+def test_glob_of_files_below_a_wildcard(fs: KernelFS) -> None:
+    for name in ("b/queue", "a/queue", "c"):
+        (fs.root / "sys/block" / name).mkdir(parents=True)
+    for path in ("a/queue/x", "b/queue/x", "b/queue/y", "c/x"):
+        (fs.root / "sys/block" / path).touch()
+    assert fs.glob("/sys/block/*/queue/x") == ["/sys/block/a/queue/x", "/sys/block/b/queue/x"]
+    assert fs.glob("/sys/b*k/[ac]/*/x") == ["/sys/block/a/queue/x"]
+    assert fs.glob("/sys/block/*/no") == fs.glob("/sys/no/*/x") == fs.glob("/sys/no") == []
+    assert fs.glob("/sys/run") == ["/sys/run"]
+
+
 def test_errors_name_path_value_and_reason(fs: KernelFS) -> None:
     with pytest.raises(KernelFileError, match=r"cannot read /sys/no: No such file or directory"):
         fs.read("/sys/no")
