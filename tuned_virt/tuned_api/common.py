@@ -5,15 +5,21 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import sys
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from types import FrameType
+from typing import Any
+
+from tuned import consts
 
 from tuned_virt.engine import Finding, Result
 from tuned_virt.options import OptionError, no_such
 
 log = logging.getLogger("tuned")
+
+VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 FOLLOWED_BY_APPLY = frozenset({"_switch_profile", "reload"})
 """Methods of TuneD's controller that unapply only to apply again at once."""
@@ -45,6 +51,24 @@ def contained(plugin: str) -> Iterator[None]:
         yield
     except Exception:
         log.exception("%s: internal error, please report it", plugin)
+
+
+def expanded(variables: Any, options: Mapping[str, str | None]) -> dict[str, str]:
+    """Options with TuneD's variables replaced.
+
+    One that is a variable and nothing else is looked up, for TuneD searches each text for every
+    variable that there is, at each of its characters; the rest are expanded in one go.
+    """
+    defined: Mapping[str, str] = variables.get_env()
+    texts = {name: text or "" for name, text in options.items()}
+    for name, text in texts.items():
+        found = VARIABLE.fullmatch(text)
+        texts[name] = defined.get(f"{consts.ENV_PREFIX}{found[1]}", text) if found else text
+    rest = [name for name, text in texts.items() if "${" in text]
+    if rest:
+        joined = str(variables.expand("\0".join(texts[name] for name in rest)))
+        texts.update(zip(rest, joined.split("\0")))
+    return texts
 
 
 def log_findings(findings: list[Finding]) -> bool:

@@ -25,7 +25,13 @@ from tuned_virt.guestselection import SYSTEM, device, selects
 from tuned_virt.guesttuner import UNDOING, Claim, GuestSteward, GuestTuner, Run, steward
 from tuned_virt.hypervisor.link import Active
 from tuned_virt.options import BadOptions, OptionError
-from tuned_virt.tuned_api.common import contained, log_findings, next_apply, unknown_options
+from tuned_virt.tuned_api.common import (
+    contained,
+    expanded,
+    log_findings,
+    next_apply,
+    unknown_options,
+)
 
 log = logging.getLogger("tuned")
 
@@ -84,7 +90,9 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
     def _parse(self, instance: Any) -> None:
         bad = list(self._unknown)
         try:
-            self._policies[instance.name] = self.tuner.parse(self._expanded(instance.options))
+            texts = expanded(self._variables, instance.options)
+            told = {name: text for name, text in texts.items() if text}
+            self._policies[instance.name] = self.tuner.parse(told)
         except BadOptions as errors:
             bad += errors.errors
         for error in bad:
@@ -92,12 +100,6 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
         if bad:
             self._policies.pop(instance.name, None)
             self._bad[instance.name] = bad
-
-    def _expanded(self, options: Mapping[str, str | None]) -> dict[str, str]:
-        """Options with their variables replaced; those that say nothing are left out."""
-        told = {name: str(value) for name, value in options.items() if value not in (None, "")}
-        joined = str(self._variables.expand("\0".join(told.values()))) if told else ""
-        return {name: text for name, text in zip(told, joined.split("\0")) if text}
 
     def _uri(self) -> str:
         """The libvirt of all instances: the first one's."""
@@ -180,9 +182,10 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
     # --- TuneD's steps, one at a time -------------------------------------------------------
 
     def assign_free_devices(self, instance: Any) -> None:
-        """As TuneD's; an instance without guests stays active, for those that come."""
+        """As TuneD's, which warns of no guests; active without any too, for those that come."""
         with self._turn:
-            super().assign_free_devices(instance)
+            if self._get_matching_devices(instance, self._free_devices):
+                super().assign_free_devices(instance)
             instance.active = True
 
     def instance_apply_tuning(self, instance: Any) -> None:

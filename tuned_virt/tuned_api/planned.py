@@ -17,7 +17,13 @@ from tuned_virt.journal import Journal
 from tuned_virt.kernelfs import KernelFS
 from tuned_virt.options import BadOptions, OptionError, Section, is_yes
 from tuned_virt.steward import Steward
-from tuned_virt.tuned_api.common import contained, log_findings, next_apply, unknown_options
+from tuned_virt.tuned_api.common import (
+    contained,
+    expanded,
+    log_findings,
+    next_apply,
+    unknown_options,
+)
 
 log = logging.getLogger("tuned")
 
@@ -130,7 +136,7 @@ class PlannedPlugin(base.Plugin):  # type: ignore[misc]
             "devices=": instance.devices_expression,
             "devices_udev_regex=": instance.devices_udev_regex,
         }
-        options = self._expanded(texts)
+        options = expanded(self._variables, texts)
         devices, udev_regex = (options.pop(name) for name in list(texts)[-2:])
         return Section(instance.name, options, devices, udev_regex)
 
@@ -158,7 +164,7 @@ class PlannedPlugin(base.Plugin):  # type: ignore[misc]
         defaults = self._get_config_options()
         merged = dict(defaults)
         for instance in self._instances.values():
-            for name, text in self._expanded(instance.options).items():
+            for name, text in expanded(self._variables, instance.options).items():
                 if not text or text in (defaults[name], merged[name]):
                     continue
                 if merged[name] != defaults[name]:
@@ -168,11 +174,6 @@ class PlannedPlugin(base.Plugin):  # type: ignore[misc]
                     )
                 merged[name] = text
         return merged
-
-    def _expanded(self, options: Mapping[str, str | None]) -> dict[str, str]:
-        """Options with their variables replaced, in one go: TuneD compiles its table at each."""
-        joined: str = self._variables.expand("\0".join(value or "" for value in options.values()))
-        return dict(zip(options, joined.split("\0")))
 
     def _unapply(self) -> None:
         settled = next_apply() if self.tuner.restore_waits else None
