@@ -116,8 +116,7 @@ check-vm: $(TOOLS)
 
 .PHONY: check-vm-disks
 check-vm-disks: $(TOOLS)
-	$(VENV)/bin/python tests/vm/boot.py --kernels 6.1 --limit 1200 -- -k "test_disks and not guests"
-	$(VENV)/bin/python tests/vm/boot.py --kernels 6.1 --limit 600 -- -k test_disks_guests
+	$(VENV)/bin/python tests/vm/boot.py --kernels 6.1 --limit 1800 -- -k test_disks
 
 .PHONY: check-vm-guests
 check-vm-guests: $(TOOLS)

@@ -133,6 +133,15 @@ def test_disks_that_back_guests_are_named_by_what_lasts(fs: FakeDisks) -> None:
     ]
 
 
+def test_hidden_paths_are_not_for_udev(fs: FakeDisks) -> None:
+    for path in ("nvme0c0n1", "nvme0c1n1"):
+        fs.add(path, f"{{pci}}/nvme/nvme0/{path}")
+    assert made(fs, {"role": "host", "host_nvme": "kyber"}) == [
+        f"# {path}: set by TuneD alone: udev is not told of a multipath head's paths"
+        for path in ("nvme0c0n1", "nvme0c1n1")
+    ]
+
+
 def test_nothing_to_set(fs: FakeDisks) -> None:
     assert made(fs, {"role": "host", "host_other": "bfq"}) == ["# No disk here is to be set."]
 

@@ -29,7 +29,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT))
 
 from tests import debian  # noqa: E402
-from tests.vm import disks  # noqa: E402
+from tests.vm import disks, monitor  # noqa: E402
 
 CACHE = Path(os.environ.get("TUNED_VIRT_CACHE") or CHECKOUT / "build").resolve()
 PASSED, FAILED, NOT_RUN = 0, 1, 2
@@ -217,6 +217,11 @@ def stage_product(folder: Path) -> None:
         raise NotRunError(f"{shlex.join(make)}: {done.stderr.strip()}")
 
 
+def devices(results: Path) -> list[str]:
+    """Options of QEMU for the disks and the monitor, whose files are in results."""
+    return [*monitor.qemu_options(results), *disks.qemu_options(results)]
+
+
 def vng_command(series: str, image: Path, results: Path) -> list[str]:
     """Command that boots the machine and runs the script in results."""
     return [
@@ -228,7 +233,7 @@ def vng_command(series: str, image: Path, results: Path) -> list[str]:
         *("--rodir", str(CHECKOUT), "--rwdir", f"{GUEST_RESULTS}={results}"),
         *("--rodir", f"{GUEST_TOOLS}={tools()}"),
         *("--append", f"tuned_virt_vm={series} {HUGE} {LEFT_OFFLINE}"),
-        f"--qemu-opts={shlex.join([*SPARE, *disks.qemu_options(results)])}",
+        f"--qemu-opts={shlex.join([*SPARE, *devices(results)])}",
         *("--exec", shlex.join(["sh", f"{GUEST_RESULTS}/script"])),
     ]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.vm import disks
 from tests.vm.daemon import Tuned
 from tests.vm.kernel import State, put_back, state
 
@@ -47,6 +48,13 @@ def product() -> None:
     """This checkout installed for the machine's TuneD; the guest forgets it when it ends."""
     staged = Path(os.environ["TUNED_VIRT_PRODUCT"])
     subprocess.run(["cp", "--recursive", *staged.iterdir(), "/"], check=True)
+
+
+@pytest.fixture(scope="session")
+def emulated(product: None) -> None:
+    """The tools for disks, and a disk of each kind."""
+    disks.unpack_tools()
+    disks.load()
 
 
 @pytest.fixture(scope="session")

@@ -131,4 +131,8 @@ class Tuned:
         return self.log().count("applied\n")
 
     def _wait_until_applied(self, before: int) -> None:
-        wait_for("profile applied", lambda: self._times_applied() > before, SLOW_SECONDS)
+        def applied() -> bool:
+            assert self.running, f"tuned has ended: {self._daemon and self._daemon.returncode}"
+            return self._times_applied() > before
+
+        wait_for("profile applied", applied, SLOW_SECONDS)

@@ -30,8 +30,12 @@ MODULES = (
 """Drivers of the disks below: nobody loads them by itself in there."""
 
 QEMU = """
+-device pcie-root-port,id=port1,chassis=1
+-device pcie-root-port,id=port2,chassis=2
+-device pcie-root-port,id=port3,chassis=3
+-device pcie-root-port,id=port4,chassis=4
 -blockdev null-co,node-name=n1,size=67108864,read-zeroes=on
--device virtio-blk-pci,drive=n1,serial=blk-one,num-queues=1
+-device virtio-blk-pci,id=blk-one,bus=port1,drive=n1,serial=blk-one,num-queues=1
 -blockdev null-co,node-name=n2,size=67108864,read-zeroes=on
 -device virtio-blk-pci,drive=n2,serial=blk-four,num-queues=4
 -device virtio-scsi-pci,id=vs1,num_queues=1
@@ -39,14 +43,14 @@ QEMU = """
 -device scsi-hd,bus=vs1.0,drive=n3,serial=vscsi-one
 -device virtio-scsi-pci,id=vs4,num_queues=4
 -blockdev null-co,node-name=n4,size=67108864,read-zeroes=on
--device scsi-hd,bus=vs4.0,drive=n4,serial=vscsi-four
+-device scsi-hd,id=vscsi-four,bus=vs4.0,drive=n4,serial=vscsi-four
 -blockdev null-co,node-name=n5,size=67108864,read-zeroes=on
--device scsi-hd,bus=vs4.0,lun=1,drive=n5,serial=lun,vendor=DELL
+-device scsi-hd,id=lun,bus=vs4.0,lun=1,drive=n5,serial=lun,vendor=DELL
 -blockdev null-co,node-name=n6,size=67108864,read-zeroes=on
--device nvme,drive=n6,serial=nvme-alone
+-device nvme,id=nvme-alone,bus=port2,drive=n6,serial=nvme-alone
 -device nvme-subsys,id=sub,nqn=many
--device nvme,serial=nvme-many,subsys=sub
--device nvme,serial=nvme-many,subsys=sub
+-device nvme,id=path-one,serial=nvme-many,subsys=sub
+-device nvme,id=path-two,bus=port3,serial=nvme-many,subsys=sub
 -blockdev null-co,node-name=n7,size=67108864,read-zeroes=on
 -device nvme-ns,drive=n7,shared=on
 -device ich9-ahci,id=sata
@@ -58,17 +62,24 @@ QEMU = """
 -device ide-hd,bus=sata.2,drive=n14,serial=sata-three
 -device qemu-xhci,id=xhci
 -blockdev null-co,node-name=n10,size=67108864,read-zeroes=on
--device usb-storage,bus=xhci.0,drive=n10,serial=usb
+-device usb-storage,id=usb,bus=xhci.0,drive=n10,serial=usb
 -blockdev file,node-name=f11,filename={folder}/pv1
 -device pvscsi,id=pv
 -device scsi-hd,bus=pv.0,drive=f11,serial=pv-one
 -blockdev file,node-name=f12,filename={folder}/pv2
--device scsi-hd,bus=pv.0,scsi-id=1,drive=f12,serial=pv-two,vendor=LSI
--device megasas,id=raid
+-device scsi-hd,id=pv-two,bus=pv.0,scsi-id=1,drive=f12,serial=pv-two,vendor=LSI
+-device megasas,id=raid,bus=port4
 -blockdev null-co,node-name=n13,size=67108864,read-zeroes=on
--device scsi-hd,bus=raid.0,drive=n13,serial=raid
+-device scsi-hd,id=raid-disk,bus=raid.0,drive=n13,serial=raid
 """
 """Null devices take writes and forget them; what LVM and md are made of has files."""
+
+DEVICES = {
+    found[1]: found[0]
+    for line in QEMU.splitlines()
+    if (found := re.search(r"\S+,id=([^,]+)\S*$", line)) and line.startswith("-device")
+}
+"""By id, what QEMU's device_add takes."""
 
 FILES = {"sata1": 128, "sata2": 128, "pv1": 256, "pv2": 128}
 """Sparse files of that many MiB."""
@@ -123,13 +134,16 @@ def by_serial() -> dict[str, str]:
 
 EMULATED = (
     *("blk-one", "blk-four", "vscsi-one", "vscsi-four", "lun", "nvme-alone", "nvme-head"),
-    *("sata-one", "sata-two", "sata-three", "usb", "pv-one", "pv-two"),
+    *("sata-one", "sata-two", "sata-three", "usb", "pv-one", "pv-two", "raid"),
 )
 
 
 def unpack_tools() -> None:
-    """Lay LVM, open-iscsi and their like over the machine's root."""
-    run("sh", "-c", "cp -r $TUNED_VIRT_TOOLS/* / && ldconfig")
+    """Lay LVM, open-iscsi and their like over the machine's root.
+
+    A library is replaced, not written over: a running TuneD that has it mapped would crash.
+    """
+    run("sh", "-c", "cp -r --remove-destination $TUNED_VIRT_TOOLS/* / && ldconfig")
 
 
 def load() -> None:

@@ -15,6 +15,8 @@ import pytest
 from tests.sandbox import wait_for
 from tests.vm import disks
 from tests.vm.daemon import CONFIGURATION, Tuned
+from tests.vm.monitor import Monitor
+from tuned_virt.disks import sysfs
 
 KINDS = {
     "blk-one": ("virtio-blk", True),
@@ -44,10 +46,8 @@ guest_emulated=noop
 
 
 @pytest.fixture(scope="module")
-def layers(product: None) -> Iterator[dict[str, str]]:
+def layers(emulated: None) -> Iterator[dict[str, str]]:
     """Kernel names: of each disk by serial, and of what is made of them."""
-    disks.unpack_tools()
-    disks.load()
     with contextlib.ExitStack() as stack:
         names = disks.by_serial()
         paths = stack.enter_context(disks.iscsi(Path("/run")))
@@ -70,6 +70,13 @@ def layers(product: None) -> Iterator[dict[str, str]]:
         disks.run("lvcreate", "-y", "-Wn", "-Zn", "-L", "64M", "-n", "lv", "vg")
         names["lv"] = disks.mapped("vg-lv")
         yield names
+
+
+@pytest.fixture(scope="module")
+def monitor() -> Iterator[Monitor]:
+    opened = Monitor()
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
@@ -143,8 +150,7 @@ def test_every_kind_is_set_and_the_way_back_is_identical(
         **dict.fromkeys(("sata-one", "sata-two", "sata-three", "usb"), "none"),
         **dict.fromkeys(("pv-one", "pv-two", "raid"), "none"),
     }
-    hidden = [name for name in os.listdir(disks.BLOCK) if name.startswith("nvme") and "c" in name]
-    assert [disks.scheduler(name) for name in hidden] == ["mq-deadline"] * 2
+    assert [disks.scheduler(name) for name in hidden_paths()] == ["mq-deadline"] * 2
     tuned.off()
     assert queues() == before
 
@@ -159,12 +165,13 @@ def test_kill9_and_then_off_restores(layers: dict[str, str], tuned: Tuned) -> No
     assert queues() == before
 
 
-def again(layers: dict[str, str], name: str, remove: Callable[[], object], add: str) -> None:
-    """Take a disk away, and have it found again by a write to a file of sysfs ("FILE VALUE")."""
+def comes_and_goes(
+    layers: dict[str, str], name: str, remove: Callable[[], object], add: Callable[[], object]
+) -> None:
+    """Take a disk away, and give it back; its name may be new."""
     remove()
     wait_for(f"{name} is gone", lambda: name not in disks.by_serial(), disks.SLOW)
-    file, _, value = add.partition(" ")
-    Path(file).write_text(value)
+    add()
     wait_for(f"{name} is back", lambda: name in disks.by_serial(), disks.SLOW)
     layers[name] = disks.by_serial()[name]
 
@@ -185,28 +192,96 @@ def waiting_reader(node: str) -> subprocess.Popen[bytes]:
     return reader
 
 
-def test_disks_removed_and_added_again_are_set_again(layers: dict[str, str], tuned: Tuned) -> None:
-    """PCI functions, SCSI disks of several hosts, and a USB port: each kind goes and comes."""
+def unplug(monitor: Monitor, device: str) -> None:
+    assert monitor.type(f"device_del {device}") == ""
+
+
+def plug(monitor: Monitor, device: str) -> None:
+    """device_add, once QEMU has let go of the device that had this id."""
+
+    def plugged() -> bool:
+        said = monitor.type(f"device_add {disks.DEVICES[device]}")
+        assert not said or "Duplicate" in said, said
+        return not said
+
+    wait_for(f"{device} is plugged in", plugged, disks.SLOW)
+
+
+UNPLUGGED = ("blk-one", "nvme-alone", "vscsi-four", "lun", "pv-two", "usb")
+"""By QEMU: PCI functions of two drivers, disks of two SCSI hosts' drivers, USB."""
+
+
+def test_disks_removed_and_added_again_are_set_again(
+    layers: dict[str, str], tuned: Tuned, monitor: Monitor
+) -> None:
+    """Each kind goes and comes: by QEMU, and SATA, which QEMU does not unplug, by the kernel."""
     switch(tuned)
-    pci, scsi = ("blk-one", "blk-four", "nvme-alone"), ("vscsi-four", "lun", "sata-three", "pv-two")
-    wanted = {name: disks.scheduler(layers[name]) for name in (*pci, *scsi, "usb")}
-    for name in pci:
-        function = Path(*Path(os.path.realpath(disks.BLOCK / layers[name])).parts[:5])
-        remove = functools.partial((function / "remove").write_text, "1")
-        again(layers, name, remove, "/sys/bus/pci/rescan 1")
-    for name in scsi:
-        device = Path(os.path.realpath(disks.BLOCK / layers[name] / "device"))
-        host = next(part for part in device.parts if part.startswith("host"))
-        remove = functools.partial((device / "delete").write_text, "1")
-        again(layers, name, remove, f"/sys/class/scsi_host/{host}/scan - - -")
-    path = Path(os.path.realpath(disks.BLOCK / layers["usb"]))
-    port = next(one for one in path.parents if (one / "idVendor").exists())
-    remove = functools.partial((port / "authorized").write_text, "0")
-    again(layers, "usb", remove, f"{port}/authorized 1")
+    wanted = {name: disks.scheduler(layers[name]) for name in (*UNPLUGGED, "sata-three")}
+    for name in UNPLUGGED:
+        remove, add = (functools.partial(do, monitor, name) for do in (unplug, plug))
+        comes_and_goes(layers, name, remove, add)
+    device = Path(os.path.realpath(disks.BLOCK / layers["sata-three"] / "device"))
+    host = next(part for part in device.parts if part.startswith("host"))
+    comes_and_goes(
+        *(layers, "sata-three", lambda: (device / "delete").write_text("1")),
+        lambda: Path(f"/sys/class/scsi_host/{host}/scan").write_text("- - -"),
+    )
     set_again(layers, wanted)
+    verified, lines = tuned.verify()
+    assert verified, lines
     tuned.off()
     defaults = {name: disks.scheduler(layers[name]) for name in wanted}
     assert not set(defaults.items()) & set(wanted.items())
+
+
+def test_an_hba_goes_and_comes_with_its_disk(
+    layers: dict[str, str], tuned: Tuned, monitor: Monitor
+) -> None:
+    """The driver comes last, as QEMU plugs in the controller before its disk."""
+    switch(tuned)
+    wanted = disks.scheduler(layers["raid"])
+
+    def add() -> None:
+        disks.run("modprobe", "--remove", "megaraid_sas")
+        plug(monitor, "raid")
+        plug(monitor, "raid-disk")
+        disks.run("modprobe", "megaraid_sas")
+
+    comes_and_goes(layers, "raid", lambda: unplug(monitor, "raid"), add)
+    set_again(layers, {"raid": wanted})
+    tuned.off()
+    assert disks.scheduler(layers["raid"]) != wanted
+
+
+def hidden_paths() -> list[str]:
+    """Names of the paths of NVMe multipath heads."""
+    return [name for name in sorted(os.listdir(disks.BLOCK)) if sysfs.HIDDEN.fullmatch(name)]
+
+
+def test_a_path_of_an_nvme_head_goes_and_comes(
+    layers: dict[str, str], tuned: Tuned, monitor: Monitor
+) -> None:
+    """No event of block devices tells of it: these disks are hidden."""
+    before = {name: disks.scheduler(name) for name in hidden_paths()}
+    assert set(before.values()) == {"none"}
+    switch(tuned)
+    assert {disks.scheduler(name) for name in before} == {"mq-deadline"}
+    unplug(monitor, "path-two")
+    wait_for("one path", lambda: len(hidden_paths()) == 1, disks.SLOW)
+    (left,) = hidden_paths()
+    assert disks.disks()[layers["nvme-head"]]["made_of"] == [left]
+    assert disks.scheduler(left) == "mq-deadline"
+    verified, lines = tuned.verify()
+    assert verified, lines
+    head = f"/dev/{layers['nvme-head']}"
+    disks.run("dd", f"if={head}", "of=/dev/null", "count=1", "iflag=direct")
+    plug(monitor, "path-two")
+    wait_for("two paths", lambda: len(hidden_paths()) == 2, disks.SLOW)
+    set_again({name: name for name in hidden_paths()}, dict.fromkeys(hidden_paths(), "mq-deadline"))
+    verified, lines = tuned.verify()
+    assert verified, lines
+    tuned.off()
+    assert {disks.scheduler(name) for name in hidden_paths()} == {"none"}
 
 
 def test_a_suspended_device_waits_for_its_resume(layers: dict[str, str], tuned: Tuned) -> None:

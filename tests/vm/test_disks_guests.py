@@ -41,10 +41,8 @@ GUEST = """
 
 
 @pytest.fixture(scope="module")
-def names(product: None) -> Iterator[dict[str, str]]:
+def names(emulated: None) -> Iterator[dict[str, str]]:
     """Kernel names by serial, with a volume on pv-two."""
-    disks.unpack_tools()
-    disks.load()
     disks.run("modprobe", "dm_mod")
     found = disks.by_serial()
     disks.run("vgcreate", "-y", "guests", f"/dev/{found['pv-two']}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,13 @@ log = logging.getLogger("tuned")
 
 RUNS = "/run/udev/control"
 """There while systemd-udevd runs; without it events come from the kernel alone."""
+
+NVME = "nvme"
+"""Subsystem of NVMe controllers."""
+
+SCANNED = 5.0
+"""Seconds after an event of a controller until it is looked at once more: it finds its namespaces
+meanwhile."""
 
 
 class DiskEvents:
@@ -52,13 +60,23 @@ class DiskEvents:
 
 
 def observer(wake: Callable[[str], None]) -> Any:
-    """A thread that tells of block devices that come, go or change. Raises OSError."""
+    """A thread that tells of block devices that come, go or change. Raises OSError.
+
+    The paths of an NVMe multipath head are hidden block devices, of which the kernel tells nobody
+    (block/genhd.c, device_add_disk); of their controllers it does.
+    """
     source = "udev" if os.path.exists(RUNS) else "kernel"
     monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source)
     monitor.filter_by("block", "disk")
+    monitor.filter_by(NVME)
 
     def tell(device: Any) -> None:
-        wake(f"{device.action} {device.sys_name}")
+        event = f"{device.action} {device.sys_name}"
+        wake(event)
+        if device.subsystem == NVME:
+            later = threading.Timer(SCANNED, wake, [event])
+            later.daemon = True
+            later.start()
 
     return pyudev.MonitorObserver(monitor, callback=tell, name="virt-disks-udev")
 

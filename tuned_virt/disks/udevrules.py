@@ -18,6 +18,7 @@ from types import MappingProxyType
 from tuned_virt.disks.classify import Kind
 from tuned_virt.disks.planner import SetByUdev, Verdict
 from tuned_virt.disks.policy import QUEUES
+from tuned_virt.disks.sysfs import HIDDEN
 from tuned_virt.kernelfs import KernelFS
 
 ADMINISTRATORS = ("/etc/udev/rules.d", "/run/udev/rules.d")
@@ -167,6 +168,9 @@ def rule_file(
 
 def _rules(verdict: Verdict, properties: Callable[[str], Mapping[str, str]]) -> Iterator[str]:
     disk = verdict.disk
+    if HIDDEN.fullmatch(disk.name):
+        yield f"# {disk.name}: set by TuneD alone: udev is not told of a multipath head's paths"
+        return
     match = BY_CLASS.get(disk.attached.kind, "")
     if verdict.option in ONE_BY_ONE or not match:
         match = _identity(disk.name, properties(disk.name))
