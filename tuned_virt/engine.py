@@ -11,7 +11,7 @@ import functools
 import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Generic, Protocol, TypeVar
@@ -152,10 +152,15 @@ class Tuner(ABC, Generic[P, S]):
 
 @dataclass(frozen=True)
 class Begun:
-    """A plan about to be carried out; `refused` says why it must not be."""
+    """A plan about to be carried out; `refused` says why it must not be.
+
+    kept      the originals that were kept before
+    pending   why some of them could not be put back so far, which is not logged again
+    """
 
     plan: Plan
     kept: Values
+    pending: Values
     refused: str = ""
 
     @property
@@ -203,14 +208,14 @@ class Engine(Generic[P, S]):
     def begin(self, policy: P) -> Begun:
         """The quick half of `apply`: read, decide, and keep the originals. Writes nothing else."""
         self._abandoned.clear()
-        kept = self.baseline.record(self.tuner.name).originals
-        plan = self._plan(policy, kept)
+        record = self.baseline.record(self.tuner.name)
+        plan = self._plan(policy, record.originals)
         try:
             self.baseline.keep(self.tuner.name, plan.originals)
         except BaselineError as error:
             log.error("%s: nothing is changed: %s", self.tuner.name, error)
-            return Begun(plan, kept, str(error))
-        return Begun(plan, kept)
+            return Begun(plan, record.originals, record.pending, str(error))
+        return Begun(plan, record.originals, record.pending)
 
     def finish(self, begun: Begun) -> Outcome:
         """The other half: write, read back, and let go of what is back."""
@@ -218,8 +223,8 @@ class Engine(Generic[P, S]):
         if begun.refused:
             failed = {change.setting: begun.refused for change in plan.changes}
             return Outcome(plan, failed, refused=begun.refused)
-        made, failed = self._carry_out(plan.changes)
-        self._let_go(begun.kept.keys() - plan.originals.keys(), plan, failed)
+        made, failed = self._carry_out(begun)
+        self._let_go(begun, failed)
         self._say(plan)
         return Outcome(plan, failed, made)
 
@@ -300,29 +305,30 @@ class Engine(Generic[P, S]):
     def _finding(self, result: Result, text: str) -> Finding:
         return Finding(result, f"{self.tuner.name}: {text}")
 
-    def _carry_out(self, changes: tuple[Change, ...]) -> tuple[tuple[Change, ...], dict[str, str]]:
+    def _carry_out(self, begun: Begun) -> tuple[tuple[Change, ...], dict[str, str]]:
         """Make the changes; those that were made, and by setting why one was not."""
         made: list[Change] = []
         lanes: dict[str, list[Change]] = {}
-        for change in changes:
+        for change in begun.plan.changes:
             lanes.setdefault(self.tuner.lane(change.setting), []).append(change)
-        failed = dict(self._make_all(lanes.pop("", []), made))
-        done = self._lanes.run(
-            {
-                lane: functools.partial(lambda own: dict(self._make_all(own, made)), own)
-                for lane, own in lanes.items()
-            }
-        )
+
+        def make(changes: Iterable[Change]) -> dict[str, str]:
+            return dict(self._make_all(changes, begun.pending, made))
+
+        failed = make(lanes.pop("", []))
+        done = self._lanes.run({lane: functools.partial(make, own) for lane, own in lanes.items()})
         for lane, own in lanes.items():
-            failed.update(done[lane] if lane in done else self._late(own))
+            failed.update(done[lane] if lane in done else self._late(own, begun.pending))
         return tuple(made), failed
 
-    def _late(self, changes: Iterable[Change]) -> Iterator[tuple[str, str]]:
+    def _late(self, changes: Iterable[Change], pending: Values) -> Iterator[tuple[str, str]]:
         for change in changes:
-            log.error("%s: %s: %s", self.tuner.name, shown(change.setting), self.tuner.lane_late)
+            self._say_not_made(change, self.tuner.lane_late, pending)
             yield change.setting, self.tuner.lane_late
 
-    def _make_all(self, changes: Iterable[Change], made: list[Change]) -> Iterator[tuple[str, str]]:
+    def _make_all(
+        self, changes: Iterable[Change], pending: Values, made: list[Change]
+    ) -> Iterator[tuple[str, str]]:
         """Make changes in order, add them to those made; yields by setting why one was not."""
         for change in changes:
             try:
@@ -330,9 +336,14 @@ class Engine(Generic[P, S]):
             except KernelFileError as error:
                 reason = str(error)
             if reason:
-                level = logging.INFO if reason == GIVEN_UP else logging.ERROR
-                log.log(level, "%s: %s: %s", self.tuner.name, shown(change.setting), reason)
+                self._say_not_made(change, reason, pending)
                 yield change.setting, reason
+
+    def _say_not_made(self, change: Change, reason: str, pending: Values) -> None:
+        """Once: what is pending for the same reason is tried again and again."""
+        if pending.get(change.setting) != reason:
+            level = logging.INFO if reason == GIVEN_UP else logging.ERROR
+            log.log(level, "%s: %s: %s", self.tuner.name, shown(change.setting), reason)
 
     def _make(self, change: Change, made: list[Change]) -> str:
         """Make one change; why it did not take, "" if it did. Raises KernelFileError."""
@@ -355,13 +366,15 @@ class Engine(Generic[P, S]):
             return ""
         return GIVEN_UP if self._abandoned.is_set() else self.tuner.shortfall(change, now)
 
-    def _let_go(self, unclaimed: Set[str], plan: Plan, failed: Mapping[str, str]) -> None:
+    def _let_go(self, begun: Begun, failed: Mapping[str, str]) -> None:
+        """Forget the originals that are back; of the others say why they are not, once."""
         name = self.tuner.name
+        unclaimed = begun.kept.keys() - begun.plan.originals.keys()
         busy = self._lanes.busy
         stuck = {
             **{key: self.tuner.lane_late for key in unclaimed if self.tuner.lane(key) in busy},
             **{key: failed[key] for key in unclaimed & failed.keys()},
-            **plan.pending,
+            **begun.plan.pending,
         }
         done = unclaimed - stuck.keys()
         try:
@@ -370,7 +383,7 @@ class Engine(Generic[P, S]):
             self.baseline.set_pending(name, stuck)
         except BaselineError as error:
             log.error("%s: %s", name, error)
-        for setting, reason in stuck.items():
+        for setting, reason in sorted(stuck.items() - begun.pending.items()):
             log.warning("%s: %s not put back yet: %s", name, shown(setting), reason)
 
     def _say(self, plan: Plan) -> None:

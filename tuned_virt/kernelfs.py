@@ -38,6 +38,13 @@ class KernelFileError(Exception):
         super().__init__(f"{verb} {path}: {reason}")
 
 
+class NotDone(KernelFileError):
+    """A change that is no write was not made; whoever was to make it says why in its own words."""
+
+    def __str__(self) -> str:
+        return self.reason
+
+
 @dataclass(frozen=True)
 class KernelFS:
     """The kernel's files as seen under `root`: "/" on a machine, a folder in tests.

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from tuned_virt import options as opt
 from tuned_virt import tools
 from tuned_virt.engine import Tuner
-from tuned_virt.kernelfs import KernelFileError, KernelFS
+from tuned_virt.kernelfs import KernelFS, NotDone
 from tuned_virt.options import BadOptions, Choice, Described, OptionError
 from tuned_virt.plan import Change, Plan, Values
 from tuned_virt.tools import ToolError
@@ -284,4 +284,4 @@ class SystemTuner(Tuner[SystemPolicy, SystemState]):
         try:
             tools.run(*tool, "--", change.path.rpartition("/")[2], seconds=PATIENCE)
         except ToolError as error:
-            raise KernelFileError(change.path, str(error), change.after) from error
+            raise NotDone(change.path, str(error), change.after) from error

@@ -13,7 +13,7 @@ import pytest
 from tuned_virt.baseline import Baseline
 from tuned_virt.engine import GIVEN_UP, Engine, Tuner
 from tuned_virt.journal import Journal
-from tuned_virt.kernelfs import KernelFS
+from tuned_virt.kernelfs import KernelFS, NotDone
 from tuned_virt.plan import Change, Plan, Values
 
 
@@ -152,6 +152,30 @@ def test_what_cannot_be_put_back_stays_kept_and_nobodys(
     assert record.owner is None
     assert "files: a not put back yet: in use" in caplog.text
     assert verify(tune, {}) == ["verify: note: files: a not put back yet: in use"]
+
+
+def test_what_still_cannot_be_put_back_is_not_logged_again(
+    tune: Engine[Values, Values],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    reasons = ["in use by x", "in use by x", "in use by y"]
+
+    def refuses(self: Files, fs: KernelFS, change: Change) -> None:
+        raise NotDone(change.path, reasons.pop(0))
+
+    tune.apply({"a": "1"})
+    monkeypatch.setattr(Files, "write", refuses)
+    logged = []
+    while reasons:
+        caplog.clear()
+        tune.restore()
+        logged.append([one.message for one in caplog.records])
+    assert logged == [
+        ["files: a: in use by x", "files: a not put back yet: in use by x"],
+        [],
+        ["files: a: in use by y", "files: a not put back yet: in use by y"],
+    ]
 
 
 def test_undoing_has_the_permissions_of_what_it_undoes(tune: Engine[Values, Values]) -> None:

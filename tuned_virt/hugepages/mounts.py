@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from tuned_virt import tools
-from tuned_virt.kernelfs import KernelFileError, KernelFS
+from tuned_virt.kernelfs import KernelFS, NotDone
 from tuned_virt.options import OptionError
 from tuned_virt.tools import ToolError
 
@@ -129,7 +129,7 @@ def absent(text: str) -> bool:
 def write(fs: KernelFS, path: str, after: str, size_kib: int) -> None:
     """Mount, or take the topmost mount away, and the folders with it that were made for it.
 
-    Raises KernelFileError.
+    Raises NotDone.
     """
     try:
         if after.startswith("/"):
@@ -137,7 +137,7 @@ def write(fs: KernelFS, path: str, after: str, size_kib: int) -> None:
         else:
             _unmount(fs, path, after)
     except (OSError, ToolError) as error:
-        raise KernelFileError(path, str(error), after) from error
+        raise NotDone(path, str(error), after) from error
 
 
 def _mount(fs: KernelFS, mount: Mount, size_kib: int) -> None:
