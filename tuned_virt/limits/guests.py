@@ -167,8 +167,10 @@ class LimitedGuests(Guests[LimitsPolicy]):
         failed: Mapping[str, str],
         owners: tuple[str, ...] = (),
     ) -> None:
+        before = self._held.get(seen.key)
         self._held[seen.key] = _Held(claim.device, claim.policy, mine, failed, owners)
-        for what, why in failed.items():
+        known = before.failed.items() if before else ()
+        for what, why in failed.items() - known:
             log.error("%s: guest %s: %s", PLUGIN, claim.device, f"{what}: {why}" if why else what)
         if failed:
             self._again = time.monotonic() + AGAIN

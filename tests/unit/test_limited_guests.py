@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""vm_limits' worker on a made-up guest: limits need cgroups, which only the VM tier has."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuned_virt.baseline import Baseline
+from tuned_virt.guesttuner import Claim
+from tuned_virt.hypervisor import binding
+from tuned_virt.hypervisor.control import View
+from tuned_virt.hypervisor.link import Active
+from tuned_virt.journal import Journal
+from tuned_virt.kernelfs import KernelFS
+from tuned_virt.limits import guests as limited
+from tuned_virt.limits import policy
+from tuned_virt.limits.guests import LimitedGuests
+from tuned_virt.limits.policy import UNLIMITED
+
+UUID = "0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0f1"
+DOMAIN = """<domain type='kvm'><name>web1</name><uuid>{}</uuid><memory unit='MiB'>1024</memory>
+<vcpu>2</vcpu><os><type arch='x86_64' machine='q35'>hvm</type></os>{}</domain>"""
+FREE = {"hard_limit": UNLIMITED, "soft_limit": UNLIMITED, "swap_hard_limit": UNLIMITED}
+GIB = 1 << 20
+
+
+class Refused(Exception):
+    """libvirtError."""
+
+    def get_error_code(self) -> int:
+        return 1
+
+
+class FakeDomain:
+    """Keeps limits as libvirt does; `refuses` names those that it will not set."""
+
+    def __init__(self) -> None:
+        self.memory = dict(FREE)
+        self.shares = 100
+        self.refuses: set[str] = set()
+        self.writes: list[str] = []
+
+    def memoryParameters(self, flags: int) -> dict[str, int]:
+        return dict(self.memory)
+
+    def schedulerParameters(self) -> dict[str, int]:
+        return {"cpu_shares": self.shares}
+
+    def setMemoryParameters(self, wanted: dict[str, int], flags: int) -> None:
+        [name] = wanted
+        if name in self.refuses:
+            raise Refused("cgroup: no memory controller")
+        self.writes.append(name)
+        self.memory.update(wanted)
+
+    def setSchedulerParametersFlags(self, wanted: dict[str, int], flags: int) -> None:
+        self.writes.append("cpu_shares")
+        self.shares = wanted["cpu_shares"]
+
+
+class FakeLink:
+    """A connection to no libvirt."""
+
+    @contextlib.contextmanager
+    def asking(self, patience: float = 0) -> Iterator[None]:
+        yield
+
+    def own(self, active: Active, key: str, value: str) -> None:
+        pass
+
+    def alive(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def baseline(tmp_path: Path) -> Baseline:
+    return Baseline(tmp_path / "run", "boot")
+
+
+@pytest.fixture
+def guests(tmp_path: Path, baseline: Baseline, monkeypatch: pytest.MonkeyPatch) -> LimitedGuests:
+    class Fake:
+        libvirtError = Refused
+        VIR_DOMAIN_AFFECT_LIVE = 1
+
+    monkeypatch.setattr(binding, "libvirt", Fake)
+    monkeypatch.setattr(limited, "AGAIN", 0.0)
+    fs = KernelFS(tmp_path / "root")
+    return LimitedGuests("fake:///", fs, baseline, Journal(tmp_path / "journal"))
+
+
+def guest(more: str = "") -> Active:
+    return Active(UUID, 1, "web1", DOMAIN.format(UUID, more), FakeDomain())
+
+
+def adjust(guests: LimitedGuests, web: Active, **options: str) -> None:
+    """With a policy for the guest, or without any claim."""
+    claims = {web.run: Claim(web.name, policy.parse(options))} if options else {}
+    link: Any = FakeLink()
+    guests.adjust(View(link, {web.uuid: web}), claims)
+
+
+def test_limits_are_set_once_and_put_back(guests: LimitedGuests, baseline: Baseline) -> None:
+    web = guest()
+    asked = {"memory_hard_limit": "2G", "swap_hard_limit": "3G", "cpu_shares": "50"}
+    adjust(guests, web, **asked)
+    set_now = {"hard_limit": 2 * GIB, "soft_limit": UNLIMITED, "swap_hard_limit": 3 * GIB}
+    assert (web.domain.memory, web.domain.shares) == (set_now, 50)
+    written = len(web.domain.writes)
+    adjust(guests, web, **asked)
+    assert len(web.domain.writes) == written
+    assert list(baseline.records()) == ["vm_limits"]
+    adjust(guests, web)
+    assert (web.domain.memory, web.domain.shares) == (FREE, 100)
+    assert baseline.records() == {}
+
+
+def test_the_owners_limit_stays(guests: LimitedGuests) -> None:
+    web = guest("<memtune><hard_limit unit='KiB'>4194304</hard_limit></memtune>")
+    web.domain.memory["hard_limit"] = 4 * GIB
+    adjust(guests, web, memory_hard_limit="2G", memory_soft_limit="1G")
+    assert web.domain.writes == ["soft_limit"]
+    adjust(guests, web)
+    assert web.domain.memory == {**FREE, "hard_limit": 4 * GIB}
+
+
+def test_a_policy_that_asks_for_less_lets_go_of_the_rest(guests: LimitedGuests) -> None:
+    web = guest()
+    adjust(guests, web, memory_hard_limit="2G", cpu_shares="50")
+    adjust(guests, web, memory_hard_limit="4G")
+    assert (web.domain.memory, web.domain.shares) == ({**FREE, "hard_limit": 4 * GIB}, 100)
+
+
+def test_what_is_refused_is_tried_again_and_said_once(
+    guests: LimitedGuests, caplog: pytest.LogCaptureFixture
+) -> None:
+    web = guest()
+    web.domain.refuses = {"hard_limit"}
+    for _ in range(3):
+        adjust(guests, web, memory_hard_limit="2G")
+    assert [one.message for one in caplog.records if one.levelname == "ERROR"] == [
+        "vm_limits: guest web1: hard_limit 2097152 KiB: cgroup: no memory controller"
+    ]
+    web.domain.refuses = set()
+    adjust(guests, web, memory_hard_limit="2G")
+    assert web.domain.memory["hard_limit"] == 2 * GIB
+
+
+def test_a_limit_that_would_kill_the_guest_is_said_once(
+    guests: LimitedGuests, caplog: pytest.LogCaptureFixture
+) -> None:
+    web = guest()
+    for _ in range(3):
+        adjust(guests, web, memory_hard_limit="1G")
+    assert web.domain.writes == []
+    assert [one.message for one in caplog.records] == [
+        "vm_limits: guest web1: memory_hard_limit of 1024 MiB: with QEMU the guest needs 1536 MiB"
+        " at least"
+    ]
+
+
+def test_what_cannot_be_put_back_is_pending(guests: LimitedGuests, baseline: Baseline) -> None:
+    web = guest()
+    adjust(guests, web, memory_hard_limit="2G")
+    web.domain.refuses = {"hard_limit"}
+    adjust(guests, web)
+    [reason] = baseline.record("vm_limits").pending.values()
+    assert reason.startswith("guest web1: hard_limit ")
+    web.domain.refuses = set()
+    adjust(guests, web)
+    assert web.domain.memory == FREE
+    assert baseline.records() == {}
