@@ -10,12 +10,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tuned_virt import cpuset
 from tuned_virt.cli import scene
 from tuned_virt.cli.common import FINE, CouldNot
+from tuned_virt.cli.jsonparts import Part, PartError
 from tuned_virt.cli.scene import MOST_GUESTS, Described, Scene
 from tuned_virt.pinning.record import placement_of
+from tuned_virt.placement import Placement
 from tuned_virt.tags import Pins
 from tuned_virt.topology import Cache, CpuDetail, Host, NumaNode
+from tuned_virt.topology.host import MOST_CPUS
 
 NAME = "snapshot"
 
@@ -78,75 +82,115 @@ def _plain(host: Host) -> dict[str, Any]:
 
 
 def load(file: Path) -> Scene:
-    """What `snapshot` wrote. Raises CouldNot."""
+    """What `snapshot` wrote. Raises CouldNot, which names what is wrong in it."""
+    text = scene.text_of(file, MOST_SNAPSHOT)
     try:
-        content = json.loads(scene.text_of(file, MOST_SNAPSHOT))
-        if content["format"] != FORMAT:
-            raise CouldNot(f"{file}: format {content['format']!r} is not {FORMAT}: write it anew")
-        if len(content["guests"]) > MOST_GUESTS:
+        content = Part(json.loads(text))
+        if content["format"].value != FORMAT:
+            found = content["format"].value
+            raise CouldNot(f"{file}: format {found!r} is not {FORMAT}: write it anew")
+        guests = content["guests"].each()
+        if len(guests) > MOST_GUESTS:
             raise CouldNot(f"{file}: more than {MOST_GUESTS} guests")
         host = _restored(content["host"])
-        guests = [
-            (f"{file}: guest {n}", _described(one)) for n, one in enumerate(content["guests"], 1)
-        ]
-        notes = tuple(map(str, content["notes"]))
+        described = [(f"{file}: guest {n}", _described(one)) for n, one in enumerate(guests, 1)]
+        notes = tuple(one.text() for one in content["notes"].each())
     except json.JSONDecodeError as error:
         raise CouldNot(f"{file}: line {error.lineno}: {error.msg}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise CouldNot(f"{file}: no snapshot of tuned-virt ({error!r})") from error
-    return scene.of(host, guests, notes)
+    except RecursionError as error:
+        raise CouldNot(f"{file}: no snapshot of tuned-virt: it is nested too deeply") from error
+    except ValueError as error:
+        raise CouldNot(f"{file}: no snapshot of tuned-virt: {error}") from error
+    return scene.of(host, described, notes)
 
 
-def _described(content: dict[str, Any]) -> Described:
+def _described(content: Part) -> Described:
     held, now = content["held"], content["now"]
     return Described(
-        str(content["xml"]),
-        _pins(now) if now else None,
-        _numbers(content["resident"]),
-        placement_of(held) if held else None,
+        content["xml"].text(),
+        None if now.value is None else _pins(now),
+        content["resident"].amounts(),
+        None if held.value is None else _held(held),
     )
 
 
-def _pins(content: dict[str, Any]) -> Pins:
-    memory = content["memory"]
+def _held(content: Part) -> Placement:
+    try:
+        made = placement_of(content.value)
+        _ = [cpuset.parse(text) for text in (*made.vcpus.values(), *made.iothreads.values())]
+        _ = frozenset(made.nodes)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PartError(f"{content.where} is no placement that tuned-virt keeps") from error
+    return made
+
+
+def _pins(content: Part) -> Pins:
+    emulator, memory = content["emulator"], content["memory"]
+    texts = [] if memory.value is None else [one.text() for one in memory.each()]
+    if len(texts) not in (0, 2):
+        memory.wrong("a mode and a nodeset")
     return Pins(
-        {int(number): str(cpus) for number, cpus in content["vcpus"].items()},
-        None if content["emulator"] is None else str(content["emulator"]),
-        {int(number): str(cpus) for number, cpus in content["iothreads"].items()},
-        (str(memory[0]), str(memory[1])) if memory else None,
+        content["vcpus"].texts(),
+        None if emulator.value is None else emulator.text(),
+        content["iothreads"].texts(),
+        (texts[0], texts[1]) if texts else None,
     )
 
 
-def _numbers(mapping: dict[str, Any]) -> dict[int, int]:
-    return {int(key): int(value) for key, value in mapping.items()}
+def _restored(content: Part) -> Host:
+    host = Host(
+        nodes=tuple(_node(one) for one in content["nodes"].each()),
+        cpus={number: _cpu(one) for number, one in content["cpus"].numbered().items()},
+        caches=tuple(_cache(one) for one in content["caches"].each()),
+        offline=content["offline"].numbers(),
+        isolated=content["isolated"].numbers(),
+        nohz_full=content["nohz_full"].numbers(),
+        devices=content["devices"].named(),
+        disks=content["disks"].named(),
+        arch=content["arch"].text(),
+        huge_page=content["huge_page"].number(1),
+        notes=tuple(one.text() for one in content["notes"].each()),
+    )
+    _check(host, content)
+    return host
 
 
-def _restored(content: dict[str, Any]) -> Host:
-    nodes = tuple(
-        NumaNode(
-            **{
-                **node,
-                "cpus": frozenset(node["cpus"]),
-                "distances": _numbers(node["distances"]),
-                "pages": _numbers(node["pages"]),
-                "free_pages": None if node["free_pages"] is None else _numbers(node["free_pages"]),
-            }
-        )
-        for node in content["nodes"]
+def _check(host: Host, content: Part) -> None:
+    """CPUs, their nodes and their siblings agree. Raises PartError."""
+    if not host.nodes or len(host.by_id) != len(host.nodes):
+        raise PartError(f"{content['nodes'].where} has no node, or one twice")
+    if not host.cpus or len(host.cpus) > MOST_CPUS:
+        raise PartError(f"{content['cpus'].where} has none, or more than {MOST_CPUS}")
+    for number, cpu in host.cpus.items():
+        where = f"{content['cpus'].where}.{number}"
+        if cpu.id != number or number >= cpuset.MOST:
+            raise PartError(f"{where}.id is {cpu.id}, expected {number}, below {cpuset.MOST}")
+        if cpu.node not in host.by_id or number not in host.by_id[cpu.node].cpus:
+            raise PartError(f"{where}.node is {cpu.node}, which has no such CPU")
+        if number not in cpu.siblings:
+            raise PartError(f"{where}.siblings does not have the CPU itself")
+
+
+def _node(part: Part) -> NumaNode:
+    available, free = part["available"], part["free_pages"]
+    return NumaNode(
+        id=part["id"].number(),
+        cpus=part["cpus"].numbers(),
+        memory=part["memory"].number(),
+        distances=part["distances"].amounts(),
+        pages=part["pages"].amounts(),
+        available=None if available.value is None else available.number(),
+        free_pages=None if free.value is None else free.amounts(),
     )
-    cpus = {
-        int(number): CpuDetail(**{**cpu, "siblings": frozenset(cpu["siblings"])})
-        for number, cpu in content["cpus"].items()
-    }
-    caches = tuple(Cache(frozenset(cache["cpus"]), cache["size"]) for cache in content["caches"])
-    sets = {name: frozenset(content[name]) for name in ("offline", "isolated", "nohz_full")}
-    return Host(
-        **{
-            **content,
-            **sets,
-            "nodes": nodes,
-            "cpus": cpus,
-            "caches": caches,
-            "notes": tuple(content["notes"]),
-        }
+
+
+def _cpu(part: Part) -> CpuDetail:
+    names = ("id", "node", "socket", "die", "core")
+    numbers = {name: part[name].number() for name in names}
+    return CpuDetail(
+        **numbers, siblings=part["siblings"].numbers(), capacity=part["capacity"].number(1)
     )
+
+
+def _cache(part: Part) -> Cache:
+    return Cache(part["cpus"].numbers(), part["size"].number())
