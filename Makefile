@@ -9,7 +9,7 @@
 #   make bench-ksm  KSM's laws against ksmtuned and the kernel; KSM="--runs 1 --only converge"  (root, hours)
 #   make bench-hugepages  pools against a bare echo and hugeadm; HUGEPAGES="--fragments 8"  (root)
 #   make bench-disks  schedulers of 100 disks against TuneD's own plugin; DISKS="--disks 1000"  (root)
-#   make bench-placement  the planner against OR-tools, numad's rule and no pinning (a minute)
+#   make bench-placement  the planner against OR-tools, numad and no pinning (minutes; numad: root)
 #   make bench-pinning  from a guest's start to its last pin, many guests, leaks, idle CPU  (root)
 
 SHELL := /bin/bash
@@ -145,6 +145,7 @@ bench-disks: $(TOOLS)
 
 .PHONY: bench-placement
 bench-placement: $(TOOLS)
+	$(if $(ROOT),scripts/dependencies bench)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	$(VENV)/bin/python -m bench.placement
 	$(VENV)/bin/python -m bench.hostile
