@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What vm_pinning costs: from a guest's start to its last pin, many guests, leaks, idle.
+"""What vm_pinning costs: from a guest's start to its last pin, many guests, leaks, idle, memory.
 
     make bench-pinning
 
 Real QEMU guests on a private libvirtd, and 200 guests of libvirt's test driver; medians of five.
-The rival is bare libvirt: the same calls in a loop, as a hook script would make them.
+The rival is bare libvirt: the same calls in a loop, as a hook script would make them. At the end
+TuneD itself, with its stock profile and with ours and guests pinned: memory, and CPU while idle.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import libvirt
 from tests.libvirtd import GUEST as REAL_GUEST
 from tests.libvirtd import Libvirtd
 from tests.pinners import Pinner, pinning
-from tests.sandbox import wait_for
+from tests.sandbox import Sandbox, wait_for
 
 RUNS = 5
 STARTS = 1000
@@ -112,8 +113,8 @@ def many_guests() -> None:
         domain.destroy()
 
 
-def leaks_and_idle() -> None:
-    """Starts and stops, and then nothing."""
+def leaks() -> None:
+    """Starts and stops."""
     connection = libvirt.open(DRIVER)
     with pinning(DRIVER, running="place") as pinner:
         for number in range(100):
@@ -131,17 +132,57 @@ def leaks_and_idle() -> None:
             f" {before[1]} to {after[1]}, descriptors {before[2]} to {after[2]}",
             flush=True,
         )
-        used = time.process_time()
-        time.sleep(IDLE_SECONDS)
-        share = (time.process_time() - used) / IDLE_SECONDS
-        print(f"idle: {share:.3%} of one CPU over {IDLE_SECONDS} s")
+
+
+PINNING = "[main]\nsummary=stock and vm_pinning\ninclude=virtual-host\n[vm_pinning]\n"
+SETTLE = 5.0
+"""Seconds after the last verify until idle begins."""
+
+DAEMON = "p=$(pgrep -o -x tuned); grep VmRSS /proc/$p/status; cat /proc/$p/task/*/schedstat"
+"""Inside a sandbox: TuneD's resident memory, and ns on a CPU of each of its threads."""
+
+
+def daemon(t: Sandbox) -> tuple[float, float]:
+    """TuneD's resident memory in MiB, and the seconds that it was on a CPU."""
+    rss, *threads = t.run(["sh", "-c", DAEMON]).stdout.splitlines()
+    return int(rss.split()[1]) / 2**10, sum(int(line.split()[0]) for line in threads) / 1e9
+
+
+def tuned() -> None:
+    """TuneD with the stock profile; with vm_pinning and with all of ours, and eight guests."""
+    with Sandbox("2.25") as t:
+        t.switch("virtual-host")
+        stock, _ = daemon(t)
+    print(f"TuneD with virtual-host: {stock:.1f} MiB", flush=True)
+    for name in ("pinning", "virtual-host-plus"):
+        with Sandbox("2.25", profiles={"pinning": PINNING}) as t, Libvirtd(t) as libvirtd:
+            t.switch(name)
+            for number in range(8):
+                libvirtd.start_guest(f"web{number}")
+            wait_for("eight held", lambda t=t: all_held(t))  # type: ignore[misc]
+            time.sleep(SETTLE)
+            _, before = daemon(t)
+            time.sleep(IDLE_SECONDS)
+            rss, used = daemon(t)
+        print(
+            f"TuneD with {name} and eight guests: {rss:.1f} MiB ({rss - stock:+.1f}),"
+            f" idle {(used - before) / IDLE_SECONDS:.3%} of one CPU over {IDLE_SECONDS} s",
+            flush=True,
+        )
+
+
+def all_held(t: Sandbox) -> bool:
+    """Whether verify finds eight guests in their places."""
+    t.verify()
+    return t.verify_lines.count("'vm_pinning' = 'shared on node 0") == 8
 
 
 def main() -> None:
     """All of it."""
     real_guests()
     many_guests()
-    leaks_and_idle()
+    leaks()
+    tuned()
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ PROFILES = {
     "web": f"{HEAD}[vm_pinning]\ndevices=web*,!web9\n{DEDICATED}",
     "two": f"{HEAD}[none]\ntype=vm_pinning\ndevices=db*\npolicy=none\npriority=-1\n"
     f"[vm_pinning]\n{DEDICATED}",
+    "both": f"{HEAD}[vm_pinning]\n{DEDICATED}[vm_limits]\n[vm_blkio]\n",
     "other": f"{HEAD}[sysctl]\nvm.swappiness=11\n",
     "bad": f"{HEAD}[vm_pinning]\npolicy=nodes\nsmtt=1\n[sysctl]\nvm.swappiness=11\n",
     "observe": f"{HEAD}[vm_pinning]\nobserve=1\nrunning=place\n{DEDICATED}",
@@ -72,6 +73,23 @@ def test_started_placed_verified_undone(pair: tuple[Sandbox, Libvirtd]) -> None:
     for name in ("web1", "web2"):
         assert vcpus(libvirtd, name) == {"0-1"}
     assert "Traceback" not in t.log()
+
+
+def reads(t: Sandbox) -> int:
+    """How often TuneD has read a file."""
+    text = t.run(["sh", "-c", "cat /proc/$(pgrep -o -x tuned)/io"]).stdout
+    return int(text.split("syscr: ")[1].split()[0])
+
+
+def test_nothing_is_looked_at_while_nothing_happens(pair: tuple[Sandbox, Libvirtd]) -> None:
+    t, libvirtd = pair
+    t.switch("both")
+    for name in ("web1", "web2"):
+        libvirtd.start_guest(name)
+        wait_for("held", lambda name=name: t.verify() and f"device {name}:" in t.verify_lines)  # type: ignore[misc]
+    before = reads(t)
+    time.sleep(3)
+    assert reads(t) - before < 300, "a worker that goes round and round reads thousands"
 
 
 def test_devices_and_instances(pair: tuple[Sandbox, Libvirtd]) -> None:

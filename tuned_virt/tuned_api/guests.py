@@ -60,6 +60,7 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
         self._bad: dict[str, list[OptionError]] = {}
         self._applied: set[str] = set()
         self._batch = False
+        self._claimed: dict[Run, Claim[Any]] = {}
         self._closed = False
         self._steward: GuestSteward[Any] | None = None
         super().__init__(*args, **kwargs)
@@ -150,7 +151,7 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
             if self._closed or not self._live:
                 return
             now = _by_device(guests)
-            with self._one_claim():
+            with self._no_claim():
                 for name in (self._assigned_devices | self._free_devices) - self._still(now):
                     self._hardware_events_callback("remove", _Device(name))
                 self._known = now
@@ -158,6 +159,8 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
                 known = self._assigned_devices | self._free_devices | moving
                 for name in now.keys() - known:
                     self._hardware_events_callback("add", _Device(name))
+            if self._claims() != self._claimed:  # a claim is news, which brings us here again
+                self._claim()
 
     def _still(self, now: Mapping[str, Active]) -> set[str]:
         """Devices that are the same run of the same guest as before."""
@@ -265,15 +268,26 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
     # --- what is claimed --------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _one_claim(self) -> Iterator[None]:
-        """Around changes of TuneD's sets: what they come to is claimed once, at the end."""
+    def _no_claim(self) -> Iterator[None]:
+        """Around changes of TuneD's sets: nothing is claimed meanwhile."""
         outer, self._batch = self._batch, True
         try:
             yield
         finally:
             self._batch = outer
-        if not outer and self._live and not self._closed and self._steward is not None:
-            self._steward.claim(self._claims())
+
+    @contextlib.contextmanager
+    def _one_claim(self) -> Iterator[None]:
+        """Around changes of TuneD's sets: what they come to is claimed once, at the end."""
+        with self._no_claim():
+            yield
+        if not self._batch and self._live and not self._closed:
+            self._claim()
+
+    def _claim(self) -> None:
+        if self._steward is not None:
+            self._claimed = self._claims()
+            self._steward.claim(self._claimed)
 
     def _claims(self) -> dict[Run, Claim[Any]]:
         claims: dict[Run, Claim[Any]] = {}
