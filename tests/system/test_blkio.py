@@ -148,7 +148,8 @@ def test_a_guest_started_later_is_weighed(libvirtd: Libvirtd, tmp_path: Path) ->
 def test_weights_of_devices_are_set_or_refused_in_libvirts_words(
     libvirtd: Libvirtd, tmp_path: Path
 ) -> None:
-    """libvirt 9.0 sets them by io.weight and CFQ's files, which not every kernel has."""
+    """libvirt 9.0 sets them by io.weight and CFQ's files, which not every kernel has; tests/vm has
+    a kernel that does."""
     libvirtd.start_guest("web1")
     weighing = engine(libvirtd, tmp_path)
     with loops(1) as names, attached(names[0]) as node:
@@ -158,9 +159,10 @@ def test_weights_of_devices_are_set_or_refused_in_libvirts_words(
         wanted = "verify: passed:" if has else "verify: failed:"
         (told,) = [line for line in said if str(node) in line]
         assert told.startswith(wanted)
-        assert has or "device weight is valid only for" in told
+        assert has or "device weight is valid only for" in told or "not supported" in told
         weighing.restore()
-        assert not parameters(libvirtd, "web1")["device_weight"]
+        own = f"{node},{weight(libvirtd, 'web1')}"
+        assert parameters(libvirtd, "web1")["device_weight"] in ("", own)
 
 
 def seeing(root: Path, disks: Iterable[str]) -> KernelFS:

@@ -29,6 +29,7 @@ class FakeLibvirt:
         self.writes: list[tuple[str, str, int | str]] = []
         self.hangs: threading.Event | None = None
         self.absence = ""
+        self.takes_nothing_away = False
 
     def read(self) -> list[Weights]:
         if self.hangs:
@@ -45,7 +46,10 @@ class FakeLibvirt:
         if parameter == "weight":
             self.guests[uuid] = replace(guest, weight=int(value))
         else:
-            devices = {**guest.devices, **device_weights(str(value))}
+            given = device_weights(str(value))
+            if self.takes_nothing_away:
+                given = {path: weight or guest.weight or 0 for path, weight in given.items()}
+            devices = {**guest.devices, **given}
             devices = {path: weight for path, weight in devices.items() if weight}
             self.guests[uuid] = replace(guest, devices=devices)
 
@@ -117,6 +121,20 @@ def test_weights_are_set_verified_and_put_back(fs: FakeDisks, tmp_path: Path) ->
     assert libvirt.guests["u1"].devices == {"/dev/sda": 500}
     weighing.restore()
     assert list(libvirt.guests.values()) == [WEB, DB]
+    assert weighing.baseline.records() == {}
+
+
+def test_a_device_whose_weight_cannot_be_taken_away_has_its_guests(
+    fs: FakeDisks, tmp_path: Path
+) -> None:
+    libvirt = FakeLibvirt(DB)
+    libvirt.takes_nothing_away = True
+    weighing = engine(fs, tmp_path, libvirt)
+    options = {"blkio_weight": "300", "device_weights": "/dev/sdb,400"}
+    assert weighing.apply(parse(options)).failed == {}
+    restored = weighing.restore()
+    assert restored.failed == {}
+    assert (libvirt.guests["u2"].weight, libvirt.guests["u2"].devices) == (500, {"/dev/sdb": 500})
     assert weighing.baseline.records() == {}
 
 

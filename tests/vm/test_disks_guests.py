@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A guest on an LVM volume: its disk is set while it is defined or runs, and then goes back."""
+"""Guests and disks: one on an LVM volume, whose disk is set while it is there; and I/O weights."""
 
 from __future__ import annotations
 
@@ -69,9 +69,10 @@ def libvirtd(profile: Tuned) -> Iterator[Libvirtd]:
     made = Libvirtd(Path(os.environ["TUNED_VIRT_QEMU"]))
     yield made
     for domain in made.connection.listAllDomains():
+        persistent = domain.isPersistent()
         if domain.isActive():
             domain.destroy()
-        if domain.isPersistent():
+        if persistent:
             domain.undefine()
     made.stop()
 
@@ -105,6 +106,60 @@ def test_a_volumes_disk_is_set_while_guests_use_it(
     wait_for("set again", lambda: disks.scheduler(disk) == WANTED, disks.SLOW)
     transient.destroy()
     wait_for("back again", lambda: disks.scheduler(disk) == before[disk], disks.SLOW)
+
+
+COSTS = Path("/sys/fs/cgroup/io.cost.qos")
+WEIGHTS = ("io.bfq.weight", "io.weight")
+
+
+@pytest.fixture
+def plain_guest(libvirtd: Libvirtd) -> str:
+    """A running guest's name."""
+    libvirtd.start_guest("weighed", mib=32)
+    return "weighed"
+
+
+def test_weights_of_a_guest_and_of_a_device_are_set_and_put_back(
+    names: dict[str, str], libvirtd: Libvirtd, plain_guest: str, profile: Tuned
+) -> None:
+    """cgroup v2: bfq has a file for a guest's weight alone, a device's is the cost model's."""
+    disk = names["pv-two"]
+    number = disks.read(disks.BLOCK / disk / "dev")
+    before = disks.scheduler(disk)
+    (disks.BLOCK / disk / "queue/scheduler").write_text("bfq")
+    domain = libvirtd.connection.lookupByName(plain_guest)
+    first = domain.blkioParameters(1)
+    assert (first["weight"], first["device_weight"]) == (100, "")
+    options = {"blkio_weight": "300", "device_weights": f"/dev/{disk},400"}
+    asked = own_profile("weighing", "vm_blkio", **options)
+    profile.switch(asked)
+    verified, lines = profile.verify()
+    assert not verified
+    assert "io.weight': Operation not supported" in lines
+    COSTS.write_text(f"{number} enable=1")
+    try:
+        profile.switch(asked)
+        verified, lines = profile.verify()
+        assert verified, lines
+        assert weights(plain_guest) == {
+            "io.bfq.weight": ["default 300"],
+            "io.weight": ["default 100", f"{number} 400"],
+        }
+        profile.off()
+        assert weights(plain_guest) == {
+            "io.bfq.weight": ["default 100"],
+            "io.weight": ["default 100", f"{number} 100"],
+        }
+        assert "not put back" not in profile.log()
+    finally:
+        COSTS.write_text(f"{number} enable=0")
+        (disks.BLOCK / disk / "queue/scheduler").write_text(before)
+
+
+def weights(name: str) -> dict[str, list[str]]:
+    """What the kernel weighs a guest's I/O with, by file of its cgroup."""
+    (cgroup,) = Path("/sys/fs/cgroup/machine").glob(f"qemu-*-{name}.libvirt-qemu")
+    return {file: disks.read(cgroup / file).splitlines() for file in WEIGHTS}
 
 
 def writes(tuned: Tuned) -> list[str]:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from tuned_virt.blkio import planner, policy
-from tuned_virt.blkio.planner import Guest, WeightState
-from tuned_virt.blkio.policy import WeightPolicy
+from tuned_virt.blkio.planner import DEVICE, Guest, WeightState
+from tuned_virt.blkio.policy import REMOVE, WeightPolicy
 from tuned_virt.engine import Keeper, Tuner
 from tuned_virt.journal import Journal
 from tuned_virt.kernelfs import KernelFileError, KernelFS, active_word
@@ -116,6 +116,17 @@ class BlkioTuner(Tuner[WeightPolicy, WeightState]):
             self._connect().write(uuid, run, parameter, value)
         except Exception as error:
             raise KernelFileError(change.path, str(error), change.after) from error
+
+    def took(self, change: Change, now: str) -> bool:
+        """The guest's own weight on a device is as good as none (see `GuestWeights.write`)."""
+        taken_away = change.after == str(REMOVE) and planner.address(change.setting)[2] == DEVICE
+        return super().took(change, now) or (taken_away and now == self._own(change.setting))
+
+    def _own(self, setting: str) -> str:
+        """The weight of the whole guest that a setting is of."""
+        guests, _ = self._ask()
+        lane = self.lane(setting)
+        return next((str(guest.weight) for guest in guests if planner.key(guest) == lane), "")
 
     def keeper(
         self,

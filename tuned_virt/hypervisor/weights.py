@@ -74,12 +74,24 @@ class GuestWeights:
         return [weights for weights in found if weights is not None]
 
     def write(self, uuid: str, run: int, parameter: str, value: int | str) -> None:
-        """Set one parameter of one run of a guest, live. Raises WeightError."""
+        """Set one parameter of one run of a guest, live. Raises WeightError.
+
+        libvirt takes a device's weight away by writing 0, which cgroup v2's io.weight refuses: the
+        device gets the guest's own weight then, which has the same effect.
+        """
+        live = binding.libvirt.VIR_DOMAIN_AFFECT_LIVE
         with _connection(self._uri, writable=True) as connection:
             domain = connection.lookupByUUIDString(uuid)
             if domain.ID() != run:
                 raise WeightError("the guest has been restarted meanwhile")
-            domain.setBlkioParameters({parameter: value}, binding.libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            try:
+                domain.setBlkioParameters({parameter: value}, live)
+            except binding.libvirt.libvirtError:
+                device, _, weight = str(value).rpartition(",")
+                if parameter != DEVICE_WEIGHT or weight != "0":
+                    raise
+                own = domain.blkioParameters(live)[WEIGHT]
+                domain.setBlkioParameters({parameter: f"{device},{own}"}, live)
 
     def follow(self, changed: Callable[[str], None]) -> Hypervisor:
         """What tells of guests that start and stop."""
