@@ -132,6 +132,11 @@ class Baseline:
             record.originals = {**originals, **record.originals}
             record.owner = owner
 
+    def amend(self, plugin: str, originals: Mapping[str, str]) -> None:
+        """Keep these in place of what was kept of the same settings. Raises BaselineError."""
+        with self._changing() as records:
+            records.setdefault(plugin, Record()).originals.update(originals)
+
     def forget(self, plugin: str, settings: Iterable[str]) -> None:
         """Drop settings whose originals are back. Raises BaselineError."""
         with self._changing() as records:

@@ -13,6 +13,7 @@ from typing import Generic, Protocol, TypeVar
 
 from tuned_virt.baseline import Baseline, BaselineError, start_time
 from tuned_virt.guest import printable
+from tuned_virt.plan import Values
 
 log = logging.getLogger("tuned")
 
@@ -110,8 +111,15 @@ class Kept(Generic[O]):
 
     def keep(self, new: Mapping[str, O]) -> bool:
         """Keep guests before they are changed; False, and said, if that cannot be."""
+        return self._write(self._baseline.keep, new)
+
+    def amend(self, changed: Mapping[str, O]) -> bool:
+        """Keep this of guests that are kept; False, and said, if that cannot be."""
+        return self._write(self._baseline.amend, changed)
+
+    def _write(self, write: Callable[[str, Values], None], new: Mapping[str, O]) -> bool:
         try:
-            self._baseline.keep(self._plugin, {name: one.text() for name, one in new.items()})
+            write(self._plugin, {name: one.text() for name, one in new.items()})
         except BaselineError as error:
             log.error("%s: nothing is changed: %s", self._plugin, error)
             return False

@@ -18,7 +18,7 @@ from tuned_virt.hypervisor.link import Active
 from tuned_virt.journal import Journal
 from tuned_virt.kernelfs import KernelFS
 from tuned_virt.limits import guests as limited
-from tuned_virt.limits import policy
+from tuned_virt.limits import original, policy
 from tuned_virt.limits.guests import LimitedGuests
 from tuned_virt.limits.policy import UNLIMITED
 
@@ -134,6 +134,30 @@ def test_a_policy_that_asks_for_less_lets_go_of_the_rest(guests: LimitedGuests) 
     adjust(guests, web, memory_hard_limit="2G", cpu_shares="50")
     adjust(guests, web, memory_hard_limit="4G")
     assert (web.domain.memory, web.domain.shares) == ({**FREE, "hard_limit": 4 * GIB}, 100)
+
+
+def test_what_the_owner_limits_later_stays(guests: LimitedGuests) -> None:
+    web = guest()
+    adjust(guests, web, memory_hard_limit="2G")
+    web.domain.memory["soft_limit"] = GIB
+    web.domain.shares = 70
+    adjust(guests, web)
+    assert (web.domain.memory, web.domain.shares) == ({**FREE, "soft_limit": GIB}, 70)
+
+
+def test_a_policy_that_asks_for_more_keeps_what_it_finds(
+    guests: LimitedGuests, baseline: Baseline
+) -> None:
+    web = guest()
+    adjust(guests, web, memory_hard_limit="2G")
+    web.domain.memory["soft_limit"] = GIB
+    adjust(guests, web, memory_hard_limit="2G", memory_soft_limit="512M", cpu_shares="50")
+    adjust(guests, web, memory_soft_limit="512M", cpu_shares="50")
+    assert web.domain.memory == {**FREE, "soft_limit": GIB // 2}
+    [kept] = baseline.record("vm_limits").originals.values()
+    assert (original.parse(kept).memory, original.parse(kept).shares) == ({"soft_limit": GIB}, 100)
+    adjust(guests, web)
+    assert (web.domain.memory, web.domain.shares) == ({**FREE, "soft_limit": GIB}, 100)
 
 
 def test_what_is_refused_is_tried_again_and_said_once(

@@ -7,7 +7,7 @@ import logging
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from xml.etree.ElementTree import Element
 
 from tuned_virt import safexml
@@ -94,7 +94,7 @@ class LimitedGuests(Guests[LimitsPolicy]):
         if seen.guest is None:
             self._hold(seen, claim, Wanted(), {"limits": seen.error})
             return
-        owners = () if seen.key in self._kept.guests else tuple(owned(seen.active.xml))
+        owners = self._owners(seen)
         asked = wanted(claim.policy, seen.guest)
         mine = Wanted(
             {name: kib for name, kib in asked.memory.items() if name not in owners},
@@ -109,12 +109,20 @@ class LimitedGuests(Guests[LimitsPolicy]):
             return
         self._hold(seen, claim, mine, failed, owners)
 
+    def _owners(self, seen: Seen) -> tuple[str, ...]:
+        """Limits in the guest's XML that we have not set."""
+        kept = self._kept.guests.get(seen.key)
+        ours = set(kept.memory) if kept else set()
+        if kept and kept.shares is not None:
+            ours.add("cpu_shares")
+        return tuple(name for name in owned(seen.active.xml) if name not in ours)
+
     def _set(self, link: Link, seen: Seen, mine: Wanted) -> Mapping[str, str]:
         if not mine.memory and mine.shares is None:
             if seen.key in self._kept.guests:
                 self._put_back(link, seen)
             return {}
-        if seen.key not in self._kept.guests and not self._keep(link, seen, mine):
+        if not self._keep(link, seen, mine):
             return {"limits": "how they were cannot be kept"}
         self._undo_dropped(link, seen, mine)
         refused = libvirt.apply(link, seen.active, mine.memory, mine.shares)
@@ -123,9 +131,10 @@ class LimitedGuests(Guests[LimitsPolicy]):
         return refused
 
     def _keep(self, link: Link, seen: Seen, mine: Wanted) -> bool:
-        active = seen.active
-        memory: Mapping[str, int] = {}
-        shares = None
+        """Keep what is found of the limits that are wanted, and not kept yet."""
+        active, known = seen.active, self._kept.guests.get(seen.key)
+        if known is not None and _covers(known, mine):
+            return self._kept.keep({seen.key: known})  # a TuneD before this one did
         try:
             memory, shares = libvirt.read(link, active)
         except binding.libvirt.libvirtError as error:
@@ -134,17 +143,24 @@ class LimitedGuests(Guests[LimitsPolicy]):
             log.error("%s: guest %s: %s", PLUGIN, *map(printable, (active.name, str(error))))
             return False
         place = (self._uri, active.uuid, active.name, active.id, seen.pid, seen.start)
-        return self._kept.keep({seen.key: Original(*place, memory, shares)})
+        before = known or Original(*place)
+        found = {name: memory.get(name, UNLIMITED) for name in mine.memory}
+        if mine.shares is not None and before.shares is None:
+            before = replace(before, shares=shares)
+        both = {seen.key: replace(before, memory={**found, **before.memory})}
+        return self._kept.amend(both) if known else self._kept.keep(both)
 
     def _undo_dropped(self, link: Link, seen: Seen, mine: Wanted) -> None:
-        """A new policy asks for less than the last: the rest goes back first."""
-        held, before = self._held.get(seen.key), self._kept.guests[seen.key]
-        if held is None:
+        """A new policy asks for less than the last: the rest goes back first, and is not ours."""
+        before = self._kept.guests[seen.key]
+        memory = {name: kib for name, kib in before.memory.items() if name not in mine.memory}
+        shares = before.shares if mine.shares is None else None
+        if not memory and shares is None:
             return
-        dropped = held.wanted.memory.keys() - mine.memory.keys()
-        memory = {name: before.memory.get(name, UNLIMITED) for name in dropped}
-        shares = before.shares if held.wanted.shares and mine.shares is None else None
-        libvirt.apply(link, seen.active, memory, shares)
+        if not libvirt.apply(link, seen.active, memory, shares):
+            ours = {name: kib for name, kib in before.memory.items() if name in mine.memory}
+            left = before.shares if mine.shares is not None else None
+            self._kept.amend({seen.key: replace(before, memory=ours, shares=left)})
 
     def _put_back(self, link: Link, seen: Seen) -> None:
         try:
@@ -214,6 +230,12 @@ class LimitedGuests(Guests[LimitsPolicy]):
         for run, held in pairs:
             if held is not None:
                 yield _finding(held, found.get(run), remark)
+
+
+def _covers(kept: Original, mine: Wanted) -> bool:
+    return mine.memory.keys() <= kept.memory.keys() and (
+        mine.shares is None or kept.shares is not None
+    )
 
 
 def put_back(link: Link, active: Active, before: Original) -> Mapping[str, str]:
