@@ -93,3 +93,26 @@ def test_what_is_refused_leaves_all_as_it_was() -> None:
     made = plan(state(), {}, **asked)
     assert made.refused.keys() == {"pages_1G"}
     assert (made.changes, made.wanted, made.originals) == ((), {}, {})
+
+
+@pytest.mark.parametrize(
+    ("pool", "target", "growth"),
+    [
+        (Pool(0, M2, 10, 6, 0), 7, -3),
+        (Pool(0, M2, 10, 6, 0), 3, -6),
+        (Pool(0, M2, 10, 6, 2), 0, -4),
+        (Pool(0, M2, 10, 2, 4), 0, 0),
+        (Pool(0, M2, 10, 2, 4), 8, 0),
+        (Pool(0, M2, 10, 2, 4), 12, 2),
+    ],
+    ids=[
+        "free pages are given back",
+        "mapped ones are not",
+        "they become surplus in place of free ones",
+        "there is nothing to give back",
+        "surplus pages become the pool's",
+        "and only the rest is taken",
+    ],
+)
+def test_what_a_pool_takes_from_its_node(pool: Pool, target: int, growth: int) -> None:
+    assert pool.growth(target) == growth

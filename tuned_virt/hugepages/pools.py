@@ -34,6 +34,17 @@ class Pool:
         """Pages that stay in the pool when they are freed."""
         return self.total - self.surplus
 
+    def growth(self, persistent: int) -> int:
+        """Pages that so many persistent ones take from the kernel; negative: give back to it.
+
+        More turn surplus pages into persistent ones first. Less frees none that are mapped, which
+        become surplus instead (mm/hugetlb.c, set_max_huge_pages).
+        """
+        if persistent >= self.persistent:
+            return max(0, persistent - self.total)
+        mapped = self.total - self.free
+        return min(0, max(persistent, mapped) - self.persistent)
+
     @property
     def mib(self) -> int:
         """Memory of all its pages in MiB, rounded down."""

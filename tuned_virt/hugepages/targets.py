@@ -109,13 +109,11 @@ def spare_kib(policy: HugepagesPolicy, state: HugepagesState, node: int) -> int:
 
 def growth_kib(state: HugepagesState, targets: Mapping[Place, int], node: int) -> int:
     """KiB that targets take from a node; what they give back counts against it."""
-    grown = 0
-    for place, target in targets.items():
-        if place[0] == node:
-            pool = state.pools[place]
-            step = target - pool.total
-            grown += (step if step > 0 else max(step, -pool.free)) * place[1]
-    return grown
+    return sum(
+        state.pools[place].growth(target) * place[1]
+        for place, target in targets.items()
+        if place[0] == node
+    )
 
 
 def starved(
