@@ -58,12 +58,20 @@ class Gone(Exception):
         return 42
 
 
+class Refused(Gone):
+    """libvirtError of a guest that is there."""
+
+    def get_error_code(self) -> int:
+        return 38
+
+
 class FakeDomain:
     """Tells where its vCPUs are, and keeps what it is told."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.gone = False
+        self.refuses = ""
 
     def vcpuPinInfo(self, flags: int) -> list[tuple[bool, ...]]:
         return [(True,) * 4] * 2
@@ -91,6 +99,8 @@ class FakeDomain:
             if self.gone:
                 raise Gone("no domain")
             self.calls.append((name, *arguments))
+            if name == self.refuses:
+                raise Refused("cgroup: no cpuset controller")
 
         return call
 
@@ -173,6 +183,22 @@ def test_a_guest_that_has_gone_is_no_error(
     adjust(guests)
     assert guests.idle
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_what_is_refused_is_tried_again_and_said_once(
+    guests: PinnedGuests, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tuned_virt.pinning.guests.AGAIN", 0.0)
+    web = active(DOMAIN.format(uuid=UUID, more=""))
+    web.domain.refuses = "pinVcpu"
+    for _ in range(3):
+        adjust(guests, web)
+    assert len(pins(web.domain)) >= 6, "two vCPUs, three times, and back"
+    said = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert len(said) == len(set(said)) == 2, "each vCPU once"
+    web.domain.refuses = ""
+    adjust(guests, web)
+    assert pins(web.domain)[-1][2] == (True, True)
 
 
 def test_the_owner_may_opt_out(guests: PinnedGuests) -> None:

@@ -293,11 +293,13 @@ class PinnedGuests(Guests[PinningPolicy]):
         except GuestGone:
             return
         if refused:
+            before = self._held.get(seen.key)
+            said = before.failed.items() if before else ()
             if self._put_back(link, seen):
                 self._kept.let_go({seen.key})
             self._again = min(self._again, time.monotonic() + AGAIN)
             self._hold(replace(new, failed=refused))
-            for what, why in refused.items():
+            for what, why in refused.items() - said:
                 log.error("%s: guest %s: %s: %s", PLUGIN, new.device, what, why)
             return
         self._hold(replace(new, pins=pins))
