@@ -7,13 +7,24 @@ import fnmatch
 import re
 from collections.abc import Iterable
 
+from tuned_virt.options import OptionError
+
 SYSTEM = "qemu:///system"
 """libvirt's URI for the guests of this machine."""
+
+URI = re.compile(r"[a-z+]+://\S{0,400}", re.ASCII)
 
 PLAIN = re.compile(r"[A-Za-z0-9_.+@-]{1,100}", re.ASCII)
 """Names that every generation of TuneD can be told over D-Bus and in `devices=`."""
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
+
+
+def uri(option: str, text: str) -> str:
+    """An option that names a libvirt. Raises OptionError."""
+    if not URI.fullmatch(text):
+        raise OptionError(option, text, f"a libvirt URI such as {SYSTEM}")
+    return text
 
 
 def device(name: str, uuid: str) -> str:

@@ -147,6 +147,7 @@ def test_limits_that_would_harm_a_guest_are_refused(
         {"min_guarantee": "1G"},
         {"cpu_shares": "0"},
         {"cpu_shares": ">5"},
+        {"uri": "not a uri"},
     ],
 )
 def test_limits_that_make_no_sense(options: dict[str, str]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from tuned_virt.guest import Guest
-from tuned_virt.guestselection import SYSTEM
+from tuned_virt.guestselection import SYSTEM, uri
 from tuned_virt.options import (
     OBSERVE,
     BadOptions,
@@ -88,7 +88,7 @@ def parse(options: Mapping[str, str]) -> LimitsPolicy:
     told = given(options)
     errors: list[OptionError] = []
     memory: dict[str, Size] = {}
-    shares, observe = None, False
+    shares, observe, libvirt = None, False, SYSTEM
     for name, text in told.items():
         try:
             if name in MEMORY:
@@ -97,6 +97,8 @@ def parse(options: Mapping[str, str]) -> LimitsPolicy:
                 shares = SHARES_RANGE.plain(name, text)
             elif name == "observe":
                 observe = is_yes(name, text)
+            elif name == "uri":
+                libvirt = uri(name, text)
             elif name == "min_guarantee":
                 raise OptionError(name, text, "QEMU refuses it: leave it out")
         except OptionError as error:
@@ -104,7 +106,7 @@ def parse(options: Mapping[str, str]) -> LimitsPolicy:
     errors += _order(memory, told)
     if errors:
         raise BadOptions(errors)
-    return LimitsPolicy(MappingProxyType(memory), shares, told.get("uri", SYSTEM), observe)
+    return LimitsPolicy(MappingProxyType(memory), shares, libvirt, observe)
 
 
 def _size(name: str, text: str) -> Size:

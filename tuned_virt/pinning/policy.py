@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from tuned_virt import placement
-from tuned_virt.guestselection import SYSTEM
+from tuned_virt.guestselection import SYSTEM, uri
 from tuned_virt.options import (
     OBSERVE,
     BadOptions,
@@ -94,8 +93,6 @@ GRACE = Number(0, 3600, "seconds")
 RATE = Number(0, 1 << 20, "MiB a second, 0: unlimited")
 LIMIT = Number(0, 1 << 30, "MiB a guest")
 BALANCING = Number(0, 3)
-URI = re.compile(r"[a-z+]+://\S{0,400}", re.ASCII)
-
 PLANNERS = {name: about for name, about in placement.OPTIONS.items() if name != "rebalance"}
 
 OPTIONS: Mapping[str, Described] = {
@@ -161,14 +158,8 @@ def _word(name: str, text: str) -> Enum:
     return kind(Choice(tuple(str(member.value) for member in kind)).parse(name, text))
 
 
-def _uri(name: str, text: str) -> str:
-    if not URI.fullmatch(text):
-        raise OptionError(name, text, "a libvirt URI such as qemu:///system")
-    return text
-
-
 READERS: Mapping[str, tuple[str, Callable[[str, str], Any]]] = {
-    "uri": ("uri", _uri),
+    "uri": ("uri", uri),
     "persist": ("persist", _word),
     "running": ("running", _word),
     "rebalance": ("rebalance", _word),
