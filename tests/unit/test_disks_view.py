@@ -47,8 +47,8 @@ GUEST = parse({"role": "guest", "guest_virtio": "queues"})
 TABLE = """\
 disk  class          decided by    backs  now   wanted       why
 dm-0  device-mapper  dm/uuid: LVM  -      -     -            its requests go to vda, vdb
-vda   virtio-blk     virtio_blk    -      none  none         virtio-blk: guest_virtio=none
-vdb   virtio-blk     virtio_blk    -      none  mq-deadline  virtio-blk: guest_virtio=deadline
+vda   virtio-blk     virtio_blk    -      none  none         guest_virtio=none
+vdb   virtio-blk     virtio_blk    -      none  mq-deadline  guest_virtio=deadline
 """
 
 

@@ -142,6 +142,11 @@ def _disk(verdict: Verdict, originals: Values) -> dict[str, Any]:
     }
 
 
+def _beside_class(verdict: Verdict) -> str:
+    """Why, where the disk's class is told already."""
+    return verdict.why.removeprefix(f"{verdict.disk.attached.kind.value}: ")
+
+
 def _print(active: DiskPolicy | None, verdicts: list[Verdict], notes: tuple[str, ...]) -> None:
     if active is None:
         print(NO_POLICY)
@@ -155,7 +160,7 @@ def _print(active: DiskPolicy | None, verdicts: list[Verdict], notes: tuple[str,
                 ", ".join(verdict.users) or None,
                 verdict.disk.scheduler or None,
                 verdict.wanted or None,
-                verdict.remark or verdict.lacking or verdict.why,
+                verdict.remark or verdict.lacking or _beside_class(verdict),
             )
             for verdict in verdicts
         ),
