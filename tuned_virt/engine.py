@@ -155,12 +155,10 @@ class Begun:
     """A plan about to be carried out; `refused` says why it must not be.
 
     kept      the originals that were kept before
-    pending   why some of them could not be put back so far, which is not logged again
     """
 
     plan: Plan
     kept: Values
-    pending: Values
     refused: str = ""
 
     @property
@@ -192,6 +190,7 @@ class Engine(Generic[P, S]):
         self._fs = fs
         self._journal = journal
         self._abandoned = threading.Event()
+        self._told: Values = {}  # what this process has logged of what is pending
         self._lanes = Lanes(f"virt-{tuner.name}-lane", tuner.lane_threads, tuner.lane_seconds)
 
     def abandon(self) -> None:
@@ -208,14 +207,14 @@ class Engine(Generic[P, S]):
     def begin(self, policy: P) -> Begun:
         """The quick half of `apply`: read, decide, and keep the originals. Writes nothing else."""
         self._abandoned.clear()
-        record = self.baseline.record(self.tuner.name)
-        plan = self._plan(policy, record.originals)
+        kept = self.baseline.record(self.tuner.name).originals
+        plan = self._plan(policy, kept)
         try:
             self.baseline.keep(self.tuner.name, plan.originals)
         except BaselineError as error:
             log.error("%s: nothing is changed: %s", self.tuner.name, error)
-            return Begun(plan, record.originals, record.pending, str(error))
-        return Begun(plan, record.originals, record.pending)
+            return Begun(plan, kept, str(error))
+        return Begun(plan, kept)
 
     def finish(self, begun: Begun) -> Outcome:
         """The other half: write, read back, and let go of what is back."""
@@ -313,22 +312,20 @@ class Engine(Generic[P, S]):
             lanes.setdefault(self.tuner.lane(change.setting), []).append(change)
 
         def make(changes: Iterable[Change]) -> dict[str, str]:
-            return dict(self._make_all(changes, begun.pending, made))
+            return dict(self._make_all(changes, made))
 
         failed = make(lanes.pop("", []))
         done = self._lanes.run({lane: functools.partial(make, own) for lane, own in lanes.items()})
         for lane, own in lanes.items():
-            failed.update(done[lane] if lane in done else self._late(own, begun.pending))
+            failed.update(done[lane] if lane in done else self._late(own))
         return tuple(made), failed
 
-    def _late(self, changes: Iterable[Change], pending: Values) -> Iterator[tuple[str, str]]:
+    def _late(self, changes: Iterable[Change]) -> Iterator[tuple[str, str]]:
         for change in changes:
-            self._say_not_made(change, self.tuner.lane_late, pending)
+            self._say_not_made(change, self.tuner.lane_late)
             yield change.setting, self.tuner.lane_late
 
-    def _make_all(
-        self, changes: Iterable[Change], pending: Values, made: list[Change]
-    ) -> Iterator[tuple[str, str]]:
+    def _make_all(self, changes: Iterable[Change], made: list[Change]) -> Iterator[tuple[str, str]]:
         """Make changes in order, add them to those made; yields by setting why one was not."""
         for change in changes:
             try:
@@ -336,12 +333,12 @@ class Engine(Generic[P, S]):
             except KernelFileError as error:
                 reason = str(error)
             if reason:
-                self._say_not_made(change, reason, pending)
+                self._say_not_made(change, reason)
                 yield change.setting, reason
 
-    def _say_not_made(self, change: Change, reason: str, pending: Values) -> None:
+    def _say_not_made(self, change: Change, reason: str) -> None:
         """Once: what is pending for the same reason is tried again and again."""
-        if pending.get(change.setting) != reason:
+        if self._told.get(change.setting) != reason:
             level = logging.INFO if reason == GIVEN_UP else logging.ERROR
             log.log(level, "%s: %s: %s", self.tuner.name, shown(change.setting), reason)
 
@@ -383,8 +380,9 @@ class Engine(Generic[P, S]):
             self.baseline.set_pending(name, stuck)
         except BaselineError as error:
             log.error("%s: %s", name, error)
-        for setting, reason in sorted(stuck.items() - begun.pending.items()):
+        for setting, reason in sorted(stuck.items() - self._told.items()):
             log.warning("%s: %s not put back yet: %s", name, shown(setting), reason)
+        self._told = stuck
 
     def _say(self, plan: Plan) -> None:
         for setting, reason in plan.refused.items():

@@ -178,6 +178,27 @@ def test_what_still_cannot_be_put_back_is_not_logged_again(
     ]
 
 
+def test_another_process_says_it_too(
+    tune: Engine[Values, Values],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """`tuned-virt restore`, after a TuneD that could not put it back either."""
+
+    def refuses(self: Files, fs: KernelFS, change: Change) -> None:
+        raise NotDone(change.path, "in use")
+
+    tune.apply({"a": "1"})
+    monkeypatch.setattr(Files, "write", refuses)
+    tune.restore()
+    caplog.clear()
+    Engine(tune.tuner, tune._fs, tune.baseline, tune._journal).restore()
+    assert [one.message for one in caplog.records] == [
+        "files: a: in use",
+        "files: a not put back yet: in use",
+    ]
+
+
 def test_undoing_has_the_permissions_of_what_it_undoes(tune: Engine[Values, Values]) -> None:
     assert tune.nothing({"undone": "1", "a": "1"}) == {"undone": "1"}
     assert tune.nothing() == {}
