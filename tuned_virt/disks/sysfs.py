@@ -33,9 +33,6 @@ HIDDEN = re.compile(r"nvme(\d+)c\d+n(\d+)")
 UNKNOWN = Class(Kind.OTHER, False, "")
 """How a disk is attached that is gone, or has never answered."""
 
-TUNABLES = ("nr_requests", "iosched")
-"""What a change of the scheduler resets, in the order of putting back."""
-
 
 @dataclass(frozen=True)
 class Disk:

@@ -47,7 +47,6 @@ off for an unknown reason): an event follows when it runs."""
 class Kind(Enum):
     """Kinds of notes for the worker."""
 
-    LIST = auto()
     GUEST = auto()
     WAKE = auto()
     QUESTION = auto()
