@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -196,12 +197,16 @@ def unplug(monitor: Monitor, device: str) -> None:
     assert monitor.type(f"device_del {device}") == ""
 
 
+HELD = re.compile("Duplicate|Permission conflict")
+"""QEMU's words while the device that had the id is still there, or holds its disk."""
+
+
 def plug(monitor: Monitor, device: str) -> None:
     """device_add, once QEMU has let go of the device that had this id."""
 
     def plugged() -> bool:
         said = monitor.type(f"device_add {disks.DEVICES[device]}")
-        assert not said or "Duplicate" in said, said
+        assert not said or HELD.search(said), said
         return not said
 
     wait_for(f"{device} is plugged in", plugged, disks.SLOW)
