@@ -143,11 +143,14 @@ class Steward(Generic[P, S]):
     def _keep(self, policy: P, keeper: Keeper | None) -> None:
         """Have the policy kept up: by the keeper that does already, where there is one.
 
-        It starts in the thread: TuneD waits for the apply, not for threads and sockets.
+        It starts in the thread: TuneD waits for the apply, not for threads and sockets. It does so
+        before anything that waits, which may be to stop it.
         """
         if keeper is not None and self._keeping is None:
             self._keeping = (policy, keeper)
-            self._later(keeper.start)
+            with self._turn:
+                self._jobs.appendleft((keeper.start, threading.Event()))
+                self._turn.notify()
 
     def _stop_keeping(self) -> None:
         keeping, self._keeping = self._keeping, None

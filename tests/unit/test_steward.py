@@ -78,9 +78,9 @@ def test_flush_leaves_what_is_in_force(keeper: Keeper, fs: FakeKsm) -> None:
     assert fs.settings()["run"] == "1"
 
 
-def test_slow_work_goes_on_by_itself(
-    keeper: Keeper, fs: FakeKsm, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def go(fs: FakeKsm, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Pages are merged, and no write ends before this is set; few wait for it."""
     monkeypatch.setattr(steward, "PATIENCE", 0.05)
     fs.files[f"{ksm.FOLDER}/pages_shared"] = fs.files[f"{ksm.FOLDER}/pages_sharing"] = "100"
     go, write = threading.Event(), FakeKsm.write
@@ -90,6 +90,10 @@ def test_slow_work_goes_on_by_itself(
         write(self, path, value)
 
     monkeypatch.setattr(FakeKsm, "write", slow)
+    return go
+
+
+def test_slow_work_goes_on_by_itself(keeper: Keeper, fs: FakeKsm, go: threading.Event) -> None:
     started = time.monotonic()
     keeper.apply(ksm.parse({"run": "2"}))
     assert time.monotonic() - started < 2
@@ -112,17 +116,8 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def test_what_comes_next_cuts_a_slow_plan_short(
-    keeper: Keeper, fs: FakeKsm, monkeypatch: pytest.MonkeyPatch
+    keeper: Keeper, fs: FakeKsm, go: threading.Event
 ) -> None:
-    monkeypatch.setattr(steward, "PATIENCE", 0.05)
-    fs.files[f"{ksm.FOLDER}/pages_shared"] = fs.files[f"{ksm.FOLDER}/pages_sharing"] = "100"
-    go, write = threading.Event(), FakeKsm.write
-
-    def slow(self: FakeKsm, path: str, value: str) -> None:
-        go.wait(5)
-        write(self, path, value)
-
-    monkeypatch.setattr(FakeKsm, "write", slow)
     keeper.apply(ksm.parse({"run": "1", "max_page_sharing": "64", "unmerge": "allow"}))
     keeper.restore()
     go.set()
@@ -132,17 +127,8 @@ def test_what_comes_next_cuts_a_slow_plan_short(
 
 
 def test_an_apply_that_another_has_overtaken_is_not_begun(
-    keeper: Keeper, fs: FakeKsm, monkeypatch: pytest.MonkeyPatch
+    keeper: Keeper, fs: FakeKsm, go: threading.Event
 ) -> None:
-    monkeypatch.setattr(steward, "PATIENCE", 0.05)
-    fs.files[f"{ksm.FOLDER}/pages_shared"] = fs.files[f"{ksm.FOLDER}/pages_sharing"] = "100"
-    go, write = threading.Event(), FakeKsm.write
-
-    def slow(self: FakeKsm, path: str, value: str) -> None:
-        go.wait(5)
-        write(self, path, value)
-
-    monkeypatch.setattr(FakeKsm, "write", slow)
     keeper.apply(ksm.parse({"run": "2"}))
     keeper.apply(ksm.parse({"sleep_millisecs": "77"}))
     keeper.restore()
@@ -153,7 +139,7 @@ def test_an_apply_that_another_has_overtaken_is_not_begun(
 
 
 class Reminder:
-    """A keeper that only remembers how to have the policy applied again."""
+    """A keeper that remembers how to have the policy applied again."""
 
     def __init__(self, again: Callable[[], None]) -> None:
         self.again = again
@@ -189,17 +175,8 @@ def test_a_keeper_can_have_its_policy_applied_again(
 
 
 def test_what_waits_is_done_in_the_order_it_came(
-    keeper: Keeper, fs: FakeKsm, monkeypatch: pytest.MonkeyPatch
+    keeper: Keeper, fs: FakeKsm, go: threading.Event
 ) -> None:
-    monkeypatch.setattr(steward, "PATIENCE", 0.01)
-    fs.files[f"{ksm.FOLDER}/pages_shared"] = fs.files[f"{ksm.FOLDER}/pages_sharing"] = "100"
-    go, write = threading.Event(), FakeKsm.write
-
-    def slow(self: FakeKsm, path: str, value: str) -> None:
-        go.wait(5)
-        write(self, path, value)
-
-    monkeypatch.setattr(FakeKsm, "write", slow)
     keeper.apply(ksm.parse({"run": "2"}))
     keeper.restore()
     keeper.apply(MERGE)
@@ -279,6 +256,16 @@ def test_what_is_undone_or_only_observed_is_not_kept_up(
     else:
         keeper.apply(AUTO, observe=True)
     assert made == ["start", "stop"]
+
+
+def test_a_keeper_is_started_before_what_waits_stops_it(
+    keeper: Keeper, go: threading.Event, made: list[str]
+) -> None:
+    keeper.apply(ksm.parse({"mode": "auto", "max_page_sharing": "64", "unmerge": "allow"}))
+    keeper.restore()
+    go.set()
+    wait_until(lambda: len(made) == 2)
+    assert made == ["start", "stop"], "one that starts later would be stopped by nobody"
 
 
 def test_a_keeper_has_ended_before_what_it_changed_is_put_back(
