@@ -222,7 +222,7 @@ class Engine(Generic[P, S]):
         if begun.refused:
             failed = {change.setting: begun.refused for change in plan.changes}
             return Outcome(plan, failed, refused=begun.refused)
-        made, failed = self._carry_out(begun)
+        made, failed = self._carry_out(plan.changes)
         self._let_go(begun, failed)
         self._say(plan)
         return Outcome(plan, failed, made)
@@ -304,15 +304,15 @@ class Engine(Generic[P, S]):
     def _finding(self, result: Result, text: str) -> Finding:
         return Finding(result, f"{self.tuner.name}: {text}")
 
-    def _carry_out(self, begun: Begun) -> tuple[tuple[Change, ...], dict[str, str]]:
+    def _carry_out(self, changes: tuple[Change, ...]) -> tuple[tuple[Change, ...], dict[str, str]]:
         """Make the changes; those that were made, and by setting why one was not."""
         made: list[Change] = []
         lanes: dict[str, list[Change]] = {}
-        for change in begun.plan.changes:
+        for change in changes:
             lanes.setdefault(self.tuner.lane(change.setting), []).append(change)
 
-        def make(changes: Iterable[Change]) -> dict[str, str]:
-            return dict(self._make_all(changes, made))
+        def make(own: Iterable[Change]) -> dict[str, str]:
+            return dict(self._make_all(own, made))
 
         failed = make(lanes.pop("", []))
         done = self._lanes.run({lane: functools.partial(make, own) for lane, own in lanes.items()})

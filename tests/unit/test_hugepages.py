@@ -369,11 +369,9 @@ def test_larger_pages_that_are_asked_for_are_not_taken(tmp_path: Path) -> None:
     assert fs.persistent() == {(0, M2): 100, (0, G1): 3}
 
 
-def test_an_allocation_ends_when_something_else_is_to_be_applied(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def abandon_after_a_write(
+    tune: Engine[HugepagesPolicy, HugepagesState], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fs = machine(1, gib=64)
-    tune = engine(fs, tmp_path)
     write = FakeHugetlb.write
 
     def abandons(self: FakeHugetlb, path: str, value: str) -> None:
@@ -381,6 +379,14 @@ def test_an_allocation_ends_when_something_else_is_to_be_applied(
         tune.abandon()
 
     monkeypatch.setattr(FakeHugetlb, "write", abandons)
+
+
+def test_an_allocation_ends_when_something_else_is_to_be_applied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fs = machine(1, gib=64)
+    tune = engine(fs, tmp_path)
+    abandon_after_a_write(tune, monkeypatch)
     outcome = tune.apply(hugepages.parse({"pages_2M": "0:20000", "pages_1G": "0:2"}))
     assert fs.persistent() == {(0, G1): 1, (0, M2): 0}, "between two writes"
     assert set(outcome.failed) == {"pages_1G node0", "pages_2M node0"}
@@ -394,13 +400,7 @@ def test_what_is_given_up_is_not_rolled_back_as_well(
 ) -> None:
     fs = fragmented()
     tune = engine(fs, tmp_path)
-    write = FakeHugetlb.write
-
-    def abandons(self: FakeHugetlb, path: str, value: str) -> None:
-        write(self, path, value)
-        tune.abandon()
-
-    monkeypatch.setattr(FakeHugetlb, "write", abandons)
+    abandon_after_a_write(tune, monkeypatch)
     tune.apply(hugepages.parse({"pages_2M": "0:500", "on_partial": "rollback"}))
     assert len(fs.writes) == 1, "what comes next decides on the pool"
 

@@ -60,7 +60,7 @@ def asked(
     guests: Iterable[Asks], pools: Mapping[Place, Pool], default_kib: int, spare: Mapping[int, int]
 ) -> dict[Place, int]:
     """Pages by pool; `spare` is each node's memory in KiB that could become huge pages."""
-    counts = {place: pool.total - pool.free for place, pool in pools.items()}
+    counts = {place: pool.mapped for place, pool in pools.items()}
     idle = [one.guest for one in guests if one.guest is not None and not one.running]
     wanted = [portion for guest in idle for portion in portions(guest, default_kib)]
     for portion in sorted(wanted, key=lambda one: (not one.nodes, -one.memory)):

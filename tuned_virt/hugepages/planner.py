@@ -181,7 +181,7 @@ class _Planning:
     def _surplus_after(self, place: Place) -> bool:
         """Whether pages of a pool become surplus, which before Linux 6.7 hinders other nodes'."""
         pool = self._state.pools[place]
-        return pool.total - pool.free > self._pools[place]
+        return pool.mapped > self._pools[place]
 
     def _demotes(self, place: Place, steps: Mapping[Place, int]) -> int:
         """Pages of a shrinking pool that the node's growing pool of the next size can use."""
@@ -195,12 +195,11 @@ class _Planning:
         """What guests have mapped beyond a pool: the kernel takes it back as they stop."""
         for place, target in sorted(self._pools.items()):
             pool = self._state.pools[place]
-            mapped = pool.total - pool.free
-            if mapped > target:
+            if pool.mapped > target:
                 yield (
-                    f"{pool_setting(place)}: pending drain: {mapped} pages are in use,"
-                    f" {mapped - target} more than the pool is to have; the kernel takes them back"
-                    " as guests stop"
+                    f"{pool_setting(place)}: pending drain: {pool.mapped} pages are in use,"
+                    f" {pool.mapped - target} more than the pool is to have; the kernel takes them"
+                    " back as guests stop"
                 )
 
 

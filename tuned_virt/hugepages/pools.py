@@ -34,6 +34,11 @@ class Pool:
         """Pages that stay in the pool when they are freed."""
         return self.total - self.surplus
 
+    @property
+    def mapped(self) -> int:
+        """Pages that guests and others use."""
+        return self.total - self.free
+
     def growth(self, persistent: int) -> int:
         """Pages that so many persistent ones take from the kernel; negative: give back to it.
 
@@ -42,8 +47,7 @@ class Pool:
         """
         if persistent >= self.persistent:
             return max(0, persistent - self.total)
-        mapped = self.total - self.free
-        return min(0, max(persistent, mapped) - self.persistent)
+        return min(0, max(persistent, self.mapped) - self.persistent)
 
     @property
     def mib(self) -> int:
