@@ -3,7 +3,8 @@
 
 TuneD itself is not on the package index (a project of that name there is something else) and so is
 no requirement here: it comes from the distribution, and so do the profiles, by package or by
-`make install`. The plugins are found from a virtual environment by tuned_virt/pluginpath.py.
+`make install`. The plugins are found from a virtual environment by
+tuned_virt/tuned_api/import_hook.py.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class BuildWithPath(build_py):
     """Adds the line that the interpreter runs when it starts."""
 
     PTH = "tuned-virt-plus.pth"
-    LINE = "import tuned_virt.pluginpath; tuned_virt.pluginpath.install()\n"
+    LINE = "from tuned_virt.tuned_api import import_hook; import_hook.install()\n"
 
     def run(self) -> None:
         """Build, and write the .pth file beside the packages."""

@@ -16,11 +16,11 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tuned_virt import cpuset
 from tuned_virt.cli import main as command
-from tuned_virt.guest import Guest, GuestError
+from tuned_virt.kernel import cpuset
+from tuned_virt.model.guest import Guest, GuestError
+from tuned_virt.model.topology import Host, HostError
 from tuned_virt.placement import parse, plan
-from tuned_virt.topology import Host, HostError
 
 HOST = Path(__file__).parents[1] / "tests/data/hosts/two-nodes.xml"
 GUEST = (

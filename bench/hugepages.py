@@ -28,14 +28,15 @@ from pathlib import Path
 
 from tests import debian
 from tests.sandbox import CACHE, PYTHON, REPO
-from tuned_virt import hugepages, topology
-from tuned_virt.baseline import Baseline
-from tuned_virt.engine import Engine
-from tuned_virt.hugepages import HugepagesPolicy, HugepagesTuner
-from tuned_virt.hugepages.pools import folder
-from tuned_virt.hugepages.state import HugepagesState
-from tuned_virt.journal import Journal
-from tuned_virt.kernelfs import KernelFS
+from tuned_virt.core.engine import Engine
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.originals import Baseline
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.model import topology
+from tuned_virt.plugins import hugepages_numa
+from tuned_virt.plugins.hugepages_numa import HugepagesPolicy, HugepagesTuner
+from tuned_virt.plugins.hugepages_numa.pools import folder
+from tuned_virt.plugins.hugepages_numa.state import HugepagesState
 
 M2 = 2048
 PAGES = 1000
@@ -95,7 +96,7 @@ def echo(pages: int) -> None:
 
 def planned(tune: Tune, pages: int) -> tuple[float, float]:
     """Ours: seconds of reading, deciding and keeping originals, and of the allocation."""
-    policy = hugepages.parse({"pages_2M": f"0:{pages}", "reserve_free": "0"})
+    policy = hugepages_numa.parse({"pages_2M": f"0:{pages}", "reserve_free": "0"})
     began = time.perf_counter()
     begun = tune.begin(policy)
     between = time.perf_counter()
@@ -139,7 +140,7 @@ def verify(state: Path) -> None:
                 (files / f"{name}_hugepages").write_text("0" if name == "surplus" else "64")
     (root / topology.NODES[1:] / "has_memory").write_text(f"0-{NODES - 1}")
     tune = engine(root, state / "eight")
-    policy = hugepages.parse({"pages_2M": "all:64", "pages_1G": "all:64"})
+    policy = hugepages_numa.parse({"pages_2M": "all:64", "pages_1G": "all:64"})
     outcome = tune.apply(policy)
     assert not outcome.failed
     assert len(outcome.plan.wanted) == 2 * NODES
@@ -187,7 +188,7 @@ def asked_of_hugeadm(program: str) -> None:
 
 def fragmented(tune: Tune, gib: float) -> None:
     """Each way on the same kind of memory; the fragments are made anew for each."""
-    policy = hugepages.parse({"pages_2M": f"0:{PAGES}", "reserve_free": "0"})
+    policy = hugepages_numa.parse({"pages_2M": f"0:{PAGES}", "reserve_free": "0"})
     program = hugeadm()
     ways: dict[str, Callable[[], object]] = {
         "echo": lambda: echo(PAGES),
@@ -201,7 +202,7 @@ def fragmented(tune: Tune, gib: float) -> None:
             print(f"fragments  {name:8} {there():5} of {PAGES} pages in {taken:.2f} s")
             tune.restore()
     with put_back(), fragments(gib):
-        policy = hugepages.parse({"pages_1G": "0:4", "reserve_free": "0"})
+        policy = hugepages_numa.parse({"pages_1G": "0:4", "reserve_free": "0"})
         taken = timed(lambda: tune.apply(policy))
         got = Path(folder(0, 1 << 20), "nr_hugepages").read_text().strip()
         print(f"1 GiB      {got} of 4 pages, the verdict after {taken:.2f} s")

@@ -13,12 +13,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tuned_virt.baseline import Baseline
-from tuned_virt.engine import Engine, Result
-from tuned_virt.journal import Journal
-from tuned_virt.kernelfs import KernelFS
-from tuned_virt.steward import Steward
-from tuned_virt.tuners import TUNERS
+from tuned_virt.core.engine import Engine, Result
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.originals import Baseline
+from tuned_virt.core.plan_runner import Steward
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.registry import TUNERS
 
 
 def log_to(file: Path) -> None:

@@ -26,13 +26,13 @@ from bench.ksm_machine import (
     tiny_guests,
 )
 from bench.ksm_rivals import PREPARE, RIVALS, Controller, ksmtuned_changed
-from tuned_virt.following import Known
-from tuned_virt.journal import Journal
-from tuned_virt.kernelfs import KernelFS
-from tuned_virt.ksm.auto import AutoPolicy
-from tuned_virt.ksm.loop import Loop
-from tuned_virt.ksm.record import Record
-from tuned_virt.ksm.sampler import Sampler
+from tuned_virt.core.guest_source import Known
+from tuned_virt.core.journal import Journal
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.plugins.ksm.auto import AutoPolicy
+from tuned_virt.plugins.ksm.controller import Loop
+from tuned_virt.plugins.ksm.record import Record
+from tuned_virt.plugins.ksm.sampler import Sampler
 
 Figures = dict[str, float]
 """One run's results by name; math.inf for a time that was not reached."""

@@ -17,10 +17,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from bench.placement_rivals import missing, numad, unpinned, virt_install
-from tuned_virt import cpuset
-from tuned_virt.guest import Cell, Guest
+from tuned_virt.kernel import cpuset
+from tuned_virt.model.guest import Cell, Guest
+from tuned_virt.model.topology import Cache, CpuDetail, Host, NumaNode
 from tuned_virt.placement import Plan, parse, plan, planner
-from tuned_virt.topology import Cache, CpuDetail, Host, NumaNode
 
 RUNS = 7
 GIB = 1 << 20

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from tuned_virt import cpuset
-from tuned_virt.guest import Guest
-from tuned_virt.topology import Host
+from tuned_virt.kernel import cpuset
+from tuned_virt.model.guest import Guest
+from tuned_virt.model.topology import Host
 
 RATE = 112
 """Idle ticks a second of a free CPU, of 100: numad's clock runs on while it reads. More than there

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tuned_virt.kernelfs import KernelFS
-from tuned_virt.topology import Host, read
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.model.topology import Host, read
 
 DATA = Path(__file__).parents[2] / "shared/data"
 NAMES = sorted(path.stem for path in (DATA / "capabilities").glob("*.xml"))

@@ -12,21 +12,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.sandbox import wait_for
-from tuned_virt.baseline import Baseline
-from tuned_virt.engine import Finding
-from tuned_virt.guest import Guest
-from tuned_virt.guestselection import device
-from tuned_virt.guesttuner import Claim, Guests, GuestSteward, Run
-from tuned_virt.hypervisor.link import Active
-from tuned_virt.journal import Journal
-from tuned_virt.kernelfs import KernelFS
-from tuned_virt.pinning import record
-from tuned_virt.pinning.deciding import Decider
-from tuned_virt.pinning.guests import PinnedGuests
-from tuned_virt.pinning.policy import PinningPolicy
-from tuned_virt.pinning.tuner import PinningTuner
+from tuned_virt.core.engine import Finding
+from tuned_virt.core.guest_filter import device
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.originals import Baseline
+from tuned_virt.guests.manager import Claim, Guests, GuestSteward, Run
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.libvirt_api.connection import Active
+from tuned_virt.model.guest import Guest
+from tuned_virt.model.topology import Host
 from tuned_virt.placement import Kind, Memory, Placement, Plan, Policy
-from tuned_virt.topology import Host
+from tuned_virt.plugins.vm_pinning import record
+from tuned_virt.plugins.vm_pinning.controller import PinnedGuests
+from tuned_virt.plugins.vm_pinning.placement_controller import Decider
+from tuned_virt.plugins.vm_pinning.plugin import PinningTuner
+from tuned_virt.plugins.vm_pinning.policy import PinningPolicy
 
 Planner = Callable[[Host, Sequence[Guest], Mapping[str, Policy], Mapping[str, Placement]], Plan]
 

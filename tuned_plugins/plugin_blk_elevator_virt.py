@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from tuned_virt import tuned_api, tuners
+from tuned_virt import registry
+from tuned_virt.tuned_api import planned_plugin
 
 
-class BlkElevatorVirtPlugin(tuned_api.PlannedPlugin):  # type: ignore[misc]
+class BlkElevatorVirtPlugin(planned_plugin.PlannedPlugin):  # type: ignore[misc]
     """
     `blk_elevator_virt`::
 
@@ -31,4 +32,4 @@ class BlkElevatorVirtPlugin(tuned_api.PlannedPlugin):  # type: ignore[misc]
     ====
     """
 
-    tuner = tuners.TUNERS["blk_elevator_virt"]
+    tuner = registry.TUNERS["blk_elevator_virt"]

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from tuned_virt import guard, tuned_api
+from tuned_virt.plugins import crash_guard
+from tuned_virt.tuned_api import planned_plugin
 
 
-class CrashGuardPlugin(tuned_api.PlannedPlugin):  # type: ignore[misc]
+class CrashGuardPlugin(planned_plugin.PlannedPlugin):  # type: ignore[misc]
     """
     `crash_guard`::
 
@@ -23,4 +24,4 @@ class CrashGuardPlugin(tuned_api.PlannedPlugin):  # type: ignore[misc]
     ====
     """
 
-    tuner = guard.GuardTuner()
+    tuner = crash_guard.GuardTuner()

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from tuned_virt import tuned_api, tuners
+from tuned_virt import registry
+from tuned_virt.tuned_api import planned_plugin
 
 
-class HugepagesNumaPlugin(tuned_api.PlannedPlugin):  # type: ignore[misc]
+class HugepagesNumaPlugin(planned_plugin.PlannedPlugin):  # type: ignore[misc]
     """
     `hugepages_numa`::
 
@@ -32,4 +33,4 @@ class HugepagesNumaPlugin(tuned_api.PlannedPlugin):  # type: ignore[misc]
     ====
     """
 
-    tuner = tuners.TUNERS["hugepages_numa"]
+    tuner = registry.TUNERS["hugepages_numa"]

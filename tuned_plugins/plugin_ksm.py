@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from tuned_virt import tuned_api, tuners
+from tuned_virt import registry
+from tuned_virt.tuned_api import planned_plugin
 
 
-class KsmPlugin(tuned_api.PlannedPlugin):  # type: ignore[misc]
+class KsmPlugin(planned_plugin.PlannedPlugin):  # type: ignore[misc]
     """
     `ksm`::
 
@@ -32,4 +33,4 @@ class KsmPlugin(tuned_api.PlannedPlugin):  # type: ignore[misc]
     ====
     """
 
-    tuner = tuners.TUNERS["ksm"]
+    tuner = registry.TUNERS["ksm"]

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from tuned_virt import system, tuned_api
+from tuned_virt.plugins import virt_system
+from tuned_virt.tuned_api import planned_plugin
 
 
-class VirtSystemPlugin(tuned_api.PlannedPlugin):  # type: ignore[misc]
+class VirtSystemPlugin(planned_plugin.PlannedPlugin):  # type: ignore[misc]
     """
     `virt_system`::
 
@@ -22,4 +23,4 @@ class VirtSystemPlugin(tuned_api.PlannedPlugin):  # type: ignore[misc]
     ====
     """
 
-    tuner = system.SystemTuner()
+    tuner = virt_system.SystemTuner()

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from tuned_virt import tuned_api, tuners
+from tuned_virt import registry
+from tuned_virt.tuned_api import planned_plugin
 
 
-class VmBlkioPlugin(tuned_api.PlannedPlugin):  # type: ignore[misc]
+class VmBlkioPlugin(planned_plugin.PlannedPlugin):  # type: ignore[misc]
     """
     `vm_blkio`::
 
@@ -27,4 +28,4 @@ class VmBlkioPlugin(tuned_api.PlannedPlugin):  # type: ignore[misc]
     ====
     """
 
-    tuner = tuners.TUNERS["vm_blkio"]
+    tuner = registry.TUNERS["vm_blkio"]

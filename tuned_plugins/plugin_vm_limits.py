@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from tuned_virt.limits import tuner
-from tuned_virt.tuned_api import guests
+from tuned_virt.plugins.vm_limits import plugin
+from tuned_virt.tuned_api import guest_plugin
 
 
-class VmLimitsPlugin(guests.GuestPlugin):  # type: ignore[misc]
+class VmLimitsPlugin(guest_plugin.GuestPlugin):  # type: ignore[misc]
     """
     `vm_limits`::
 
@@ -27,4 +27,4 @@ class VmLimitsPlugin(guests.GuestPlugin):  # type: ignore[misc]
     ====
     """
 
-    tuner = tuner.LimitsTuner()
+    tuner = plugin.LimitsTuner()

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from tuned_virt.pinning import tuner
-from tuned_virt.tuned_api import guests
+from tuned_virt.plugins.vm_pinning import plugin
+from tuned_virt.tuned_api import guest_plugin
 
 
-class VmPinningPlugin(guests.GuestPlugin):  # type: ignore[misc]
+class VmPinningPlugin(guest_plugin.GuestPlugin):  # type: ignore[misc]
     """
     `vm_pinning`::
 
@@ -37,4 +37,4 @@ class VmPinningPlugin(guests.GuestPlugin):  # type: ignore[misc]
     ====
     """
 
-    tuner = tuner.PinningTuner()
+    tuner = plugin.PinningTuner()

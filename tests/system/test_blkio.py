@@ -15,16 +15,16 @@ import pytest
 from tests.libvirtd import Libvirtd
 from tests.loopdev import attached, loops, set_all
 from tests.sandbox import Sandbox, wait_for
-from tuned_virt.baseline import Baseline
-from tuned_virt.blkio import BlkioTuner, WeightPolicy, WeightState
-from tuned_virt.blkio.policy import parse_sections
-from tuned_virt.blkio.tuner import has_controller
-from tuned_virt.engine import Engine
-from tuned_virt.hypervisor.weights import GuestWeights
-from tuned_virt.journal import Journal
-from tuned_virt.kernelfs import KernelFS
-from tuned_virt.options import Section
-from tuned_virt.steward import Steward
+from tuned_virt.core.engine import Engine
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.options import Section
+from tuned_virt.core.originals import Baseline
+from tuned_virt.core.plan_runner import Steward
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.libvirt_api.guest_weights import GuestWeights
+from tuned_virt.plugins.vm_blkio import BlkioTuner, WeightPolicy, WeightState
+from tuned_virt.plugins.vm_blkio.plugin import has_controller
+from tuned_virt.plugins.vm_blkio.policy import parse_sections
 
 CONTROLLERS = '"blkio"'
 PARTITIONS = ("/sys/fs/cgroup/blkio/machine", "/sys/fs/cgroup/machine")

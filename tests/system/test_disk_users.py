@@ -11,7 +11,7 @@ import pytest
 
 from tests.libvirtd import Libvirtd
 from tests.sandbox import wait_for
-from tuned_virt.hypervisor.disks import DiskFollower, guest_disks
+from tuned_virt.libvirt_api.guest_disks import DiskFollower, guest_disks
 
 FOLDER = "/var/lib/libvirt/images"
 ROOT, DATA = f"{FOLDER}/root.raw", f"{FOLDER}/data.raw"

@@ -17,8 +17,8 @@ import pytest
 from tests.libvirtd import Libvirtd
 from tests.pinners import pinning
 from tests.sandbox import REPO, wait_for
-from tuned_virt import tags
-from tuned_virt.tags import Pins
+from tuned_virt.libvirt_api import placement_tag
+from tuned_virt.libvirt_api.placement_tag import Pins
 
 HOOK = "/etc/libvirt/hooks/qemu.d"
 SITE = "/usr/lib/python3/dist-packages"
@@ -68,12 +68,14 @@ def start_pinned(private: Libvirtd, name: str, extra_xml: str = "") -> None:
         domain.pinVcpu(0, (False, True))
         domain.pinEmulator((True, True), 0)
         live = libvirt.VIR_DOMAIN_AFFECT_LIVE
-        domain.setMetadata(2, tags.text(HERE), tags.KEY, tags.NAMESPACE, live)
+        domain.setMetadata(
+            2, placement_tag.text(HERE), placement_tag.KEY, placement_tag.NAMESPACE, live
+        )
 
 
 def as_from_a_larger_host(xml: str) -> str:
     """The XML with the same pins as they would be there."""
-    old, new = tags.text(HERE), tags.text(ELSEWHERE)
+    old, new = placement_tag.text(HERE), placement_tag.text(ELSEWHERE)
     strip = re.escape(old[len("<placement ") : -2])
     found = re.subn(strip, new[len("<placement ") : -2].replace("\\", ""), xml)
     assert found[1] == 1, xml

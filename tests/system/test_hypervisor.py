@@ -18,7 +18,9 @@ import pytest
 
 from tests.libvirtd import Libvirtd
 from tests.sandbox import PYTHON, Sandbox, wait_for
-from tuned_virt.hypervisor import Hypervisor, RunningGuest, binding, running_guests
+from tuned_virt.libvirt_api import binding
+from tuned_virt.libvirt_api.follower import Hypervisor, running_guests
+from tuned_virt.libvirt_api.running_guests import RunningGuest
 
 NO_SHARING = "<memoryBacking><nosharepages/></memoryBacking>"
 LOOP = "virt-libvirt-loop"
@@ -215,8 +217,8 @@ def test_nothing_leaks(libvirtd: Libvirtd) -> None:
 
 LATE_END = """
 import ctypes, sys, threading, time
-from tuned_virt.hypervisor import Hypervisor
-from tuned_virt.hypervisor.control import control
+from tuned_virt.libvirt_api.follower import Hypervisor
+from tuned_virt.libvirt_api.worker import control
 
 libc = ctypes.CDLL(None)
 assert libc.__cxa_atexit(libc.sleep, ctypes.c_void_p(1), None) == 0
@@ -279,7 +281,7 @@ def test_two_follow_at_once(libvirtd: Libvirtd, following: Follower) -> None:
 
 
 ASK = (
-    "import dataclasses, json; from tuned_virt.hypervisor import running_guests;"
+    "import dataclasses, json; from tuned_virt.libvirt_api import running_guests;"
     "print(json.dumps([dataclasses.asdict(guest) for guest in running_guests().values()]))"
 )
 

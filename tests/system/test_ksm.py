@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.sandbox import PYTHON, REPO, Sandbox, wait_for
-from tuned_virt.kernelfs import KernelFS
-from tuned_virt.ksm import read
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.plugins.ksm import read
 
 KSM = "/sys/kernel/mm/ksm"
 TIMED = "2.25"
@@ -431,12 +431,12 @@ def test_an_internal_error_is_said_fails_verify_and_spares_the_rest(
     tuned: Callable[..., Sandbox], version: str
 ) -> None:
     broken = (
-        REPO / "tuned_virt/ksm/policy.py"
+        REPO / "tuned_virt/plugins/ksm/policy.py"
     ).read_text() + "\n\ndef parse(options):\n    return 1 / 0\n"
     t = tuned(
         version,
         profiles={"both": profile(run="1") + "[sysctl]\nvm.swappiness=11\n"},
-        files={"/usr/lib/python3/dist-packages/tuned_virt/ksm/policy.py": broken},
+        files={"/usr/lib/python3/dist-packages/tuned_virt/plugins/ksm/policy.py": broken},
     )
     t.switch("both")
     assert t.read("/proc/sys/vm/swappiness") == "11"

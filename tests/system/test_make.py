@@ -103,7 +103,7 @@ def test_edited_variables_are_kept(bare: Sandbox) -> None:
 def test_new_code_reaches_a_running_tuned(bare: Sandbox) -> None:
     t = bare
     assert make(t, "up", "PROFILE=virtual-host-plus").returncode == 0
-    t.write("/usr/lib/python3/dist-packages/tuned_virt/plan.py", "an older version\n")
+    t.write("/usr/lib/python3/dist-packages/tuned_virt/core/plan.py", "an older version\n")
     up = make(t, "up", "PROFILE=virtual-host-plus")
     assert up.returncode == 0, up.stdout + up.stderr
     assert "restarting TuneD: our code has changed" in up.stdout

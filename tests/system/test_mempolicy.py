@@ -7,8 +7,9 @@ import re
 import threading
 from pathlib import Path
 
-from tuned_virt import mempolicy, topology
-from tuned_virt.kernelfs import KernelFS
+from tuned_virt.kernel import mempolicy
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.model import topology
 
 
 def policy_of_this_thread() -> str:

@@ -24,15 +24,15 @@ import pytest
 from tests.libvirtd import Libvirtd
 from tests.pinners import Pinner, affinities, on_cpu_1, pinned, pinning
 from tests.sandbox import REPO, wait_for
-from tuned_virt import tags
-from tuned_virt.engine import Engine, Result
-from tuned_virt.guest import Guest
-from tuned_virt.guestselection import device
-from tuned_virt.journal import Journal
-from tuned_virt.kernelfs import KernelFS
-from tuned_virt.pinning.undo import PinningUndo
+from tuned_virt.core.engine import Engine, Result
+from tuned_virt.core.guest_filter import device
+from tuned_virt.core.journal import Journal
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.libvirt_api import placement_tag
+from tuned_virt.model.guest import Guest
+from tuned_virt.model.topology import Host
 from tuned_virt.placement import Placement, Plan, Policy
-from tuned_virt.topology import Host
+from tuned_virt.plugins.vm_pinning.restore import PinningUndo
 
 TWO_CPUS = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="pins need two CPUs to differ")
 pytestmark = [TWO_CPUS, pytest.mark.usefixtures("no_guests_left")]
@@ -90,7 +90,7 @@ def test_pinned_as_it_starts_verified_and_put_back(libvirtd: Libvirtd) -> None:
         assert pinner.off()
         assert where(libvirtd, "web1") == {**free(), "iothreads": {everywhere()}}
         assert not (pinner.folder / "baseline.json").exists()
-        ours, present = tags.read(live_xml(libvirtd, "web1"))
+        ours, present = placement_tag.read(live_xml(libvirtd, "web1"))
         assert ours == present, "what libvirt cannot remove is tagged as ours"
 
 

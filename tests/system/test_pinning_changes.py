@@ -13,10 +13,10 @@ import pytest
 from tests.libvirtd import GUEST, Libvirtd
 from tests.pinners import Pinner, affinities, on_cpu_1, pinned, pinning
 from tests.sandbox import wait_for
-from tuned_virt.engine import Result
-from tuned_virt.guest import Guest
+from tuned_virt.core.engine import Result
+from tuned_virt.model.guest import Guest
+from tuned_virt.model.topology import Host
 from tuned_virt.placement import Placement, Plan, Policy
-from tuned_virt.topology import Host
 
 pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="pins need two CPUs to differ")
 

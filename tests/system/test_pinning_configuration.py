@@ -13,12 +13,12 @@ import pytest
 from tests.libvirtd import GUEST, Libvirtd
 from tests.pinners import affinities, pinning
 from tests.sandbox import wait_for
-from tuned_virt import tags
-from tuned_virt.engine import Engine, Result
-from tuned_virt.journal import Journal
-from tuned_virt.kernelfs import KernelFS
-from tuned_virt.pinning.mark import RECORD
-from tuned_virt.pinning.undo import ConfigurationUndo
+from tuned_virt.core.engine import Engine, Result
+from tuned_virt.core.journal import Journal
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.libvirt_api import placement_tag
+from tuned_virt.plugins.vm_pinning.configured_guest import RECORD
+from tuned_virt.plugins.vm_pinning.restore import ConfigurationUndo
 
 pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="pins need two CPUs to differ")
 
@@ -47,14 +47,14 @@ def configuration(domain: Any) -> str:
     return xml
 
 
-def configured(domain: Any) -> tags.Pins:
+def configured(domain: Any) -> placement_tag.Pins:
     """Pins of ours in a guest's configuration."""
-    ours, present = tags.read(configuration(domain))
+    ours, present = placement_tag.read(configuration(domain))
     assert ours == present
     return ours
 
 
-PINS = tags.Pins({0: "1"}, "0", {1: "0"}, None)
+PINS = placement_tag.Pins({0: "1"}, "0", {1: "0"}, None)
 
 
 @pytest.mark.parametrize("extra", [OTHERS, LISTED, ""])
@@ -119,8 +119,8 @@ def test_the_owners_edit_stays_and_is_said(
         guest.pinEmulator((True, True), libvirt.VIR_DOMAIN_AFFECT_CONFIG)
         with caplog.at_level("INFO", "tuned"):
             assert pinner.off()
-        ours, present = tags.read(configuration(guest))
-        assert (ours, present) == (tags.Pins(), tags.Pins(emulator="0-1"))
+        ours, present = placement_tag.read(configuration(guest))
+        assert (ours, present) == (placement_tag.Pins(), placement_tag.Pins(emulator="0-1"))
         assert "its owner has changed it since, and that stays: emulator on 0-1" in caplog.text
         pin = "  <cputune>\n    <emulatorpin cpuset='0-1'/>\n  </cputune>\n"
         assert configuration(guest).replace(pin, "") == before

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from tests import machines
-from tuned_virt import cpuset
-from tuned_virt.guest import Cell, CpuTopology, Guest, Owned
+from tuned_virt.kernel import cpuset
+from tuned_virt.model.guest import Cell, CpuTopology, Guest, Owned
+from tuned_virt.model.topology import Host, NumaNode
 from tuned_virt.placement import Kind, Placement, Plan, Policy, parse, plan, planner
-from tuned_virt.topology import Host, NumaNode
 
 
 def fresh(

@@ -10,10 +10,10 @@ import pytest
 
 from tests.libvirtd import Libvirtd
 from tests.pinners import affinities, pinning
-from tuned_virt.cli import planning, plantext, processes, scene
-from tuned_virt.cli.plantext import Change
-from tuned_virt.guest import Guest
-from tuned_virt.kernelfs import KernelFS
+from tuned_virt.cli import plan, plan_text, planning_input, processes
+from tuned_virt.cli.plan_text import Change
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.model.guest import Guest
 from tuned_virt.placement import Kind, Placement
 
 pytestmark = [
@@ -31,12 +31,12 @@ def ksm_stopped() -> None:
 
 def planned(libvirtd: Libvirtd, uuid: str) -> tuple[Placement, list[Change]]:
     """A guest's placement, and what that changes."""
-    gathered = scene.here(KernelFS(), libvirtd.uri)
+    gathered = planning_input.here(KernelFS(), libvirtd.uri)
     guests = {guest.uuid: guest for guest in gathered.guests}
     assert guests[uuid].resident, "root sees where its memory is"
-    made = planning.planned(gathered, planning.Asked())
+    made = plan.planned(gathered, plan.Asked())
     [one] = [one for one in made.placements if one.uuid == uuid]
-    return one, list(plantext.changes(guests[uuid], one, gathered.now[uuid]))
+    return one, list(plan_text.changes(guests[uuid], one, gathered.now[uuid]))
 
 
 def test_only_threads_that_are_elsewhere_change(libvirtd: Libvirtd) -> None:
@@ -53,7 +53,7 @@ def test_only_threads_that_are_elsewhere_change(libvirtd: Libvirtd) -> None:
     everywhere = set(affinities(os.getpid()).values()).pop()
     placed, some = planned(libvirtd, uuid)
     assert some == [Change("vCPU", 0, "0", everywhere)]
-    [line] = plantext.commands(placed, some)
+    [line] = plan_text.commands(placed, some)
     assert line == f"virsh vcpupin web1 0 {everywhere} --live"
 
 
@@ -64,7 +64,7 @@ def test_an_owners_guest_is_shown_and_a_tagged_one_is_ours(libvirtd: Libvirtd) -
     with pinning(libvirtd.uri) as pinner:
         uuid = libvirtd.start_guest("web1")
         pinner.wait_pinned(uuid)
-        gathered = scene.here(KernelFS(), libvirtd.uri)
+        gathered = planning_input.here(KernelFS(), libvirtd.uri)
         assert gathered.current[uuid].vcpus == {0: "1"}, "by the tag: no record of it is here"
         assert owned not in gathered.current
 

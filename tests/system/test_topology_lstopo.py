@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from tests import machines
-from tuned_virt.topology import Host
+from tuned_virt.model.topology import Host
 
 OVERLAPPING = "fakeheterocpunuma"
 """Its nodes claim CPUs of each other: we believe the first, lstopo shows a CPU in several."""

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from tuned_virt.kernelfs import KernelFileError, KernelFS
+from tuned_virt.kernel.files import KernelFileError, KernelFS
 
 MQ = "none mq-deadline kyber bfq"
 SQ = "noop deadline cfq"

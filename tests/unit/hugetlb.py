@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from tuned_virt import topology
-from tuned_virt.hugepages.pools import FOLDER, TRANSPARENT, folder
-from tuned_virt.kernelfs import KernelFileError, KernelFS
+from tuned_virt.kernel.files import KernelFileError, KernelFS
+from tuned_virt.model import topology
+from tuned_virt.plugins.hugepages_numa.pools import FOLDER, TRANSPARENT, folder
 
 M2 = 2048
 G1 = 1 << 20

@@ -6,8 +6,8 @@ The same rules are tried on the real kernel in tests/system/test_ksm.py.
 
 from __future__ import annotations
 
-from tuned_virt.kernelfs import KernelFileError, KernelFS
-from tuned_virt.ksm import FOLDER
+from tuned_virt.kernel.files import KernelFileError, KernelFS
+from tuned_virt.plugins.ksm import FOLDER
 
 FRESH = {
     "run": "0",

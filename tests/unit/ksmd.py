@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tuned_virt.ksm.law import Decision, Memory, Sample
-from tuned_virt.ksm.loop import decide
+from tuned_virt.plugins.ksm.controller import decide
+from tuned_virt.plugins.ksm.decision import Decision, Memory, Sample
 
 MIB = 256
 """Pages."""

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.unit.kernel import FRESH, FakeKsm
-from tuned_virt import cli, service
-from tuned_virt.baseline import Baseline
+from tuned_virt import cli
 from tuned_virt.cli import disable, restore
 from tuned_virt.cli.activation import NEW_FOLDERS, OLD_FOLDERS, Machine
-from tuned_virt.journal import Journal
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.originals import Baseline
+from tuned_virt.kernel import systemd
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may enable a profile")
 
@@ -176,7 +177,7 @@ def test_disable_in_a_chroot_asks_no_bus(
     def fail(*_: object) -> int:
         raise AssertionError("asked")
 
-    monkeypatch.setattr(service, "in_chroot", lambda: True)
+    monkeypatch.setattr(systemd, "in_chroot", lambda: True)
     monkeypatch.setattr(disable, "_live", fail)
     monkeypatch.setattr(disable, "Machine", lambda _: Machine(root))
     assert cli.main(["disable"]) == 0
@@ -184,7 +185,7 @@ def test_disable_in_a_chroot_asks_no_bus(
 
 
 def test_a_chroot_is_known() -> None:
-    code = "from tuned_virt.service import in_chroot; print(in_chroot())"
+    code = "from tuned_virt.kernel.systemd import in_chroot; print(in_chroot())"
     here = Path(__file__).parents[2]
     command = ["/usr/bin/python3", "-c", code]
     done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tuned_virt.baseline import Baseline, BaselineError, start_time
-from tuned_virt.journal import Journal
-from tuned_virt.plan import Change
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.originals import Baseline, BaselineError, start_time
+from tuned_virt.core.plan import Change
 
 
 @pytest.fixture

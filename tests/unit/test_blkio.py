@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from tests.unit.blockdev import LOOP, FakeDisks
-from tuned_virt.baseline import Baseline
-from tuned_virt.blkio import BlkioTuner, WeightPolicy, WeightState, parse
-from tuned_virt.blkio.policy import parse_sections
-from tuned_virt.engine import Engine
-from tuned_virt.hypervisor.weights import WeightError, Weights, device_weights, has_weights
-from tuned_virt.journal import Journal
-from tuned_virt.options import BadOptions, Section
-from tuned_virt.watch import Source
+from tuned_virt.core.engine import Engine
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.options import BadOptions, Section
+from tuned_virt.core.originals import Baseline
+from tuned_virt.core.replan_trigger import Source
+from tuned_virt.libvirt_api.guest_weights import WeightError, Weights, device_weights, has_weights
+from tuned_virt.plugins.vm_blkio import BlkioTuner, WeightPolicy, WeightState, parse
+from tuned_virt.plugins.vm_blkio.policy import parse_sections
 
 
 class FakeLibvirt:
@@ -199,7 +199,7 @@ def test_where_libvirt_has_no_cgroup(fs: FakeDisks, tmp_path: Path) -> None:
 def test_a_libvirtd_that_hangs_or_is_gone(
     fs: FakeDisks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tuned_virt.blkio.tuner.PATIENCE", 0.1)
+    monkeypatch.setattr("tuned_virt.plugins.vm_blkio.plugin.PATIENCE", 0.1)
     libvirt = FakeLibvirt(WEB)
     weighing = engine(fs, tmp_path, libvirt)
     asked = parse({"blkio_weight": "200"})

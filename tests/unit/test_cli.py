@@ -11,12 +11,12 @@ import pytest
 
 from tests.unit.kernel import FRESH, FakeKsm
 from tuned_virt import cli
-from tuned_virt.baseline import Baseline
-from tuned_virt.cli import daemon, guests, history, restore, status
+from tuned_virt.cli import daemon, ksm_table, log, restore, status
 from tuned_virt.cli.common import CouldNot
-from tuned_virt.journal import Journal
-from tuned_virt.ksm import KsmPolicy, KsmTuner
-from tuned_virt.plan import Change
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.originals import Baseline
+from tuned_virt.core.plan import Change
+from tuned_virt.plugins.ksm import KsmPolicy, KsmTuner
 
 REPO = Path(__file__).parents[2]
 
@@ -48,7 +48,7 @@ def test_a_wrong_command_line_is_exit_2() -> None:
 
 @pytest.fixture(autouse=True)
 def no_libvirt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guests, "ask_libvirt", lambda: ({}, ""))
+    monkeypatch.setattr(ksm_table, "ask_libvirt", lambda: ({}, ""))
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_log_prints_the_last_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     journal = Journal(tmp_path / "journal")
-    monkeypatch.setattr(history, "Journal", lambda: journal)
+    monkeypatch.setattr(log, "Journal", lambda: journal)
     assert cli.main(["log"]) == 0
     assert capsys.readouterr().out == "no changes are recorded\n"
     for value in "123":

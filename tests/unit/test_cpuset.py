@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuned_virt import cpuset
+from tuned_virt.kernel import cpuset
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from tests.unit.blockdev import AHCI, LOOP, SQ, VIRTIO, FakeDisks, hba
-from tuned_virt import selection
-from tuned_virt.baseline import Baseline
-from tuned_virt.disks import DisksTuner, judge, policy
-from tuned_virt.disks.planner import DiskState, SetByUdev
-from tuned_virt.disks.policy import DiskPolicy, parse, resolve
-from tuned_virt.engine import Engine
-from tuned_virt.journal import Journal
-from tuned_virt.options import BadOptions, Section
-from tuned_virt.plan import Change
+from tuned_virt.core import device_filter
+from tuned_virt.core.engine import Engine
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.options import BadOptions, Section
+from tuned_virt.core.originals import Baseline
+from tuned_virt.core.plan import Change
+from tuned_virt.plugins.blk_elevator_virt import DisksTuner, judge, policy
+from tuned_virt.plugins.blk_elevator_virt.planner import DiskState, SetByUdev
+from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy, parse, resolve
 
 
 @pytest.fixture
@@ -132,13 +132,13 @@ def test_old_and_new_names(word: str, queues: int, offered: str, wanted: str) ->
     ],
 )
 def test_devices_select_as_in_tuneds_disk_plugin(expression: str, name: str, found: bool) -> None:
-    assert selection.matches(expression, name, ["dm-0"] if name == "sda" else []) is found
+    assert device_filter.matches(expression, name, ["dm-0"] if name == "sda" else []) is found
 
 
 def test_udev_properties_select() -> None:
     properties = {"ID_BUS": "scsi", "ID_SERIAL": "x"}
-    assert selection.matches_udev("^ID_BUS=scsi$", properties)
-    assert not selection.matches_udev("^ID_BUS=ata$", properties)
+    assert device_filter.matches_udev("^ID_BUS=scsi$", properties)
+    assert not device_filter.matches_udev("^ID_BUS=ata$", properties)
 
 
 # --- which class decides --------------------------------------------------------------------
@@ -399,7 +399,7 @@ def test_a_dead_queue_is_not_written_to(fs: FakeDisks, engine: Disks) -> None:
 def test_requests_in_flight_that_do_not_complete(
     fs: FakeDisks, engine: Disks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tuned_virt.disks.tuner.STALLED", 0.001)
+    monkeypatch.setattr("tuned_virt.plugins.blk_elevator_virt.plugin.STALLED", 0.001)
     fs.add("loop0", f"{LOOP}loop0", inflight="       0        3", stat="5 0 0 0 7 0 0 0 3 0 0")
     outcome = engine.apply(EVERYTHING)
     assert "3 requests in flight, and none completed" in outcome.failed["loop0#2/scheduler"]

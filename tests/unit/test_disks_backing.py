@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from tests.unit.blockdev import LOOP, FakeDisks, hba
-from tuned_virt.disks import DisksTuner, parse, sysfs
-from tuned_virt.disks import backing as back
-from tuned_virt.disks.backing import Backing, Mount, mount_of, mounts
-from tuned_virt.disks.users import Users
-from tuned_virt.following import Known
-from tuned_virt.hypervisor.disks import GuestDisks, Source, difference, sources
-from tuned_virt.plan import Plan
+from tuned_virt.core.guest_source import Known
+from tuned_virt.core.plan import Plan
+from tuned_virt.libvirt_api.guest_disks import GuestDisks, Source, difference, sources
+from tuned_virt.plugins.blk_elevator_virt import DisksTuner, parse, state
+from tuned_virt.plugins.blk_elevator_virt import backing as back
+from tuned_virt.plugins.blk_elevator_virt.backing import Backing, Mount, mount_of, mounts
+from tuned_virt.plugins.blk_elevator_virt.guest_users import Users
 
 MOUNTS = """\
 21 1 8:2 / / rw,relatime shared:1 - ext4 /dev/sda2 rw
@@ -59,7 +59,7 @@ def qemu(fs: FakeDisks, pid: int, name: str, *files: tuple[str, int]) -> None:
 
 
 def users(fs: FakeDisks, *defined: GuestDisks) -> dict[str, tuple[str, ...]]:
-    disks = sysfs.Reader(fs).read()
+    disks = state.Reader(fs).read()
     return Users(fs).of(disks, Known({guest.uuid: guest for guest in defined}))[0]
 
 

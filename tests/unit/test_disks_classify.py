@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.unit.blockdev import AHCI, VIRTIO, FakeDisks, hba
-from tuned_virt.disks import sysfs
-from tuned_virt.disks.classify import Facts, Kind, Pci, classify
+from tuned_virt.plugins.blk_elevator_virt import state
+from tuned_virt.plugins.blk_elevator_virt.classify import Facts, Kind, Pci, classify
 
 P = "/sys/devices/pci0000:00/0000:00:05.0"
 QEMU = Pci("x", "8086", "2922", "1af4")
@@ -122,7 +122,7 @@ def test_every_kind_is_tried() -> None:
     ],
 )
 def test_what_a_queue_offers(text: str | None, offered: tuple[str, ...], active: str) -> None:
-    assert sysfs.schedulers(text) == (offered, active)
+    assert state.schedulers(text) == (offered, active)
 
 
 def test_facts_are_read_from_sysfs(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_facts_are_read_from_sysfs(tmp_path: Path) -> None:
     hba(fs, "sdb", 5)
     fs.add("nvme0n1", "{pci}/nvme/nvme0/nvme0n1")
     fs.controller("nvme0n1", vendor="0x1b36", device="0x0010", subsystem_vendor="0x1af4")
-    disks = sysfs.Reader(fs).read()
+    disks = state.Reader(fs).read()
     facts = {name: disk.attached.fact for name, disk in disks.items()}
     assert facts == {
         "vda": "virtio_blk",
@@ -161,13 +161,13 @@ def test_layers_are_followed_to_the_queues_that_count(tmp_path: Path) -> None:
     fs.slaves("dm-2", "sdc", "sdd")
     fs.add("dm-3", "/sys/devices/virtual/block/dm-3", offered="", dm__uuid="LVM-y")
     fs.slaves("dm-3", "dm-2")
-    disks = sysfs.Reader(fs).read()
-    assert sysfs.queues_of("dm-1", disks) == {"sda", "sdb"}
-    assert sysfs.queues_of("sdb", disks) == {"sdb"}
-    assert sysfs.queues_of("dm-3", disks) == {"dm-2"}
-    assert sysfs.queues_of("nothing", disks) == frozenset()
-    assert sysfs.above(disks)["sda"] == {"md0", "dm-0", "dm-1"}
-    assert sysfs.bypassed(disks) == {"sdc": "dm-2", "sdd": "dm-2"}
+    disks = state.Reader(fs).read()
+    assert state.queues_of("dm-1", disks) == {"sda", "sdb"}
+    assert state.queues_of("sdb", disks) == {"sdb"}
+    assert state.queues_of("dm-3", disks) == {"dm-2"}
+    assert state.queues_of("nothing", disks) == frozenset()
+    assert state.above(disks)["sda"] == {"md0", "dm-0", "dm-1"}
+    assert state.bypassed(disks) == {"sdc": "dm-2", "sdd": "dm-2"}
 
 
 def test_a_multipath_head_is_made_of_its_hidden_paths(tmp_path: Path) -> None:
@@ -176,8 +176,8 @@ def test_a_multipath_head_is_made_of_its_hidden_paths(tmp_path: Path) -> None:
     fs.add("nvme0n1", head, offered="")
     fs.add("nvme0c0n1", "{pci}/nvme/nvme0/nvme0c0n1")
     fs.add("nvme0c1n1", "{pci}/nvme/nvme1/nvme0c1n1")
-    disks = sysfs.Reader(fs).read()
-    assert sysfs.queues_of("nvme0n1", disks) == {"nvme0c0n1", "nvme0c1n1"}
+    disks = state.Reader(fs).read()
+    assert state.queues_of("nvme0n1", disks) == {"nvme0c0n1", "nvme0c1n1"}
 
 
 def test_a_disk_that_does_not_answer_is_passed_over(
@@ -195,8 +195,8 @@ def test_a_disk_that_does_not_answer_is_passed_over(
         return read(self, path)
 
     monkeypatch.setattr(FakeDisks, "read", hangs)
-    monkeypatch.setattr(sysfs, "PATIENCE", 0.1)
-    reader = sysfs.Reader(fs)
+    monkeypatch.setattr(state, "PATIENCE", 0.1)
+    reader = state.Reader(fs)
     for _ in range(2):
         disks = reader.read()
         assert (disks["vda"].trouble, disks["vda"].offered) == ("no answer", ())
@@ -210,8 +210,8 @@ def test_a_disk_that_answers_no_more_is_still_itself(
     """Verify would say that it is gone, and not fail for the scheduler that it has not got."""
     fs = FakeDisks(tmp_path)
     fs.add("vda", f"{VIRTIO}vda")
-    monkeypatch.setattr(sysfs, "PATIENCE", 0.1)
-    reader = sysfs.Reader(fs)
+    monkeypatch.setattr(state, "PATIENCE", 0.1)
+    reader = state.Reader(fs)
     (before,) = reader.read().values()
     drained = threading.Event()
     read = FakeDisks.read
@@ -222,5 +222,5 @@ def test_a_disk_that_answers_no_more_is_still_itself(
         return read(self, path)
 
     monkeypatch.setattr(FakeDisks, "read", hangs)
-    assert reader.read() == {"vda": replace(before, trouble=sysfs.SILENT)}
+    assert reader.read() == {"vda": replace(before, trouble=state.SILENT)}
     drained.set()

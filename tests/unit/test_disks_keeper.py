@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from tests.unit.blockdev import LOOP, FakeDisks
-from tuned_virt import watch as watching
-from tuned_virt.baseline import Baseline
-from tuned_virt.disks import DisksTuner, parse, udev
-from tuned_virt.disks.record import Record
-from tuned_virt.disks.udev import DiskEvents
-from tuned_virt.engine import Engine
-from tuned_virt.journal import Journal
-from tuned_virt.steward import Steward
-from tuned_virt.watch import Watch
+from tuned_virt.core import replan_trigger as watching
+from tuned_virt.core.engine import Engine
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.originals import Baseline
+from tuned_virt.core.plan_runner import Steward
+from tuned_virt.core.replan_trigger import Watch
+from tuned_virt.plugins.blk_elevator_virt import DisksTuner, parse, udev_events
+from tuned_virt.plugins.blk_elevator_virt.record import Record
+from tuned_virt.plugins.blk_elevator_virt.udev_events import DiskEvents
 
 
 class Observer:
@@ -45,7 +45,7 @@ def observers(monkeypatch: pytest.MonkeyPatch) -> list[Observer]:
         made.append(Observer(wake))
         return made[-1]
 
-    monkeypatch.setattr(udev, "observer", observer)
+    monkeypatch.setattr(udev_events, "observer", observer)
     monkeypatch.setattr(watching, "SETTLE", 0.05)
     return made
 
@@ -92,7 +92,7 @@ def test_events_without_end_are_looked_at_anyhow(
 def test_without_pyudev_it_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(udev, "pyudev", None)
+    monkeypatch.setattr(udev_events, "pyudev", None)
     watch = Watch("blk_elevator_virt", lambda: None)
     watch.follow(DiskEvents(watch.wake))
     watch.start()

@@ -11,13 +11,13 @@ import pytest
 
 from tests.unit.blockdev import LOOP, VIRTIO, FakeDisks
 from tuned_virt import cli
-from tuned_virt.baseline import Baseline
 from tuned_virt.cli import disks as command
-from tuned_virt.disks import parse
-from tuned_virt.disks.policy import DiskPolicy, parse_sections
-from tuned_virt.disks.record import Record
-from tuned_virt.following import Known
-from tuned_virt.options import Section
+from tuned_virt.core.guest_source import Known
+from tuned_virt.core.options import Section
+from tuned_virt.core.originals import Baseline
+from tuned_virt.plugins.blk_elevator_virt import parse
+from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy, parse_sections
+from tuned_virt.plugins.blk_elevator_virt.record import Record
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from tests.documents import DOCUMENTS, Command, commands
 from tuned_virt import cli
-from tuned_virt.tuners import TUNERS
+from tuned_virt.registry import TUNERS
 
 ROOT = Path(__file__).parents[2]
 

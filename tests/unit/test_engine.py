@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from tests.unit.kernel import FakeKsm
-from tuned_virt import ksm
-from tuned_virt.baseline import Baseline, BaselineError
-from tuned_virt.engine import Engine
-from tuned_virt.journal import Journal
-from tuned_virt.kernelfs import KernelFileError
+from tuned_virt.core.engine import Engine
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.originals import Baseline, BaselineError
+from tuned_virt.kernel.files import KernelFileError
+from tuned_virt.plugins import ksm
 
 
 def engine(fs: FakeKsm, folder: Path) -> Engine[ksm.KsmPolicy, ksm.KsmState]:

@@ -10,11 +10,11 @@ from types import MappingProxyType
 
 import pytest
 
-from tuned_virt.baseline import Baseline
-from tuned_virt.engine import GIVEN_UP, Engine, Tuner
-from tuned_virt.journal import Journal
-from tuned_virt.kernelfs import KernelFS, NotDone
-from tuned_virt.plan import Change, Plan, Values
+from tuned_virt.core.engine import GIVEN_UP, Engine, Tuner
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.originals import Baseline
+from tuned_virt.core.plan import Change, Plan, Values
+from tuned_virt.kernel.files import KernelFS, NotDone
 
 
 class Files(Tuner[Values, Values]):

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tuned_virt.baseline import Baseline
-from tuned_virt.engine import Engine
-from tuned_virt.guard import GuardState, GuardTuner, decide, parse
-from tuned_virt.journal import Journal
-from tuned_virt.kernelfs import KernelFS
-from tuned_virt.options import BadOptions
+from tuned_virt.core.engine import Engine
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.options import BadOptions
+from tuned_virt.core.originals import Baseline
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.plugins.crash_guard import GuardState, GuardTuner, decide, parse
 
 
 @pytest.mark.parametrize(

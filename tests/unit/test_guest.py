@@ -8,11 +8,11 @@ from xml.etree import ElementTree
 import pytest
 
 from tests import machines
-from tuned_virt import cpuset
 from tuned_virt.cli import main
-from tuned_virt.guest import Guest, GuestError
+from tuned_virt.kernel import cpuset
+from tuned_virt.model.guest import Guest, GuestError
+from tuned_virt.model.topology import Host, HostError
 from tuned_virt.placement import parse, plan
-from tuned_virt.topology import Host, HostError
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOST = Path(__file__).parents[1] / "data/hosts/two-nodes.xml"

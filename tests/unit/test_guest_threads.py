@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from tuned_virt import movepages, numamaps, threads
-from tuned_virt.kernelfs import KernelFS
-from tuned_virt.pinning import hands, neighbours, original
-from tuned_virt.pinning.deciding import local_node, spread
-from tuned_virt.pinning.original import Original
+from tuned_virt.kernel import migrate_pages, numa_maps
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.libvirt_api.placement_tag import Pins
+from tuned_virt.model.guest import qemu_threads
 from tuned_virt.placement import Kind, Memory, Placement
-from tuned_virt.tags import Pins
+from tuned_virt.plugins.vm_pinning import conflicts, original, pinner
+from tuned_virt.plugins.vm_pinning.original import Original
+from tuned_virt.plugins.vm_pinning.placement_controller import local_node, spread
 
 TASKS = {
     100: ("qemu-system-x86", "0-1"),
@@ -66,19 +67,19 @@ def fs(tmp_path: Path) -> KernelFS:
 
 
 def test_threads_by_role(fs: KernelFS) -> None:
-    found = threads.read(fs, 100)
+    found = qemu_threads.read(fs, 100)
     assert found.vcpus == {0: 102, 10: 103}
     assert found.iothreads == {2: 104}
     assert found.emulator == (100, 101)
-    where = threads.affinity(fs, found)
+    where = qemu_threads.affinity(fs, found)
     assert where.vcpus == {0: "4", 10: "5"}
     assert where.emulator == {100: "0-1", 101: "0-1"}
-    assert threads.run_delay(fs, 100, 102) == 777
-    assert threads.read(fs, 999).vcpus == {}
+    assert qemu_threads.run_delay(fs, 100, 102) == 777
+    assert qemu_threads.read(fs, 999).vcpus == {}
 
 
 def test_processes_by_uuid(fs: KernelFS) -> None:
-    finder = threads.Finder(fs)
+    finder = qemu_threads.Finder(fs)
     assert finder.find(["u1", "u2"]) == {"u1": 100}
     twin = fs.root / "proc/300"
     twin.mkdir()
@@ -88,16 +89,16 @@ def test_processes_by_uuid(fs: KernelFS) -> None:
 
 
 def test_memory_by_node(fs: KernelFS) -> None:
-    areas = numamaps.read(fs, 100)
+    areas = numa_maps.read(fs, 100)
     assert [area.huge for area in areas] == [False, True]
-    assert numamaps.by_node(areas) == {0: 800, 1: 400 + 4096}
-    assert numamaps.share({0: 30, 1: 10}, frozenset({0})) == 0.75
-    assert numamaps.share({}, frozenset({0})) is None
-    assert numamaps.locked(fs, 100) == 12
+    assert numa_maps.by_node(areas) == {0: 800, 1: 400 + 4096}
+    assert numa_maps.share({0: 30, 1: 10}, frozenset({0})) == 0.75
+    assert numa_maps.share({}, frozenset({0})) is None
+    assert numa_maps.locked(fs, 100) == 12
 
 
 def test_neighbours_are_named(fs: KernelFS) -> None:
-    notes = "\n".join(neighbours.notes(fs))
+    notes = "\n".join(conflicts.notes(fs))
     for word in ("numad", "isolcpus=6-7", "numa_balancing", "CPUAffinity", "0-3", "ps_blacklist"):
         assert word in notes
 
@@ -116,9 +117,9 @@ FOUND = Original("uri", "u", "web1", 1, 0, 0, {0: "0-7", 1: "5"}, "0-7", {1: "0-
 
 
 def test_a_placement_in_libvirts_words() -> None:
-    pins = hands.wanted(PLACED, 3)
+    pins = pinner.wanted(PLACED, 3)
     assert pins == Pins({0: "4", 1: "5", 2: "0-1"}, "0-1", {1: "0"}, ("strict", "0"))
-    assert hands.needed(pins, FOUND) == Pins(
+    assert pinner.needed(pins, FOUND) == Pins(
         {0: "4", 2: "0-1"}, "0-1", {1: "0"}, ("strict", "0")
     ), "a vCPU that is there already is left"
 
@@ -137,16 +138,16 @@ def test_pages_that_are_there_are_not_moved() -> None:
     length = 8 << 20
     with mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
         memory.write(b"x" * length)
-        areas = numamaps.read(KernelFS(), os.getpid())
-        here = sorted(numamaps.by_node(areas))
+        areas = numa_maps.read(KernelFS(), os.getpid())
+        here = sorted(numa_maps.by_node(areas))
         if not here:
             pytest.skip("this kernel has no numa_maps")
         ranges = [(area.start, area.end) for area in areas]
-        pace = movepages.Pace(0, float("inf"), threading.Event())
-        moved = movepages.move(os.getpid(), ranges, here, pace)
+        pace = migrate_pages.Pace(0, float("inf"), threading.Event())
+        moved = migrate_pages.move(os.getpid(), ranges, here, pace)
         assert (moved.moved, moved.stayed, moved.stopped) == (0, 0, False)
         pace.stop.set()
-        assert movepages.move(os.getpid(), ranges, here, pace).stopped
+        assert migrate_pages.move(os.getpid(), ranges, here, pace).stopped
 
 
 def test_the_manuals_child_profile_spares_qemu_from_the_scheduler_plugin() -> None:

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from tuned_virt.guest import Guest
-from tuned_virt.guestselection import device, selects
-from tuned_virt.limits import policy as limits
-from tuned_virt.limits.guests import owned
-from tuned_virt.options import BadOptions
-from tuned_virt.pinning import policy as pinning
-from tuned_virt.pinning.policy import Already, Persist, Rebalance
+from tuned_virt.core.guest_filter import device, selects
+from tuned_virt.core.options import BadOptions
+from tuned_virt.model.guest import Guest
 from tuned_virt.placement import Mode
+from tuned_virt.plugins.vm_limits import policy as limits
+from tuned_virt.plugins.vm_limits.controller import owned
+from tuned_virt.plugins.vm_pinning import policy as pinning
+from tuned_virt.plugins.vm_pinning.policy import Already, Persist, Rebalance
 
 UUID = "0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0f1"
 

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from tuned_virt.cli import guestview
-from tuned_virt.cli.guestview import Row
+from tuned_virt.cli import guests
+from tuned_virt.cli.guests import Row
 
 ROWS = [
     Row(
@@ -46,16 +46,16 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:
         now["thread"] = len(given)
         return ROWS
 
-    monkeypatch.setattr(guestview, "gather", gather)
-    monkeypatch.setattr(guestview, "_last_look", lambda: {"thread": 0})
-    monkeypatch.setattr(guestview, "_keep_look", lambda now: None)
+    monkeypatch.setattr(guests, "gather", gather)
+    monkeypatch.setattr(guests, "_last_look", lambda: {"thread": 0})
+    monkeypatch.setattr(guests, "_keep_look", lambda now: None)
     return given
 
 
 def run(*arguments: str) -> int:
     parser = argparse.ArgumentParser()
-    guestview.add_arguments(parser)
-    return guestview.run(parser.parse_args(arguments))
+    guests.add_arguments(parser)
+    return guests.run(parser.parse_args(arguments))
 
 
 def test_the_table_fits_eighty_columns(
@@ -77,7 +77,7 @@ def test_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_no_guest(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(guestview, "gather", lambda *_: [])
+    monkeypatch.setattr(guests, "gather", lambda *_: [])
     assert run() == 0
     assert capsys.readouterr().out == "no guest runs\n"
 

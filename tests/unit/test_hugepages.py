@@ -13,15 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.hugetlb import G1, M2, Counts, FakeHugetlb, Memory
-from tuned_virt import hugepages, topology
-from tuned_virt.baseline import Baseline
-from tuned_virt.engine import Engine, Outcome
-from tuned_virt.hugepages import HugepagesTuner, boot, targets
-from tuned_virt.hugepages.policy import HugepagesPolicy
-from tuned_virt.hugepages.pools import folder
-from tuned_virt.hugepages.state import HugepagesState
-from tuned_virt.journal import Journal
-from tuned_virt.options import BadOptions
+from tuned_virt.core.engine import Engine, Outcome
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.options import BadOptions
+from tuned_virt.core.originals import Baseline
+from tuned_virt.model import topology
+from tuned_virt.plugins import hugepages_numa
+from tuned_virt.plugins.hugepages_numa import HugepagesTuner, boot, targets
+from tuned_virt.plugins.hugepages_numa.policy import HugepagesPolicy
+from tuned_virt.plugins.hugepages_numa.pools import folder
+from tuned_virt.plugins.hugepages_numa.state import HugepagesState
 
 GIB = 1 << 20
 """In KiB."""
@@ -44,12 +45,12 @@ def engine(fs: FakeHugetlb, folder: Path) -> Engine[HugepagesPolicy, HugepagesSt
 
 
 def apply(fs: FakeHugetlb, folder: Path, **options: str) -> Outcome:
-    return engine(fs, folder).apply(hugepages.parse(options))
+    return engine(fs, folder).apply(hugepages_numa.parse(options))
 
 
 def lines(fs: FakeHugetlb, folder: Path, **options: str) -> list[str]:
     tune = engine(fs, folder)
-    policy = hugepages.parse(options)
+    policy = hugepages_numa.parse(options)
     return [str(line) for line in tune.verify(tune.apply(policy), policy, ignore_missing=False)]
 
 
@@ -96,7 +97,7 @@ def pool_writes(fs: FakeHugetlb) -> list[str]:
 )
 def test_a_bad_option_is_named_with_what_is_valid(option: str, value: str) -> None:
     with pytest.raises(BadOptions) as caught:
-        hugepages.parse({option: value, "pages_1G": "0:1"})
+        hugepages_numa.parse({option: value, "pages_1G": "0:1"})
     [error] = caught.value.errors
     assert (error.option, error.value) == (option, value)
     assert len(error.valid) > 3
@@ -104,7 +105,7 @@ def test_a_bad_option_is_named_with_what_is_valid(option: str, value: str) -> No
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
     with pytest.raises(BadOptions) as caught:
-        hugepages.parse({"pages_2M": "x", "remedies": "y", "mount_1G": "z"})
+        hugepages_numa.parse({"pages_2M": "x", "remedies": "y", "mount_1G": "z"})
     assert {error.option for error in caught.value.errors} == {"pages_2M", "remedies", "mount_1G"}
 
 
@@ -387,7 +388,7 @@ def test_an_allocation_ends_when_something_else_is_to_be_applied(
     fs = machine(1, gib=64)
     tune = engine(fs, tmp_path)
     abandon_after_a_write(tune, monkeypatch)
-    outcome = tune.apply(hugepages.parse({"pages_2M": "0:20000", "pages_1G": "0:2"}))
+    outcome = tune.apply(hugepages_numa.parse({"pages_2M": "0:20000", "pages_1G": "0:2"}))
     assert fs.persistent() == {(0, G1): 1, (0, M2): 0}, "between two writes"
     assert set(outcome.failed) == {"pages_1G node0", "pages_2M node0"}
     monkeypatch.undo()
@@ -401,14 +402,14 @@ def test_what_is_given_up_is_not_rolled_back_as_well(
     fs = fragmented()
     tune = engine(fs, tmp_path)
     abandon_after_a_write(tune, monkeypatch)
-    tune.apply(hugepages.parse({"pages_2M": "0:500", "on_partial": "rollback"}))
+    tune.apply(hugepages_numa.parse({"pages_2M": "0:500", "on_partial": "rollback"}))
     assert len(fs.writes) == 1, "what comes next decides on the pool"
 
 
 def test_progress_is_told_while_it_lasts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from tuned_virt.hugepages import progress, writer
+    from tuned_virt.plugins.hugepages_numa import progress, writer
 
     monkeypatch.setattr(writer, "EVERY", 0.0)
     monkeypatch.setattr(writer, "STEP", 0.0)
@@ -591,7 +592,7 @@ def test_any_request_leaves_floors_and_mapped_pages_and_can_be_undone(
     tmp_path_factory: pytest.TempPathFactory, fs: FakeHugetlb, given_options: dict[str, str]
 ) -> None:
     folder = tmp_path_factory.mktemp("run")
-    policy = hugepages.parse(given_options)
+    policy = hugepages_numa.parse(given_options)
     before = fs.persistent()
     mapped = {place: counts.mapped for place, counts in fs.pools.items()}
     available = {node: left(fs, node) for node in fs.memory}
@@ -611,8 +612,8 @@ def test_any_request_leaves_floors_and_mapped_pages_and_can_be_undone(
 
 
 def test_the_loop_ends_whatever_the_kernel_says() -> None:
-    from tuned_virt.hugepages.planner import PoolChange
-    from tuned_virt.hugepages.writer import Allocation
+    from tuned_virt.plugins.hugepages_numa.planner import PoolChange
+    from tuned_virt.plugins.hugepages_numa.writer import Allocation
 
     class Stubborn(FakeHugetlb):
         def write(self, path: str, value: str) -> None:

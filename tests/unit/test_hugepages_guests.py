@@ -11,16 +11,16 @@ import pytest
 
 from tests.unit.hugetlb import G1, M2, Counts, FakeHugetlb, Memory
 from tests.unit.test_steward import wait_until
-from tuned_virt import hugepages
-from tuned_virt.baseline import Baseline
-from tuned_virt.engine import Engine
-from tuned_virt.following import Known
-from tuned_virt.guest import Guest
-from tuned_virt.hugepages import HugepagesTuner, demand
-from tuned_virt.hugepages.policy import HugepagesPolicy
-from tuned_virt.hugepages.state import HugepagesState
-from tuned_virt.journal import Journal
-from tuned_virt.steward import Steward
+from tuned_virt.core.engine import Engine
+from tuned_virt.core.guest_source import Known
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.originals import Baseline
+from tuned_virt.core.plan_runner import Steward
+from tuned_virt.model.guest import Guest
+from tuned_virt.plugins import hugepages_numa
+from tuned_virt.plugins.hugepages_numa import HugepagesTuner, demand
+from tuned_virt.plugins.hugepages_numa.policy import HugepagesPolicy
+from tuned_virt.plugins.hugepages_numa.state import HugepagesState
 
 GIB = 1 << 20
 KIB_OF_MIB = 1024
@@ -62,9 +62,9 @@ def test_the_owners_nodes_get_the_pages() -> None:
 
 
 def planned(fs: FakeHugetlb, guests: list[One]) -> tuple[HugepagesPolicy, HugepagesState]:
-    from tuned_virt.hugepages import state
+    from tuned_virt.plugins.hugepages_numa import state
 
-    policy = hugepages.parse({"pages_2M": "guests"})
+    policy = hugepages_numa.parse({"pages_2M": "guests"})
     known = Known(dict(enumerate_uuids(guests)))
     return policy, state.read(fs, policy, {}, known)
 
@@ -131,7 +131,7 @@ def test_pools_grow_with_guests_and_never_shrink_by_themselves(tmp_path: Path) -
     tuner = HugepagesTuner(libvirt.follow, tmp_path)
     engine = Engine(tuner, fs, Baseline(tmp_path, "boot"), Journal(tmp_path / "journal"))
     steward = Steward(engine)
-    steward.apply(hugepages.parse({"pages_2M": "guests", "headroom": "10%"}))
+    steward.apply(hugepages_numa.parse({"pages_2M": "guests", "headroom": "10%"}))
     assert fs.writes == []
     assert any(
         "not known: libvirt has not answered yet" in str(one) for one in steward.verify(False)
@@ -152,7 +152,7 @@ def test_pools_grow_with_guests_and_never_shrink_by_themselves(tmp_path: Path) -
 def test_what_a_node_cannot_spare_for_guests_is_said(tmp_path: Path) -> None:
     fs = FakeHugetlb({0: Memory(8 * GIB, 2 * GIB)})
     policy, state = planned(fs, [bound("0", 4096)])
-    plan = hugepages.plan(policy, state, {})
+    plan = hugepages_numa.plan(policy, state, {})
     assert plan.wanted == {"pages_2M node0": "614"}, "2048 MiB less the 819 of reserve_free"
     assert plan.notes == (
         "pages_2M node0: guests ask for 2048 pages, with headroom 2048; the node can spare 614",

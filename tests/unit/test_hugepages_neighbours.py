@@ -12,16 +12,16 @@ import pytest
 
 from tests.unit.hugetlb import G1, M2, FakeHugetlb, Memory
 from tuned_virt import cli
-from tuned_virt.baseline import Baseline
-from tuned_virt.cli import hugeplan
-from tuned_virt.following import Known
-from tuned_virt.hugepages import conflicts, mounts, parse, progress, state
-from tuned_virt.hugepages.mounts import Mount, Mounted
-from tuned_virt.hugepages.planner import MountChange
-from tuned_virt.hugepages.tuner import HugepagesTuner
-from tuned_virt.hugepages.writer import Progress
-from tuned_virt.kernelfs import KernelFileError, KernelFS
-from tuned_virt.tools import ToolError
+from tuned_virt.cli import hugepages_plan
+from tuned_virt.core.guest_source import Known
+from tuned_virt.core.originals import Baseline
+from tuned_virt.kernel.commands import ToolError
+from tuned_virt.kernel.files import KernelFileError, KernelFS
+from tuned_virt.plugins.hugepages_numa import conflicts, mounts, parse, progress, state
+from tuned_virt.plugins.hugepages_numa.mounts import Mount, Mounted
+from tuned_virt.plugins.hugepages_numa.planner import MountChange
+from tuned_virt.plugins.hugepages_numa.plugin import HugepagesTuner
+from tuned_virt.plugins.hugepages_numa.writer import Progress
 
 GIB = 1 << 20
 
@@ -234,9 +234,9 @@ def test_a_libvirtd_that_started_before_the_mount_does_not_see_it(tmp_path: Path
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHugetlb:
     fs = FakeHugetlb({node: Memory(8 * GIB, 6 * GIB) for node in (0, 1)})
-    monkeypatch.setattr(hugeplan, "KernelFS", lambda: fs)
-    monkeypatch.setattr(hugeplan, "Baseline", lambda: Baseline(tmp_path, "boot"))
-    monkeypatch.setattr(hugeplan, "FILES", (tmp_path / "none", tmp_path / "variables.conf"))
+    monkeypatch.setattr(hugepages_plan, "KernelFS", lambda: fs)
+    monkeypatch.setattr(hugepages_plan, "Baseline", lambda: Baseline(tmp_path, "boot"))
+    monkeypatch.setattr(hugepages_plan, "FILES", (tmp_path / "none", tmp_path / "variables.conf"))
     return fs
 
 

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 import pytest
 
 from tests.unit.hugetlb import G1, M2
-from tuned_virt import hugepages
-from tuned_virt.hugepages import planner
-from tuned_virt.hugepages.planner import MountChange
-from tuned_virt.hugepages.pools import Pool
-from tuned_virt.hugepages.state import HugepagesState, NodeMemory
-from tuned_virt.plan import Change, Plan
+from tuned_virt.core.plan import Change, Plan
+from tuned_virt.plugins import hugepages_numa
+from tuned_virt.plugins.hugepages_numa import planner
+from tuned_virt.plugins.hugepages_numa.planner import MountChange
+from tuned_virt.plugins.hugepages_numa.pools import Pool
+from tuned_virt.plugins.hugepages_numa.state import HugepagesState, NodeMemory
 
 GIB = 1 << 20
 MOUNT = "mount_2M /dev/huge"
@@ -32,7 +32,7 @@ def state(pages: int = 0, mounted: str = "absent", overcommit: int = 0) -> Hugep
 
 
 def plan(now: HugepagesState, originals: Mapping[str, str] | None = None, **options: str) -> Plan:
-    return planner.plan(hugepages.parse(options), now, originals or {})
+    return planner.plan(hugepages_numa.parse(options), now, originals or {})
 
 
 def settings(made: Plan) -> list[str]:

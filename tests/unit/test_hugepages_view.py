@@ -11,9 +11,9 @@ import pytest
 
 from tuned_virt import cli
 from tuned_virt.cli import hugepages as command
-from tuned_virt.hugepages import pools as hugepages
-from tuned_virt.hugepages.pools import Pool
-from tuned_virt.kernelfs import KernelFS
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.plugins.hugepages_numa import pools as hugepages
+from tuned_virt.plugins.hugepages_numa.pools import Pool
 
 M2 = 2048
 G1 = 1 << 20

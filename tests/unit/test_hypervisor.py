@@ -10,17 +10,12 @@ from typing import Any
 
 import pytest
 
-from tuned_virt.guest import printable
-from tuned_virt.hypervisor import (
-    Hypervisor,
-    RunningGuest,
-    difference,
-    missing,
-    running_guests,
-    shares_pages,
-)
-from tuned_virt.hypervisor import binding as installed
-from tuned_virt.hypervisor import follower as following_module
+from tuned_virt.libvirt_api import binding as installed
+from tuned_virt.libvirt_api import follower as following_module
+from tuned_virt.libvirt_api.binding import missing
+from tuned_virt.libvirt_api.follower import Hypervisor, running_guests
+from tuned_virt.libvirt_api.running_guests import RunningGuest, difference, shares_pages
+from tuned_virt.model.guest import printable
 
 URI = "fake:///system"
 

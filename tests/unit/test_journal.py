@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tuned_virt.journal import Journal
-from tuned_virt.plan import Change
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.plan import Change
 
 CHANGE = Change("run", "/sys/kernel/mm/ksm/run", "0", "1", "asked for")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tuned_virt.kernelfs import KernelFileError, KernelFS, active_word
+from tuned_virt.kernel.files import KernelFileError, KernelFS, active_word
 
 
 @pytest.fixture

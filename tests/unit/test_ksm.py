@@ -10,15 +10,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.kernel import FRESH, FakeKsm
-from tuned_virt import ksm
-from tuned_virt.baseline import Baseline
-from tuned_virt.engine import Engine, Result
-from tuned_virt.journal import Journal
-from tuned_virt.ksm import KsmState, KsmTuner, parse
-from tuned_virt.ksm.masters import Masters
-from tuned_virt.ksm.policy import Mode
-from tuned_virt.options import BadOptions
-from tuned_virt.plan import Plan
+from tuned_virt.core.engine import Engine, Result
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.options import BadOptions
+from tuned_virt.core.originals import Baseline
+from tuned_virt.core.plan import Plan
+from tuned_virt.plugins import ksm
+from tuned_virt.plugins.ksm import KsmState, KsmTuner, parse
+from tuned_virt.plugins.ksm.conflicts import Masters
+from tuned_virt.plugins.ksm.policy import Mode
 
 
 def state(**changed: str) -> KsmState:

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.ksmd import Machine
-from tuned_virt.ksm import auto
-from tuned_virt.ksm.auto import AutoPolicy
-from tuned_virt.ksm.law import Memory, Phase, Sample
-from tuned_virt.ksm.loop import decide
+from tuned_virt.plugins.ksm import auto
+from tuned_virt.plugins.ksm.auto import AutoPolicy
+from tuned_virt.plugins.ksm.controller import decide
+from tuned_virt.plugins.ksm.decision import Memory, Phase, Sample
 
 EAGER = AutoPolicy(eager=True)
 

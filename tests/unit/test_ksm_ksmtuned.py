@@ -6,9 +6,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuned_virt.ksm.ksmtuned import KsmtunedPolicy
-from tuned_virt.ksm.law import Memory, Phase, Sample
-from tuned_virt.ksm.loop import decide
+from tuned_virt.plugins.ksm.controller import decide
+from tuned_virt.plugins.ksm.decision import Memory, Phase, Sample
+from tuned_virt.plugins.ksm.ksmtuned import KsmtunedPolicy
 
 GIB = 1 << 20
 STOPPED = {"run": "0", "pages_to_scan": "100", "sleep_millisecs": "20"}

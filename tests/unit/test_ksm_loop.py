@@ -16,16 +16,16 @@ import pytest
 from tests.sandbox import wait_for
 from tests.unit.test_ksm_sampler import machine
 from tests.unit.test_qemu import process
-from tuned_virt.engine import Result
-from tuned_virt.following import Known
-from tuned_virt.journal import Journal
-from tuned_virt.kernelfs import KernelFileError, KernelFS
-from tuned_virt.ksm.auto import AutoPolicy
-from tuned_virt.ksm.ksmtuned import KsmtunedPolicy
-from tuned_virt.ksm.law import Memory, Phase
-from tuned_virt.ksm.loop import REPEAT, Clock, Loop
-from tuned_virt.ksm.record import Record
-from tuned_virt.ksm.sampler import Sampler
+from tuned_virt.core.engine import Result
+from tuned_virt.core.guest_source import Known
+from tuned_virt.core.journal import Journal
+from tuned_virt.kernel.files import KernelFileError, KernelFS
+from tuned_virt.plugins.ksm.auto import AutoPolicy
+from tuned_virt.plugins.ksm.controller import REPEAT, Clock, Loop
+from tuned_virt.plugins.ksm.decision import Memory, Phase
+from tuned_virt.plugins.ksm.ksmtuned import KsmtunedPolicy
+from tuned_virt.plugins.ksm.record import Record
+from tuned_virt.plugins.ksm.sampler import Sampler
 
 EAGER = AutoPolicy(eager=True)
 KSM = "/sys/kernel/mm/ksm"

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.unit.test_qemu import process
-from tuned_virt.kernelfs import KernelFileError, KernelFS
-from tuned_virt.ksm import masters
+from tuned_virt.kernel.files import KernelFileError, KernelFS
+from tuned_virt.plugins.ksm import conflicts
 
 
 @pytest.mark.parametrize(
@@ -24,13 +24,13 @@ from tuned_virt.ksm import masters
     ],
 )
 def test_states_of_a_service(shown: str, state: str) -> None:
-    assert masters.decide_state(shown) == state
+    assert conflicts.decide_state(shown) == state
 
 
 def test_nobody_else(tmp_path: Path) -> None:
     process(tmp_path, 5, "bash", "/bin/bash")
-    found = masters.read(KernelFS(tmp_path))
-    assert found == masters.Masters()
+    found = conflicts.read(KernelFS(tmp_path))
+    assert found == conflicts.Masters()
     assert found.hands_off == ""
 
 
@@ -40,7 +40,7 @@ def test_a_masked_service(tmp_path: Path) -> None:
     (folder / "ksm.service").symlink_to("/dev/null")
     (tmp_path / "usr/lib/systemd/system").mkdir(parents=True)
     (tmp_path / "usr/lib/systemd/system/ksm.service").touch()
-    found = masters.read(KernelFS(tmp_path))
+    found = conflicts.read(KernelFS(tmp_path))
     assert found.services == {}
     assert found.hands_off == "ksm.service masked: KSM is switched off on purpose"
 
@@ -54,15 +54,15 @@ def test_installed_services_have_a_state(tmp_path: Path, monkeypatch: pytest.Mon
         asked.append(words[-1])
         return "ActiveState=active"
 
-    monkeypatch.setattr(masters, "_systemctl", systemctl)
-    assert masters.read(KernelFS(tmp_path)).services == {"ksmtuned.service": "active"}
+    monkeypatch.setattr(conflicts, "_systemctl", systemctl)
+    assert conflicts.read(KernelFS(tmp_path)).services == {"ksmtuned.service": "active"}
     assert asked == ["ksmtuned.service"], "no fork for what is not installed"
 
 
 @pytest.mark.parametrize(("comm", "name"), [("momd", "MOM"), ("virt-handler", "KubeVirt")])
 def test_others_by_their_processes(tmp_path: Path, comm: str, name: str) -> None:
     process(tmp_path, 5, comm, "/usr/bin/whatever")
-    assert masters.read(KernelFS(tmp_path)).hands_off == f"{name} (process {comm}, 5) drives KSM"
+    assert conflicts.read(KernelFS(tmp_path)).hands_off == f"{name} (process {comm}, 5) drives KSM"
 
 
 def test_a_start_is_only_queued_while_tuned_is_being_stopped(
@@ -76,12 +76,12 @@ def test_a_start_is_only_queued_while_tuned_is_being_stopped(
             return "ActiveState=deactivating"
         return "ActiveState=inactive\nJob=7"
 
-    monkeypatch.setattr(masters, "_systemctl", systemctl)
-    masters.set_state("ksm.service", masters.ACTIVE)
+    monkeypatch.setattr(conflicts, "_systemctl", systemctl)
+    conflicts.set_state("ksm.service", conflicts.ACTIVE)
     assert ("start", "--no-block", "ksm.service") in said
 
 
 def test_a_service_that_does_not_stop_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(masters, "_systemctl", lambda verb, *words: "ActiveState=active")
+    monkeypatch.setattr(conflicts, "_systemctl", lambda verb, *words: "ActiveState=active")
     with pytest.raises(KernelFileError, match="it is active afterwards"):
-        masters.set_state("ksm.service", masters.INACTIVE)
+        conflicts.set_state("ksm.service", conflicts.INACTIVE)

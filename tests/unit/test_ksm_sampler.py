@@ -6,10 +6,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.unit.test_qemu import KIB, process
-from tuned_virt.following import Known
-from tuned_virt.hypervisor import RunningGuest
-from tuned_virt.kernelfs import KernelFS
-from tuned_virt.ksm.sampler import Sampler, cpu_seconds, ksmd
+from tuned_virt.core.guest_source import Known
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.libvirt_api.running_guests import RunningGuest
+from tuned_virt.plugins.ksm.sampler import Sampler, cpu_seconds, ksmd
 
 COUNTERS = {
     "run": "1",

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tuned_virt.lanes import Lanes
+from tuned_virt.core.worker_pool import Lanes
 
 
 def test_lanes_run_side_by_side() -> None:

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from tuned_virt.baseline import Baseline
-from tuned_virt.guesttuner import Claim
-from tuned_virt.hypervisor import binding
-from tuned_virt.hypervisor.control import View
-from tuned_virt.hypervisor.link import Active
-from tuned_virt.journal import Journal
-from tuned_virt.kernelfs import KernelFS
-from tuned_virt.limits import guests as limited
-from tuned_virt.limits import original, policy
-from tuned_virt.limits.guests import LimitedGuests
-from tuned_virt.limits.policy import UNLIMITED
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.originals import Baseline
+from tuned_virt.guests.manager import Claim
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.libvirt_api import binding
+from tuned_virt.libvirt_api.connection import Active
+from tuned_virt.libvirt_api.worker import View
+from tuned_virt.plugins.vm_limits import controller as limited
+from tuned_virt.plugins.vm_limits import original, policy
+from tuned_virt.plugins.vm_limits.controller import LimitedGuests
+from tuned_virt.plugins.vm_limits.policy import UNLIMITED
 
 UUID = "0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0f1"
 DOMAIN = """<domain type='kvm'><name>web1</name><uuid>{}</uuid><memory unit='MiB'>1024</memory>

@@ -10,7 +10,7 @@ import pytest
 
 from scripts import manuals
 from tuned_virt import cli
-from tuned_virt.tuners import TUNERS
+from tuned_virt.registry import TUNERS
 
 pytest.importorskip("tuned", reason="a plugin's module needs TuneD to be imported")
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from tuned_virt import mempolicy
+from tuned_virt.kernel import mempolicy
 
 
 def test_where_it_cannot_be_set_the_work_is_done_all_the_same(

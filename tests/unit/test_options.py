@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuned_virt.options import Choice, Modifier, Number, OptionError, Wanted, is_yes, no_such
-from tuned_virt.options import given as said
+from tuned_virt.core.options import Choice, Modifier, Number, OptionError, Wanted, is_yes, no_such
+from tuned_virt.core.options import given as said
 
 SCAN = Number(1, 1000, "pages")
 

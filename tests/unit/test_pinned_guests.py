@@ -12,24 +12,25 @@ from typing import Any
 
 import pytest
 
-from tuned_virt import numamaps, placement
-from tuned_virt.baseline import Baseline
-from tuned_virt.guest import Guest, GuestError
-from tuned_virt.guesttuner import Claim
-from tuned_virt.hypervisor import binding
-from tuned_virt.hypervisor.control import View
-from tuned_virt.hypervisor.link import Active
-from tuned_virt.journal import Journal
-from tuned_virt.kernelfs import KernelFS
-from tuned_virt.numamaps import Area
-from tuned_virt.pinning import policy
-from tuned_virt.pinning.deciding import Decider
-from tuned_virt.pinning.guests import PinnedGuests
-from tuned_virt.pinning.mover import Move, Mover
-from tuned_virt.pinning.record import Held
+from tuned_virt import placement
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.originals import Baseline
+from tuned_virt.guests.manager import Claim
+from tuned_virt.guests.tracker import Roster, Seen
+from tuned_virt.kernel import numa_maps
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel.numa_maps import Area
+from tuned_virt.libvirt_api import binding
+from tuned_virt.libvirt_api.connection import Active
+from tuned_virt.libvirt_api.worker import View
+from tuned_virt.model.guest import Guest, GuestError
+from tuned_virt.model.topology import Host
 from tuned_virt.placement import Kind
-from tuned_virt.roster import Roster, Seen
-from tuned_virt.topology import Host
+from tuned_virt.plugins.vm_pinning import policy
+from tuned_virt.plugins.vm_pinning.controller import PinnedGuests
+from tuned_virt.plugins.vm_pinning.page_migrator import Move, Mover
+from tuned_virt.plugins.vm_pinning.placement_controller import Decider
+from tuned_virt.plugins.vm_pinning.record import Held
 
 DATA = Path(__file__).parents[3] / "shared/data"
 UUID = "0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0f1"
@@ -188,7 +189,7 @@ def test_a_guest_that_has_gone_is_no_error(
 def test_what_is_refused_is_tried_again_and_said_once(
     guests: PinnedGuests, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tuned_virt.pinning.guests.AGAIN", 0.0)
+    monkeypatch.setattr("tuned_virt.plugins.vm_pinning.controller.AGAIN", 0.0)
     web = active(DOMAIN.format(uuid=UUID, more=""))
     web.domain.refuses = "pinVcpu"
     for _ in range(3):
@@ -285,7 +286,7 @@ def test_memory_that_cannot_follow_is_measured_where_its_guest_might_move(
         asked.extend(guest.resident for guest in guests)
         return placement.plan(host, guests, *rest)
 
-    monkeypatch.setattr(numamaps, "read", lambda *_: [Area(0, 1 << 26, 4, {0: 65536})])
+    monkeypatch.setattr(numa_maps, "read", lambda *_: [Area(0, 1 << 26, 4, {0: 65536})])
     link: Any = FakeLink()
     monkeypatch.setattr(link, "capabilities", lambda: host[0])
     decider = Decider(KernelFS(tmp_path), plan)

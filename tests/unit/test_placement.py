@@ -4,9 +4,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from tuned_virt.guest import Guest
+from tuned_virt.model.guest import Guest
+from tuned_virt.model.topology import Host
 from tuned_virt.placement import Kind, parse, plan
-from tuned_virt.topology import Host
 
 DATA = Path(__file__).parents[1] / "data"
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tuned_virt.guest import Cell, CpuTopology, Guest, HugePages, Owned
-from tuned_virt.placement import Kind, Placement, Plan, parse, plan, several
-from tuned_virt.topology import Cache, CpuDetail, Host, NumaNode
+from tuned_virt.model.guest import Cell, CpuTopology, Guest, HugePages, Owned
+from tuned_virt.model.topology import Cache, CpuDetail, Host, NumaNode
+from tuned_virt.placement import Kind, Placement, Plan, multi_node, parse, plan
 
 GIB = 1 << 20
 NEAR, FAR = 12, 20
@@ -265,17 +265,17 @@ def test_cells_are_drawn_to_devices_and_memory() -> None:
 def test_equal_cells_are_never_permuted(monkeypatch: pytest.MonkeyPatch) -> None:
     """8 equal cells on 16 nodes: Nova tried 16!/8! = 519 million ways (LP#1978372)."""
     steps = 0
-    real = several._CellSearch._descend
+    real = multi_node._CellSearch._descend
 
     def counted(self: Any, chosen: list[int], distance: int) -> None:
         nonlocal steps
         steps += 1
         real(self, chosen, distance)
 
-    monkeypatch.setattr(several._CellSearch, "_descend", counted)
+    monkeypatch.setattr(multi_node._CellSearch, "_descend", counted)
     one = planned(machine(16, cores=4, threads=1, llcs=1), cells(8, 24, 8), policy="dedicated")
     assert len(one["cells"].nodes) == 8
-    assert steps < 20 * several.MOST_STEPS
+    assert steps < 20 * multi_node.MOST_STEPS
 
 
 def test_a_guest_without_cells_is_cut_by_whole_cores() -> None:

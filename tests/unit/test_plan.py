@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from tuned_virt.cli import main, planning, plantext, processes, scene, snapshots
-from tuned_virt.cli.scene import Described
-from tuned_virt.guest import Guest
-from tuned_virt.kernelfs import KernelFS
-from tuned_virt.pinning import policy as pinning
+from tuned_virt.cli import main, plan, plan_text, planning_input, processes, snapshot
+from tuned_virt.cli.planning_input import Described
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.libvirt_api.placement_tag import Pins
+from tuned_virt.model.guest import Guest
+from tuned_virt.model.topology import Host
 from tuned_virt.placement import Kind, Memory, Mode, Placement, Policy
 from tuned_virt.placement.policy import Smt
-from tuned_virt.tags import Pins
-from tuned_virt.topology import Host
+from tuned_virt.plugins.vm_pinning import policy as pinning
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests/data"
@@ -50,7 +50,7 @@ def test_the_printed_plan(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", *SOURCES]) == 1, "one guest has no room"
     text = re.sub(r" +$", "", capsys.readouterr().out, flags=re.MULTILINE)
     golden("plan.txt", text)
-    assert max(map(len, text.splitlines())) <= plantext.WIDE
+    assert max(map(len, text.splitlines())) <= plan_text.WIDE
 
 
 def test_the_plan_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,9 +86,9 @@ def test_the_profile_names_variables_as_the_command_reads_them() -> None:
     told = {name: profile["variables"][f"{pinning.VARIABLES}{name}"] for name in section}
     assert {k: v for k, v in pinning.IN_PROFILE.items() if told[k] != v} == {}
     devices = told.pop("devices")
-    asked = planning.read_asked(str(ROOT / "profiles/virtual-host-plus-variables.conf"), [])
+    asked = plan.read_asked(str(ROOT / "profiles/virtual-host-plus-variables.conf"), [])
     parsed = pinning.parse(told)
-    assert asked == planning.Asked(parsed.placement, devices, parsed.running)
+    assert asked == plan.Asked(parsed.placement, devices, parsed.running)
     assert asked.policy.policy is Mode.NODE
 
 
@@ -97,8 +97,8 @@ def test_variables_and_options_on_top(tmp_path: Path) -> None:
     file.write_text(
         "# vm_smt=require\nvm_policy = dedicated  # text\nvm_devices=db*\nksm_mode=off\n"
     )
-    asked = planning.read_asked(str(file), ["smt=isolate", "running=leave"])
-    assert asked == planning.Asked(
+    asked = plan.read_asked(str(file), ["smt=isolate", "running=leave"])
+    assert asked == plan.Asked(
         Policy(policy=Mode.DEDICATED, smt=Smt.ISOLATE), "db*", pinning.Already.LEAVE
     )
 
@@ -151,11 +151,11 @@ HELD = Placement(
     dict.fromkeys(range(3), "8-15"), "8-15", {}, Memory("move", "1"), "it is there",
 )  # fmt: skip
 SPREAD = {0: 600 << 10, 1: 400 << 10}
-ASKED = planning.Asked(running=pinning.Already.LOCAL)
+ASKED = plan.Asked(running=pinning.Already.LOCAL)
 
 
-def one(described: Described, asked: planning.Asked = ASKED) -> Placement:
-    [placed] = planning.planned(scene.of(TWO_NODES, [("web", described)]), asked).placements
+def one(described: Described, asked: plan.Asked = ASKED) -> Placement:
+    [placed] = plan.planned(planning_input.of(TWO_NODES, [("web", described)]), asked).placements
     return placed
 
 
@@ -164,19 +164,19 @@ def test_a_guest_that_is_held_stays_and_nothing_changes() -> None:
     described = Described(document("web"), now, {1: 1 << 20}, HELD)
     placed = one(described)
     assert placed == HELD
-    guest = scene.of(TWO_NODES, [("web", described)]).guests[0]
-    assert list(plantext.changes(guest, placed, now)) == []
+    guest = planning_input.of(TWO_NODES, [("web", described)]).guests[0]
+    assert list(plan_text.changes(guest, placed, now)) == []
 
 
 def test_only_what_differs_is_a_change() -> None:
     now = Pins({0: "8-15", 1: "0-15", 2: "8-15"}, "0-3")
     guest = Guest.from_xml(document("web"))
-    some = list(plantext.changes(guest, HELD, now))
+    some = list(plan_text.changes(guest, HELD, now))
     assert [(change.what, change.number, change.before) for change in some] == [
         ("vCPU", 1, "0-15"),
         ("emulator", None, "0-3"),
     ]
-    assert list(plantext.commands(HELD, some)) == [
+    assert list(plan_text.commands(HELD, some)) == [
         "virsh vcpupin web 1 8-15 --live",
         "virsh emulatorpin web 8-15 --live",
     ]
@@ -195,24 +195,24 @@ def test_only_what_differs_is_a_change() -> None:
 def test_guests_that_ran_before(
     running: pinning.Already, resident: dict[int, int], kind: Kind, why: str
 ) -> None:
-    placed = one(Described(document("web"), EVERYWHERE, resident), planning.Asked(running=running))
+    placed = one(Described(document("web"), EVERYWHERE, resident), plan.Asked(running=running))
     assert placed.kind is kind
     assert why in placed.why
 
 
 def test_memory_that_is_elsewhere_is_a_change_without_a_command() -> None:
     described = Described(document("web"), EVERYWHERE, SPREAD)
-    gathered = scene.of(TWO_NODES, [("web", described)])
-    [placed] = planning.planned(gathered, planning.Asked()).placements
-    [*_, last] = plantext.changes(gathered.guests[0], placed, EVERYWHERE)
+    gathered = planning_input.of(TWO_NODES, [("web", described)])
+    [placed] = plan.planned(gathered, plan.Asked()).placements
+    [*_, last] = plan_text.changes(gathered.guests[0], placed, EVERYWHERE)
     assert (last.what, last.before, last.after) == (
         "memory", "0.6 GiB on 0, 0.4 GiB on 1", "all on 0"
     )  # fmt: skip
-    assert list(plantext.commands(placed, [last])) == []
+    assert list(plan_text.commands(placed, [last])) == []
 
 
 def test_guests_that_are_not_selected_are_left() -> None:
-    placed = one(Described(document("web")), planning.Asked(devices="db*"))
+    placed = one(Described(document("web")), plan.Asked(devices="db*"))
     assert (placed.kind, placed.why) == (Kind.UNPLACED, "not selected by devices=db*")
 
 
@@ -223,11 +223,11 @@ def test_a_snapshot_keeps_where_guests_are(
     described = Described(
         document("web"), Pins(HELD.vcpus, "8-15", {}, ("strict", "1")), {1: 5}, held
     )
-    gathered = scene.of(TWO_NODES, [("web", described)], ("a note",))
-    monkeypatch.setattr(scene, "gather", lambda *_: gathered)
+    gathered = planning_input.of(TWO_NODES, [("web", described)], ("a note",))
+    monkeypatch.setattr(planning_input, "gather", lambda *_: gathered)
     file = tmp_path / "host.json"
     assert main(["snapshot", "-o", str(file)]) == 0
-    assert snapshots.load(file) == gathered
+    assert snapshot.load(file) == gathered
     capsys.readouterr()
     assert main(["plan", "--snapshot", str(file)]) == 0
     content = json.loads(capsys.readouterr().out)
@@ -297,8 +297,8 @@ def test_threads_without_names_are_counted_by_smp(kernel: KernelFS, tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["5", "-x", "a b", "$(reboot)", "x" * 60])
 def test_names_that_cannot_be_typed_are_typed_as_uuid(name: str) -> None:
-    change = plantext.Change("vCPU", 0, "", "1")
-    [line] = plantext.commands(replace(HELD, guest=name), [change])
+    change = plan_text.Change("vCPU", 0, "", "1")
+    [line] = plan_text.commands(replace(HELD, guest=name), [change])
     assert line == f"virsh vcpupin {HELD.uuid} 0 1 --live"
 
 

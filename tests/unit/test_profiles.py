@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tuned_virt.cli import hugeplan
-from tuned_virt.options import Described
-from tuned_virt.tuners import TUNERS
+from tuned_virt.cli import hugepages_plan
+from tuned_virt.core.options import Described
+from tuned_virt.registry import TUNERS
 
 FOLDER = Path(__file__).parents[2] / "profiles"
 TUNEDS_OWN = ("priority", "devices", "devices_udev_regex")
@@ -85,5 +85,5 @@ def test_every_option_is_described(tuner) -> None:  # type: ignore[no-untyped-de
 def test_the_command_knows_which_variable_sets_which_option_of_huge_pages(name: str) -> None:
     section = profile(name)["hugepages_numa"]
     named = {text.strip("${}"): option for option, text in section.items() if option != "observe"}
-    assert named.items() <= hugeplan.VARIABLES.items()
-    assert name != "virtual-host-plus" or named == hugeplan.VARIABLES
+    assert named.items() <= hugepages_plan.VARIABLES.items()
+    assert name != "virtual-host-plus" or named == hugepages_plan.VARIABLES

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tuned_virt import qemu
-from tuned_virt.kernelfs import KernelFS
-from tuned_virt.qemu import Processes, identify
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.model.guest import qemu_process
+from tuned_virt.model.guest.qemu_process import Processes, identify
 
 KIB = os.sysconf("SC_PAGE_SIZE") // 1024
 
@@ -92,17 +92,17 @@ def test_a_process_becomes_qemu_some_time_after_its_fork(tmp_path: Path) -> None
     processes = Processes(KernelFS(tmp_path))
     assert processes.guests(0) == []
     process(tmp_path, 7, "qemu-kvm", "/usr/libexec/qemu-kvm")
-    assert [g.pid for g in processes.guests(qemu.YOUNG / 2)] == [7]
+    assert [g.pid for g in processes.guests(qemu_process.YOUNG / 2)] == [7]
 
 
 def test_a_number_used_again_is_looked_at_again(tmp_path: Path) -> None:
     process(tmp_path, 7, "bash", "/usr/bin/bash")
     processes = Processes(KernelFS(tmp_path))
-    for now in (0.0, qemu.YOUNG, qemu.YOUNG + 1):
+    for now in (0.0, qemu_process.YOUNG, qemu_process.YOUNG + 1):
         assert processes.guests(now) == []
     process(tmp_path, 7, "qemu-kvm", "/usr/libexec/qemu-kvm")
-    assert processes.guests(qemu.YOUNG + 2) == []
-    assert [g.pid for g in processes.guests(qemu.RESCAN)] == [7]
+    assert processes.guests(qemu_process.YOUNG + 2) == []
+    assert [g.pid for g in processes.guests(qemu_process.RESCAN)] == [7]
 
 
 def test_files_kept_open_are_bounded_and_closed(

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from tuned_virt.service import decide_role, is_restart
+from tuned_virt.kernel.systemd import decide_role, is_restart
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from tuned_virt.cli import scene, snapshots
+from tuned_virt.cli import planning_input, snapshot
 from tuned_virt.cli.common import CouldNot
-from tuned_virt.cli.scene import Described
-from tuned_virt.tags import Pins
-from tuned_virt.topology import Host
+from tuned_virt.cli.planning_input import Described
+from tuned_virt.libvirt_api.placement_tag import Pins
+from tuned_virt.model.topology import Host
 
 DATA = Path(__file__).parents[1] / "data"
 NUMBER = "expected a whole number from"
@@ -24,15 +24,15 @@ def written() -> dict[str, Any]:
     xml = (DATA / "guests/web.xml").read_text()
     described = Described(xml, Pins({0: "0"}, "1", {1: "2"}, ("strict", "0")), {0: 5}, None)
     host = Host.from_xml((DATA / "hosts/two-nodes.xml").read_text())
-    gathered = scene.of(host, [("web", described)])
-    content: dict[str, Any] = json.loads(json.dumps(snapshots._content(gathered)))
+    gathered = planning_input.of(host, [("web", described)])
+    content: dict[str, Any] = json.loads(json.dumps(snapshot._content(gathered)))
     return content
 
 
 def refusal(text: str, file: Path) -> str:
     file.write_text(text)
     with pytest.raises(CouldNot) as error:
-        snapshots.load(file)
+        snapshot.load(file)
     said = str(error.value)
     assert said.startswith(f"{file}: ")
     return said
@@ -94,7 +94,7 @@ def test_what_is_no_snapshot(text: str, said: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", sorted((DATA / "hosts").glob("*.xml")), ids=lambda one: one.stem)
 def test_every_host_comes_back_as_it_went(file: Path, tmp_path: Path) -> None:
-    gathered = scene.of(Host.from_xml(file.read_text()), [])
+    gathered = planning_input.of(Host.from_xml(file.read_text()), [])
     copy = tmp_path / "host.json"
-    copy.write_text(json.dumps(snapshots._content(gathered)))
-    assert snapshots.load(copy) == gathered
+    copy.write_text(json.dumps(snapshot._content(gathered)))
+    assert snapshot.load(copy) == gathered

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,12 +15,13 @@ import pytest
 
 from tests.unit.kernel import FRESH
 from tuned_virt import cli
-from tuned_virt.baseline import Baseline
-from tuned_virt.cli import daemon, guests, ksmview, status, table
-from tuned_virt.kernelfs import KernelFS
-from tuned_virt.ksm.law import Memory, Phase
-from tuned_virt.ksm.record import Content, Made, Record
-from tuned_virt.qemu import Guest
+from tuned_virt.cli import daemon, ksm_report, ksm_table, status, table
+from tuned_virt.core.originals import Baseline
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.libvirt_api import binding, follower
+from tuned_virt.model.guest.qemu_process import Guest
+from tuned_virt.plugins.ksm.decision import Memory, Phase
+from tuned_virt.plugins.ksm.record import Content, Made, Record
 
 PAGES = 256
 """Pages of a MiB."""
@@ -83,9 +83,9 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(daemon.Daemon, "__init__", gone)
     monkeypatch.setattr(status, "KernelFS", lambda: made.fs)
     monkeypatch.setattr(status, "Baseline", lambda: Baseline(made.state))
-    monkeypatch.setattr(ksmview, "Baseline", lambda: Baseline(made.state))
-    monkeypatch.setattr(ksmview, "STATE_FOLDER", made.state)
-    monkeypatch.setattr(guests, "ask_libvirt", lambda: ({}, ""))
+    monkeypatch.setattr(ksm_report, "Baseline", lambda: Baseline(made.state))
+    monkeypatch.setattr(ksm_report, "STATE_FOLDER", made.state)
+    monkeypatch.setattr(ksm_table, "ask_libvirt", lambda: ({}, ""))
     return made
 
 
@@ -115,25 +115,25 @@ ksm_merge_any: no"""
 
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tuned_virt.topology.page_size", lambda: 4096)
+    monkeypatch.setattr("tuned_virt.model.topology.page_size", lambda: 4096)
 
 
 def test_rows_join_processes_libvirt_and_the_kernel() -> None:
     processes = [process(30, "u1", "from -name"), process(20, name="by hand"), process(10)]
     libvirt = {"u1": known("web\n1", 2048), "u2": known("elsewhere", 512)}
-    found = guests.rows(processes, libvirt, reader({"/proc/30/ksm_stat": STAT}))
+    found = ksm_table.rows(processes, libvirt, reader({"/proc/30/ksm_stat": STAT}))
     assert found == [
-        guests.Row("10", 10, None, False),
-        guests.Row("by hand", 20, None, False),
-        guests.Row("elsewhere", None, 512, False),
-        guests.Row("web?1", 30, 2048, False, 700.0, 410.0, 401.0),
+        ksm_table.Row("10", 10, None, False),
+        ksm_table.Row("by hand", 20, None, False),
+        ksm_table.Row("elsewhere", None, 512, False),
+        ksm_table.Row("web?1", 30, 2048, False, 700.0, 410.0, 401.0),
     ]
 
 
 def test_guests_that_opt_out_by_xml_or_command_line_have_no_figures() -> None:
     files = {"/proc/1/ksm_stat": STAT, "/proc/2/ksm_stat": STAT}
     processes = [process(1, shares_pages=False), process(2, "u2")]
-    found = guests.rows(processes, {"u2": known("b", 1, shares_pages=False)}, reader(files))
+    found = ksm_table.rows(processes, {"u2": known("b", 1, shares_pages=False)}, reader(files))
     assert [(row.opted_out, row.mergeable_mib) for row in found] == [(True, None), (True, None)]
 
 
@@ -153,7 +153,7 @@ def test_guests_that_opt_out_by_xml_or_command_line_have_no_figures() -> None:
     ],
 )
 def test_old_kernels_tell_less(files: dict[str, str], sizes: object) -> None:
-    assert guests.sizes_of(7, reader(files)) == sizes
+    assert ksm_table.sizes_of(7, reader(files)) == sizes
 
 
 def test_status_shows_the_guests(
@@ -162,7 +162,7 @@ def test_status_shows_the_guests(
     host.ksm()
     host.guest(41, "qemu -name guest=one,debug-threads=on -uuid u1", STAT)
     host.guest(42, "qemu -name [red]two -machine pc,mem-merge=off", STAT)
-    monkeypatch.setattr(guests, "ask_libvirt", lambda: ({"u1": known("web", 1024)}, ""))
+    monkeypatch.setattr(ksm_table, "ask_libvirt", lambda: ({"u1": known("web", 1024)}, ""))
     shown = [line.split() for line in output(capsys).splitlines()]
     assert TITLES in shown
     assert ["web", "41", "1024", "700.0", "410.0", "401.0"] in shown
@@ -175,7 +175,7 @@ def test_status_shows_the_guests(
 def test_without_guests_libvirt_is_not_asked(
     host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(guests, "ask_libvirt", lambda: pytest.fail("asked"))
+    monkeypatch.setattr(ksm_table, "ask_libvirt", lambda: pytest.fail("asked"))
     assert "guest" not in output(capsys)
     assert json.loads(output(capsys, "--json"))["guests"] == []
 
@@ -184,25 +184,24 @@ def test_without_guests_libvirt_is_not_asked(
     ("found", "lacking", "expected"),
     [
         (None, "no socket", ({}, "")),
-        (None, "", ({}, guests.SILENT)),
+        (None, "", ({}, ksm_table.SILENT)),
         ({"u": 1}, "", ({"u": 1}, "")),
     ],
 )
 def test_a_libvirt_that_hangs_is_said(
     found: Any, lacking: str, expected: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake = SimpleNamespace(running_guests=lambda: found, missing=lambda: lacking)
-    monkeypatch.setitem(sys.modules, "tuned_virt.hypervisor", fake)
-    monkeypatch.setattr("tuned_virt.hypervisor", fake, raising=False)
-    assert guests.ask_libvirt() == expected
+    monkeypatch.setattr(follower, "running_guests", lambda: found)
+    monkeypatch.setattr(binding, "missing", lambda: lacking)
+    assert ksm_table.ask_libvirt() == expected
 
 
 def test_a_remark_on_libvirt_is_shown(
     host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     host.guest(41, "qemu -name one")
-    monkeypatch.setattr(guests, "ask_libvirt", lambda: ({}, guests.SILENT))
-    assert f"guests    {guests.SILENT}" in output(capsys)
+    monkeypatch.setattr(ksm_table, "ask_libvirt", lambda: ({}, ksm_table.SILENT))
+    assert f"guests    {ksm_table.SILENT}" in output(capsys)
 
 
 def test_the_loop_is_shown_with_its_last_reason(
@@ -258,7 +257,7 @@ def test_ksm_in_full(
     host.put("/etc/systemd/system/ksmtuned.service", "")
     (host.root / "etc/systemd/system/ksm.service").symlink_to("/dev/null")
     host.put("/proc/77/comm", "momd")
-    monkeypatch.setattr("tuned_virt.ksm.masters.state", lambda unit: "active")
+    monkeypatch.setattr("tuned_virt.plugins.ksm.conflicts.state", lambda unit: "active")
     host.loop("memory is short", when=1_000_000_000)
     host.hold()
     assert cli.main(["status", "--ksm"]) == 0
@@ -303,7 +302,7 @@ def test_an_old_kernel_in_a_container(host: Host, capsys: pytest.CaptureFixture[
 
 
 def test_every_variable_of_chapter_8_4_3_has_a_meaning() -> None:
-    assert list(ksmview.MEANINGS)[:9] == [
+    assert list(ksm_report.MEANINGS)[:9] == [
         "full_scans",
         "merge_across_nodes",
         "pages_shared",
@@ -314,7 +313,7 @@ def test_every_variable_of_chapter_8_4_3_has_a_meaning() -> None:
         "run",
         "sleep_millisecs",
     ]
-    assert FRESH.keys() <= ksmview.MEANINGS.keys()
+    assert FRESH.keys() <= ksm_report.MEANINGS.keys()
 
 
 def test_a_table_prints_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from tests.unit.kernel import FakeKsm
-from tuned_virt import ksm, steward
-from tuned_virt.baseline import Baseline, BaselineError
-from tuned_virt.engine import Engine, Finding, Result
-from tuned_virt.journal import Journal
-from tuned_virt.ksm import settings
-from tuned_virt.ksm.masters import Masters
-from tuned_virt.steward import Steward
+from tuned_virt.core import plan_runner
+from tuned_virt.core.engine import Engine, Finding, Result
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.originals import Baseline, BaselineError
+from tuned_virt.core.plan_runner import Steward
+from tuned_virt.plugins import ksm
+from tuned_virt.plugins.ksm import state
+from tuned_virt.plugins.ksm.conflicts import Masters
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_flush_leaves_what_is_in_force(keeper: Keeper, fs: FakeKsm) -> None:
 @pytest.fixture
 def go(fs: FakeKsm, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Pages are merged, and no write ends before this is set; few wait for it."""
-    monkeypatch.setattr(steward, "PATIENCE", 0.05)
+    monkeypatch.setattr(plan_runner, "PATIENCE", 0.05)
     fs.files[f"{ksm.FOLDER}/pages_shared"] = fs.files[f"{ksm.FOLDER}/pages_sharing"] = "100"
     go, write = threading.Event(), FakeKsm.write
 
@@ -188,7 +189,7 @@ def test_what_waits_is_done_in_the_order_it_came(
 
 
 def test_what_is_pending_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steward, "RETRY", 0.05)
+    monkeypatch.setattr(plan_runner, "RETRY", 0.05)
     fs, baseline = FakeKsm(), Baseline(tmp_path, "boot")
     keeper = Steward(Engine(ksm.KsmTuner(), fs, baseline, Journal(tmp_path / "journal")))
     keeper.apply(ksm.parse({"merge_across_nodes": "0"}))
@@ -303,7 +304,7 @@ def test_an_internal_error_fails_verify_and_the_thread_lives(
     keeper: Keeper, fs: FakeKsm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr(settings, "read", lambda fs, masters: 1 / 0)
+        broken.setattr(state, "read", lambda fs, masters: 1 / 0)
         keeper.apply(MERGE)
         [finding] = keeper.verify(False)
         assert finding.result is Result.FAILED

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tuned_virt.kernelfs import KernelFS
-from tuned_virt.options import BadOptions
-from tuned_virt.system import (
+from tuned_virt.core.options import BadOptions
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.plugins.virt_system import (
     ONLINE,
     Module,
     SystemState,

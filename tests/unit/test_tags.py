@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuned_virt import tags
-from tuned_virt.guest import PLACEMENT_NAMESPACE, Guest, GuestError
-from tuned_virt.tags import NotXML, Pins
+from tuned_virt.libvirt_api import placement_tag
+from tuned_virt.libvirt_api.placement_tag import NotXML, Pins
+from tuned_virt.model.guest import PLACEMENT_NAMESPACE, Guest, GuestError
 
 REPO = Path(__file__).parents[2]
 HOOK = REPO / "hooks/qemu.d/tuned-virt"
@@ -36,8 +36,9 @@ def domain(cputune: str = "", metadata: str = "", numatune: str = "", head: str 
 
 def tagged(pins: Pins = OURS) -> str:
     """As libvirt writes what setMetadata was given."""
-    prefix = f'<{tags.KEY}:{tags.ROOT} xmlns:{tags.KEY}="{tags.NAMESPACE}"'
-    return tags.text(pins).replace(f"<{tags.ROOT}", prefix, 1)
+    key, root = placement_tag.KEY, placement_tag.ROOT
+    prefix = f'<{key}:{root} xmlns:{key}="{placement_tag.NAMESPACE}"'
+    return placement_tag.text(pins).replace(f"<{placement_tag.ROOT}", prefix, 1)
 
 
 NUMATUNE = "<memory mode='restrictive' nodeset='0'/>"
@@ -45,15 +46,15 @@ FULL = domain(ELEMENTS, tagged(), NUMATUNE)
 
 
 def test_the_namespace_is_the_planners() -> None:
-    assert tags.NAMESPACE == PLACEMENT_NAMESPACE
+    assert placement_tag.NAMESPACE == PLACEMENT_NAMESPACE
 
 
 def test_what_is_ours_is_known_and_the_rest_is_there() -> None:
-    assert tags.read(FULL) == (OURS, OURS)
-    ours, present = tags.read(FULL.replace("cpuset='4'", "cpuset='5'"))
+    assert placement_tag.read(FULL) == (OURS, OURS)
+    ours, present = placement_tag.read(FULL.replace("cpuset='4'", "cpuset='5'"))
     assert ours.vcpus == {1: "0-3,8"}
     assert present.vcpus == {0: "5", 1: "0-3,8"}
-    assert tags.read(domain(ELEMENTS)) == (Pins(), Pins(OURS.vcpus, "0-1", OURS.iothreads))
+    assert placement_tag.read(domain(ELEMENTS)) == (Pins(), Pins(OURS.vcpus, "0-1", OURS.iothreads))
 
 
 def test_the_planner_takes_the_same_for_ours() -> None:
@@ -64,15 +65,15 @@ def test_the_planner_takes_the_same_for_ours() -> None:
 
 
 def test_strip_takes_ours_and_leaves_the_bytes_of_all_else() -> None:
-    stripped = tags.strip(FULL.encode())
+    stripped = placement_tag.strip(FULL.encode())
     assert stripped is not None
     assert stripped.decode().replace("\n\n", "\n") == domain("\n")
-    assert tags.strip(stripped) is None
+    assert placement_tag.strip(stripped) is None
 
 
 def test_strip_leaves_what_somebody_else_changed() -> None:
     changed = ELEMENTS.replace("cpuset='4'", "cpuset='5'")
-    stripped = tags.strip(domain(changed, tagged()).encode())
+    stripped = placement_tag.strip(domain(changed, tagged()).encode())
     assert stripped is not None
     root = ElementTree.fromstring(stripped)
     assert [dict(pin.attrib) for pin in root.iter("vcpupin")] == [{"vcpu": "0", "cpuset": "5"}]
@@ -81,34 +82,34 @@ def test_strip_leaves_what_somebody_else_changed() -> None:
 
 def test_neighbours_of_ours_stay() -> None:
     both = "<vcpupin vcpu='0' cpuset='4'/><vcpupin vcpu='2' cpuset='6'/><shares>7</shares>"
-    stripped = tags.strip(domain(both, tagged(Pins({0: "4"}))).encode())
+    stripped = placement_tag.strip(domain(both, tagged(Pins({0: "4"}))).encode())
     assert stripped is not None
     assert b"<cputune><vcpupin vcpu='2' cpuset='6'/><shares>7</shares></cputune>" in stripped
 
 
 def test_metadata_goes_where_it_was_made_for_our_tag_alone() -> None:
     mine = f"<domain><metadata>\n {tagged()}\n</metadata><name>a</name></domain>"
-    alone = tags.strip(mine.encode())
+    alone = placement_tag.strip(mine.encode())
     assert alone is not None
     assert b"metadata" not in alone
     nested = "<x:a xmlns:x='urn:x'><metadata> </metadata></x:a>"
-    beside = tags.strip(domain(metadata=nested + tagged()).encode())
+    beside = placement_tag.strip(domain(metadata=nested + tagged()).encode())
     assert beside is not None
     assert nested.encode() in beside
 
 
 def test_pins_that_are_not_among_others() -> None:
     one = Pins({0: "1", 1: "2"}, "0", {1: "0"}, ("strict", "0"))
-    assert tags.without(one, one) == Pins()
-    assert tags.without(one, Pins()) == one
-    assert tags.without(one, Pins({0: "1", 1: "3"}, "1", {1: "0"})) == Pins(
+    assert placement_tag.without(one, one) == Pins()
+    assert placement_tag.without(one, Pins()) == one
+    assert placement_tag.without(one, Pins({0: "1", 1: "3"}, "1", {1: "0"})) == Pins(
         {1: "2"}, "0", {}, ("strict", "0")
     )
 
 
 def test_pins_elsewhere_are_not_ours() -> None:
     elsewhere = f"<q:copy><domain><cputune>{ELEMENTS}</cputune></domain></q:copy>"
-    stripped = tags.strip(domain(metadata=elsewhere + tagged()).encode())
+    stripped = placement_tag.strip(domain(metadata=elsewhere + tagged()).encode())
     assert stripped == domain(metadata=elsewhere).encode()
 
 
@@ -118,14 +119,14 @@ BOMB = '<!DOCTYPE d [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><domain>&b;</domain
 @pytest.mark.parametrize("xml", ["", "<domain>", BOMB, "<domain a='&x;'/>", "\0", "<a/><b/>"])
 def test_hostile_xml_is_refused(xml: str) -> None:
     with pytest.raises(NotXML, match=r".+"):
-        tags.strip(xml.encode())
+        placement_tag.strip(xml.encode())
 
 
 def test_deep_and_long_xml_is_bounded() -> None:
     deep = "<domain>" * 100_000 + "</domain>" * 100_000
-    assert tags.strip(deep.encode()) is None
+    assert placement_tag.strip(deep.encode()) is None
     with pytest.raises(NotXML, match="more than"):
-        tags.strip(b" " * (tags.LARGEST + 1))
+        placement_tag.strip(b" " * (placement_tag.LARGEST + 1))
 
 
 CPUSET = st.sampled_from(["0", "0-3", "1,5", "15"])
@@ -151,12 +152,12 @@ def written(pins: Pins) -> tuple[str, str]:
 def test_strip_is_what_read_says(present: Pins, tag: Pins) -> None:
     cputune, numatune = written(present)
     xml = domain(cputune, tagged(tag), numatune)
-    ours, found = tags.read(xml)
+    ours, found = placement_tag.read(xml)
     assert found == present
-    assert ours == tags.common(present, [tag])
-    stripped = tags.strip(xml.encode())
+    assert ours == placement_tag.common(present, [tag])
+    stripped = placement_tag.strip(xml.encode())
     assert stripped is not None
-    _, left = tags.read(stripped.decode())
+    _, left = placement_tag.read(stripped.decode())
     assert left == Pins(
         {n: c for n, c in present.vcpus.items() if n not in ours.vcpus},
         None if ours.emulator else present.emulator,
@@ -174,9 +175,9 @@ def test_no_owners_pin_in_the_data_is_ours() -> None:
             guest = Guest.from_xml(text)
         except GuestError:
             continue
-        ours, present = tags.read(text)
+        ours, present = placement_tag.read(text)
         assert not ours
-        assert tags.strip(text.encode()) is None
+        assert placement_tag.strip(text.encode()) is None
         pinned += bool(present or guest.owned.vcpus)
     assert pinned >= 3
 
@@ -184,7 +185,7 @@ def test_no_owners_pin_in_the_data_is_ours() -> None:
 # --- the hook ---------------------------------------------------------------------------------
 
 
-ISOLATED = "/usr/bin/python3 -I -m tuned_virt.tags"
+ISOLATED = "/usr/bin/python3 -I -m tuned_virt.libvirt_api.placement_tag"
 
 
 def hook(operation: str, xml: str) -> subprocess.CompletedProcess[str]:
@@ -216,9 +217,10 @@ def test_the_hook_leaves_other_operations_alone(operation: str) -> None:
 
 
 def test_the_hook_takes_no_code_from_the_current_folder(tmp_path: Path) -> None:
-    (tmp_path / "tuned_virt").mkdir()
+    (tmp_path / "tuned_virt/libvirt_api").mkdir(parents=True)
     (tmp_path / "tuned_virt/__init__.py").touch()
-    (tmp_path / "tuned_virt/tags.py").write_text("print('from here')\n")
+    (tmp_path / "tuned_virt/libvirt_api/__init__.py").touch()
+    (tmp_path / "tuned_virt/libvirt_api/placement_tag.py").write_text("print('from here')\n")
     command = [str(HOOK), "guest", "restore", "begin", "-"]
     done = subprocess.run(
         command, input="", capture_output=True, text=True, cwd=tmp_path, check=False
@@ -236,5 +238,5 @@ def test_as_a_program(
     monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(FULL.encode())))
-    assert tags.main() == 0
-    assert capsysbinary.readouterr().out == tags.strip(FULL.encode())
+    assert placement_tag.main() == 0
+    assert capsysbinary.readouterr().out == placement_tag.strip(FULL.encode())

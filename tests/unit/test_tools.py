@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import pytest
 
-from tuned_virt import tools
-from tuned_virt.tools import ToolError
+from tuned_virt.kernel import commands
+from tuned_virt.kernel.commands import ToolError
 
 
 def test_a_program_that_does_its_work_says_nothing() -> None:
-    tools.run("true", seconds=10)
+    commands.run("true", seconds=10)
 
 
 @pytest.mark.parametrize(
@@ -24,4 +24,4 @@ def test_a_program_that_does_its_work_says_nothing() -> None:
 )
 def test_one_that_fails_is_quoted(command: tuple[str, ...], said: str) -> None:
     with pytest.raises(ToolError, match=said):
-        tools.run(*command, seconds=0.1 if command[0] == "sleep" else 10)
+        commands.run(*command, seconds=0.1 if command[0] == "sleep" else 10)

@@ -3,8 +3,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tuned_virt import topology
-from tuned_virt.kernelfs import KernelFS
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.model import topology
 
 
 def test_nodes(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from xml.sax.saxutils import escape
 import libvirt
 
 from tests.sandbox import wait_for
-from tuned_virt import mempolicy
+from tuned_virt.kernel import mempolicy
 
 libvirt.registerErrorHandler(lambda *_: None, None)
 

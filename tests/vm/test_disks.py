@@ -17,7 +17,7 @@ from tests.sandbox import wait_for
 from tests.vm import disks
 from tests.vm.daemon import CONFIGURATION, Tuned
 from tests.vm.monitor import Monitor
-from tuned_virt.disks import sysfs
+from tuned_virt.plugins.blk_elevator_virt import state
 
 KINDS = {
     "blk-one": ("virtio-blk", True),
@@ -260,7 +260,7 @@ def test_an_hba_goes_and_comes_with_its_disk(
 
 def hidden_paths() -> list[str]:
     """Names of the paths of NVMe multipath heads."""
-    return [name for name in sorted(os.listdir(disks.BLOCK)) if sysfs.HIDDEN.fullmatch(name)]
+    return [name for name in sorted(os.listdir(disks.BLOCK)) if state.HIDDEN.fullmatch(name)]
 
 
 def test_a_path_of_an_nvme_head_goes_and_comes(

@@ -14,7 +14,7 @@ from tests.sandbox import wait_for
 from tests.vm.daemon import Tuned, own_profile
 from tests.vm.libvirtd import Libvirtd, pid_of
 from tests.vm.test_hugepages_numa import SECTION, counts, off
-from tuned_virt.hugepages.pools import used
+from tuned_virt.plugins.hugepages_numa.pools import used
 
 M2 = 2048
 MIB, PAGES = 64, 32

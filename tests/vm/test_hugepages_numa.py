@@ -15,8 +15,8 @@ from tests.sandbox import wait_for
 from tests.vm.daemon import Tuned, own_profile
 from tests.vm.kernel import NODES, State, changed
 from tests.vm.test_hugepages import guest
-from tuned_virt.baseline import Baseline
-from tuned_virt.journal import Journal
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.originals import Baseline
 
 M2, G1 = 2048, 1 << 20
 SECTION = "hugepages_numa"

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from tuned_virt.cli.common import CouldNot
 from tuned_virt.cli.variables import replace_file
-from tuned_virt.service import SERVICE
-from tuned_virt.tuners import TUNERS
+from tuned_virt.kernel.systemd import SERVICE
+from tuned_virt.registry import TUNERS
 
 OURS = frozenset({"virtual-host-plus", "virtual-guest-plus"})
 

@@ -12,11 +12,11 @@ import argparse
 import os
 from pathlib import Path
 
-from tuned_virt import service
 from tuned_virt.cli import restore
 from tuned_virt.cli.activation import Machine
 from tuned_virt.cli.common import FINE, CouldNot
 from tuned_virt.cli.daemon import Daemon, NotRunning
+from tuned_virt.kernel import systemd
 
 NAME = "disable"
 
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     machine = Machine(options.root or Path("/"))
     active = [name for name in machine.active() if machine.uses(name, options.profile)]
     try:
-        if options.root or service.in_chroot():
+        if options.root or systemd.in_chroot():
             code = FINE
         else:
             code = _live(bool(active), bool(options.profile))

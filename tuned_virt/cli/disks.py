@@ -10,17 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from tuned_virt import __version__
-from tuned_virt.baseline import Baseline
 from tuned_virt.cli import table
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot, print_json
-from tuned_virt.disks import DiskState, Verdict, judge, policy, udev, udevrules
-from tuned_virt.disks.policy import DiskPolicy
-from tuned_virt.disks.record import Record
-from tuned_virt.disks.tuner import DisksTuner, own_role
-from tuned_virt.disks.users import Guest
-from tuned_virt.following import Known
-from tuned_virt.kernelfs import KernelFS
-from tuned_virt.plan import Values
+from tuned_virt.core.guest_source import Known
+from tuned_virt.core.originals import Baseline
+from tuned_virt.core.plan import Values
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.plugins.blk_elevator_virt import (
+    DiskState,
+    Verdict,
+    judge,
+    policy,
+    udev_events,
+    udev_rules,
+)
+from tuned_virt.plugins.blk_elevator_virt.guest_users import Guest
+from tuned_virt.plugins.blk_elevator_virt.plugin import DisksTuner, own_role
+from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy
+from tuned_virt.plugins.blk_elevator_virt.record import Record
 
 NAME = "disks"
 
@@ -50,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const="-",
         metavar="FILE",
         help="print, or write to a file, udev rules that set the same at boot, before TuneD starts;"
-        f" their place is {udevrules.FILE}",
+        f" their place is {udev_rules.FILE}",
     )
 
 
@@ -82,7 +89,7 @@ def in_force() -> DiskPolicy | None:
 
 
 def _write_rule(file: str, verdicts: list[Verdict]) -> int:
-    text = udevrules.rule_file(verdicts, udev.properties, os.uname().release)
+    text = udev_rules.rule_file(verdicts, udev_events.properties, os.uname().release)
     if file == "-":
         print(text, end="")
         return FINE
@@ -95,8 +102,8 @@ def _write_rule(file: str, verdicts: list[Verdict]) -> int:
 
 
 def _libvirt() -> Known[Guest]:
-    from tuned_virt.hypervisor import missing  # its binding takes time to import
-    from tuned_virt.hypervisor.disks import guest_disks
+    from tuned_virt.libvirt_api.binding import missing  # its binding takes time to import
+    from tuned_virt.libvirt_api.guest_disks import guest_disks
 
     return Known(guest_disks(), missing() or "libvirt does not answer")
 

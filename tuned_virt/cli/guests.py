@@ -1,125 +1,222 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What KSM does for each running guest: QEMU's processes, with what libvirt and the kernel say."""
+"""tuned-virt guests: where each guest is placed and why, its memory by node, drift, and delay."""
 
 from __future__ import annotations
 
-import re
+import argparse
+import json
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
-from tuned_virt import qemu, topology
-from tuned_virt.guest import printable
-from tuned_virt.kernelfs import KernelFS
+from tuned_virt.cli import table
+from tuned_virt.cli.common import FINE, TO_REPORT, print_json
+from tuned_virt.core.originals import FOLDER, only_root_writes, start_time
+from tuned_virt.kernel import cpuset, numa_maps
+from tuned_virt.kernel.cpuset import text as cpus_text
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.model.guest import printable, qemu_process, qemu_threads
+from tuned_virt.placement import Kind
+from tuned_virt.plugins.vm_pinning import record
+from tuned_virt.plugins.vm_pinning.record import Held
 
-SILENT = "libvirt does not answer: the guests' names and memory are those of their processes"
+NAME = "guests"
 
+LOOK = FOLDER / "guests-look.json"
+"""Where root's last look is kept, for the run-queue delay since then."""
 
-class Known(Protocol):
-    """What libvirt says of a guest, see hypervisor.RunningGuest."""
-
-    @property
-    def name(self) -> str:
-        """As the administrator calls it."""
-
-    @property
-    def memory(self) -> int:
-        """KiB that it may use now."""
-
-    @property
-    def shares_pages(self) -> bool:
-        """Whether KSM may merge its pages."""
+COLUMNS: Mapping[str, bool] = {
+    "guest": True,
+    "kind": True,
+    "node": True,
+    "vCPUs on": True,
+    "local %": False,
+    "MiB by node": True,
+    "delay ms": False,
+}
+"""They fit 80 columns: what is said in sentences comes below."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One guest; None where neither libvirt nor the kernel tells.
+    """One guest.
 
-    memory_mib     what it may use now, by libvirt
-    opted_out      <nosharepages/>, mem-merge=off: KSM leaves it alone
-    mergeable_mib  pages that ksmd has seen and may merge
-    merged_mib     pages that are merged, also with the zero page
-    profit_mib     the kernel's estimate of what that saves, less its bookkeeping
+    owner     who decides where it is: tuned-virt, its owner, or nobody
+    local     percent of its memory on its nodes; by_node: node → MiB
+    drift     what is not where it was put, in words
+    delay_ms  how long its vCPUs waited for a CPU since the last look; None at the first
     """
 
-    name: str
-    pid: int | None
-    memory_mib: int | None
-    opted_out: bool
-    mergeable_mib: float | None = None
-    merged_mib: float | None = None
-    profit_mib: float | None = None
+    guest: str
+    uuid: str
+    pid: int
+    kind: str
+    nodes: tuple[int, ...]
+    vcpus: Mapping[int, str]
+    owner: str
+    why: str
+    local: float | None
+    by_node: Mapping[int, int]
+    drift: tuple[str, ...]
+    delay_ms: float | None
 
 
-def gather(fs: KernelFS) -> tuple[list[Row], str]:
-    """The rows, and a remark where libvirt is there and does not answer. Waits for it for 5 s."""
-    processes = qemu.Processes(fs).guests(time.monotonic())
-    if not processes and fs.sees_all_processes():
-        return [], ""
-    known, remark = ask_libvirt()
-    return rows(processes, known, fs.read_optional), remark
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The subcommand's options."""
+    parser.add_argument("--json", action="store_true", help="print for programs")
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=_seconds,
+        const=2.0,
+        metavar="SECONDS",
+        help="look again and again, each 2 s or so many",
+    )
 
 
-def ask_libvirt() -> tuple[Mapping[str, Known], str]:
-    """Running guests by UUID, none where libvirt is not to be had; and a remark if it hangs."""
-    from tuned_virt import hypervisor
-
-    found = hypervisor.running_guests()
-    if found is None:
-        return {}, "" if hypervisor.missing() else SILENT
-    return found, ""
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0.1 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError("0.1 to 3600 seconds")
+    return seconds
 
 
-def rows(
-    processes: Iterable[qemu.Guest],
-    libvirt: Mapping[str, Known],
-    read: Callable[[str], str | None],
-) -> list[Row]:
-    """A row for each process, and for each guest of libvirt whose process is not to be seen."""
-    seen = list(processes)
-    found = [_row(guest, libvirt.get(guest.uuid), read) for guest in seen]
-    hidden = libvirt.keys() - {guest.uuid for guest in seen}
-    found += [_row(None, libvirt[uuid], read) for uuid in hidden]
-    return sorted(found, key=lambda row: (row.name, row.pid or 0))
+def run(options: argparse.Namespace) -> int:
+    """Show the guests; 1 where one has drifted or was refused."""
+    fs = KernelFS()
+    before = _last_look()
+    while True:
+        now: dict[str, int] = {}
+        rows = gather(fs, before, now)
+        _keep_look(now)
+        if options.json:
+            print_json([asdict(row) for row in rows])
+        elif rows:
+            table.show(COLUMNS, map(_cells, rows))
+            print(*("", *map(_sentence, rows)), sep="\n")
+        else:
+            print("no guest runs")
+        if options.watch is None:
+            return TO_REPORT if any(row.drift for row in rows) else FINE
+        before = now
+        try:
+            time.sleep(options.watch)
+        except KeyboardInterrupt:
+            return FINE
 
 
-def _row(process: qemu.Guest | None, known: Known | None, read: Callable[[str], str | None]) -> Row:
-    shares = all(guest.shares_pages for guest in (process, known) if guest)
-    sizes = sizes_of(process.pid, read) if process and shares else (None, None, None)
+def gather(fs: KernelFS, before: Mapping[str, int], now: dict[str, int]) -> list[Row]:
+    """A row for each QEMU process. Delays in ns by thread are left in `now`."""
+    held = {one.pid: one for found in record.everything().values() for one in found if one.pid}
+    processes = qemu_process.Processes(fs)
+    guests = processes.guests(time.monotonic())
+    processes.close()
+    rows = [_row(fs, guest, held.get(guest.pid), before, now) for guest in guests]
+    return sorted(rows, key=lambda row: (row.guest, row.pid))
+
+
+def _row(
+    fs: KernelFS,
+    guest: qemu_process.Guest,
+    held: Held | None,
+    before: Mapping[str, int],
+    now: dict[str, int],
+) -> Row:
+    found = qemu_threads.read(fs, guest.pid)
+    by_node = numa_maps.by_node(numa_maps.read(fs, guest.pid))
+    nodes = held.placement.nodes if held else ()
+    share = numa_maps.share(by_node, frozenset(nodes)) if nodes else None
+    kind = held.placement.kind.value if held else "unplaced"
     return Row(
-        _name(process, known),
-        process.pid if process else None,
-        known.memory // 1024 if known else None,
-        not shares,
-        *sizes,
+        guest=printable(held.name) if held else guest.label,
+        uuid=guest.uuid,
+        pid=guest.pid,
+        kind=kind,
+        nodes=nodes,
+        vcpus=held.placement.vcpus if held else qemu_threads.affinity(fs, found).vcpus,
+        owner=_owner(held),
+        why=printable(held.placement.why) if held else "vm_pinning does not hold it",
+        local=None if share is None else round(100 * share, 1),
+        by_node={node: kib >> 10 for node, kib in by_node.items()},
+        drift=_drift(fs, held, found) if held else (),
+        delay_ms=_delay(fs, found, before, now),
     )
 
 
-def _name(process: qemu.Guest | None, known: Known | None) -> str:
-    if known:
-        return printable(known.name)
-    assert process
-    return process.name or str(process.pid)
+def _owner(held: Held | None) -> str:
+    if held is not None and held.placed:
+        return "tuned-virt"
+    return "its owner" if held is not None and held.placement.kind is Kind.OWNER else "nobody"
 
 
-def sizes_of(
-    pid: int, read: Callable[[str], str | None]
-) -> tuple[float | None, float | None, float | None]:
-    """Mergeable, merged and profit in MiB, each None where this kernel or user is not told.
-
-    ksm_merging_pages is there since Linux 5.19, ksm_stat since 6.1, its parts since up to 6.6.
-    """
-    stat = dict(re.findall(r"^(\w+)\s+(-?\d+)$", read(f"/proc/{pid}/ksm_stat") or "", re.MULTILINE))
-    merging = stat.get("ksm_merging_pages") or read(f"/proc/{pid}/ksm_merging_pages")
-    page = topology.page_size()
-    merged = int(merging) + int(stat.get("ksm_zero_pages", 0)) if merging else None
+def _drift(fs: KernelFS, held: Held, found: qemu_threads.Threads) -> tuple[str, ...]:
+    if held.failed:
+        return tuple(f"{what}: {why}" for what, why in held.failed.items())
+    if not held.placed:
+        return ()
+    now = qemu_threads.affinity(fs, found)
+    wanted = held.placement
     return (
-        _mib(stat.get("ksm_rmap_items"), page),
-        _mib(merged, page),
-        _mib(stat.get("ksm_process_profit"), 1),
+        *(
+            f"vCPU {number} on {cpus}, not {wanted.vcpus[number]}"
+            for number, cpus in now.vcpus.items()
+            if number in wanted.vcpus and wanted.vcpus[number] != cpus
+        ),
+        *(
+            f"emulator thread {thread} on {cpus}, not {wanted.emulator}"
+            for thread, cpus in now.emulator.items()
+            if wanted.emulator and wanted.emulator != cpus
+        ),
     )
 
 
-def _mib(count: str | int | None, unit: int) -> float | None:
-    return None if count is None else round(int(count) * unit / 2**20, 1)
+def _delay(
+    fs: KernelFS, found: qemu_threads.Threads, before: Mapping[str, int], now: dict[str, int]
+) -> float | None:
+    waited = None
+    for thread in found.vcpus.values():
+        key = f"{thread}/{start_time(thread)}"
+        delay = qemu_threads.run_delay(fs, found.pid, thread)
+        if delay is not None:
+            now[key] = delay
+            if key in before:
+                waited = (waited or 0) + delay - before[key]
+    return None if waited is None else round(waited / 1e6, 1)
+
+
+def _last_look(file: Path = LOOK) -> Mapping[str, int]:
+    try:
+        content: Any = json.loads(file.read_text())
+        return {str(key): int(delay) for key, delay in content.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _keep_look(now: Mapping[str, int], file: Path = LOOK) -> None:
+    """Only root can; others compare with root's last look."""
+    try:
+        file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with open(file, "w", opener=only_root_writes) as opened:
+            opened.write(json.dumps(now))
+    except OSError:
+        return
+
+
+def _cells(row: Row) -> tuple[object, ...]:
+    cpus = set[int]().union(*map(cpuset.parse, row.vcpus.values()))
+    return (
+        row.guest,
+        row.kind,
+        cpus_text(row.nodes) or None,
+        cpus_text(cpus) or None,
+        row.local,
+        " ".join(f"{node}:{mib}" for node, mib in row.by_node.items()) or None,
+        row.delay_ms,
+    )
+
+
+def _sentence(row: Row) -> str:
+    told = "; ".join(row.drift) or row.why
+    return f"{row.guest}: {'drift' if row.drift else row.owner}: {told}"

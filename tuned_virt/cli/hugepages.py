@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tuned_virt import __version__, qemu
-from tuned_virt.cli import hugeplan, table
+from tuned_virt import __version__
+from tuned_virt.cli import hugepages_plan, table
 from tuned_virt.cli.common import FINE, print_json
-from tuned_virt.hugepages import pools as hugepages
-from tuned_virt.hugepages.pools import size_name
-from tuned_virt.kernelfs import KernelFS
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.model.guest import qemu_process
+from tuned_virt.plugins.hugepages_numa import pools as hugepages
+from tuned_virt.plugins.hugepages_numa.pools import size_name
 
 NAME = "hugepages"
 
@@ -66,16 +67,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="show what is there (the default); plan what a request would do here, and change"
         " nothing; cmdline: what the kernel's command line wants for pages of 1G and more",
     )
-    hugeplan.add_arguments(parser)
+    hugepages_plan.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print for programs")
 
 
 def run(options: argparse.Namespace) -> int:
     """Gather and print; changes nothing. Raises CouldNot."""
     if options.action == "plan":
-        return hugeplan.run(options)
+        return hugepages_plan.run(options)
     if options.action == "cmdline":
-        return hugeplan.run_cmdline(options)
+        return hugepages_plan.run_cmdline(options)
     content = gather(KernelFS())
     if options.json:
         print_json({"version": __version__, **content})
@@ -109,7 +110,7 @@ def guests(fs: KernelFS) -> tuple[list[Use], str]:
     """The guests by name, and a remark where it cannot be read what one of them uses."""
     uses = []
     remark = ""
-    for guest in qemu.Processes(fs).guests(time.monotonic()):
+    for guest in qemu_process.Processes(fs).guests(time.monotonic()):
         kib = hugepages.mapped(fs, guest.pid)
         pages = _pages(fs, guest.pid, kib)
         if pages is None and not fs.exists(f"/proc/{guest.pid}"):

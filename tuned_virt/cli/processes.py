@@ -12,8 +12,9 @@ import time
 from collections.abc import Collection, Iterator
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from tuned_virt import numamaps, qemu, threads
-from tuned_virt.kernelfs import KernelFS
+from tuned_virt.kernel import numa_maps
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.model.guest import qemu_process, qemu_threads
 
 ONLINE = "/sys/devices/system/cpu/online"
 
@@ -33,7 +34,7 @@ UNKNOWN = (
 
 def remarks(fs: KernelFS, guests: int) -> Iterator[str]:
     """What is not known of so many guests."""
-    from tuned_virt.hypervisor import missing
+    from tuned_virt.libvirt_api.binding import missing
 
     reason = missing() or "it does not answer"
     if guests:
@@ -45,7 +46,7 @@ def remarks(fs: KernelFS, guests: int) -> Iterator[str]:
 def documents(fs: KernelFS, ours: Collection[int]) -> dict[str, tuple[int, str]]:
     """Process and XML by name; `ours` are processes whose pins are vm_pinning's."""
     found = {}
-    for guest in qemu.Processes(fs).guests(time.monotonic()):
+    for guest in qemu_process.Processes(fs).guests(time.monotonic()):
         name = guest.name or f"process-{guest.pid}"
         if name in found:
             name = f"{name}-{guest.pid}"
@@ -53,19 +54,22 @@ def documents(fs: KernelFS, ours: Collection[int]) -> dict[str, tuple[int, str]]
     return found
 
 
-def _domain(fs: KernelFS, guest: qemu.Guest, name: str, ours: Collection[int]) -> Element:
+def _domain(fs: KernelFS, guest: qemu_process.Guest, name: str, ours: Collection[int]) -> Element:
     command = fs.read_optional(f"/proc/{guest.pid}/cmdline") or ""
-    roles = threads.read(fs, guest.pid)
+    roles = qemu_threads.read(fs, guest.pid)
     domain = Element("domain", type="kvm")
     SubElement(domain, "name").text = name
     if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", guest.uuid):
         SubElement(domain, "uuid").text = guest.uuid
     SubElement(domain, "memory", unit="b").text = str(_bytes(command) or guest.resident * 1024)
     _vcpus(domain, roles, command)
-    _backing(domain, numamaps.read(fs, guest.pid), guest)
+    _backing(domain, numa_maps.read(fs, guest.pid), guest)
     if guest.pid not in ours:
         _pins(
-            domain, threads.affinity(fs, roles), guest.pid, (fs.read_optional(ONLINE) or "").strip()
+            domain,
+            qemu_threads.affinity(fs, roles),
+            guest.pid,
+            (fs.read_optional(ONLINE) or "").strip(),
         )
     devices = SubElement(domain, "devices")
     for found in sorted(set(DEVICE.findall(command))):
@@ -83,7 +87,7 @@ def _bytes(command: str) -> int:
     return int(found[1]) << 10 * unit
 
 
-def _vcpus(domain: Element, roles: threads.Threads, command: str) -> None:
+def _vcpus(domain: Element, roles: qemu_threads.Threads, command: str) -> None:
     """By the threads' names, or where QEMU was told to give none (debug-threads=off), by -smp."""
     told = VCPUS.search(command)
     numbers = list(roles.vcpus) or list(range(int(told[1]) if told else 1))
@@ -96,7 +100,7 @@ def _vcpus(domain: Element, roles: threads.Threads, command: str) -> None:
         SubElement(iothreads, "iothread", id=str(number))
 
 
-def _backing(domain: Element, areas: list[numamaps.Area], guest: qemu.Guest) -> None:
+def _backing(domain: Element, areas: list[numa_maps.Area], guest: qemu_process.Guest) -> None:
     backing = SubElement(domain, "memoryBacking")
     sizes = {area.page for area in areas if area.huge}
     if sizes:
@@ -106,7 +110,7 @@ def _backing(domain: Element, areas: list[numamaps.Area], guest: qemu.Guest) -> 
         SubElement(backing, "nosharepages")
 
 
-def _pins(domain: Element, now: threads.Affinity, pid: int, online: str) -> None:
+def _pins(domain: Element, now: qemu_threads.Affinity, pid: int, online: str) -> None:
     tune = SubElement(domain, "cputune")
     for name, key, places in (
         ("vcpupin", "vcpu", now.vcpus),

@@ -9,15 +9,15 @@ from __future__ import annotations
 import argparse
 import os
 
-from tuned_virt import service
-from tuned_virt.baseline import Baseline, Record
 from tuned_virt.cli.activation import Machine
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
-from tuned_virt.engine import Engine
-from tuned_virt.journal import Journal
-from tuned_virt.kernelfs import KernelFS
-from tuned_virt.plan import shown
-from tuned_virt.tuners import TUNERS
+from tuned_virt.core.engine import Engine
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.originals import Baseline, Record
+from tuned_virt.core.plan import shown
+from tuned_virt.kernel import systemd
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.registry import TUNERS
 
 NAME = "restore"
 
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     """Put back and say what. Raises CouldNot."""
     if os.geteuid() != 0:
         raise CouldNot("only root may: sudo tuned-virt restore")
-    if options.leftover and service.restarting():
+    if options.leftover and systemd.restarting():
         return FINE
     baseline = Baseline()
     records = baseline.records()

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import argparse
 
-from tuned_virt import service
 from tuned_virt.cli.common import FINE, CouldNot
-from tuned_virt.kernelfs import KernelFS
+from tuned_virt.kernel import systemd
+from tuned_virt.kernel.files import KernelFS
 
 NAME = "role"
 
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print host or guest. Raises CouldNot."""
     try:
-        print(service.role(KernelFS()))
-    except service.RoleUnknown as error:
+        print(systemd.role(KernelFS()))
+    except systemd.RoleUnknown as error:
         raise CouldNot(str(error)) from error
     return FINE

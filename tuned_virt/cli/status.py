@@ -8,14 +8,16 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from tuned_virt import __version__, ksm, topology
-from tuned_virt.baseline import Baseline
-from tuned_virt.cli import findings, guests, ksmview, table
+from tuned_virt import __version__
+from tuned_virt.cli import findings, ksm_report, ksm_table, table
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot, print_json
 from tuned_virt.cli.daemon import Daemon
-from tuned_virt.hugepages.progress import ProgressFile
-from tuned_virt.hugepages.writer import Progress
-from tuned_virt.kernelfs import KernelFS
+from tuned_virt.core.originals import Baseline
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.model import topology
+from tuned_virt.plugins import ksm
+from tuned_virt.plugins.hugepages_numa.progress import ProgressFile
+from tuned_virt.plugins.hugepages_numa.writer import Progress
 
 NAME = "status"
 
@@ -68,11 +70,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run_ksm(for_programs: bool) -> int:
-    content = ksmview.gather(KernelFS())
+    content = ksm_report.gather(KernelFS())
     if for_programs:
         print_json({"version": __version__, "ksm": content})
     else:
-        print("\n".join(ksmview.lines(content)))
+        print("\n".join(ksm_report.lines(content)))
     return FINE
 
 
@@ -99,7 +101,7 @@ def _tuned() -> dict[str, Any]:
 
 def _machine(fs: KernelFS) -> dict[str, Any]:
     state = ksm.read(fs)
-    rows, remark = guests.gather(fs)
+    rows, remark = ksm_table.gather(fs)
     mib = state.page_size / 2**20
     return {
         "ksm": {
@@ -112,7 +114,7 @@ def _machine(fs: KernelFS) -> dict[str, Any]:
         }
         if state.values
         else None,
-        "loop": ksmview.running() if state.values else None,
+        "loop": ksm_report.running() if state.values else None,
         "allocating": _allocating(),
         "guests": list(map(asdict, rows)),
         "guests_remark": remark,
@@ -165,7 +167,7 @@ def _profile_line(content: dict[str, Any]) -> str:
 
 def _ksm_line(values: dict[str, Any] | None, loop: dict[str, Any] | None) -> str:
     if values is None:
-        return ksmview.ABSENT
+        return ksm_report.ABSENT
     doing = loop["phase"] if loop else RUN_WORDS.get(values["run"], values["run"])
     words = [
         f"{doing}, {values['saved_mib']} MiB saved",
@@ -178,8 +180,8 @@ def _ksm_line(values: dict[str, Any] | None, loop: dict[str, Any] | None) -> str
 
 
 def _why(loop: dict[str, Any]) -> str:
-    why = f"; {loop['why']} ({ksmview.moment(loop['when'])})" if loop["why"] else ""
-    return why + ksmview.gone(loop)
+    why = f"; {loop['why']} ({ksm_report.moment(loop['when'])})" if loop["why"] else ""
+    return why + ksm_report.gone(loop)
 
 
 def _guest_cells(guest: dict[str, Any]) -> tuple[Any, ...]:

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
+from tuned_virt.model.topology.grid import Cluster
+from tuned_virt.placement.node_capacity import Room, count
 from tuned_virt.placement.policy import Smt
-from tuned_virt.placement.rooms import Room, count
-from tuned_virt.topology.grid import Cluster
 
 
 def fit(room: Room, vcpus: int, threads: int) -> tuple[int, int, int]:

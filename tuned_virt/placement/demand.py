@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from tuned_virt.guest import Guest, HugePages
+from tuned_virt.model.guest import Guest, HugePages
 from tuned_virt.placement.policy import MemoryMode, Mode, Policy
 
 ORDINARY_KIB = 64

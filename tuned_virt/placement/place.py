@@ -5,16 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tuned_virt import cpuset
-from tuned_virt.guest import Guest
-from tuned_virt.placement import several, single
-from tuned_virt.placement.board import Board
+from tuned_virt.kernel import cpuset
+from tuned_virt.model.guest import Guest
+from tuned_virt.model.topology import Host
+from tuned_virt.placement import multi_node, single_node
+from tuned_virt.placement.assignment import Choice, Outcome, seated
 from tuned_virt.placement.demand import Demand, demand
+from tuned_virt.placement.host_capacity import Board
 from tuned_virt.placement.model import Kind
-from tuned_virt.placement.outcome import Choice, Outcome, seated
+from tuned_virt.placement.node_capacity import Share
 from tuned_virt.placement.policy import Policy
-from tuned_virt.placement.rooms import Share
-from tuned_virt.topology import Host
 
 ANY = Policy()
 
@@ -26,7 +26,7 @@ def place_guest(board: Board, wanted: Demand) -> Outcome:
         outcome = None if attempt in board.hopeless else _attempt(board, wanted, dedicated)
         if outcome:
             if wanted.dedicated and not dedicated:
-                lacking = single.no_room(board, wanted, True)
+                lacking = single_node.no_room(board, wanted, True)
                 outcome.why = f"not dedicated, as {lacking}; {outcome.why}"
             return outcome
         board.hopeless.add(attempt)
@@ -41,21 +41,21 @@ def _ways(wanted: Demand) -> tuple[bool, ...]:
 
 def left_alone(board: Board, wanted: Demand) -> str:
     """Why a guest is left alone, once all others have their places."""
-    reasons = [single.no_room(board, wanted, dedicated) for dedicated in _ways(wanted)]
+    reasons = [single_node.no_room(board, wanted, dedicated) for dedicated in _ways(wanted)]
     together = ", nor have several together" if len(board.rooms) > 1 else ""
     return f"left alone: {'; '.join(reasons)}{together}"
 
 
 def _attempt(board: Board, wanted: Demand, dedicated: bool) -> Outcome | None:
-    choice = single.choose(board, wanted, dedicated)
+    choice = single_node.choose(board, wanted, dedicated)
     if choice:
         return seated(board, wanted, choice, dedicated)
-    lacking = single.no_room(board, wanted, dedicated)
-    spread = several.spread(board, wanted, dedicated)
+    lacking = single_node.no_room(board, wanted, dedicated)
+    spread = multi_node.spread(board, wanted, dedicated)
     if spread:
         why = f"{_names(board, spread)}: {lacking}, these are the fewest and nearest that have"
         return seated(board, wanted, Choice(spread, why), dedicated)
-    wide = several.widen(board, wanted, dedicated)
+    wide = multi_node.widen(board, wanted, dedicated)
     if wide:
         seats, banks = wide
         why = f"{_names(board, seats)}: {lacking}, its memory spans nodes {cpuset.text(banks)}"

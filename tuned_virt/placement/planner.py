@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from tuned_virt.guest import Guest
-from tuned_virt.placement.follow import followed
+from tuned_virt.model.guest import Guest
+from tuned_virt.model.topology import Host
+from tuned_virt.placement.incremental import followed
 from tuned_virt.placement.model import Placement, Plan
+from tuned_virt.placement.planning_run import Session
 from tuned_virt.placement.policy import Policy
-from tuned_virt.placement.session import Session
-from tuned_virt.topology import Host
 
 _sessions: tuple[Session, ...] = ()
 """The last two: one more guest on top of a thousand then does not cost what a thousand do. Only a

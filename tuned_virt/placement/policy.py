@@ -9,10 +9,10 @@ from dataclasses import dataclass, fields, replace
 from enum import Enum
 from functools import lru_cache
 
-from tuned_virt import cpuset
-from tuned_virt import options as opt
-from tuned_virt.guest import Guest
-from tuned_virt.options import BadOptions, Choice, Described, OptionError
+from tuned_virt.core import options as opt
+from tuned_virt.core.options import BadOptions, Choice, Described, OptionError
+from tuned_virt.kernel import cpuset
+from tuned_virt.model.guest import Guest
 
 
 class Mode(str, Enum):

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 
-from tuned_virt.placement.board import Board
+from tuned_virt.placement.assignment import Outcome, settle, unsettle
+from tuned_virt.placement.host_capacity import Board
 from tuned_virt.placement.model import Placement
-from tuned_virt.placement.outcome import Outcome, settle, unsettle
 from tuned_virt.placement.place import place_guest
 
 GOOD = (False, 1, 0)

@@ -3,19 +3,13 @@
 
 Plugins are written once, against the interface of TuneD 2.25 and later, and run on 2.20 and later:
 
-- `PlannedPlugin` for what is planned as a whole (KSM): it takes a `Tuner` and holds no policy.
-- `CommandPlugin` for commands in TuneD's own style (`@command_set` and so on), mixed in before
-  `base.Plugin` or `hotplug.Plugin`; originals survive a `kill -9` of TuneD.
-- `guests.GuestPlugin` for what is done to running guests, which are its devices.
+- `planned_plugin.PlannedPlugin` for what is planned as a whole (KSM): it takes a `Tuner` and holds
+  no policy.
+- `commands.CommandPlugin` for commands in TuneD's own style (`@command_set` and so on), mixed in
+  before `base.Plugin` or `hotplug.Plugin`; originals survive a `kill -9` of TuneD.
+- `guest_plugin.GuestPlugin` for what is done to running guests, which are its devices.
 
 All keep every exception in: TuneD answers one from a plugin by leaving the rest of the profile
 unset, or by hanging. Generations differ as upstream's git history of tuned/plugins/base.py shows.
+`import_hook` is imported whenever the interpreter starts, so this package imports nothing.
 """
-
-from __future__ import annotations
-
-from tuned_virt.tuned_api.commands import CommandPlugin
-from tuned_virt.tuned_api.common import contained, log_findings
-from tuned_virt.tuned_api.planned import PlannedPlugin, steward
-
-__all__ = ["CommandPlugin", "PlannedPlugin", "contained", "log_findings", "steward"]

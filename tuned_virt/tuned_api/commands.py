@@ -13,7 +13,7 @@ from typing import Any
 
 from tuned.plugins import base
 
-from tuned_virt.baseline import Baseline
+from tuned_virt.core.originals import Baseline
 from tuned_virt.tuned_api.common import contained
 
 log = logging.getLogger("tuned")

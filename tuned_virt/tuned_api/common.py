@@ -14,8 +14,8 @@ from typing import Any
 
 from tuned import consts
 
-from tuned_virt.engine import Finding, Result
-from tuned_virt.options import OptionError, no_such
+from tuned_virt.core.engine import Finding, Result
+from tuned_virt.core.options import OptionError, no_such
 
 log = logging.getLogger("tuned")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tuned.plugins import decorators, hotplug
 
-from tuned_virt import tuned_api
+from tuned_virt.tuned_api import commands
 
 KERNEL = Path("/run/conformance")
 
@@ -47,7 +47,7 @@ class Inherited:
         return file.read_text() if file.exists() else None
 
 
-class ConformancePlugin(tuned_api.CommandPlugin, Inherited, hotplug.Plugin):
+class ConformancePlugin(commands.CommandPlugin, Inherited, hotplug.Plugin):
     """Global and per-device commands, set, get and custom."""
 
     @classmethod

@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""tuned-virt import: turn ksmtuned's configuration into variables of virtual-host-plus.
+
+ConfigObj reads both files (comments per key, errors by line); `variables.place` does the placing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tuned_virt.cli import variables
+from tuned_virt.cli.common import FINE, CouldNot
+from tuned_virt.cli.variables import Variable
+from tuned_virt.core.options import BadOptions, OptionError
+from tuned_virt.plugins import ksm
+from tuned_virt.plugins.ksm.policy import LAW
+
+NAME = "import"
+
+SOURCE = Path("/etc/ksmtuned.conf")
+TARGET = Path("/etc/tuned/virtual-host-plus-variables.conf")
+
+OPTIONS: Mapping[str, str] = {
+    "KSM_MONITOR_INTERVAL": "monitor_interval",
+    "KSM_SLEEP_MSEC": "sleep_msec",
+    "KSM_NPAGES_BOOST": "npages_boost",
+    "KSM_NPAGES_DECAY": "npages_decay",
+    "KSM_NPAGES_MIN": "npages_min",
+    "KSM_NPAGES_MAX": "npages_max",
+    "KSM_THRES_COEF": "thres_coef",
+    "KSM_THRES_CONST": "thres_const",
+}
+"""ksmtuned's names, on Debian and RHEL, and the plugin's options. The variables are ksm_OPTION."""
+
+DROPPED = ("DEBUG", "LOGFILE", "PIDFILE")
+"""What ksmtuned logs and where: TuneD has a log of its own."""
+
+ASSIGNMENT = re.compile(
+    r"""\s*(?P<name>\w+)=(?P<value>"[^"$`\\]*"|'[^']*'|[^\s"'$`\\#;&|<>()]*)\s*(?:\s\#.*)?""",
+    re.DOTALL,
+)
+"""A line of shell that only sets a variable, to what is written there."""
+
+NEXT = """\
+next: tuned-adm profile virtual-host-plus && tuned-virt verify
+The profile stops systemd's ksmtuned and ksm while it is active, and starts them again afterwards.
+For good: systemctl disable --now ksmtuned ksm"""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What a configuration of ksmtuned comes to: variables, comments with no key below, and the
+    keys that are left out."""
+
+    variables: tuple[Variable, ...]
+    closing: tuple[str, ...]
+    dropped: tuple[str, ...]
+    empty: tuple[str, ...]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The subcommand's options."""
+    parser.add_argument("what", choices=["ksmtuned"], help="whose configuration")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        default=SOURCE,
+        metavar="FILE",
+        help=f"ksmtuned's configuration ({SOURCE})",
+    )
+    parser.add_argument(
+        "--to",
+        dest="target",
+        type=Path,
+        default=TARGET,
+        metavar="FILE",
+        help=f"the profile's variables ({TARGET})",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say it, and write nothing")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Read, check, write, say. Raises CouldNot, with nothing written."""
+    source, target = options.source, options.target
+    imported = convert(source, _source(source))
+    before = _text(target) or ""
+    lines = variables.split(before)
+    known = _parsed(target, lines)
+    _validate(source, target, imported, known)
+    placed = variables.place(lines, imported.variables, imported.closing)
+    _proof(target, placed, imported)
+    _say(imported, known)
+    if placed == lines:
+        print(f"nothing to change in {target}")
+    elif options.dry_run:
+        print("".join(difflib.unified_diff(lines, placed, str(target), "would be written")), end="")
+    else:
+        _write(target, "".join(placed))
+        print(f"{target} is written\n{NEXT}")
+    return FINE
+
+
+def _source(file: Path) -> str:
+    text = _text(file)
+    if text is None:
+        raise CouldNot(
+            f"there is no {file}: give ksmtuned's file with --from; without any it runs with its"
+            f" defaults, as ksm_mode=ksmtuned in {TARGET} does"
+        )
+    return text
+
+
+def _text(file: Path) -> str | None:
+    """A file's text, None where there is none. Raises CouldNot."""
+    try:
+        return file.read_bytes().decode()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CouldNot(f"cannot read {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise CouldNot(f"{file}, line {line}: not UTF-8") from error
+
+
+def _parsed(file: Path, lines: list[str]) -> Any:
+    try:
+        from configobj import ConfigObj, ConfigObjError, DuplicateError
+    except ImportError as error:
+        raise CouldNot(f"python3-configobj is missing: {error}") from error
+    try:
+        parsed = ConfigObj(
+            lines, interpolation=False, list_values=False, raise_errors=True, encoding="utf-8"
+        )
+    except ConfigObjError as error:
+        twice = isinstance(error, DuplicateError)
+        valid = "set twice; keep one of them" if twice else "not valid: lines NAME=VALUE, and # …"
+        raise CouldNot(f"{file}, line {error.line_number}: '{error.line}' is {valid}") from error
+    if parsed.sections:
+        name = parsed.sections[0]
+        raise CouldNot(f"{file}: '[{name}]' is not valid: lines NAME=VALUE, no sections")
+    return parsed
+
+
+def convert(file: Path, text: str) -> Imported:
+    """ksmtuned's configuration as variables; `file` is its name. Raises CouldNot."""
+    lines = variables.split(text)
+    parsed = _parsed(file, lines)
+    found = [Variable("ksm_mode", "ksmtuned")]
+    carried: tuple[str, ...] = ()
+    dropped, empty = [], []
+    for key in parsed:
+        above = (*carried, *_comments(parsed, key))
+        carried = ()
+        if key in DROPPED:
+            dropped.append(key)
+            carried = _but_last_paragraph(above)
+            continue
+        value = _value(file, lines, key, parsed[key])
+        if value:
+            found.append(Variable(f"ksm_{OPTIONS[key]}", value, _trimmed(above)))
+        else:
+            empty.append(key)
+            carried = above
+    last = _stripped(parsed.final_comment if parsed.keys() else parsed.initial_comment)
+    return Imported(tuple(found), _trimmed((*carried, *last)), tuple(dropped), tuple(empty))
+
+
+def _comments(parsed: Any, key: str) -> tuple[str, ...]:
+    """Those above a key, and the one behind it. All above the first key are the file's for
+    ConfigObj."""
+    first = parsed.initial_comment if key == parsed.scalars[0] else []
+    behind = [parsed.inline_comments[key]] if parsed.inline_comments[key] else []
+    return _stripped([*first, *parsed.comments[key], *behind])
+
+
+def _stripped(lines: list[str]) -> tuple[str, ...]:
+    return tuple(line.strip() for line in lines)
+
+
+def _trimmed(comments: tuple[str, ...]) -> tuple[str, ...]:
+    """Without empty lines at both ends."""
+    return tuple("\n".join(comments).strip("\n").split("\n")) if any(comments) else ()
+
+
+def _but_last_paragraph(comments: tuple[str, ...]) -> tuple[str, ...]:
+    """Without the comments that stand directly above a key: they go with it."""
+    last = max((number for number, line in enumerate(comments) if not line), default=-1)
+    return comments[: last + 1]
+
+
+def _value(file: Path, lines: list[str], key: str, raw: str) -> str:
+    """A key's number as text, "" for none. Raises CouldNot."""
+    number, line = _line(lines, key)
+    where = f"{file}, line {number}: option '{key}': '{raw}' is not valid"
+    if key not in OPTIONS:
+        raise CouldNot(f"{where}: ksmtuned knows {', '.join((*OPTIONS, *DROPPED))}")
+    option = OPTIONS[key]
+    plain = ASSIGNMENT.fullmatch(line)
+    if not plain:
+        raise CouldNot(
+            f"{where}: {LAW[option].valid}, written as {key}=VALUE with nothing for a shell to do"
+        )
+    value = plain["value"].strip("\"'")
+    if value and not re.fullmatch(r"-?(0|[1-9]\d*)", value, re.ASCII):
+        raise CouldNot(f"{where}: {LAW[option].valid}, without further signs or leading zeros")
+    try:
+        return value and str(LAW[option].parse(option, value).value)
+    except OptionError as error:
+        raise CouldNot(f"{where}: {error.valid}") from error
+
+
+def _line(lines: list[str], key: str) -> tuple[int, str]:
+    for number, line in enumerate(lines, 1):
+        if re.match(rf"""\s*["']?{re.escape(key)}["']?\s*=""", line):
+            return number, line
+    return 0, ""
+
+
+def _validate(source: Path, target: Path, imported: Imported, known: Mapping[str, str]) -> None:
+    """Whether all of it goes together with what the target sets. Raises CouldNot."""
+    new = {variable.name: variable.value for variable in imported.variables}
+    kept = {name: value for name, value in known.items() if name not in new}
+    options = {
+        name[len("ksm_") :]: value
+        for name, value in {**kept, **new}.items()
+        if name.startswith("ksm_") and "$" not in value
+    }
+    try:
+        ksm.parse(options)
+    except BadOptions as bad:
+        error = bad.errors[0]
+        where = _place(source, target, error.option, kept)
+        raise CouldNot(f"{where}: '{error.value}' is not valid: {error.valid}") from bad
+
+
+def _place(source: Path, target: Path, option: str, kept: Mapping[str, str]) -> str:
+    """Where an option's value comes from: a default is the source's."""
+    if f"ksm_{option}" in kept:
+        return f"{target}: option 'ksm_{option}'"
+    theirs = {plugins: name for name, plugins in OPTIONS.items()}
+    return f"{source}: option '{theirs.get(option, option)}'"
+
+
+def _proof(target: Path, placed: list[str], imported: Imported) -> None:
+    """Whether a reader of the new text finds what is wanted. Raises CouldNot."""
+    parsed = _parsed(target, placed)
+    for variable in imported.variables:
+        if parsed.get(variable.name) != variable.value:
+            raise CouldNot(
+                f"{target}: '{variable.name}' cannot be set here: put it on a line of its own"
+            )
+
+
+def _say(imported: Imported, known: Mapping[str, str]) -> None:
+    for variable in imported.variables:
+        old = known.get(variable.name)
+        was = f"  (was '{old}')" if old not in (None, variable.value) else ""
+        print(f"{variable.name}={variable.value}{was}")
+    if imported.dropped:
+        print(f"dropped: {', '.join(imported.dropped)}: see TuneD's log and tuned-virt log")
+    if imported.empty:
+        print(f"dropped: {', '.join(imported.empty)}: empty, which means the default")
+
+
+def _write(target: Path, text: str) -> None:
+    try:
+        variables.replace_file(target, text)
+    except PermissionError as error:
+        raise CouldNot(
+            f"cannot write {target}: {error.strerror}: sudo tuned-virt import …"
+        ) from error
+    except OSError as error:
+        raise CouldNot(f"cannot write {target}: {error.strerror}") from error

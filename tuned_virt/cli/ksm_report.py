@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""KSM in full, for `status --ksm`: its variables, savings and cost, who drives it, and why."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from types import MappingProxyType
+from typing import Any
+
+from tuned_virt.core.originals import FOLDER as STATE_FOLDER
+from tuned_virt.core.originals import Baseline
+from tuned_virt.kernel.files import KernelFS, active_word
+from tuned_virt.model import topology
+from tuned_virt.plugins import ksm
+from tuned_virt.plugins.ksm import conflicts, sampler
+from tuned_virt.plugins.ksm.conflicts import Masters
+from tuned_virt.plugins.ksm.record import FILE, Content, Record
+
+ABSENT = "not in this kernel"
+
+MEANINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "full_scans": "times that all mergeable memory was scanned",
+        "merge_across_nodes": "1: merge pages of all NUMA nodes, 0: of the same node alone",
+        "pages_shared": "merged pages that are kept, each in place of several",
+        "pages_sharing": "further places that use them: what is saved",
+        "pages_to_scan": "pages scanned before each sleep",
+        "pages_unshared": "pages that are unique so far and checked again and again",
+        "pages_volatile": "pages that change too fast to be merged",
+        "run": "0: stopped, merged pages stay; 1: merging; 2: stopped, all unmerged",
+        "sleep_millisecs": "ms of sleep between batches",
+        "pages_scanned": "pages scanned since boot",
+        "pages_skipped": "pages that smart_scan has passed over since boot",
+        "ksm_zero_pages": "empty pages merged with the kernel's zero page: saved as well",
+        "general_profit": "bytes: the kernel's estimate of what is saved, see below",
+        "max_page_sharing": "most places that share one kept page",
+        "stable_node_chains": "kept pages that have reached max_page_sharing",
+        "stable_node_dups": "duplicates of kept pages, because of max_page_sharing",
+        "stable_node_chains_prune_millisecs": "ms between searches of those for stale entries",
+        "use_zero_pages": "1: merge empty pages with the kernel's zero page",
+        "smart_scan": "1: pass over pages that earlier scans could not merge",
+        "advisor_mode": "scan-time: the kernel chooses pages_to_scan; none: it does not",
+        "advisor_max_cpu": "most CPU that the advisor lets ksmd use, percent of one CPU",
+        "advisor_target_scan_time": "s in which the advisor has all memory scanned once",
+        "advisor_min_pages_to_scan": "pages_to_scan that the advisor begins with",
+        "advisor_max_pages_to_scan": "most pages_to_scan that the advisor chooses",
+    }
+)
+"""The guide's chapter 8.4.3, then the further ones of newer kernels.
+
+Source: the kernel's Documentation/admin-guide/mm/ksm.rst.
+"""
+
+NO_MEANING = "(new in this kernel)"
+
+PROFIT = "less its bookkeeping; negative before pages are merged, stale while run is 0"
+
+
+def loop(content: Content, held: bool) -> dict[str, Any] | None:
+    """What a law's loop does and last decided; None where none runs. `held`: its TuneD lives."""
+    if not content.law:
+        return None
+    memory = content.memory
+    started = time.time() - time.monotonic()
+    last = content.decisions[-1] if content.decisions else None
+    return {
+        "mode": content.law.partition("Policy(")[0].lower(),
+        "phase": memory.phase.value,
+        "since": started + memory.since if memory.since else None,
+        "when": last.when if last else None,
+        "why": last.why if last else "",
+        "held": held,
+        "decisions": [asdict(made) for made in content.decisions],
+    }
+
+
+def running() -> dict[str, Any] | None:
+    """The loop of this machine, see `loop`."""
+    content = Record(STATE_FOLDER / FILE).load()
+    return loop(content, Baseline().holder("ksm") is not None) if content.law else None
+
+
+def gather(fs: KernelFS) -> dict[str, Any] | None:
+    """All of it; None in a kernel without KSM."""
+    values = _values(fs)
+    if "run" not in values:
+        return None
+    thread = sampler.ksmd(fs)
+    pages = _number(values, "pages_sharing") + _number(values, "ksm_zero_pages")
+    profit = _number(values, "general_profit") if "general_profit" in values else None
+    return {
+        "variables": [
+            {"name": name, "value": value, "meaning": MEANINGS.get(name, NO_MEANING)}
+            for name, value in values.items()
+        ],
+        "saved_mib": round(pages * topology.page_size() / 2**20, 1),
+        "general_profit_mib": None if profit is None else round(profit / 2**20, 1),
+        "ksmd_cpu_seconds": sampler.cpu_seconds(fs, thread) if thread else None,
+        "masters": asdict(conflicts.read(fs)),
+        "loop": running(),
+    }
+
+
+def _values(fs: KernelFS) -> dict[str, str]:
+    names = [*MEANINGS, *sorted(set(fs.names(ksm.FOLDER)) - MEANINGS.keys())]
+    texts = {name: fs.read_optional(f"{ksm.FOLDER}/{name}") for name in names}
+    return {name: active_word(text) for name, text in texts.items() if text is not None}
+
+
+def _number(values: Mapping[str, str], name: str) -> int:
+    text = values.get(name, "0")
+    return int(text) if text.lstrip("-").isdecimal() else 0
+
+
+def lines(content: dict[str, Any] | None) -> list[str]:
+    """`gather`'s content in words."""
+    if content is None:
+        return [f"KSM       {ABSENT}"]
+    return [
+        *(f"{v['name']:35}{v['value']:>12}  {v['meaning']}" for v in content["variables"]),
+        "",
+        f"saved     {content['saved_mib']} MiB: pages_sharing and ksm_zero_pages",
+        *_profit(content["general_profit_mib"]),
+        f"cost      {_cost(content['ksmd_cpu_seconds'])}",
+        f"services  {_masters(Masters(**content['masters']))}",
+        f"loop      {_loop(content['loop'])}",
+        *map(_decision, content["loop"]["decisions"] if content["loop"] else ()),
+    ]
+
+
+def _profit(mib: float | None) -> list[str]:
+    return [] if mib is None else [f"profit    {mib} MiB: the kernel's estimate, {PROFIT}"]
+
+
+def _cost(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown: ksmd is not to be seen here"
+    return f"ksmd has used {seconds:.1f} s of CPU since boot"
+
+
+def _masters(found: Masters) -> str:
+    words = [f"{unit} {state}" for unit, state in found.services.items()]
+    words += [f"{unit} masked" for unit in found.masked]
+    words += [f"{found.other} drives KSM"] if found.other else []
+    return ", ".join(words) or "none of ksm, ksmtuned, MOM, KubeVirt"
+
+
+def _loop(content: dict[str, Any] | None) -> str:
+    if content is None:
+        return "none: no profile has mode=auto or mode=ksmtuned in force"
+    since = f" since {moment(content['since'])}" if content["since"] else ""
+    return f"mode={content['mode']}: {content['phase']}{since}{gone(content)}"
+
+
+def gone(content: Mapping[str, Any]) -> str:
+    """What to say where the loop's daemon is gone, "" where it lives."""
+    return "" if content["held"] else "; left by a TuneD that is gone (sudo tuned-virt restore)"
+
+
+def _decision(made: Mapping[str, Any]) -> str:
+    changes = ", ".join(f"{name}={value}" for name, value in made["changes"].items())
+    text = f"  {moment(made['when'])}  {made['phase']}: {made['why']}"
+    return f"{text} ({changes})" if changes else text
+
+
+def moment(seconds: float) -> str:
+    """A time of today as the clock shows it, another with its date."""
+    then = time.localtime(seconds)
+    today = time.strftime("%Y-%m-%d", then) == time.strftime("%Y-%m-%d")
+    return time.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S", then)

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What KSM does for each running guest: QEMU's processes, with what libvirt and the kernel say."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.model import topology
+from tuned_virt.model.guest import printable, qemu_process
+
+SILENT = "libvirt does not answer: the guests' names and memory are those of their processes"
+
+
+class Known(Protocol):
+    """What libvirt says of a guest, see hypervisor.RunningGuest."""
+
+    @property
+    def name(self) -> str:
+        """As the administrator calls it."""
+
+    @property
+    def memory(self) -> int:
+        """KiB that it may use now."""
+
+    @property
+    def shares_pages(self) -> bool:
+        """Whether KSM may merge its pages."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One guest; None where neither libvirt nor the kernel tells.
+
+    memory_mib     what it may use now, by libvirt
+    opted_out      <nosharepages/>, mem-merge=off: KSM leaves it alone
+    mergeable_mib  pages that ksmd has seen and may merge
+    merged_mib     pages that are merged, also with the zero page
+    profit_mib     the kernel's estimate of what that saves, less its bookkeeping
+    """
+
+    name: str
+    pid: int | None
+    memory_mib: int | None
+    opted_out: bool
+    mergeable_mib: float | None = None
+    merged_mib: float | None = None
+    profit_mib: float | None = None
+
+
+def gather(fs: KernelFS) -> tuple[list[Row], str]:
+    """The rows, and a remark where libvirt is there and does not answer. Waits for it for 5 s."""
+    processes = qemu_process.Processes(fs).guests(time.monotonic())
+    if not processes and fs.sees_all_processes():
+        return [], ""
+    known, remark = ask_libvirt()
+    return rows(processes, known, fs.read_optional), remark
+
+
+def ask_libvirt() -> tuple[Mapping[str, Known], str]:
+    """Running guests by UUID, none where libvirt is not to be had; and a remark if it hangs."""
+    from tuned_virt.libvirt_api import binding, follower
+
+    found = follower.running_guests()
+    if found is None:
+        return {}, "" if binding.missing() else SILENT
+    return found, ""
+
+
+def rows(
+    processes: Iterable[qemu_process.Guest],
+    libvirt: Mapping[str, Known],
+    read: Callable[[str], str | None],
+) -> list[Row]:
+    """A row for each process, and for each guest of libvirt whose process is not to be seen."""
+    seen = list(processes)
+    found = [_row(guest, libvirt.get(guest.uuid), read) for guest in seen]
+    hidden = libvirt.keys() - {guest.uuid for guest in seen}
+    found += [_row(None, libvirt[uuid], read) for uuid in hidden]
+    return sorted(found, key=lambda row: (row.name, row.pid or 0))
+
+
+def _row(
+    process: qemu_process.Guest | None, known: Known | None, read: Callable[[str], str | None]
+) -> Row:
+    shares = all(guest.shares_pages for guest in (process, known) if guest)
+    sizes = sizes_of(process.pid, read) if process and shares else (None, None, None)
+    return Row(
+        _name(process, known),
+        process.pid if process else None,
+        known.memory // 1024 if known else None,
+        not shares,
+        *sizes,
+    )
+
+
+def _name(process: qemu_process.Guest | None, known: Known | None) -> str:
+    if known:
+        return printable(known.name)
+    assert process
+    return process.name or str(process.pid)
+
+
+def sizes_of(
+    pid: int, read: Callable[[str], str | None]
+) -> tuple[float | None, float | None, float | None]:
+    """Mergeable, merged and profit in MiB, each None where this kernel or user is not told.
+
+    ksm_merging_pages is there since Linux 5.19, ksm_stat since 6.1, its parts since up to 6.6.
+    """
+    stat = dict(re.findall(r"^(\w+)\s+(-?\d+)$", read(f"/proc/{pid}/ksm_stat") or "", re.MULTILINE))
+    merging = stat.get("ksm_merging_pages") or read(f"/proc/{pid}/ksm_merging_pages")
+    page = topology.page_size()
+    merged = int(merging) + int(stat.get("ksm_zero_pages", 0)) if merging else None
+    return (
+        _mib(stat.get("ksm_rmap_items"), page),
+        _mib(merged, page),
+        _mib(stat.get("ksm_process_profit"), 1),
+    )
+
+
+def _mib(count: str | int | None, unit: int) -> float | None:
+    return None if count is None else round(int(count) * unit / 2**20, 1)

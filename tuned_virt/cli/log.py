@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""tuned-virt log: show what was changed on this machine, when, and why."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import asdict
+
+from tuned_virt.cli.common import FINE, CouldNot, print_json
+from tuned_virt.core.journal import FILE, Entry, Journal
+from tuned_virt.registry import TUNERS
+
+NAME = "log"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The subcommand's options."""
+    parser.add_argument("-n", type=int, default=50, metavar="N", help="the last N changes (50)")
+    parser.add_argument("--plugin", choices=tuple(TUNERS), help="of one plugin alone")
+    parser.add_argument("--json", action="store_true", help="print for programs")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the journal's end. Raises CouldNot."""
+    if options.n < 1:
+        raise CouldNot(f"-n: '{options.n}' is not valid: a whole number from 1")
+    try:
+        entries = [
+            entry for entry in Journal().entries() if options.plugin in (None, entry.plugin)
+        ][-options.n :]
+    except OSError as error:
+        raise CouldNot(f"cannot read {FILE}: {error}") from error
+    if options.json:
+        print_json(list(map(asdict, entries)))
+    elif entries:
+        print("\n".join(map(_line, entries)))
+    else:
+        print("no changes are recorded")
+    return FINE
+
+
+def _line(entry: Entry) -> str:
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.when))
+    return (
+        f"{when}  {entry.plugin}  {entry.setting}: '{entry.before}' -> '{entry.after}'"
+        f"  ({entry.why})"
+    )

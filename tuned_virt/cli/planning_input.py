@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is planned with: a host, its guests, and where those are now; from files or from here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tuned_virt.cli import processes
+from tuned_virt.cli.common import CouldNot
+from tuned_virt.core.guest_filter import SYSTEM
+from tuned_virt.core.originals import start_time
+from tuned_virt.guests import originals
+from tuned_virt.kernel import numa_maps
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.libvirt_api import placement_tag
+from tuned_virt.libvirt_api.placement_tag import Pins
+from tuned_virt.model.guest import Guest, GuestError, printable, qemu_threads
+from tuned_virt.model.topology import Host, HostError, overlay, read
+from tuned_virt.model.xml import MOST_CHARACTERS
+from tuned_virt.placement import Kind, Memory, Placement
+from tuned_virt.plugins.vm_pinning import record
+
+MOST_GUESTS = 4096
+"""Of one host; libvirt itself lists at most 16,384 domains, no host runs so many."""
+
+NOT_ROOT = (
+    "where guests' memory is only root can see (/proc/PID/numa_maps): nodes count as if all guests"
+    " were yet to be given theirs"
+)
+
+
+@dataclass(frozen=True)
+class Described:
+    """A guest as it is gathered.
+
+    xml       its document
+    now       where its threads may run, and its <numatune>; None for one that does not run
+    resident  node → KiB of its memory there, empty where that is not known
+    held      where vm_pinning has put it
+    """
+
+    xml: str
+    now: Pins | None = None
+    resident: Mapping[int, int] = field(default_factory=dict)
+    held: Placement | None = None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A host and its guests; by a guest's key, where it is now if it runs, and where it is held.
+
+    notes  what could not be read
+    """
+
+    host: Host
+    described: tuple[Described, ...]
+    guests: tuple[Guest, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def now(self) -> Mapping[str, Pins]:
+        """Guests that run, by key."""
+        pairs = zip(self.guests, self.described)
+        return {guest.key: one.now for guest, one in pairs if one.now is not None}
+
+    @property
+    def current(self) -> Mapping[str, Placement]:
+        """What the planner takes for placements of ours that are in force."""
+        pairs = zip(self.guests, self.described)
+        return {guest.key: one.held for guest, one in pairs if one.held is not None}
+
+
+def of(host: Host, named: Iterable[tuple[str, Described]], notes: tuple[str, ...] = ()) -> Scene:
+    """A scene of guests, each with the name of where it comes from. Raises CouldNot."""
+    known = list(named)
+    guests = tuple(
+        replace(_guest(name, one.xml), resident=dict(one.resident)) for name, one in known
+    )
+    return Scene(host, tuple(one for _, one in known), guests, notes)
+
+
+def _guest(name: str, text: str) -> Guest:
+    try:
+        return Guest.from_xml(text)
+    except GuestError as error:
+        raise CouldNot(f"{name}: {error}") from error
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def gather(capabilities: str | None, files: list[str]) -> Scene:
+    """A host and guests from files, or this host with its running guests. Raises CouldNot."""
+    if len(files) > MOST_GUESTS:
+        raise CouldNot(f"{len(files)} guests are more than {MOST_GUESTS}, the most of one host")
+    if not capabilities:
+        if files:
+            raise CouldNot("--guest needs --host: the capabilities of the host to plan for")
+        return here(KernelFS())
+    host = _host(capabilities, text_of(Path(capabilities)))
+    return of(host, ((name, Described(text_of(Path(name)))) for name in files))
+
+
+def text_of(file: Path, most: int = MOST_CHARACTERS) -> str:
+    """A file's text. Raises CouldNot, also where it is longer than what is read."""
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(most + 1)
+        if len(content) > most:
+            raise CouldNot(f"{file}: longer than {most} bytes")
+        return content.decode()
+    except OSError as error:
+        raise CouldNot(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = 1 + content[: error.start].count(b"\n")
+        raise CouldNot(f"{file}: line {line}: it is no UTF-8 text") from error
+
+
+def _host(name: str, text: str) -> Host:
+    try:
+        return Host.from_xml(text)
+    except HostError as error:
+        raise CouldNot(f"{name}: {error}") from error
+
+
+# --- this host ------------------------------------------------------------------------------------
+
+
+def here(fs: KernelFS, uri: str = SYSTEM) -> Scene:
+    """This host: by libvirt with the kernel's view over it, else by sysfs and /proc alone.
+
+    What cannot be read is noted. Raises CouldNot where the host itself is not to be read.
+    """
+    from tuned_virt.libvirt_api.host_description import descriptions
+
+    found = descriptions(uri)
+    held = {one.key: one for one in record.everything().get(uri, [])}
+    if found is None:
+        host = _by_kernel(fs)
+        documents = processes.documents(fs, {one.pid for one in held.values()})
+        notes = list(processes.remarks(fs, len(documents)))
+    else:
+        host = overlay(_host("libvirt's capabilities", found[0]), fs)
+        documents, notes = _by_process(fs, found[1])
+    known = []
+    for name, (pid, xml) in sorted(documents.items()):
+        try:
+            known.append((name, _running(fs, pid, xml, held)))
+        except GuestError as error:
+            why = printable(str(error))
+            notes.append(f"guest {printable(name)} is left out, as its XML is not read: {why}")
+    if any(not one.resident for _, one in known):
+        host = _without_free(host)
+        notes.append(NOT_ROOT)
+    return of(host, known, tuple(notes))
+
+
+def _by_kernel(fs: KernelFS) -> Host:
+    try:
+        return read(fs)
+    except HostError as error:
+        raise CouldNot(f"this host: {error}") from error
+
+
+def _by_process(
+    fs: KernelFS, documents: Mapping[str, str]
+) -> tuple[dict[str, tuple[int, str]], list[str]]:
+    """Process (0: not to be seen) and XML by name; and what could not be seen."""
+    uuids = {name: _uuid(xml) for name, xml in documents.items()}
+    pids = qemu_threads.Finder(fs).find(filter(None, uuids.values()))
+    found = {name: (pids.get(uuids[name], 0), xml) for name, xml in documents.items()}
+    hidden = sorted(printable(name) for name, (pid, _) in found.items() if not pid)
+    notes = [f"processes not to be seen, so taken as libvirt has them: {', '.join(hidden)}"]
+    return found, notes if hidden else []
+
+
+def _uuid(xml: str) -> str:
+    try:
+        return Guest.from_xml(xml).uuid
+    except GuestError:
+        return ""
+
+
+def _running(fs: KernelFS, pid: int, xml: str, held: Mapping[str, record.Held]) -> Described:
+    """A guest as libvirt and the kernel have it now. Raises GuestError."""
+    guest = Guest.from_xml(xml)
+    ours, present = placement_tag.read(xml)
+    ran = held.get(originals.key(guest.uuid, 0, start_time(pid) or 0)) if pid else None
+    placed = ran.placement if ran is not None and ran.placed else _tagged(guest, ours)
+    if not pid:
+        return Described(xml, present, held=placed)
+    found = qemu_threads.affinity(fs, qemu_threads.read(fs, pid))
+    now = Pins(found.vcpus, found.emulator.get(pid), found.iothreads, present.memory)
+    return Described(xml, now, numa_maps.by_node(numa_maps.read(fs, pid)), placed)
+
+
+def _tagged(guest: Guest, ours: Pins) -> Placement | None:
+    """What our tag says of a guest of which nothing else is kept; None without."""
+    vcpus = {number: ours.vcpus[number] for number in guest.online if number in ours.vcpus}
+    if not vcpus:
+        return None
+    alone = all(cpus.isdecimal() for cpus in vcpus.values())
+    kind = Kind.DEDICATED if alone and len(set(vcpus.values())) == len(vcpus) else Kind.SHARED
+    memory = Memory(*ours.memory) if ours.memory else None
+    return Placement(
+        guest.name, guest.uuid, kind, (), vcpus, ours.emulator or "", ours.iothreads, memory,
+        "it is there by our tag",
+    )  # fmt: skip
+
+
+def _without_free(host: Host) -> Host:
+    nodes = tuple(replace(node, available=None, free_pages=None) for node in host.nodes)
+    return replace(host, nodes=nodes)

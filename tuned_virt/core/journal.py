@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The history of changes: one JSON line each, bounded to two files of 1 MiB."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tuned_virt.core.originals import only_root_writes
+from tuned_virt.core.plan import Change
+
+log = logging.getLogger("tuned")
+
+FILE = Path("/var/lib/tuned-virt/journal.jsonl")
+LIMIT = 1 << 20
+"""Bytes after which the journal moves to journal.jsonl.1 and starts anew."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One change as it was made. `when` is in seconds since the epoch."""
+
+    when: float
+    plugin: str
+    setting: str
+    path: str
+    before: str
+    after: str
+    why: str
+
+
+class Journal:
+    """Appends changes and reads them back. A journal that cannot be written stops nobody."""
+
+    def __init__(self, file: Path = FILE, limit: int = LIMIT) -> None:
+        self._file = file
+        self._limit = limit
+
+    def add(self, plugin: str, change: Change) -> None:
+        """Append one change."""
+        line = json.dumps(asdict(_entry(plugin, change))) + "\n"
+        try:
+            self._file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            with open(self._file, "a", opener=only_root_writes) as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                file.write(line)
+                if file.tell() > self._limit:
+                    os.replace(self._file, self._older)
+        except OSError as error:
+            log.warning("%s: change not written to the journal: %s", plugin, error)
+
+    @property
+    def _older(self) -> Path:
+        return self._file.with_name(self._file.name + ".1")
+
+    def entries(self) -> Iterator[Entry]:
+        """All entries, oldest first; a line that is no entry is passed over."""
+        for file in (self._older, self._file):
+            with contextlib.suppress(FileNotFoundError), open(file, errors="replace") as lines:
+                for line in lines:
+                    with contextlib.suppress(ValueError, TypeError):
+                        yield Entry(**json.loads(line))
+
+
+def _entry(plugin: str, change: Change) -> Entry:
+    now = time.time()
+    return Entry(now, plugin, change.setting, change.path, change.before, change.after, change.why)

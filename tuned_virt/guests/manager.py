@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From claims to guests: what plugins want of each guest, kept while TuneD's objects come and go.
+
+TuneD makes a new plugin object at every profile switch, applies and undoes it in its own threads,
+and waits for that inside D-Bus calls. So a plugin only says what it claims: which guest, under
+which policy. The process's one `GuestSteward` of a tuner and URI has libvirt's worker bring the
+guests to it, and those that nobody claims any more back to what they were. What cannot be done now,
+because libvirt hangs or is gone, is done when it is back.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from tuned_virt.core.engine import Finding, Result
+from tuned_virt.core.options import Described
+from tuned_virt.libvirt_api.connection import Active
+from tuned_virt.libvirt_api.worker import Control, View, control
+
+log = logging.getLogger("tuned")
+
+P = TypeVar("P")
+
+Run = tuple[str, int]
+"""A guest's UUID and libvirt's number of this run."""
+
+HANDOVER = 10.0
+"""Seconds after which a release that was put off is done, if nobody says whether an apply came."""
+
+PATIENCE = 2.0
+"""Seconds that an apply waits for libvirt's worker before it leaves it to go on."""
+
+UNDOING = 10.0
+"""The same of a way back: who says off wants to find all as it was. Less than the 25 s that D-Bus
+waits; for a libvirt that hangs or is gone neither waits."""
+
+FIRST_LISTING = 0.5
+"""Seconds that a starting plugin waits for the first list of guests."""
+
+
+@dataclass(frozen=True)
+class Claim(Generic[P]):
+    """What is wanted of one guest, which TuneD knows as the device."""
+
+    device: str
+    policy: P
+
+
+class Guests(ABC, Generic[P]):
+    """What one tuner does to one libvirt's guests; all but `findings` is for libvirt's worker."""
+
+    @abstractmethod
+    def adjust(self, view: View, claims: Mapping[Run, Claim[P]] | None) -> float | None:
+        """Bring guests to what is claimed and others back; seconds until it must look again.
+
+        None: no plugin is applied; {}: one is, and claims none of the guests that run now.
+        """
+
+    @abstractmethod
+    def findings(
+        self, claims: Mapping[Run, Claim[P]], asked: Control, ignore_missing: bool
+    ) -> Iterable[Finding]:
+        """What verify says of the claims. In TuneD's thread: may not take a second."""
+
+    @abstractmethod
+    def put_off(self, why: str) -> None:
+        """Nothing is wanted any more, and libvirt is not to be had: what is kept is pending."""
+
+    @property
+    @abstractmethod
+    def idle(self) -> bool:
+        """Whether nothing is left to put back."""
+
+
+class GuestTuner(ABC, Generic[P]):
+    """What a guest plugin tunes: its options, and what carries them out on a libvirt."""
+
+    name: str
+    options: Mapping[str, Described]
+
+    @abstractmethod
+    def parse(self, options: Mapping[str, str]) -> P:
+        """The policy that options ask for. Raises BadOptions, naming all that is wrong."""
+
+    @abstractmethod
+    def guests(self, uri: str) -> Guests[P]:
+        """What carries policies out on the guests of a libvirt."""
+
+    def notes(self) -> Iterable[str]:
+        """What verify says of the machine besides."""
+        return ()
+
+    @abstractmethod
+    def uris(self) -> Iterable[str]:
+        """Each libvirt that originals are kept of."""
+
+
+class Listener(Protocol):
+    """A plugin object of TuneD's."""
+
+    def guests_changed(self, guests: Mapping[str, Active]) -> None:
+        """The running guests by UUID; from libvirt's worker."""
+
+
+class GuestSteward(Generic[P]):
+    """Serves one tuner on one libvirt. All its methods may be called from any thread."""
+
+    def __init__(self, tuner: GuestTuner[P], uri: str) -> None:
+        self.tuner = tuner
+        self.control = control(uri)
+        self._guests = tuner.guests(uri)
+        self._lock = threading.Lock()
+        self._listener: Listener | None = None
+        self._claims: Mapping[Run, Claim[P]] | None = None
+        self._starting = False
+        self._wanted = 0
+        self._reached = threading.Condition()
+        self._done = 0
+        self._listed: Mapping[str, Active] | None = None
+        self._ticket: object | None = None
+        atexit.register(self.flush)
+
+    # --- from TuneD -------------------------------------------------------------------------
+
+    def attach(self, listener: Listener) -> Mapping[str, Active]:
+        """Tell a plugin of guests from now on; the running ones, none if libvirt is not there."""
+        with self._lock:
+            self._listener = listener
+            self._starting = self._claims is None  # what a killed TuneD left may be claimed again
+        self._turn()
+        deadline = time.monotonic() + FIRST_LISTING
+        self._until(lambda: self._listed is not None, deadline)
+        return self._listed or {}
+
+    def detach(self, listener: Listener) -> None:
+        """Tell it no more."""
+        with self._lock:
+            if self._listener is listener:
+                self._listener = None
+                self._starting = False
+        self._turn()
+
+    def tend(self) -> None:
+        """Put back what is kept and nobody claims."""
+        self._turn()
+
+    def claim(self, claims: Mapping[Run, Claim[P]]) -> None:
+        """All that is wanted from now on; cancels a release that was put off."""
+        self._set(dict(claims))
+
+    def release(self, settled: threading.Event | None = None) -> None:
+        """Nothing is wanted any more; with an event, unless a claim comes before it is set."""
+        if settled is None:
+            self._set(None)
+            return
+        ticket = object()
+        with self._lock:
+            self._ticket = ticket
+
+        def wait() -> None:
+            settled.wait(HANDOVER)
+            if self._ticket is ticket:
+                self._set(None)
+
+        name = f"virt-{self.tuner.name}-later"
+        threading.Thread(target=wait, name=name, daemon=True).start()
+
+    def flush(self) -> None:
+        """The process ends: do now what was put off."""
+        if self._ticket is not None:
+            self._set(None)
+            self.settle(UNDOING)
+
+    def _set(self, claims: Mapping[Run, Claim[P]] | None) -> None:
+        with self._lock:
+            self._ticket = None
+            self._claims = claims
+            self._starting = False
+        self._turn()
+
+    def settle(self, patience: float = PATIENCE) -> bool:
+        """Wait until all that was claimed is carried out; False if it takes longer."""
+        wanted = self._wanted
+        done = self._until(lambda: self._done >= wanted, time.monotonic() + patience)
+        if not done and self._claims is None:
+            self._guests.put_off(self.control.absence or "libvirtd does not answer yet")
+        return done
+
+    def findings(self, runs: Iterable[Run], ignore_missing: bool) -> list[Finding]:
+        """What verify says of some of the claimed guests."""
+        known = self._claims or {}
+        claims = {run: known[run] for run in runs if run in known}
+        return list(self._guests.findings(claims, self.control, ignore_missing))
+
+    def absent(self) -> list[Finding]:
+        """What verify says where libvirt is not to be had: not a failure, others' settings hold."""
+        why = self.control.absence or ("libvirtd does not answer" if self.control.stuck else "")
+        text = f"{self.tuner.name}: guests are left alone: {why}"
+        return [Finding(Result.NOTE, text)] if why else []
+
+    def _turn(self) -> None:
+        with self._lock:
+            self._wanted += 1
+        self.control.serve(self)
+
+    def _until(self, condition: Any, deadline: float) -> bool:
+        """Wait for the worker; not for a libvirt that is not there or hangs."""
+        with self._reached:
+            while not condition():
+                absence = self.control.absence
+                gone = absence not in ("", Control.UNASKED) or self.control.stuck
+                if gone or time.monotonic() > deadline:
+                    return False
+                self._reached.wait(0.02)
+        return True
+
+    # --- from libvirt's worker --------------------------------------------------------------
+
+    def reconcile(self, view: View) -> float | None:
+        """See `control.Department`."""
+        self._listed = view.guests
+        listener = self._listener
+        if listener is not None:
+            listener.guests_changed(view.guests)
+        with self._lock:
+            wanted, claims, starting = self._wanted, self._claims, self._starting
+        due = None if starting else self._guests.adjust(view, claims)
+        with self._reached:
+            self._done = wanted
+            self._reached.notify_all()
+        self._leave_if_done(wanted)
+        return due
+
+    def unreachable(self, why: str) -> None:
+        """See `control.Department`."""
+        self._listed = None
+        with self._reached:
+            self._reached.notify_all()
+        if self._claims is None:
+            self._guests.put_off(why)
+        self._leave_if_done(self._wanted)
+
+    def _leave_if_done(self, wanted: int) -> None:
+        with self._lock:
+            busy = (
+                self._listener
+                or self._claims is not None
+                or not self._guests.idle
+                or self._wanted > wanted
+            )
+            if not busy:
+                self._listed = None
+                self.control.leave(self)
+
+
+_stewards: dict[tuple[str, str], GuestSteward[Any]] = {}
+_stewards_lock = threading.Lock()
+
+
+def steward(tuner: GuestTuner[Any], uri: str) -> GuestSteward[Any]:
+    """The process's one steward of a tuner and a URI."""
+    with _stewards_lock:
+        if (tuner.name, uri) not in _stewards:
+            _stewards[tuner.name, uri] = GuestSteward(tuner, uri)
+        return _stewards[tuner.name, uri]

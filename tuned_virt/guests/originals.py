@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is kept of guests before they are changed: one original a run, in the baseline.
+
+The key names the run by the guest's UUID and its process's start time, so that a restarted guest is
+not given another's past; where its process is not to be seen, by libvirt's number of the run.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Generic, Protocol, TypeVar
+
+from tuned_virt.core.originals import Baseline, BaselineError, start_time
+from tuned_virt.core.plan import Values
+from tuned_virt.model.guest import printable
+
+log = logging.getLogger("tuned")
+
+SEPARATOR = "/"
+
+
+class Original(Protocol):
+    """How one run of a guest was found.
+
+    pid, start: its process (0: not to be seen here), and the clock tick at which that started.
+    """
+
+    @property
+    def uri(self) -> str:
+        """Its libvirt."""
+
+    @property
+    def uuid(self) -> str:
+        """Its UUID."""
+
+    @property
+    def name(self) -> str:
+        """Its name, another's text."""
+
+    @property
+    def id(self) -> int:
+        """libvirt's number of the run."""
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+
+    @property
+    def start(self) -> int:
+        """When that started."""
+
+    def text(self) -> str:
+        """As it is kept."""
+
+
+O = TypeVar("O", bound=Original)  # noqa: E741
+
+
+def key(uuid: str, number: int, start: int) -> str:
+    """A run's name in the baseline."""
+    return f"{uuid}{SEPARATOR}{start or f'#{number}'}"
+
+
+def runs(one: Original) -> bool:
+    """Whether a kept guest's process still runs; False where it cannot be seen."""
+    return one.pid != 0 and start_time(one.pid) == one.start
+
+
+def may_run(one: Original) -> bool:
+    """Whether it still runs, as far as this process can know."""
+    return one.pid == 0 or runs(one)
+
+
+class Kept(Generic[O]):
+    """The originals of one plugin, on disk and, for one libvirt, at hand."""
+
+    def __init__(
+        self, plugin: str, parse: Callable[[str], O], baseline: Baseline, uri: str | None = None
+    ) -> None:
+        self._plugin = plugin
+        self._parse = parse
+        self._baseline = baseline
+        self._uri = uri
+        self._guests: dict[str, O] | None = None
+
+    @property
+    def guests(self) -> Mapping[str, O]:
+        """By key; read from the disk once."""
+        return self._loaded()
+
+    def _loaded(self) -> dict[str, O]:
+        if self._guests is None:
+            originals = self._baseline.record(self._plugin).originals
+            found = {name: self._read(name, text) for name, text in originals.items()}
+            self._guests = {
+                name: one
+                for name, one in found.items()
+                if one is not None and self._uri in (None, one.uri)
+            }
+        return self._guests
+
+    def _read(self, name: str, text: str) -> O | None:
+        if SEPARATOR not in name:  # a kernel setting, not a guest
+            return None
+        try:
+            return self._parse(text)
+        except ValueError as error:
+            log.error("%s: %s is not read: %s", self._plugin, name, error)
+            return None
+
+    def keep(self, new: Mapping[str, O]) -> bool:
+        """Keep guests before they are changed; False, and said, if that cannot be."""
+        return self._write(self._baseline.keep, new)
+
+    def amend(self, changed: Mapping[str, O]) -> bool:
+        """Keep this of guests that are kept; False, and said, if that cannot be."""
+        return self._write(self._baseline.amend, changed)
+
+    def _write(self, write: Callable[[str, Values], None], new: Mapping[str, O]) -> bool:
+        try:
+            write(self._plugin, {name: one.text() for name, one in new.items()})
+        except BaselineError as error:
+            log.error("%s: nothing is changed: %s", self._plugin, error)
+            return False
+        self._loaded().update(new)
+        return True
+
+    def let_go(self, keys: Iterable[str]) -> None:
+        """They are put back, or run no more."""
+        gone = set(keys) & self._loaded().keys()
+        try:
+            if gone:
+                self._baseline.forget(self._plugin, gone)
+        except BaselineError as error:
+            log.error("%s: %s", self._plugin, error)
+        for name in gone:
+            del self._loaded()[name]
+
+    def pend(self, reasons: Mapping[str, str]) -> None:
+        """Say which cannot be put back now, and why."""
+        record = self._baseline.record(self._plugin)
+        told = {
+            name: f"guest {printable(one.name)}: {reasons[name]}"
+            for name, one in dict(self._loaded()).items()
+            if name in reasons
+        }
+        try:
+            self._baseline.set_pending(
+                self._plugin,
+                {
+                    name: why
+                    for name, why in {**record.pending, **told}.items()
+                    if name in record.originals
+                },
+            )
+        except BaselineError as error:
+            log.error("%s: %s", self._plugin, error)
+
+    def pend_all(self, why: str) -> None:
+        """The same for each of them."""
+        self.pend(dict.fromkeys(self.guests, why))
+
+    def uris(self) -> set[str]:
+        """Each libvirt of whose guests something is kept."""
+        return {one.uri for one in self.guests.values()}

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""TuneD's service as systemd sees it, other daemons by their processes, and this machine's role."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Container, Iterator
+from pathlib import Path
+
+from tuned_virt.kernel.files import KernelFS
+
+SERVICE = "tuned.service"
+
+LIBVIRT_DAEMONS = ("/usr/sbin/libvirtd", "/usr/sbin/virtqemud")
+"""Where one of these is installed, the machine is meant to run guests."""
+
+
+NO_VM = ("", "none")
+"""What systemd-detect-virt says of a machine that is none."""
+
+
+class RoleUnknown(Exception):
+    """systemd-detect-virt cannot be asked."""
+
+
+def in_chroot() -> bool:
+    """Whether an ancestor of this process, the system's first one at last, has another root.
+
+    The bus in /run may then be another system's: an installer's, an image builder's.
+    """
+    return any(map(_has_another_root, _ancestors()))
+
+
+def _has_another_root(pid: int) -> bool:
+    """False also where we may not know: in containers the first process can be closed to us."""
+    try:
+        return not os.path.samefile("/", f"/proc/{pid}/root")
+    except OSError:
+        return False
+
+
+def _ancestors() -> Iterator[int]:
+    """Parent, its parent and so on (proc(5), stat: the fourth field, behind the name in ())."""
+    pid = os.getppid()
+    while pid > 0:
+        yield pid
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            return
+        pid = int(stat.rpartition(")")[2].split()[1])
+
+
+def restarting() -> bool:
+    """Whether systemd stops TuneD only to start it again; False where systemd does not run."""
+    try:
+        jobs = subprocess.run(
+            ["systemctl", "list-jobs", "--no-legend", "--plain"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return is_restart(jobs)
+
+
+def is_restart(jobs: str) -> bool:
+    """Whether `systemctl list-jobs` (number, unit, type, state) has a restart of TuneD."""
+    words = (line.split() for line in jobs.splitlines())
+    return any(word[1:3] == [SERVICE, "restart"] for word in words)
+
+
+def processes(fs: KernelFS, wanted: Container[str]) -> dict[str, int]:
+    """Process by name (/proc/PID/comm, at most 15 characters), of those wanted that run."""
+    pids = [int(name) for name in fs.names("/proc") if name.isdigit()]
+    found = ((fs.read_optional(f"/proc/{pid}/comm"), pid) for pid in sorted(pids))
+    return {name: pid for name, pid in found if name is not None and name in wanted}
+
+
+def role(fs: KernelFS) -> str:
+    """ "host" or "guest". A machine that is both, a guest meant to run guests, is a host.
+
+    Raises RoleUnknown.
+    """
+    return decide_role(virtualization(), runs_guests(fs))
+
+
+def in_guest() -> bool:
+    """Whether this machine is a virtual one. Raises RoleUnknown."""
+    return virtualization() not in NO_VM
+
+
+def runs_guests(fs: KernelFS) -> bool:
+    """Whether this machine is meant to run guests."""
+    return any(map(fs.exists, LIBVIRT_DAEMONS))
+
+
+def virtualization() -> str:
+    """What systemd-detect-virt says of the machine, containers left out. Raises RoleUnknown."""
+    try:
+        found = subprocess.run(
+            ["systemd-detect-virt", "--vm"], capture_output=True, text=True, timeout=10, check=False
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError) as error:
+        raise RoleUnknown(f"systemd-detect-virt: {error}") from error
+    return found
+
+
+def decide_role(hypervisor: str, runs_guests: bool) -> str:
+    """The role, from systemd-detect-virt's word and whether a libvirt daemon is installed."""
+    in_vm = hypervisor not in NO_VM
+    return "guest" if in_vm and not runs_guests else "host"

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""libvirt's binding, which hosts may lack, its one event loop, and the threads that call it.
+
+The only import of it. The loop runs in one thread for the life of the process. It shares GLib's
+default context with TuneD's D-Bus thread, so callbacks may come in either: they only leave a note
+for somebody else.
+
+Nobody may be inside libvirt when Python ends: what libvirt then calls back (timers, events, its
+error handler) takes an interpreter that is no more, and the process ends with a segmentation fault.
+So `end` runs before that, after whatever else is registered with atexit.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from tuned_virt.core.guest_filter import SYSTEM
+
+try:
+    import libvirt
+except ImportError:
+    libvirt = None
+
+SafeTree: Any
+try:
+    from defusedxml import ElementTree as SafeTree  # type: ignore[import-untyped,no-redef]
+except ImportError:
+    SafeTree = None
+
+__all__ = ["SYSTEM", "SafeTree", "libvirt", "missing", "opening", "quiet", "run_loop", "work"]
+
+log = logging.getLogger("tuned")
+
+SOCKETS = ("/run/libvirt/libvirt-sock-ro", "/run/libvirt/virtqemud-sock-ro")
+"""One of them is there wherever SYSTEM can be opened."""
+
+KEEPALIVE, KEEPALIVE_COUNT = 5, 3
+"""Seconds between questions to libvirtd, and how many without answer end the connection."""
+
+LOOP_WAKES = 500
+"""Milliseconds between wakes of the event loop; without them it misses what other threads add."""
+
+CLOSED = {1: "libvirtd closed the connection", 2: "libvirtd no longer answers"}
+"""What libvirt's reasons for a closed connection mean (virConnectCloseReason)."""
+
+RETRY = 1.0
+"""Seconds after which an event loop that failed is run again."""
+
+
+def missing(uri: str = SYSTEM) -> str:
+    """What this machine lacks to ask libvirt, found out without asking it; "" for nothing."""
+    if libvirt is None:
+        return "python3-libvirt is not installed"
+    if SafeTree is None:
+        return "python3-defusedxml is not installed"
+    if uri == SYSTEM and not any(map(os.path.exists, SOCKETS)):
+        return f"there is no libvirt socket ({' or '.join(SOCKETS)})"
+    return ""
+
+
+ENDING = 1.0
+"""Seconds that the process's end waits for threads that are in libvirt, and then for its loop."""
+
+_loop_lock = threading.Lock()
+_loop: threading.Thread | None = None
+_ending = threading.Event()
+_workers: weakref.WeakKeyDictionary[threading.Thread, Callable[[], None]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def quiet() -> None:
+    """Keep libvirt from writing its errors to stderr; they are raised anyhow."""
+    libvirt.registerErrorHandler(lambda *_: None, None)
+
+
+def run_loop() -> None:
+    """Run libvirt's default event loop, in one thread for the life of the process."""
+    global _loop  # noqa: PLW0603 - libvirt has one per process
+    with _loop_lock:
+        if _loop is None:
+            libvirt.virEventRegisterDefaultImpl()
+            libvirt.virEventAddTimeout(LOOP_WAKES, lambda *_: None, None)
+            _loop = threading.Thread(target=_loop_forever, name="virt-libvirt-loop", daemon=True)
+            _loop.start()
+
+
+def _loop_forever() -> None:
+    while not _ending.is_set():
+        try:
+            libvirt.virEventRunDefaultImpl()
+        except Exception:
+            log.exception("libvirt's event loop")
+            _ending.wait(RETRY)
+
+
+def work(target: Callable[[], None], name: str, stop: Callable[[], None]) -> threading.Thread:
+    """Start a thread that calls libvirt; `stop` is called when the process ends.
+
+    It has the thread leave libvirt and end as soon as libvirt answers, and never waits itself.
+    """
+    thread = threading.Thread(target=target, name=name, daemon=True)
+    _workers[thread] = stop
+    thread.start()
+    return thread
+
+
+def end() -> None:
+    """Have all threads leave libvirt; one that libvirt keeps is left after `ENDING` seconds."""
+    workers = dict(_workers)
+    for stop in workers.values():
+        stop()
+    until = time.monotonic() + ENDING
+    for thread in workers:
+        thread.join(max(0.0, until - time.monotonic()))
+    _ending.set()
+    if _loop is not None:
+        libvirt.virEventAddTimeout(0, lambda *_: None, None)  # wakes it
+        _loop.join(ENDING)
+
+
+atexit.register(end)
+
+
+opening = threading.Lock()
+"""Held while a connection is opened: nothing can end that while libvirtd hangs, so that of many
+Hypervisors started and stopped meanwhile only one keeps a thread."""

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reading and setting one running guest's memory limits and CPU weight through libvirt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tuned_virt.libvirt_api import binding
+from tuned_virt.libvirt_api.connection import Active, Link
+from tuned_virt.libvirt_api.guest_pins import Doing
+from tuned_virt.model.guest import printable
+
+MEMORY = ("hard_limit", "soft_limit", "swap_hard_limit")
+
+RAISED = ("swap_hard_limit", "hard_limit", "soft_limit")
+"""libvirt holds hard_limit below swap_hard_limit at every moment: raised in this order, lowered in
+the other."""
+
+
+def read(link: Link, active: Active) -> tuple[Mapping[str, int], int | None]:
+    """Limits in KiB by libvirt's names, and the CPU weight; None without a cpu controller.
+
+    Raises libvirtError where there is no memory controller.
+    """
+    with link.asking():
+        memory = active.domain.memoryParameters(0)
+        try:
+            shares = active.domain.schedulerParameters().get("cpu_shares")
+        except binding.libvirt.libvirtError:
+            shares = None
+    return {name: int(memory[name]) for name in MEMORY if name in memory}, shares
+
+
+def apply(
+    link: Link, active: Active, memory: Mapping[str, int], shares: int | None
+) -> dict[str, str]:
+    """Set limits; what was refused, and why. Raises GuestGone and libvirtError."""
+    do, live = Doing(link, active), binding.libvirt.VIR_DOMAIN_AFFECT_LIVE
+    try:
+        now, _ = read(link, active)
+    except binding.libvirt.libvirtError as error:
+        if not link.alive():
+            raise
+        now = {}
+        if memory:
+            return {"memory limits": printable(str(error))}
+    rises = memory.get("hard_limit", 0) > now.get("hard_limit", 0)
+    domain = active.domain
+    for name in RAISED if rises else reversed(RAISED):
+        kib = memory.get(name)
+        if kib is not None and kib != now.get(name):
+            do(f"{name} {kib} KiB", domain.setMemoryParameters, {name: kib}, live)
+    if shares is not None:
+        link.own(active, "cputune.cpu_shares", str(shares))
+        weight = {"cpu_shares": shares}
+        do(f"cpu_shares {shares}", domain.setSchedulerParametersFlags, weight, live)
+    return do.refused

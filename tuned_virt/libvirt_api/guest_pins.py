@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reading and setting one running guest's pins through libvirt.
+
+Each call takes about a millisecond. What libvirt refuses is collected, so that one vCPU's refusal
+keeps no other from its place; that the guest has gone meanwhile is told apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tuned_virt.kernel import cpuset
+from tuned_virt.libvirt_api import binding, placement_tag
+from tuned_virt.libvirt_api.connection import Active, Link
+from tuned_virt.libvirt_api.placement_tag import Pins
+from tuned_virt.model.guest import printable
+
+MODES = {"strict": 0, "preferred": 1, "interleave": 2, "restrictive": 3}
+"""virDomainNumatuneMemMode."""
+
+METADATA_ELEMENT = 2
+"""VIR_DOMAIN_METADATA_ELEMENT."""
+
+GONE = (42, 55)
+"""VIR_ERR_NO_DOMAIN and VIR_ERR_OPERATION_INVALID (it does not run)."""
+
+
+class GuestGone(Exception):
+    """The guest does not run any more."""
+
+
+@dataclass
+class Doing:
+    """Calls for one guest, whose refusals are collected by what they were about."""
+
+    link: Link
+    active: Active
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, what: str, call: Callable[..., Any], *arguments: Any) -> None:
+        """Make one call. Raises GuestGone, and libvirtError once the connection has ended."""
+        try:
+            with self.link.asking():
+                call(*arguments)
+        except binding.libvirt.libvirtError as error:
+            if not self.link.alive():
+                raise
+            if error.get_error_code() in GONE and not _runs(self.active):
+                raise GuestGone(printable(self.active.name)) from error
+            self.refused[what] = printable(str(error))
+
+
+def _runs(active: Active) -> bool:
+    try:
+        return bool(active.domain.isActive() == 1 and active.domain.ID() == active.id)
+    except binding.libvirt.libvirtError:
+        return False
+
+
+def _mask(cpus: str) -> tuple[bool, ...]:
+    numbers = cpuset.parse(cpus)
+    return tuple(cpu in numbers for cpu in range(max(numbers, default=-1) + 1))
+
+
+def apply(link: Link, active: Active, pins: Pins) -> dict[str, str]:
+    """Set pins of a running guest; what was refused, and why. Raises GuestGone and libvirtError."""
+    do, domain = Doing(link, active), active.domain
+    for number, cpus in pins.vcpus.items():
+        link.own(active, f"cputune.vcpupin{number}", cpus)
+        do(f"vCPU {number} on {cpus}", domain.pinVcpu, number, _mask(cpus))
+    if pins.emulator:
+        link.own(active, "cputune.emulatorpin", pins.emulator)
+        do(f"emulator on {pins.emulator}", domain.pinEmulator, _mask(pins.emulator), 0)
+    for number, cpus in pins.iothreads.items():
+        link.own(active, f"cputune.iothreadpin{number}", cpus)
+        do(f"IOThread {number} on {cpus}", domain.pinIOThread, number, _mask(cpus), 0)
+    if pins.memory:
+        mode, nodes = pins.memory
+        parameters = {"numa_nodeset": nodes, "numa_mode": MODES[mode]}
+        do(f"memory {mode} on {nodes}", domain.setNumaParameters, parameters, 0)
+    return do.refused
+
+
+def tag(link: Link, active: Active, pins: Pins) -> dict[str, str]:
+    """Say in the guest's metadata which pins are ours; what was refused. Raises as `apply`."""
+    do = Doing(link, active)
+    _tag(do, placement_tag.text(pins) if pins else None, binding.libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    return do.refused
+
+
+def _tag(do: Doing, text: str | None, flags: int) -> None:
+    key = placement_tag.KEY if text else None
+    do(
+        "metadata",
+        do.active.domain.setMetadata,
+        METADATA_ELEMENT,
+        text,
+        key,
+        placement_tag.NAMESPACE,
+        flags,
+    )
+
+
+def configure(link: Link, active: Active, pins: Pins, listed: bool) -> dict[str, str]:
+    """Tag pins, then set them, in a guest's configuration alone; what was refused.
+
+    listed: whether its owner has written <iothreadids>. Raises GuestGone and libvirtError.
+    """
+    do, domain, config = (
+        Doing(link, active),
+        active.domain,
+        binding.libvirt.VIR_DOMAIN_AFFECT_CONFIG,
+    )
+    _tag(do, placement_tag.text(pins, listed) if pins else None, config)
+    if do.refused:
+        return do.refused
+    for number, cpus in pins.vcpus.items():
+        do(f"vCPU {number} on {cpus}", domain.pinVcpuFlags, number, _mask(cpus), config)
+    if pins.emulator:
+        do(f"emulator on {pins.emulator}", domain.pinEmulator, _mask(pins.emulator), config)
+    for number, cpus in pins.iothreads.items():
+        do(f"IOThread {number} on {cpus}", domain.pinIOThread, number, _mask(cpus), config)
+    if pins.memory:
+        mode, nodes = pins.memory
+        parameters = {"numa_nodeset": nodes, "numa_mode": MODES[mode]}
+        do(f"memory {mode} on {nodes}", domain.setNumaParameters, parameters, config)
+    return do.refused
+
+
+def configuration(link: Link, domain: Any) -> str:
+    """A guest's configuration, secrets included; "" for a transient one. Raises libvirtError."""
+    flags = binding.libvirt.VIR_DOMAIN_XML_INACTIVE | binding.libvirt.VIR_DOMAIN_XML_SECURE
+    with link.asking():
+        return str(domain.XMLDesc(flags)) if domain.isPersistent() else ""
+
+
+def configurations(link: Link) -> Iterator[tuple[Any, str]]:
+    """All persistent guests, with their configurations. Raises libvirtError."""
+    with link.asking():
+        domains = link.connection.listAllDomains(
+            binding.libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT
+        )
+    for domain in domains:
+        yield domain, configuration(link, domain)
+
+
+def redefine(link: Link, xml: str) -> None:
+    """Replace a guest's configuration; one that runs goes on as it is. Raises libvirtError."""
+    with link.asking():
+        link.connection.defineXML(xml)
+
+
+def configured(link: Link, active: Active) -> Pins:
+    """Where libvirt has the guest's threads, for those whose threads cannot be seen."""
+    domain = active.domain
+    with link.asking():
+        vcpus = domain.vcpuPinInfo(0)
+        emulator = domain.emulatorPinInfo(0)
+    return Pins(
+        {number: _text(mask) for number, mask in enumerate(vcpus)},
+        _text(emulator) if emulator else None,
+    )
+
+
+def affinity(active: Active) -> Mapping[int, str]:
+    """Where each vCPU may run now, as libvirt tells: up to 8 ms for 64 vCPUs."""
+    found: Mapping[int, str] = {info[0]: _text(mask) for info, mask in zip(*active.domain.vcpus())}
+    return found
+
+
+def _text(mask: tuple[bool, ...]) -> str:
+    return cpuset.text(number for number, allowed in enumerate(mask) if allowed)

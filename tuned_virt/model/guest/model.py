@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a guest asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from tuned_virt.model.xml import XmlError
+
+POLICY_NAMESPACE = "urn:tuned-virt-plus:policy:1"
+"""XML namespace of the owner's wish in <metadata>: <policy xmlns="…" policy="dedicated"/>."""
+
+PLACEMENT_NAMESPACE = "urn:tuned-virt-plus:placement:1"
+"""XML namespace of our tag: <placement xmlns="…" vcpus="0=4 1=5" emulator="0-1"
+iothreads="1=0-1" numatune="restrictive=0"/>. A pin that the tag names, with this value, is ours."""
+
+
+class GuestError(XmlError):
+    """Why a domain's XML is not read, with its line where that is known."""
+
+
+@dataclass(frozen=True)
+class CpuTopology:
+    """<cpu><topology>: the guest's own sockets, dies a socket, clusters, cores and threads."""
+
+    sockets: int = 1
+    dies: int = 1
+    clusters: int = 1
+    cores: int = 1
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A vNUMA cell of the guest: its vCPUs and its memory in KiB, DIMMs in it included."""
+
+    id: int
+    vcpus: frozenset[int]
+    memory: int
+
+
+@dataclass(frozen=True)
+class HugePages:
+    """<hugepages>: page size in KiB (None: the host's default), for which cells (None: all)."""
+
+    size: int | None
+    cells: frozenset[int] | None = None
+
+
+@dataclass(frozen=True)
+class Owned:
+    """What the owner wrote about places: it is counted and never moved.
+
+    vcpus       vCPU → CPUs, from <vcpupin> and <vcpu cpuset>; iothreads: IOThread → CPUs
+    emulator    CPUs of <emulatorpin>, None without
+    automatic   placement='auto': numad chooses when the guest starts
+    realtime    <vcpusched>, <emulatorsched> or <iothreadsched> with fifo or rr
+    memory      mode of <numatune><memory>, "" without; nodes: its nodeset
+    memnodes    vNUMA cell → nodes, from <memnode>
+    """
+
+    vcpus: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    emulator: frozenset[int] | None = None
+    iothreads: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    automatic: bool = False
+    realtime: bool = False
+    memory: str = ""
+    nodes: frozenset[int] = frozenset()
+    memnodes: Mapping[int, frozenset[int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A guest. Memory is in KiB; the name is another's text, see `printable`.
+
+    vcpus       most that it can have; online: those that it has now
+    memory      what it may use at start, DIMMs included; max_memory: with all that can be plugged
+    devices     PCI addresses ("0000:3b:00.0") on the host that it is given
+    iothreads   IOThread → disks ("nvme0n1" or a PCI address) that it serves
+    owned       what the owner wrote about places
+    manager     "OpenStack Nova", "oVirt", "KubeVirt": they place it themselves; else ""
+    wishes      options from the guest's own metadata
+    tagged      our tag's attributes, see PLACEMENT_NAMESPACE
+    locked      its memory stays in RAM: <locked/>
+    protected   SEV, TDX and the like: its pages cannot be moved
+    notes       what was not understood, and limits of its machine type
+    resident    node → KiB of its memory there now; empty for one that does not run
+    """
+
+    name: str
+    uuid: str
+    type: str = "kvm"
+    arch: str = ""
+    machine: str = ""
+    vcpus: int = 1
+    online: tuple[int, ...] = (0,)
+    topology: CpuTopology | None = None
+    cells: tuple[Cell, ...] = ()
+    memory: int = 0
+    max_memory: int = 0
+    huge_pages: tuple[HugePages, ...] = ()
+    devices: tuple[str, ...] = ()
+    iothreads: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    owned: Owned = field(default_factory=Owned)
+    manager: str = ""
+    wishes: Mapping[str, str] = field(default_factory=dict)
+    tagged: Mapping[str, str] = field(default_factory=dict)
+    locked: bool = False
+    protected: bool = False
+    shares_pages: bool = True
+    notes: tuple[str, ...] = ()
+    resident: Mapping[int, int] = field(default_factory=dict)
+
+    @staticmethod
+    def from_xml(text: str) -> Guest:
+        """Read `virsh dumpxml`. Raises GuestError."""
+        from tuned_virt.model.guest.reader import read
+
+        return read(text)
+
+    @property
+    def threads(self) -> int:
+        """vCPUs that the guest takes for threads of one core."""
+        return self.topology.threads if self.topology else 1
+
+    @cached_property
+    def key(self) -> str:
+        """What identifies it: the UUID, or the name where the XML has none."""
+        return self.uuid or self.name
+
+    @property
+    def movable(self) -> bool:
+        """Whether its pages can move: none huge, locked, encrypted or held by a device."""
+        return not (self.huge_pages or self.locked or self.protected or self.devices)

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The machine: its NUMA nodes and memory now, and all of it as the planner needs it (`Host`)."""
+
+from tuned_virt.model.topology.host import Cache, CpuDetail, Host, HostError, NumaNode
+from tuned_virt.model.topology.memory import (
+    NODES,
+    Node,
+    largest_block,
+    meminfo,
+    memory_nodes,
+    node_meminfo,
+    nodes,
+    page_size,
+)
+from tuned_virt.model.topology.sysfs import overlay, read
+
+__all__ = [
+    "NODES",
+    "Cache",
+    "CpuDetail",
+    "Host",
+    "HostError",
+    "Node",
+    "NumaNode",
+    "largest_block",
+    "meminfo",
+    "memory_nodes",
+    "node_meminfo",
+    "nodes",
+    "overlay",
+    "page_size",
+    "read",
+]

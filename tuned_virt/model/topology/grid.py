@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A host's CPUs as bits: per NUMA node its clusters (an LLC's cores of one kind), and their cores.
+
+Bits are numbered inside a node, neighbours in cache and core next to each other, so that masks of
+a node fit a machine word however the firmware numbers CPUs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tuned_virt.model.topology.host import CpuDetail, Host
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Cores of one kind that share a last-level cache, as masks; threads: most of a core."""
+
+    mask: int
+    cores: tuple[int, ...]
+    threads: int
+
+
+@dataclass(frozen=True)
+class GridNode:
+    """A node with CPUs that are online.
+
+    cpus      bit → CPU number
+    everything, quiet  masks of all its CPUs, and of those isolated or without tick
+    core_of   bit → mask of its core
+    bank      id of the node that its memory comes from: itself, or the nearest that has some
+    """
+
+    id: int
+    cpus: tuple[int, ...]
+    everything: int
+    quiet: int
+    clusters: tuple[Cluster, ...]
+    core_of: tuple[int, ...]
+    bank: int
+
+    def numbers(self, mask: int) -> list[int]:
+        """The CPU numbers of a mask."""
+        return [cpu for bit, cpu in enumerate(self.cpus) if mask >> bit & 1]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All nodes with CPUs; where: CPU number → (place in nodes, bit); distances by place."""
+
+    nodes: tuple[GridNode, ...]
+    where: Mapping[int, tuple[int, int]]
+    distances: tuple[tuple[int, ...], ...]
+    place: Mapping[int, int]
+
+
+def build(host: Host) -> Grid:
+    """The grid of a host."""
+    quiet = host.isolated | host.nohz_full
+    if host.cpus.keys() <= quiet:
+        quiet = frozenset()
+    nodes: list[GridNode] = []
+    where: dict[int, tuple[int, int]] = {}
+    for node in host.nodes:
+        details = [host.cpus[cpu] for cpu in sorted(node.cpus) if cpu in host.cpus]
+        if details:
+            groups = _clusters(host, details)
+            order = [cpu for group in groups for core in group for cpu in core]
+            where.update({cpu: (len(nodes), bit) for bit, cpu in enumerate(order)})
+            nodes.append(_node(node.id, order, groups, quiet, _bank(host, node.id)))
+    ids = [node.id for node in nodes]
+    table = tuple(tuple(host.distance(one, other) for other in ids) for one in ids)
+    return Grid(tuple(nodes), where, table, {id_: place for place, id_ in enumerate(ids)})
+
+
+def _node(
+    number: int, order: list[int], groups: list[list[list[int]]], quiet: frozenset[int], bank: int
+) -> GridNode:
+    bit = {cpu: 1 << place for place, cpu in enumerate(order)}
+    clusters = []
+    core_of: list[int] = []
+    for group in groups:
+        cores = tuple(sum(bit[cpu] for cpu in core) for core in group)
+        clusters.append(Cluster(sum(cores), cores, max(map(len, group))))
+        core_of += [mask for mask, core in zip(cores, group) for _ in core]
+    return GridNode(
+        id=number,
+        cpus=tuple(order),
+        everything=(1 << len(order)) - 1,
+        quiet=sum(bit[cpu] for cpu in order if cpu in quiet),
+        clusters=tuple(clusters),
+        core_of=tuple(core_of),
+        bank=bank,
+    )
+
+
+def _clusters(host: Host, details: list[CpuDetail]) -> list[list[list[int]]]:
+    """A node's clusters, the fastest first, each a list of cores, each a list of CPUs."""
+    cache_of = _useful_caches(host)
+    smt_kinds = _smt_kinds(host, details)
+
+    def kind(cpu: CpuDetail) -> tuple[int, ...]:
+        threads = min(len(cpu.siblings), 2) if smt_kinds else 0
+        cache = cache_of.get(cpu.id)
+        return (
+            -cpu.capacity,
+            -threads,
+            *((0, cache, 0) if cache is not None else (1, cpu.socket, cpu.die)),
+        )
+
+    ordered = sorted(details, key=lambda cpu: (kind(cpu), min(cpu.siblings), cpu.id))
+    return [
+        [[cpu.id for cpu in core] for _, core in groupby(group, lambda cpu: min(cpu.siblings))]
+        for _, group in groupby(ordered, kind)
+    ]
+
+
+def _useful_caches(host: Host) -> dict[int, int]:
+    """CPU → place of its cache, for caches that several cores share."""
+    return {
+        cpu: place
+        for place, cache in enumerate(host.caches)
+        if len({min(host.cpus[cpu].siblings) for cpu in cache.cpus if cpu in host.cpus}) > 1
+        for cpu in cache.cpus
+    }
+
+
+def _smt_kinds(host: Host, details: Iterable[CpuDetail]) -> bool:
+    """Whether cores with and without SMT are two kinds, not cores whose siblings are offline."""
+    single = sum(len(cpu.siblings) == 1 for cpu in details)
+    double = sum(len(cpu.siblings) > 1 for cpu in details)
+    return not host.offline and single > 1 and double > 2
+
+
+def _bank(host: Host, number: int) -> int:
+    """The nearest node with memory; the node itself where none is known to have any."""
+    with_memory = [node.id for node in host.nodes if node.memory > 0]
+    if number in with_memory or not with_memory:
+        return number
+    with_cpus = {node.id for node in host.nodes if node.cpus}
+    return min(
+        with_memory, key=lambda other: (host.distance(number, other), other not in with_cpus, other)
+    )

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The machine's NUMA nodes and memory, from sysfs and procfs."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+from tuned_virt.kernel import cpuset
+from tuned_virt.kernel.files import KernelFS
+
+NODES = "/sys/devices/system/node"
+
+
+BUDDY_ORDER = 10
+"""Of the largest block, in kernels that are built as usual (MAX_PAGE_ORDER)."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One NUMA node: CPUs as a cpuset ("0-3,8"), memory in KiB, distances to the nodes."""
+
+    id: int
+    cpus: str
+    total: int
+    free: int
+    distances: tuple[int, ...]
+
+
+def page_size() -> int:
+    """The kernel's base page in bytes."""
+    return os.sysconf("SC_PAGE_SIZE")
+
+
+def largest_block(fs: KernelFS) -> int:
+    """The largest block of the kernel's page allocator, in KiB, from /proc/buddyinfo (proc(5)).
+
+    Larger huge pages are put together from ranges of memory instead. 4 MiB where it is not told.
+    """
+    first = (fs.read_optional("/proc/buddyinfo") or "").partition("\n")[0]
+    orders = len(first.partition("zone")[2].split()) - 1
+    return page_size() // 1024 << (orders - 1 if orders > 0 else BUDDY_ORDER)
+
+
+def meminfo(fs: KernelFS) -> dict[str, int]:
+    """/proc/meminfo by name, in KiB (counts as they are); empty where it cannot be read."""
+    return fields(fs.read_optional("/proc/meminfo") or "")
+
+
+def node_meminfo(fs: KernelFS, node: int) -> dict[str, int]:
+    """A node's meminfo by name, in KiB; empty in a kernel without NUMA."""
+    return fields(fs.read_optional(f"{NODES}/node{node}/meminfo") or "")
+
+
+def fields(text: str) -> dict[str, int]:
+    """The lines of a meminfo file by name, in KiB (counts as they are)."""
+    return {name: int(value) for name, value in re.findall(r"(\S+):\s+(\d+)", text)}
+
+
+def nodes(fs: KernelFS) -> list[Node]:
+    """The online NUMA nodes, by number; empty in a kernel without NUMA."""
+    found = []
+    for path in fs.glob(f"{NODES}/node[0-9]*"):
+        number = int(path.rpartition("node")[2])
+        memory = node_meminfo(fs, number)
+        found.append(
+            Node(
+                id=number,
+                cpus=fs.read_optional(f"{path}/cpulist") or "",
+                total=memory.get("MemTotal", 0),
+                free=memory.get("MemFree", 0),
+                distances=tuple(map(int, (fs.read_optional(f"{path}/distance") or "").split())),
+            )
+        )
+    return sorted(found, key=lambda node: node.id)
+
+
+def memory_nodes(fs: KernelFS) -> frozenset[int]:
+    """Numbers of the nodes that have memory; empty in a kernel without NUMA."""
+    return cpuset.parse(fs.read_optional(f"{NODES}/has_memory") or "")

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is still free on a host while a plan is made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+
+from tuned_virt.model.topology import Host, NumaNode
+from tuned_virt.model.topology.grid import GridNode
+from tuned_virt.placement.policy import Smt
+
+TINY = 1e-9
+"""Loads are sums of fractions: less than this does not count."""
+
+
+def count(mask: int) -> int:
+    """CPUs in a mask (int.bit_count needs Python 3.10)."""
+    return bin(mask).count("1")
+
+
+class Room:
+    """One node's CPUs.
+
+    free      may be dedicated;  shared: guests and emulators may float on them
+    load      how many of the shared CPUs the floating guests need
+    free_in   cluster → number of its free CPUs
+    """
+
+    def __init__(self, node: GridNode, housekeeping: int, avoided: int, taken: int) -> None:
+        """avoided: never dedicated, as owners' guests run there; taken: by one alone."""
+        self.node = node
+        self.housekeeping = housekeeping
+        self.free = (node.quiet or node.everything) & ~(housekeeping | avoided | taken)
+        self.shared = node.everything & ~(node.quiet | taken)
+        self._at_first = (self.free, self.shared)
+        self.load = 0.0
+        self.free_in = [count(cluster.mask & self.free) for cluster in node.clusters]
+        self.free_count = sum(self.free_in)
+        self.shared_count = count(self.shared)
+
+    def copy(self) -> Room:
+        """Another with the same content."""
+        other: Room = object.__new__(Room)
+        other.__dict__.update(self.__dict__)
+        other.free_in = list(self.free_in)
+        return other
+
+    @property
+    def slack(self) -> float:
+        """Shared CPUs that floating guests do not need."""
+        return self.shared_count - self.load + TINY
+
+    @property
+    def costs_shared(self) -> bool:
+        """Whether dedicating a CPU takes it from the shared ones."""
+        return not self.node.quiet
+
+    def dedicable(self, smt: Smt) -> int:
+        """vCPUs that could each have a CPU here."""
+        if smt is Smt.PREFER:
+            if self.node.quiet:
+                return self.free_count
+            return min(self.free_count, int(self.shared_count - self.load + TINY))
+        sizes = sorted(map(count, self.whole_cores(smt)), reverse=True)
+        slack = self.slack if self.costs_shared else math.inf
+        return _isolable(sizes, slack) if smt is Smt.ISOLATE else _requirable(sizes, slack)
+
+    def whole_cores(self, smt: Smt) -> list[int]:
+        """Cores of which nothing is taken; with several threads where they are required."""
+        least = 2 if smt is Smt.REQUIRE else 1
+        return [
+            core
+            for cluster, free in zip(self.node.clusters, self.free_in)
+            if free and cluster.threads >= least
+            for core in cluster.cores
+            if core & self.free == core and count(core) >= least
+        ]
+
+    def floatable(self, overcommit: float) -> float:
+        """vCPUs that could float here."""
+        return self.slack * overcommit
+
+    def take(self, mask: int) -> None:
+        """Dedicate CPUs, or keep them idle for who has the rest of their core."""
+        self._set(self.free & ~mask, self.shared & ~mask)
+
+    def give_back(self, mask: int) -> None:
+        """What was taken is free again."""
+        free, shared = self._at_first
+        self._set(self.free | mask & free, self.shared | mask & shared)
+
+    def _set(self, free: int, shared: int) -> None:
+        self.free, self.shared = free, shared
+        self.shared_count = count(self.shared)
+        self.free_in = [count(cluster.mask & self.free) for cluster in self.node.clusters]
+        self.free_count = sum(self.free_in)
+
+
+def _isolable(sizes: list[int], slack: float) -> int:
+    """vCPUs that could have a core each, whichever cores that are: the largest cost the most."""
+    costs = accumulate(sizes)
+    return sum(cost <= slack for cost in costs)
+
+
+def _requirable(sizes: list[int], slack: float) -> int:
+    """vCPUs that cores could hold, of which the last may stay partly idle."""
+    if not sizes:
+        return 0
+    largest = sizes[0]
+    if slack == math.inf:
+        return sum(sizes)
+    if sizes[-1] == largest:
+        return min(sum(sizes), int(slack / largest) * largest)
+    return max(0, min(sum(sizes), int(slack) - largest + 1))
+
+
+@dataclass(frozen=True)
+class Share:
+    """Memory of a guest on one bank: KiB of ordinary pages, and huge pages by size in KiB."""
+
+    bank: int
+    memory: float
+    huge: Mapping[int, float]
+
+
+class Banks:
+    """Memory by node: KiB of ordinary pages, and numbers of huge pages by size.
+
+    A host that says nothing about its memory has room for all.
+    """
+
+    def __init__(self, host: Host) -> None:
+        told = any(node.memory for node in host.nodes)
+        self.memory = {node.id: _ordinary(node) if told else math.inf for node in host.nodes}
+        self.huge: dict[tuple[int, int], float] = {
+            (node.id, size): pages for node in host.nodes for size, pages in _pools(node).items()
+        }
+
+    def copy(self) -> Banks:
+        """Another with the same content."""
+        other: Banks = object.__new__(Banks)
+        other.memory = dict(self.memory)
+        other.huge = dict(self.huge)
+        return other
+
+    def fits(self, memory: float, huge: Mapping[int, float], bank: int) -> bool:
+        """Whether so much is there."""
+        if memory > self.memory.get(bank, 0) + TINY:
+            return False
+        return not huge or all(
+            pages <= self.huge.get((bank, size), 0) + TINY for size, pages in huge.items()
+        )
+
+    def charge(self, shares: Iterable[Share], sign: int = 1) -> None:
+        """Use memory up; sign -1 gives it back."""
+        for share in shares:
+            self.memory[share.bank] -= sign * share.memory
+            for size, pages in share.huge.items():
+                key = (share.bank, size)
+                self.huge[key] = self.huge.get(key, 0) - sign * pages
+
+
+def _ordinary(node: NumaNode) -> float:
+    """KiB that guests of ordinary pages could have: what is free, else all but the pools."""
+    if node.available is not None:
+        return node.available
+    pools = sum(size * pages for size, pages in _pools(node).items())
+    return max(0, node.memory - pools)
+
+
+def _pools(node: NumaNode) -> Mapping[int, int]:
+    found = node.free_pages if node.free_pages is not None else node.pages
+    return {size: pages for size, pages in found.items() if size > 64}

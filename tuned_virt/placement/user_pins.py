@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What owners have taken of a host: counted, never moved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tuned_virt.kernel import cpuset
+from tuned_virt.model.guest import Guest
+from tuned_virt.model.topology import Host
+from tuned_virt.placement.model import Kind, Memory, Placement
+
+
+def reason(guest: Guest, host: Host) -> str:
+    """Why a guest is its owner's to place; "" where it is ours."""
+    owned = guest.owned
+    if guest.manager:
+        return f"{guest.manager} places it: observed only"
+    if any(_says_something(cpus, host) for cpus in owned.vcpus.values()):
+        return "its owner pinned its vCPUs"
+    if owned.automatic:
+        return "placement='auto': numad places it when it starts"
+    if owned.realtime:
+        return "its owner scheduled its threads in real time"
+    return ""
+
+
+def _says_something(cpus: frozenset[int], host: Host) -> bool:
+    """Whether a set of CPUs leaves out one that is online."""
+    return bool(cpus) and not host.cpus.keys() <= cpus
+
+
+@dataclass
+class Claims:
+    """By place in the grid: CPUs pinned by one vCPU alone, CPUs where others' threads may run, and
+    how many CPUs those need."""
+
+    taken: list[int]
+    avoided: list[int]
+    load: list[float]
+
+
+def claims(host: Host, guests: Iterable[Guest]) -> Claims:
+    """What all guests' own pins take; a set that holds every CPU takes nothing."""
+    nodes = len(host.grid.nodes)
+    found = Claims([0] * nodes, [0] * nodes, [0.0] * nodes)
+    for guest in guests:
+        owned = guest.owned
+        for vcpu in guest.online:
+            _claim(found, host, owned.vcpus.get(vcpu, frozenset()), 1)
+        for cpus in (owned.emulator or frozenset(), *owned.iothreads.values()):
+            _claim(found, host, cpus, 0)
+    return found
+
+
+def _claim(found: Claims, host: Host, cpus: frozenset[int], vcpus: int) -> None:
+    online = [host.grid.where[cpu] for cpu in cpus if cpu in host.grid.where]
+    if not online or not _says_something(cpus, host):
+        return
+    for place, bit in online:
+        if vcpus and len(online) == 1:
+            found.taken[place] |= 1 << bit
+        else:
+            found.avoided[place] |= 1 << bit
+            found.load[place] += vcpus / len(online)
+
+
+def placement(guest: Guest, host: Host, why: str) -> Placement:
+    """An owner's guest as it is."""
+    owned = guest.owned
+    cpus = frozenset[int]().union(*owned.vcpus.values())
+    nodes = {host.cpus[cpu].node for cpu in cpus if cpu in host.cpus}
+    return Placement(
+        guest=guest.name,
+        uuid=guest.uuid,
+        kind=Kind.OWNER,
+        nodes=tuple(sorted(nodes or owned.nodes)),
+        vcpus={
+            vcpu: cpuset.text(owned.vcpus[vcpu]) for vcpu in guest.online if vcpu in owned.vcpus
+        },
+        emulator=cpuset.text(owned.emulator or ()),
+        iothreads={number: cpuset.text(cpus) for number, cpus in owned.iothreads.items()},
+        memory=Memory(owned.memory, cpuset.text(owned.nodes)) if owned.nodes else None,
+        why=why,
+    )
+
+
+def conflicts(host: Host, guests: Iterable[Guest]) -> Iterable[str]:
+    """CPUs that several owners pinned a vCPU to alone."""
+    pinned: dict[int, list[str]] = {}
+    for guest in guests:
+        for vcpu in guest.online:
+            cpus = guest.owned.vcpus.get(vcpu, frozenset())
+            if len(cpus) == 1 and _says_something(cpus, host):
+                pinned.setdefault(min(cpus), []).append(guest.name)
+    for cpu, names in sorted(pinned.items()):
+        if len(names) > 1:
+            yield f"CPU {cpu} is pinned by {len(names)} vCPUs: {', '.join(sorted(set(names)))}"

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Disks: how each is attached, which I/O scheduler that calls for, and the way there and back.
+
+classify   facts of sysfs → class        sysfs      reading disks and their layers
+backing    guests' files → block devices  users      the guests that use each disk
+policy     what a profile may ask         planner    policy and disks → verdicts, plan
+udev       events and properties          udevrules  rules of others, and ours for the boot
+record     the policy in force            tuner      all of it for the engine
+"""
+
+from __future__ import annotations
+
+from tuned_virt.plugins.blk_elevator_virt.planner import DiskState, Verdict, decide, judge
+from tuned_virt.plugins.blk_elevator_virt.plugin import DisksTuner
+from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy, parse
+
+__all__ = ("DiskPolicy", "DiskState", "DisksTuner", "Verdict", "decide", "judge", "parse")

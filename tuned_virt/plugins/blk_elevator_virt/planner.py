@@ -1,0 +1,362 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From a policy and the disks as they are to one verdict a disk, and from those to a plan. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from tuned_virt.core import device_filter
+from tuned_virt.core.plan import Change, Plan, Values
+from tuned_virt.plugins.blk_elevator_virt import state as sysfs
+from tuned_virt.plugins.blk_elevator_virt.classify import NVME, SCSI, Kind
+from tuned_virt.plugins.blk_elevator_virt.policy import (
+    KEEP,
+    QUEUES,
+    DiskPolicy,
+    Role,
+    Rule,
+    resolve,
+    same,
+)
+from tuned_virt.plugins.blk_elevator_virt.state import BLOCK, Disk
+
+SCHEDULER = "scheduler"
+
+NAMED = 5
+"""Most disks that one note names."""
+
+
+@dataclass(frozen=True)
+class SetByUdev:
+    """A udev rule that sets a disk's scheduler: where it is, what it sets, whose it is."""
+
+    place: str
+    scheduler: str
+    administrators: bool
+
+
+@dataclass(frozen=True)
+class DiskState:
+    """The machine's disks, and what decides about them.
+
+    role       this machine's, for sections with role=auto
+    users      guests by disk whose queue orders their requests
+    unsettled  why it is not known yet which guests are defined, "" once it is
+    tunables   by disk, where a plan needs them: what a change of the scheduler resets
+    properties udev's, by disk, where a section asks for them
+    by_udev    udev rules that may set a disk's scheduler
+    lacking    schedulers that this kernel does not have, not even as modules
+    """
+
+    disks: Mapping[str, Disk] = field(default_factory=dict)
+    role: Role = Role.HOST
+    users: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unsettled: str = ""
+    tunables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    properties: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    by_udev: Mapping[str, tuple[SetByUdev, ...]] = field(default_factory=dict)
+    lacking: frozenset[str] = frozenset()
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Scheduler by setting."""
+        return {
+            setting(disk, SCHEDULER): disk.scheduler for disk in self.disks.values() if disk.offered
+        }
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of one disk.
+
+    option  that decides, "" where none does
+    word    that it has
+    wanted  the scheduler to have, "" to leave the disk alone
+    why     in words
+    remark  what an administrator should know: it is set by another, or cannot be set now
+    lacking why the wanted scheduler cannot be had
+    """
+
+    disk: Disk
+    why: str
+    option: str = ""
+    word: str = KEEP
+    wanted: str = ""
+    remark: str = ""
+    lacking: str = ""
+    users: tuple[str, ...] = ()
+
+    @property
+    def claimed(self) -> bool:
+        """Whether the disk is to be set, or is left as it has been set."""
+        return bool(self.wanted) and not self.lacking
+
+
+def setting(disk: Disk, file: str) -> str:
+    """A setting's name, for the baseline: disk, identity and file."""
+    return f"{disk.key}/{file}"
+
+
+def lane(name: str) -> str:
+    """The disk of a setting: its changes are made in order, those of others beside them."""
+    return name.partition("/")[0]
+
+
+class _Judge:
+    def __init__(self, policy: DiskPolicy, state: DiskState, originals: Values) -> None:
+        self._policy = policy
+        self._state = state
+        self._originals = originals
+        self._above = sysfs.above(state.disks)
+        self._bypassed = sysfs.bypassed(state.disks)
+
+    def judge(self, disk: Disk) -> Verdict:
+        """The verdict on one disk."""
+        users = self._state.users.get(disk.name, ())
+        if not disk.offered:
+            return Verdict(disk, self._nothing_to_choose(disk), users=users)
+        if disk.name in self._bypassed:
+            return Verdict(disk, f"{self._bypassed[disk.name]} orders its requests", users=users)
+        rule = next((rule for rule in self._policy.rules if self._is_for(rule, disk)), None)
+        if rule is None:
+            return Verdict(disk, "no section is for it", users=users)
+        option, why = self._class(rule, disk, users)
+        word = rule.words[option]
+        if word == KEEP:
+            return Verdict(disk, f"{why}: {option}={KEEP}", option, users=users)
+        why = f"{why}: {option}={word}"
+        return self._wanting(Verdict(disk, why, option, word, users=users))
+
+    def _nothing_to_choose(self, disk: Disk) -> str:
+        if disk.trouble:
+            return f"it gives {disk.trouble}"
+        if not sysfs.is_layer(disk):
+            return "nothing to choose"
+        counting = sorted(sysfs.queues_of(disk.name, self._state.disks) - {disk.name})
+        return f"its requests go to {named(counting) or 'what it is made of'}"
+
+    def _is_for(self, rule: Rule, disk: Disk) -> bool:
+        if rule.udev_regex:
+            properties = self._state.properties.get(disk.name, {})
+            return device_filter.matches_udev(rule.udev_regex, properties)
+        return device_filter.matches(rule.devices, disk.name, self._above.get(disk.name, ()))
+
+    def _class(self, rule: Rule, disk: Disk, users: tuple[str, ...]) -> tuple[str, str]:
+        """The option that decides on a disk, and why that one."""
+        role = self._state.role if rule.role is Role.AUTO else rule.role
+        if role is Role.GUEST:
+            return guest_class(disk)
+        backing = self._backing(disk, users)
+        if role is Role.HOST:
+            return host_class(disk, backing)
+        option, why = guest_class(disk)
+        if backing and rule.words[option] == KEEP:
+            return host_class(disk, backing)
+        return option, why
+
+    def _backing(self, disk: Disk, users: tuple[str, ...]) -> str:
+        """Why a disk is one that backs guests, "" if it is not."""
+        if users:
+            return f"backs {named(users)}"
+        if self._state.unsettled and setting(disk, SCHEDULER) in self._originals:
+            return f"backed guests, {self._state.unsettled}"
+        return ""
+
+    def _wanting(self, verdict: Verdict) -> Verdict:
+        disk = verdict.disk
+        wanted = resolve(verdict.word, disk.queues, disk.offered)
+        if verdict.word == QUEUES:
+            queues = "one queue" if disk.queues == 1 else f"{disk.queues} queues"
+            verdict = _with(verdict, why=f"{verdict.why}, {queues}")
+        elsewhere = self._elsewhere(disk, wanted)
+        if elsewhere:
+            return _with(verdict, remark=elsewhere)
+        if disk.trouble and disk.scheduler != wanted:
+            return _with(verdict, remark=f"not set to {wanted} now: {disk.trouble}")
+        lacking = ""
+        if wanted not in disk.offered and wanted in self._state.lacking:
+            offered = " ".join(disk.offered)
+            lacking = f"this kernel has no {wanted}, not even as a module: it offers {offered}"
+        return _with(verdict, wanted=wanted, lacking=lacking)
+
+    def _elsewhere(self, disk: Disk, wanted: str) -> str:
+        """Who else sets this disk and so keeps it, "" for nobody."""
+        rival = self._policy.rivals.get(disk.name, "")
+        if rival:
+            return (
+                f"left to TuneD's own disk plugin, which has elevator={rival} in this profile:"
+                " drop one of the two"
+            )
+        before = self._originals.get(setting(disk, SCHEDULER), disk.scheduler)
+        for rule in self._state.by_udev.get(disk.name, ()):
+            if same(rule.scheduler, wanted) or not same(rule.scheduler, before):
+                continue
+            if rule.administrators:
+                return f"left at {before}, which the udev rule {rule.place} sets: remove one"
+        return ""
+
+
+def _with(verdict: Verdict, **changes: str) -> Verdict:
+    return Verdict(**{**vars(verdict), **changes})
+
+
+def host_class(disk: Disk, backing: str) -> tuple[str, str]:
+    """The option that decides on a host's disk, and why."""
+    kind = disk.attached.kind
+    if kind in NVME:
+        return "host_nvme", kind.value
+    if kind in SCSI and backing:
+        return "host_backing", f"{kind.value}, {backing}"
+    return "host_other", f"{kind.value}, backs no guest" if kind in SCSI else kind.value
+
+
+def guest_class(disk: Disk) -> tuple[str, str]:
+    """The option that decides on a guest's disk, and why."""
+    kind, emulated = disk.attached.kind, disk.attached.emulated
+    if kind in NVME:
+        return "guest_nvme", kind.value
+    if kind in (Kind.VIRTIO_BLK, Kind.VIRTIO_SCSI):
+        return "guest_virtio", kind.value
+    if kind in SCSI:
+        return (
+            ("guest_emulated", f"emulated {kind.value}")
+            if emulated
+            else (
+                "guest_passthrough",
+                kind.value,
+            )
+        )
+    return "guest_other", kind.value
+
+
+def judge(policy: DiskPolicy, state: DiskState, originals: Values) -> list[Verdict]:
+    """What becomes of each disk, by name."""
+    judge = _Judge(policy, state, originals)
+    return [judge.judge(disk) for disk in state.disks.values()]
+
+
+def decide(policy: DiskPolicy, state: DiskState, originals: Values) -> Plan:
+    """Set what is wanted and is not so; put the rest back."""
+    verdicts = judge(policy, state, originals)
+    claimed = [verdict for verdict in verdicts if verdict.claimed]
+    kept = _by_lane(originals)
+    left = kept.keys() - {verdict.disk.key for verdict in claimed}
+    present = {disk.key: disk for disk in state.disks.values()}
+    returning = {present[key]: kept[key] for key in sorted(left & present.keys())}
+    return Plan(
+        changes=(
+            *_settings(claimed),
+            *(change for disk, files in returning.items() for change in _back(disk, files, state)),
+        ),
+        originals=_originals(claimed, kept, state),
+        wanted={setting(verdict.disk, SCHEDULER): verdict.wanted for verdict in claimed},
+        missing={
+            setting(verdict.disk, SCHEDULER): verdict.lacking
+            for verdict in verdicts
+            if verdict.lacking
+        },
+        pending={
+            f"{disk.key}/{file}": disk.trouble
+            for disk, files in returning.items()
+            if disk.trouble
+            for file in files
+        },
+        notes=tuple(notes(verdicts, state)),
+    )
+
+
+def _settings(claimed: Iterable[Verdict]) -> Iterator[Change]:
+    for verdict in claimed:
+        disk = verdict.disk
+        if disk.scheduler != verdict.wanted:
+            path = f"{BLOCK}/{disk.name}/queue/{SCHEDULER}"
+            name = setting(disk, SCHEDULER)
+            yield Change(name, path, disk.scheduler, verdict.wanted, verdict.why)
+
+
+def _back(disk: Disk, files: Values, state: DiskState) -> Iterator[Change]:
+    """The scheduler first: its change resets the others."""
+    if disk.trouble:
+        return
+    switched = files.get(SCHEDULER, disk.scheduler) != disk.scheduler
+    now = {SCHEDULER: disk.scheduler, **state.tunables.get(disk.name, {})}
+    for file in sorted(files, key=lambda file: (file != SCHEDULER, file.startswith("iosched"))):
+        before = "" if switched and file != SCHEDULER else now.get(file, "")
+        if before != files[file]:
+            path = f"{BLOCK}/{disk.name}/queue/{file}"
+            yield Change(f"{disk.key}/{file}", path, before, files[file], "as it was before")
+
+
+def _originals(
+    claimed: Iterable[Verdict], kept: Mapping[str, Values], state: DiskState
+) -> dict[str, str]:
+    """What is kept of claimed disks; before the first change, what it would reset as well."""
+    found = {}
+    for verdict in claimed:
+        disk = verdict.disk
+        files = kept.get(disk.key, {SCHEDULER: disk.scheduler})
+        if _resets_originals(verdict, files):
+            files = {**files, **state.tunables.get(disk.name, {})}
+        found.update({f"{disk.key}/{file}": value for file, value in files.items()})
+    return found
+
+
+def _by_lane(originals: Values) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for name, value in originals.items():
+        key, _, file = name.partition("/")
+        found.setdefault(key, {})[file] = value
+    return found
+
+
+def _resets_originals(verdict: Verdict, kept: Values) -> bool:
+    """Whether setting a disk resets what nobody has changed since we came: the first change."""
+    scheduler = verdict.disk.scheduler
+    return scheduler != verdict.wanted and kept.get(SCHEDULER, scheduler) == scheduler
+
+
+def needing_tunables(policy: DiskPolicy, state: DiskState, originals: Values) -> list[str]:
+    """Disks whose tunables a plan needs: those to be changed first, and those to be put back."""
+    kept = _by_lane(originals)
+    names = []
+    for verdict in judge(policy, state, originals):
+        disk = verdict.disk
+        changes = verdict.claimed and _resets_originals(verdict, kept.get(disk.key, {}))
+        returns = not verdict.claimed and len(kept.get(disk.key, ())) > 1
+        if (changes or returns) and not disk.trouble:
+            names.append(disk.name)
+    return names
+
+
+def notes(verdicts: Iterable[Verdict], state: DiskState) -> Iterator[str]:
+    """What verify says and does not fail for; disks with the same remark in one line."""
+    if state.unsettled:
+        yield f"guests: {state.unsettled}"
+    by_remark: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        if verdict.remark:
+            by_remark.setdefault(verdict.remark, []).append(verdict.disk.name)
+    for remark, names in by_remark.items():
+        yield f"{named(names)}: {remark}"
+    yield from _overridden(verdicts, state)
+
+
+def _overridden(verdicts: Iterable[Verdict], state: DiskState) -> Iterator[str]:
+    """The distribution's udev rules that give way, each once."""
+    rules = {
+        rule.place: rule.scheduler
+        for verdict in verdicts
+        if verdict.wanted
+        for rule in state.by_udev.get(verdict.disk.name, ())
+        if not same(rule.scheduler, verdict.wanted)
+    }
+    for place, scheduler in rules.items():
+        yield f"the udev rule {place} sets {scheduler} on some of these disks; it is set again"
+
+
+def named(names: Iterable[str]) -> str:
+    """The first few names, and how many more."""
+    listed = list(names)
+    more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
+    return ", ".join(listed[:NAMED]) + more

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Disks as the engine sees them."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tuned_virt.core.engine import Keeper, Tuner
+from tuned_virt.core.guest_source import Follower, Known, nobody
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.options import Section
+from tuned_virt.core.originals import FOLDER
+from tuned_virt.core.plan import Change, Plan, Values
+from tuned_virt.core.replan_trigger import Watch
+from tuned_virt.kernel import systemd
+from tuned_virt.kernel.files import KernelFileError, KernelFS
+from tuned_virt.plugins.blk_elevator_virt import planner, policy, udev_events, udev_rules
+from tuned_virt.plugins.blk_elevator_virt import state as sysfs
+from tuned_virt.plugins.blk_elevator_virt.classify import SCSI
+from tuned_virt.plugins.blk_elevator_virt.guest_users import Guest, Users
+from tuned_virt.plugins.blk_elevator_virt.planner import DiskState
+from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy, Role
+from tuned_virt.plugins.blk_elevator_virt.record import Record
+
+JIFFY = 10
+"""Most ms that a time may come back off: one jiffy of the slowest kernels (HZ=100)."""
+
+TIMES = re.compile(r"iosched/(\w*_expire\w*|timeout_sync|target_latency|slice_\w+)$")
+"""Files of schedulers that hold times, in ms, kept in jiffies."""
+
+BUSY_TRIES, BUSY_SECONDS = 5, 0.05
+"""EBUSY passes: the kernel gives it while the number of queues changes (block/elevator.c, 6.16)."""
+
+STALLED, LOOKS = 0.05, 20
+"""Seconds between looks at a queue with requests in flight, and after how many without one that
+completes it is said not to drain."""
+
+
+NOT_ASKED: Known[Guest] = Known(absence="libvirt is not asked yet")
+
+
+class DisksTuner(Tuner[DiskPolicy, DiskState]):
+    """Disks, as the plugin `blk_elevator_virt` sets their schedulers."""
+
+    name = "blk_elevator_virt"
+    options = policy.OPTIONS
+    sectioned = True
+    rival = ("disk", "elevator")
+    lane_threads = 128
+    lane_late = "its queue does not drain: the write still waits in the kernel"
+
+    def __init__(
+        self,
+        follow: Callable[[Callable[[str], None]], Follower[Guest]] = nobody,
+        folder: Path = FOLDER,
+    ) -> None:
+        self._follow = follow
+        self._libvirt: Follower[Guest] = NOT_ASKED
+        self._record = Record(folder)
+        self._readers: dict[KernelFS, tuple[sysfs.Reader, Users, udev_rules.Reader]] = {}
+
+    def ask(self, libvirt: Follower[Guest]) -> None:
+        """Where guests are known from, until a keeper follows them."""
+        self._libvirt = libvirt
+
+    def parse(self, options: Mapping[str, str]) -> DiskPolicy:
+        """See `policy.parse`."""
+        return policy.parse(options)
+
+    def parse_sections(self, sections: Sequence[Section], rivals: Sequence[Section]) -> DiskPolicy:
+        """See `policy.parse_sections`."""
+        return policy.parse_sections(sections, rivals)
+
+    def read(self, fs: KernelFS, policy: DiskPolicy, originals: Values) -> DiskState:
+        """The disks, and what the policy needs to know of guests, udev and the kernel's modules."""
+        state = DiskState(self._reader(fs).read())
+        if policy.rules:
+            state = self._surroundings(fs, policy, state)
+        names = planner.needing_tunables(policy, state, originals)
+        return replace(state, tunables={name: sysfs.tunables(fs, name) for name in names})
+
+    def look(self, fs: KernelFS, policy: DiskPolicy, originals: Values) -> DiskState:
+        """The disks alone."""
+        return DiskState(self._reader(fs).look())
+
+    def _reader(self, fs: KernelFS) -> sysfs.Reader:
+        if fs not in self._readers:
+            self._readers[fs] = (sysfs.Reader(fs), Users(fs), udev_rules.Reader(fs))
+        return self._readers[fs][0]
+
+    def _surroundings(self, fs: KernelFS, policy: DiskPolicy, state: DiskState) -> DiskState:
+        _, users, rules = self._readers[fs]
+        role = role_for(policy, fs)
+        candidates = any(disk.attached.kind in SCSI for disk in state.disks.values())
+        backs, unsettled = (
+            users.of(state.disks, self._libvirt)
+            if candidates and policy.asks_users(role)
+            else ({}, "")
+        )
+        asked = any(rule.udev_regex for rule in policy.rules)
+        names = [disk.name for disk in state.disks.values() if disk.offered] if asked else []
+        return replace(
+            state,
+            role=role,
+            users=backs,
+            unsettled=unsettled,
+            properties={name: udev_events.properties(name) for name in names},
+            by_udev=udev_rules.by_disk(rules.read(), state.disks),
+            lacking=lacking(fs, state.disks.values(), policy),
+        )
+
+    def decide(self, policy: DiskPolicy, state: DiskState, originals: Values) -> Plan:
+        """See `planner.decide`."""
+        return planner.decide(policy, state, originals)
+
+    def values(self, state: DiskState) -> Values:
+        """Scheduler by disk."""
+        return state.values
+
+    def lane(self, setting: str) -> str:
+        """The disk."""
+        return planner.lane(setting)
+
+    def gone(self, state: DiskState, setting: str) -> str:
+        """A disk that was pulled, or whose name another has now."""
+        keys = {disk.key for disk in state.disks.values()}
+        return "" if planner.lane(setting) in keys else "the disk is gone"
+
+    def keeper(
+        self,
+        policy: DiskPolicy,
+        plan: Plan,
+        fs: KernelFS,
+        journal: Journal,
+        again: Callable[[], None],
+    ) -> Keeper | None:
+        """What follows disks and guests, where anything is asked for."""
+        if not policy.rules:
+            return None
+        watch = Watch(self.name, again)
+        watch.follow(udev_events.DiskEvents(watch.wake))
+        libvirt = self._libvirt
+        if policy.asks_users(role_for(policy, fs)):
+            libvirt = self._follow(watch.wake)
+            watch.follow(libvirt)
+        watch.follow(_InForce(self, policy, libvirt))
+        return watch
+
+    def begun(self, policy: DiskPolicy, libvirt: Follower[Guest]) -> None:
+        """A policy is kept up, with what this knows of guests."""
+        self._libvirt = libvirt
+        self._record.save(policy)
+
+    def ended(self) -> None:
+        """None is any more."""
+        self._libvirt = NOT_ASKED
+        self._record.remove()
+
+    def took(self, change: Change, now: str) -> bool:
+        """Times may come back one jiffy off; an old name may read as the new one's."""
+        if TIMES.search(change.setting) and now.isdigit() and change.after.isdigit():
+            return abs(int(now) - int(change.after)) <= JIFFY
+        return super().took(change, now)
+
+    def write(self, fs: KernelFS, change: Change) -> None:
+        """A write that waits out a busy queue, and is not begun on one that does not drain."""
+        if change.setting.endswith(f"/{planner.SCHEDULER}"):
+            check_drains(fs, change)
+        for _ in range(BUSY_TRIES):
+            try:
+                return super().write(fs, change)
+            except KernelFileError as error:
+                if error.code != errno.EBUSY:
+                    raise
+            time.sleep(BUSY_SECONDS)
+        super().write(fs, change)
+
+
+class _InForce:
+    """Has the tuner know what is kept up, from the keeper's start to its end.
+
+    A keeper is made at each apply, and only the first of those with the same policy is started.
+    """
+
+    def __init__(self, tuner: DisksTuner, policy: DiskPolicy, libvirt: Follower[Guest]) -> None:
+        self._tuner = tuner
+        self._policy = policy
+        self._libvirt = libvirt
+
+    def start(self) -> None:
+        self._tuner.begun(self._policy, self._libvirt)
+
+    def stop(self) -> None:
+        self._tuner.ended()
+
+
+def check_drains(fs: KernelFS, change: Change) -> None:
+    """Raises KernelFileError for a queue with requests in flight of which none completes.
+
+    A change of the scheduler waits in the kernel until the queue is empty, for ever if need be.
+    """
+    folder = change.path.rpartition("/queue/")[0]
+    completed = -1
+    for look in range(LOOKS + 1):
+        in_flight = sum(map(int, (fs.read_optional(f"{folder}/inflight") or "").split()))
+        done = _completed(fs.read_optional(f"{folder}/stat") or "")
+        if in_flight == 0 or (look and done != completed):
+            return
+        completed = done
+        time.sleep(STALLED)
+    reason = f"{in_flight} requests in flight, and none completed in {STALLED * LOOKS:g} s"
+    raise KernelFileError(change.path, reason, change.after)
+
+
+def _completed(stat: str) -> int:
+    """Requests completed, from Documentation/block/stat.rst: reads, writes, discards, flushes."""
+    fields = [int(field) for field in stat.split()]
+    return sum(fields[place] for place in (0, 4, 11, 15) if place < len(fields))
+
+
+def role_for(policy: DiskPolicy, fs: KernelFS) -> Role:
+    """This machine's role, where a section leaves that open; asking takes some 20 ms."""
+    return own_role(fs) if any(rule.role is Role.AUTO for rule in policy.rules) else Role.HOST
+
+
+@functools.lru_cache(maxsize=4)
+def own_role(fs: KernelFS) -> Role:
+    """This machine's: it stays what it is, so it is asked once."""
+    try:
+        guest = systemd.in_guest()
+    except systemd.RoleUnknown:
+        return Role.HOST
+    if not guest:
+        return Role.HOST
+    return Role.BOTH if systemd.runs_guests(fs) else Role.GUEST
+
+
+MODULES: Mapping[str, str] = {"mq-deadline": "mq-deadline", "kyber": "kyber-iosched", "bfq": "bfq"}
+"""Module of each scheduler (block/Makefile)."""
+
+
+def lacking(fs: KernelFS, disks: Iterable[sysfs.Disk], asked: DiskPolicy) -> frozenset[str]:
+    """Schedulers that the policy may want, some queue does not offer, and no module brings."""
+    words = {word for rule in asked.rules for word in rule.words.values()}
+    wanted = {
+        policy.resolve(word, queues, ("none",))
+        for word in words - {policy.KEEP}
+        for queues in (1, 2)
+    } - {"none"}
+    offered = [set(disk.offered) for disk in disks if disk.offered]
+    absent = {name for name in wanted if any(name not in names for names in offered)}
+    if not absent:
+        return frozenset()
+    folder = f"/lib/modules/{os.uname().release}"
+    text = "".join(
+        fs.read_optional(f"{folder}/{file}") or "" for file in ("modules.dep", "modules.builtin")
+    )
+    return frozenset(
+        name
+        for name in absent
+        if not re.search(rf"/{MODULES.get(name, name)}\.ko", text.replace("_", "-"))
+    )

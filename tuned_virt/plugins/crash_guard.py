@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Originals of what TuneD's own plugins set, which TuneD itself loses at a kill -9.
+
+Our profiles put one instance of `crash_guard` before everything else. At apply it finds what a
+crashed daemon left, puts it back before TuneD's own plugins read it as "the original", and keeps
+the values of the named files; at unapply, after those plugins, it puts back what they did not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from tuned_virt.core import options as opt
+from tuned_virt.core.engine import Tuner
+from tuned_virt.core.options import BadOptions, Described, OptionError
+from tuned_virt.core.plan import Change, Plan, Values
+from tuned_virt.kernel.files import KernelFS, active_word
+
+ROOTS = ("/proc/sys/", "/sys/")
+"""Only settings of the kernel are guarded: a profile must not make root write elsewhere."""
+
+STOCK = "stock"
+STOCK_FILES = (
+    "/proc/sys/vm/swappiness",
+    "/proc/sys/vm/dirty_ratio",
+    "/proc/sys/vm/dirty_bytes",
+    "/proc/sys/vm/dirty_background_ratio",
+    "/proc/sys/vm/dirty_background_bytes",
+    "/proc/sys/net/core/somaxconn",
+    "/proc/sys/net/ipv4/conf/all/arp_filter",
+    "/proc/sys/kernel/numa_balancing",
+    "/sys/kernel/mm/transparent_hugepage/enabled",
+    "/sys/block/*/queue/read_ahead_kb",
+    "/sys/devices/system/cpu/cpufreq/policy*/scaling_governor",
+    "/sys/devices/system/cpu/cpufreq/policy*/energy_performance_preference",
+    "/sys/devices/system/cpu/cpu*/power/energy_perf_bias",
+    "/sys/devices/system/cpu/intel_pstate/min_perf_pct",
+    "/sys/firmware/acpi/platform_profile",
+)
+"""What TuneD's own plugins write in our profiles and those they include, TuneD 2.20 to 2.27."""
+
+OPTIONS: Mapping[str, Described] = MappingProxyType(
+    {
+        "files": Described(
+            "kernel files that TuneD's own plugins set, kept against a crash of TuneD: paths under"
+            " /proc/sys or /sys with * and ?, separated by commas or spaces; stock: those that"
+            " virtual-host, virtual-guest and their additions here set",
+            STOCK,
+        ),
+        "observe": opt.OBSERVE,
+    }
+)
+
+
+@dataclass(frozen=True)
+class GuardPolicy:
+    """Patterns of the files to guard."""
+
+    patterns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class GuardState:
+    """Values by path, of the files that the policy's patterns match and of those kept."""
+
+    values: Values
+    matched: frozenset[str]
+
+
+def parse(options: Mapping[str, str]) -> GuardPolicy:
+    """The policy of a profile's options. Raises BadOptions."""
+    named = opt.given(options).get("files", "").replace(",", " ").split()
+    patterns = tuple(path for word in named for path in (STOCK_FILES if word == STOCK else [word]))
+    errors = [
+        OptionError("files", pattern, "stock, or a path under /proc/sys or /sys without ..")
+        for pattern in patterns
+        if not is_setting(pattern)
+    ]
+    if errors:
+        raise BadOptions(errors)
+    return GuardPolicy(patterns)
+
+
+def is_setting(path: str) -> bool:
+    """Whether a path is one of the kernel's settings."""
+    return path.startswith(ROOTS) and ".." not in path.split("/")
+
+
+def decide(state: GuardState, originals: Values) -> Plan:
+    """Put back every kept original that differs, and keep the value of each guarded file.
+
+    Of the kernel's pairs (vm.dirty_ratio and vm.dirty_bytes) writing one zeroes the other, and zero
+    itself is refused, so values other than 0 go first; the zeros are then already there.
+    """
+    now = state.values
+    differing = [path for path in originals if path in now and now[path] != originals[path]]
+    return Plan(
+        changes=tuple(
+            Change(path, path, now[path], originals[path], "as it was before TuneD")
+            for path in sorted(differing, key=lambda path: (originals[path] == "0", path))
+        ),
+        originals={
+            path: originals.get(path, value) for path, value in now.items() if path in state.matched
+        },
+    )
+
+
+class GuardTuner(Tuner[GuardPolicy, GuardState]):
+    """The guarded files, as the plugin `crash_guard` keeps them."""
+
+    name = "crash_guard"
+    options = OPTIONS
+    restore_waits = False
+
+    def parse(self, options: Mapping[str, str]) -> GuardPolicy:
+        """See `parse`."""
+        return parse(options)
+
+    def read(self, fs: KernelFS, policy: GuardPolicy, originals: Values) -> GuardState:
+        """Values of the guarded files and of those kept; unreadable ones are left out."""
+        matched = {path for pattern in policy.patterns for path in fs.glob(pattern)}
+        paths = filter(is_setting, sorted(matched | originals.keys()))
+        texts = {path: fs.read_optional(path) for path in paths}
+        values = {path: active_word(text) for path, text in texts.items() if text is not None}
+        return GuardState(values, frozenset(matched))
+
+    def decide(self, policy: GuardPolicy, state: GuardState, originals: Values) -> Plan:
+        """See `decide`."""
+        return decide(state, originals)
+
+    def values(self, state: GuardState) -> Values:
+        """The files' values."""
+        return state.values

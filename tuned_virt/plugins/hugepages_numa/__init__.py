@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Huge pages: pools by NUMA node and size, their mounts, and transparent huge pages.
+
+pools     what the kernel has            policy    what a profile may ask
+demand    what guests ask for            state     the machine as a plan needs to know it
+planner   policy → one plan (pure)       writer    a pool's pages, allocated or given back
+mounts    hugetlbfs                      boot      the kernel's command line
+conflicts who else decides on them       tuner     all of it for the engine
+"""
+
+from __future__ import annotations
+
+from tuned_virt.plugins.hugepages_numa.planner import plan
+from tuned_virt.plugins.hugepages_numa.plugin import HugepagesTuner
+from tuned_virt.plugins.hugepages_numa.policy import HugepagesPolicy, parse
+
+__all__ = ("HugepagesPolicy", "HugepagesTuner", "parse", "plan")

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who else decides on this machine's huge pages, or has to be told of them, in words."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from tuned_virt.core.originals import start_time
+from tuned_virt.core.plan import Values
+from tuned_virt.kernel import commands, systemd
+from tuned_virt.kernel.commands import ToolError
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.plugins.hugepages_numa.mounts import Mount
+
+log = logging.getLogger("tuned")
+
+PATIENCE = 60
+"""Seconds for systemctl."""
+
+SYSCTL_FOLDERS = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d")
+SYSCTL_FILE = "/etc/sysctl.conf"
+SYSCTL = re.compile(
+    r"^\s*-?\s*vm[./](nr_hugepages|nr_hugepages_mempolicy|nr_overcommit_hugepages)\s*=",
+    re.MULTILINE,
+)
+
+PROFILE_FOLDERS = ("/etc/tuned", "/etc/tuned/profiles", "/usr/lib/tuned", "/usr/lib/tuned/profiles")
+ACTIVE_PROFILE = "/etc/tuned/active_profile"
+DEPTH = 10
+"""Profiles that include each other are followed so far."""
+
+UNITS: Mapping[str, str] = {
+    "hugetlb-gigantic-pages.service": "it allocates pages of 1G at boot",
+    "hugetlb-reserve-pages.service": "it allocates pages of 1G at boot",
+    "hugepages-reserve.service": "it sets the pools at boot",
+}
+"""Services, as distributions and the guide name them, that fill the same pools."""
+
+WANTED_BY = ("sysinit.target", "multi-user.target", "basic.target", "local-fs.target")
+
+LIBVIRT = ("libvirtd", "virtqemud")
+OTHERS: Mapping[str, str] = {
+    "kubelet": "kubelet counts huge pages only when it starts: restart it after a change",
+    "hugeadm": "hugeadm (libhugetlbfs) is at work on the same pools",
+}
+
+
+def read(fs: KernelFS) -> Iterator[str]:
+    """Each of them, in a sentence."""
+    yield from _sysctl_files(fs)
+    yield from _profiles(fs)
+    for unit, what in UNITS.items():
+        if any(fs.link(f"/etc/systemd/system/{by}.wants/{unit}") for by in WANTED_BY):
+            yield f"{unit} is enabled too: {what}"
+    yield from (OTHERS[name] for name in systemd.processes(fs, OTHERS))
+    if fs.read_optional("/sys/kernel/mm/ksm/run") == "1":
+        yield "KSM runs, and never merges huge pages (the guide's chapter 8.4)"
+    if fs.read_optional("/sys/devices/system/memory/auto_online_blocks") == "online_movable":
+        yield "hot-plugged memory comes online as movable: the kernel takes no pages of 1G from it"
+
+
+def _sysctl_files(fs: KernelFS) -> Iterator[str]:
+    """sysctl.d(5): of files of the same name the first folder's counts."""
+    seen: set[str] = set()
+    for path in [path for folder in SYSCTL_FOLDERS for path in fs.glob(f"{folder}/*.conf")]:
+        name = path.rpartition("/")[2]
+        if name not in seen:
+            yield from _sets(path, fs.read_optional(path) or "")
+        seen.add(name)
+    yield from _sets(SYSCTL_FILE, fs.read_optional(SYSCTL_FILE) or "")
+
+
+def _sets(path: str, text: str) -> Iterator[str]:
+    for name in dict.fromkeys(SYSCTL.findall(text)):
+        yield f"{path} sets vm.{name}, which spreads pages over all nodes anew: remove it there"
+
+
+def _profiles(fs: KernelFS) -> Iterator[str]:
+    """The same in the active TuneD profiles and those that they include."""
+    waiting = (fs.read_optional(ACTIVE_PROFILE) or "").split()
+    for name in _included(fs, waiting):
+        for path in _profile_files(fs, name):
+            yield from _sets(path, fs.read_optional(path) or "")
+
+
+def _included(fs: KernelFS, names: Iterable[str]) -> list[str]:
+    found: list[str] = []
+    waiting = list(names)
+    while waiting and len(found) < DEPTH:
+        name = waiting.pop(0).lstrip("-")
+        if name in found or not re.fullmatch(r"[\w.-]+", name):
+            continue
+        found.append(name)
+        for path in _profile_files(fs, name):
+            text = fs.read_optional(path) or ""
+            for line in re.findall(r"^include\s*=\s*([^/\s].*)$", text, re.MULTILINE):
+                waiting += re.split(r"\s*[,;]\s*", line.strip())
+    return found
+
+
+def _profile_files(fs: KernelFS, name: str) -> list[str]:
+    paths = (f"{folder}/{name}/tuned.conf" for folder in PROFILE_FOLDERS)
+    return [path for path in paths if fs.exists(path)][:1]
+
+
+def libvirt_daemons(fs: KernelFS) -> dict[str, int]:
+    """Processes of libvirt's daemons for QEMU, by name."""
+    return systemd.processes(fs, LIBVIRT)
+
+
+def blind(
+    fs: KernelFS, wanted: Mapping[str, tuple[int, Mount]], daemons: Mapping[str, int]
+) -> Values:
+    """Which daemon does not see a mount that is there, by the mount's setting.
+
+    libvirt looks for hugetlbfs when it starts (virFileFindHugeTLBFS in its src/util/virfile.c). A
+    mount is as old as its root's inode.
+    """
+    if not daemons:
+        return {}
+    boot = _booted(fs)
+    starts = {name: boot + (start_time(pid) or 0) / _ticks() for name, pid in daemons.items()}
+    found = {}
+    for setting, (_, mount) in wanted.items():
+        made = fs.changed_at(mount.path) or 0.0
+        older = [name for name, started in starts.items() if started < made]
+        if older:
+            found[setting] = " and ".join(older)
+    return found
+
+
+def restart(daemons: Iterable[str]) -> None:
+    """Restart libvirt's daemons where systemd runs them; guests run on. Only says what fails."""
+    for name in daemons:
+        try:
+            commands.run("systemctl", "try-restart", f"{name}.service", seconds=PATIENCE)
+            log.info("hugepages_numa: %s restarted, to see the mount", name)
+        except ToolError as error:
+            log.error("hugepages_numa: %s is not restarted: %s", name, error)
+
+
+def _booted(fs: KernelFS) -> float:
+    """When the machine was booted, in seconds since the epoch."""
+    found = re.search(r"^btime (\d+)", fs.read_optional("/proc/stat") or "", re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+def _ticks() -> int:
+    return os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Goes on after an apply: pools grow as guests are defined and start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from tuned_virt.core.engine import Finding
+from tuned_virt.core.guest_source import Follower
+from tuned_virt.plugins.hugepages_numa.demand import Asks
+
+
+class Growing:
+    """Has the policy applied again when guests change.
+
+    `follow` makes what tells of guests, and `use` is given it once it begins to.
+    """
+
+    def __init__(
+        self,
+        follow: Callable[[Callable[[str], None]], Follower[Asks]],
+        again: Callable[[], None],
+        use: Callable[[Follower[Asks]], None],
+    ) -> None:
+        self._again = again
+        self._use = use
+        self._source = follow(self._changed)
+
+    def _changed(self, _reason: str) -> None:
+        self._again()
+
+    def start(self) -> None:
+        """Begin to follow guests."""
+        self._use(self._source)
+        self._source.start()
+
+    def stop(self) -> None:
+        """End."""
+        self._source.stop()
+
+    def findings(self) -> Iterator[Finding]:
+        """Nothing of its own: what the guests came to is in the plan."""
+        yield from ()

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Pages that guests ask for, by node: those they have mapped, and those of guests to start. Pure.
+
+A guest's <numatune> says on which nodes its pages are to be (libvirt's formatdomain, "NUMA Node
+Tuning"); one without it gets them on the node with most free pages and memory, as it may come to
+run anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from tuned_virt.model.guest import Guest
+from tuned_virt.plugins.hugepages_numa.pools import Pool
+
+Place = tuple[int, int]
+
+
+class Asks(Protocol):
+    """A guest as libvirt knows it."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs, and so has its pages mapped."""
+
+    @property
+    def guest(self) -> Guest | None:
+        """What it asks for; None where that is not understood."""
+
+
+@dataclass(frozen=True)
+class Portion:
+    """Memory of one guest, in KiB, in pages of one size, on one of some nodes (none: on any)."""
+
+    size_kib: int
+    memory: int
+    nodes: tuple[int, ...]
+
+    @property
+    def pages(self) -> int:
+        """In pages."""
+        return -(-self.memory // self.size_kib)
+
+
+def portions(guest: Guest, default_kib: int) -> Iterator[Portion]:
+    """What a guest asks for, by cell where it has vNUMA cells."""
+    owned = guest.owned
+    cells: dict[int | None, int] = {cell.id: cell.memory for cell in guest.cells}
+    for cell, memory in (cells or {None: guest.memory}).items():
+        named = [pages for pages in guest.huge_pages if pages.cells and cell in pages.cells]
+        general = [pages for pages in guest.huge_pages if not pages.cells]
+        for pages in (named or general)[:1]:
+            nodes = owned.memnodes.get(cell, owned.nodes) if cell is not None else owned.nodes
+            yield Portion(pages.size or default_kib, memory, tuple(sorted(nodes)))
+
+
+def asked(
+    guests: Iterable[Asks], pools: Mapping[Place, Pool], default_kib: int, spare: Mapping[int, int]
+) -> dict[Place, int]:
+    """Pages by pool; `spare` is each node's memory in KiB that could become huge pages."""
+    counts = {place: pool.mapped for place, pool in pools.items()}
+    idle = [one.guest for one in guests if one.guest is not None and not one.running]
+    wanted = [portion for guest in idle for portion in portions(guest, default_kib)]
+    for portion in sorted(wanted, key=lambda one: (not one.nodes, -one.memory)):
+        nodes = [node for node in portion.nodes or spare if (node, portion.size_kib) in pools]
+        for node, pages in _shares(portion, nodes, counts, pools, spare):
+            counts[node, portion.size_kib] += pages
+    return {place: count for place, count in counts.items() if count}
+
+
+def _shares(
+    portion: Portion,
+    nodes: list[int],
+    counts: Mapping[Place, int],
+    pools: Mapping[Place, Pool],
+    spare: Mapping[int, int],
+) -> Iterator[tuple[int, int]]:
+    """Pages by node: evenly over the nodes that the owner named, else all on the roomiest."""
+    if not nodes:
+        return
+    if portion.nodes:
+        each, more = divmod(portion.pages, len(nodes))
+        for number, node in enumerate(nodes):
+            yield node, each + (number < more)
+        return
+
+    def room(node: int) -> int:
+        place = (node, portion.size_kib)
+        return spare[node] + (pools[place].total - counts[place]) * portion.size_kib
+
+    yield max(nodes, key=lambda node: (room(node), -node)), portion.pages

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""hugetlbfs: where pools are mounted, and mounting them.
+
+Source: the kernel's Documentation/admin-guide/mm/hugetlbpage.rst, "Using Huge Pages". A mount shows
+its page size as "2M" or "1024M", whatever was written when it was mounted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from tuned_virt.core.options import OptionError
+from tuned_virt.kernel import commands
+from tuned_virt.kernel.commands import ToolError
+from tuned_virt.kernel.files import KernelFS, NotDone
+
+VALID = "an absolute path, and uid=, gid= (numbers) and mode= (octal) if need be, after spaces"
+
+ABSENT = "absent"
+"""What a mount's setting reads where nothing is mounted, and the folder is there."""
+
+NO_FOLDER = "absent, no folder"
+"""The same where the folder is not there either; then the first that is not, if that is another."""
+
+TABLE = "/proc/self/mounts"
+PATIENCE = 30
+"""Seconds for mount(8) and umount(8)."""
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A hugetlbfs mount to have: its path, and its root's owner and mode ("": the kernel's)."""
+
+    path: str
+    uid: str = ""
+    gid: str = ""
+    mode: str = ""
+
+    @property
+    def options(self) -> str:
+        """Mount options besides the page size."""
+        named = {"uid": self.uid, "gid": self.gid, "mode": self.mode}
+        return "".join(f",{name}={value}" for name, value in named.items() if value)
+
+    @property
+    def text(self) -> str:
+        """As the option has it, and as the setting reads once it is mounted."""
+        return self.path + self.options.replace(",", " ")
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """A hugetlbfs mount that is there: its page size in KiB (0 where it is not told)."""
+
+    path: str
+    size_kib: int
+
+
+def parse(name: str, text: str) -> Mount:
+    """A mount as an option has it. Raises OptionError."""
+    path, *rest = text.split()
+    pairs = dict(word.partition("=")[::2] for word in rest)
+    fine = (
+        re.fullmatch(r"(/[\w.+@-]+)+", path)
+        and ".." not in path.split("/")
+        and pairs.keys() <= {"uid", "gid", "mode"}
+        and len(pairs) == len(rest)
+        and all(re.fullmatch(r"\d{1,10}", pairs[key]) for key in pairs.keys() & {"uid", "gid"})
+        and re.fullmatch(r"[0-7]{3,4}", pairs.get("mode", "755"))
+    )
+    if not fine:
+        raise OptionError(name, text, VALID)
+    return Mount(path, **pairs)
+
+
+def as_set(path: str, text: str) -> Mount:
+    """The mount that a setting's text stands for; of one that is to be absent, its path."""
+    return parse("", text) if text.startswith("/") else Mount(path)
+
+
+def read(fs: KernelFS, default_kib: int) -> list[Mounted]:
+    """The hugetlbfs mounts, in the order of mounting; one that names no size has the default."""
+    found = []
+    for line in (fs.read_optional(TABLE) or "").splitlines():
+        fields = line.split(" ")
+        if len(fields) > 3 and fields[2] == "hugetlbfs":
+            size = re.search(r"(?:^|,)pagesize=(\d+)([KMG])", fields[3])
+            unit = {"K": 1, "M": 1 << 10, "G": 1 << 20}
+            kib = int(size[1]) * unit[size[2]] if size else default_kib
+            found.append(Mounted(_unescaped(fields[1]), kib))
+    return found
+
+
+def _unescaped(path: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), path)
+
+
+def setting(fs: KernelFS, mount: Mount, size_kib: int, mounted: list[Mounted]) -> str:
+    """What a mount's setting reads: its text where it is there, else that it is not.
+
+    A mount of that size that others made at the same path counts, whatever its owner and mode.
+    """
+    path = fs.resolved(mount.path)
+    at = [one for one in mounted if one.path == path]
+    if at:
+        return mount.text if at[-1].size_kib == size_kib else f"{at[-1].size_kib} KiB pages"
+    missing = _missing(fs, mount.path)
+    if not missing:
+        return ABSENT
+    return NO_FOLDER if missing == [mount.path] else f"{NO_FOLDER} {missing[0]}"
+
+
+def _missing(fs: KernelFS, path: str) -> list[str]:
+    """The folders on the way to a path that are not there, outermost first."""
+    way = [path, *map(str, PurePosixPath(path).parents)]
+    return [folder for folder in reversed(way) if not fs.exists(folder)]
+
+
+def absent(text: str) -> bool:
+    """Whether a mount's setting says that nothing is mounted."""
+    return text.startswith(ABSENT)
+
+
+def write(fs: KernelFS, path: str, after: str, size_kib: int) -> None:
+    """Mount, or take the topmost mount away, and the folders with it that were made for it.
+
+    Raises NotDone.
+    """
+    try:
+        if after.startswith("/"):
+            _mount(fs, parse("", after), size_kib)
+        else:
+            _unmount(fs, path, after)
+    except (OSError, ToolError) as error:
+        raise NotDone(path, str(error), after) from error
+
+
+def _mount(fs: KernelFS, mount: Mount, size_kib: int) -> None:
+    made: list[str] = []
+    try:
+        for folder in _missing(fs, mount.path):
+            os.mkdir(folder, 0o755)  # TuneD's umask may be 0
+            made.append(folder)
+        options = f"pagesize={size_kib}K{mount.options}"
+        _run("mount", "-t", "hugetlbfs", "-o", options, "hugetlbfs", mount.path)
+    except (OSError, ToolError):
+        _remove(reversed(made))
+        raise
+
+
+def _unmount(fs: KernelFS, path: str, after: str) -> None:
+    """Somebody may have unmounted it already, and keep something in its folder."""
+    if fs.resolved(path) in {one.path for one in read(fs, 0)}:
+        _run("umount", "--", path)
+    if after.startswith(NO_FOLDER):
+        first = after[len(NO_FOLDER) :].strip() or path
+        way = [path, *map(str, PurePosixPath(path).parents)]
+        _remove(folder for folder in way if f"{folder}/".startswith(f"{first}/"))
+
+
+def _remove(folders: Iterable[str]) -> None:
+    """Remove folders, innermost first, as far as they are empty."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            os.rmdir(folder)
+
+
+def _run(*command: str) -> None:
+    commands.run(*command, seconds=PATIENCE)

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The kernel's command line that a policy wants, and what an administrator should know. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from tuned_virt.plugins.hugepages_numa import boot, targets
+from tuned_virt.plugins.hugepages_numa.policy import HugepagesPolicy
+from tuned_virt.plugins.hugepages_numa.state import HugepagesState, boot_setting, mount_setting
+
+THP = "transparent_hugepage"
+"""Its argument on the kernel's command line; the option has an s more."""
+
+
+def boot_numbers(policy: HugepagesPolicy, state: HugepagesState) -> dict[int, dict[int, int]]:
+    """Pages by size and node that belong on the kernel's command line: those of 1 GiB and more."""
+    found: dict[int, dict[int, int]] = defaultdict(dict)
+    for request in policy.pools:
+        if request.size_kib >= boot.GIGANTIC:
+            for (node, size), count in targets.explicit(request, state):
+                found[size][node] = count
+    return {size: counts for size, counts in found.items() if any(counts.values())}
+
+
+def boots(policy: HugepagesPolicy, state: HugepagesState) -> dict[str, str]:
+    """What the command line should have, by setting."""
+    if not policy.boot:
+        return {}
+    return {
+        boot_setting(size): boot.numbers(counts, len(state.nodes), state.release)
+        for size, counts in boot_numbers(policy, state).items()
+    }
+
+
+def read(policy: HugepagesPolicy, state: HugepagesState) -> Iterator[str]:
+    """All that is worth a note."""
+    yield from _on_boot(policy, state)
+    yield from _on_mounts(policy, state)
+    yield from state.conflicts
+
+
+def _on_boot(policy: HugepagesPolicy, state: HugepagesState) -> Iterator[str]:
+    words = {word.partition("=")[0]: word for word in state.cmdline.split()}
+    if "transparent_hugepages" in policy.transparent and THP in words:
+        yield f"the kernel's command line has {words[THP]}; the profile's value holds"
+    wanted = boots(policy, state)
+    missing = {name for name, text in wanted.items() if state.values.get(name) != text}
+    counts = boot_numbers(policy, state) if wanted else {}
+    for size in counts:
+        remark = boot.remark(counts[size], len(state.nodes), state.release)
+        if remark:
+            yield f"{boot_setting(size)}: {remark}"
+        if boot_setting(size) in missing:
+            argument = boot.arguments({size: wanted[boot_setting(size)]})
+            yield f"for the next boot the kernel's command line wants: {argument}"
+
+
+def _on_mounts(policy: HugepagesPolicy, state: HugepagesState) -> Iterator[str]:
+    for size, mount in policy.mounts.items():
+        name = mount_setting(size, mount.path)
+        there = state.mounts.get(name, "").startswith("/")
+        blind = state.blind.get(name, "") if there else " and ".join(state.daemons)
+        if blind and (there or not policy.restart_libvirt):
+            yield f"{name}: {blind} started before it and does not see it: restart it"

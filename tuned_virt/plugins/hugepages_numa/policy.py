@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a profile may ask of huge pages: the options, and the policy that they make.
+
+Sources: the guide's chapter 8.3.3; the kernel's Documentation/admin-guide/mm/hugetlbpage.rst and
+transhuge.rst.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+from typing import TypeVar
+
+from tuned_virt.core import options as opt
+from tuned_virt.core.options import BadOptions, Choice, Described, Number, OptionError
+from tuned_virt.kernel import cpuset
+from tuned_virt.plugins.hugepages_numa import mounts
+from tuned_virt.plugins.hugepages_numa.mounts import Mount
+from tuned_virt.plugins.hugepages_numa.pools import size_of
+
+T = TypeVar("T")
+
+SIZES = ("64K", "1M", "2M", "4M", "8M", "16M", "32M", "256M", "512M", "1G", "2G", "16G")
+"""Sizes of all architectures' kernels (arch/*/mm/hugetlbpage.c); each machine has a few of them."""
+
+GUESTS = "guests"
+ALL = "all"
+
+PAGES_VALID = (
+    "NODE:PAGES or NODE:PERCENT% for one node or a range of them, all:… for each node with memory,"
+    " separated by commas (0:512,1:25%), or guests"
+)
+RESERVE_VALID = "MiB on each node (4096), or percent of its memory (10%)"
+HEADROOM_VALID = "MiB on each node (2048), or percent of what guests ask for (20%)"
+
+TRANSPARENT: Mapping[str, Choice | Number] = MappingProxyType(
+    {
+        "transparent_hugepages": Choice(("always", "madvise", "never")),
+        "defrag": Choice(("always", "defer", "defer+madvise", "madvise", "never")),
+        "khugepaged_defrag": Choice(("0", "1")),
+        "khugepaged_pages_to_scan": Number(1, 2**31 - 1, "pages a scan"),
+        "khugepaged_scan_sleep_millisecs": Number(0, 3_600_000, "ms"),
+        "khugepaged_alloc_sleep_millisecs": Number(0, 3_600_000, "ms"),
+        "khugepaged_max_ptes_none": Number(0, 65535, "empty pages in a huge page"),
+        "khugepaged_max_ptes_swap": Number(0, 65535, "swapped pages in a huge page"),
+        "khugepaged_max_ptes_shared": Number(0, 65535, "shared pages in a huge page"),
+    }
+)
+"""Options of transparent huge pages, and what each takes."""
+
+TRANSPARENT_HINTS: Mapping[str, str] = MappingProxyType(
+    {
+        "transparent_hugepages": "which memory gets transparent huge pages without being asked",
+        "defrag": "when a page fault waits for memory to be compacted",
+        "khugepaged_defrag": "1: khugepaged compacts memory to make huge pages",
+        "khugepaged_pages_to_scan": "pages that khugepaged scans before it sleeps",
+        "khugepaged_scan_sleep_millisecs": "its sleep between scans in ms",
+        "khugepaged_alloc_sleep_millisecs": "its sleep after a failed allocation in ms",
+        "khugepaged_max_ptes_none": "most empty pages that it fills up to make a huge page",
+        "khugepaged_max_ptes_swap": "most pages that it reads from swap for one",
+        "khugepaged_max_ptes_shared": "most shared pages in one",
+    }
+)
+
+
+class Remedy(str, Enum):
+    """What is tried when a node yields too few pages; the words of the option `remedies`."""
+
+    COMPACT = "compact"
+    DROP_CACHES = "drop_caches"
+
+
+class OnPartial(str, Enum):
+    """What becomes of a pool that could not be filled."""
+
+    KEEP = "keep"
+    ROLLBACK = "rollback"
+    DEMOTE = "demote"
+
+
+REMEDIES: Mapping[str, tuple[Remedy, ...]] = MappingProxyType(
+    {
+        "none": (),
+        "compact": (Remedy.COMPACT,),
+        "compact,drop_caches": (Remedy.COMPACT, Remedy.DROP_CACHES),
+    }
+)
+
+TIMEOUT = Number(1, 86_400, "s")
+OVERCOMMIT = Number(0, 2**40, "pages")
+WORDS: Mapping[str, Choice] = MappingProxyType(
+    {
+        "remedies": Choice(tuple(REMEDIES)),
+        "on_partial": Choice(tuple(OnPartial)),
+        "boot": Choice(("never", "auto")),
+    }
+)
+
+
+def _sized() -> dict[str, Described]:
+    described = {}
+    for size in SIZES:
+        described[f"pages_{size}"] = Described(f"huge pages of {size}: {PAGES_VALID}")
+        described[f"mount_{size}"] = Described(
+            f"where huge pages of {size} are to be mounted: {mounts.VALID}"
+        )
+        described[f"overcommit_{size}"] = Described(
+            f"most huge pages of {size} that the kernel may add for a time, on all nodes together"
+        )
+    return described
+
+
+OPTIONS: Mapping[str, Described] = MappingProxyType(
+    {
+        **_sized(),
+        "headroom": Described(f"guests: huge pages for more of them: {HEADROOM_VALID}", "0"),
+        "reserve_free": Described(
+            f"memory that huge pages leave to each node: {RESERVE_VALID}; default: the lesser of"
+            " 10% and 8192 MiB"
+        ),
+        "remedies": Described(
+            "what is tried on a node that yields too few pages: none, compact (its memory), or"
+            " compact,drop_caches",
+            "compact",
+        ),
+        "timeout": Described("most seconds spent on one node's pool", "120"),
+        "on_partial": Described(
+            "what becomes of a pool that could not be filled: keep, rollback (as it was), or demote"
+            " (take free larger pages that the profile does not ask for)",
+            "keep",
+        ),
+        "restart_libvirt": Described(
+            "1: restart libvirtd or virtqemud, which does not see a mount that came after its"
+            " start; guests run on",
+            "0",
+        ),
+        "boot": Described(
+            "auto: pages of 1G and more belong on the kernel's command line, and verify says what"
+            " it lacks (tuned-virt hugepages cmdline prints it); never: they do not",
+            "never",
+        ),
+        **{name: Described(TRANSPARENT_HINTS[name]) for name in TRANSPARENT},
+        "observe": opt.OBSERVE,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Amount:
+    """A number of pages or MiB, or percent of something."""
+
+    value: int
+    percent: bool = False
+
+    def of(self, whole: int) -> int:
+        """In the unit of `whole` for percent, else as it is."""
+        return whole * self.value // 100 if self.percent else self.value
+
+
+@dataclass(frozen=True)
+class PoolRequest:
+    """What is asked of the pools of one size: by node, None for each node with memory.
+
+    `text` is as it was written, for messages.
+    """
+
+    size_kib: int
+    text: str
+    nodes: Mapping[int | None, Amount] = field(default_factory=dict)
+    guests: bool = False
+
+
+@dataclass(frozen=True)
+class HugepagesPolicy:
+    """What a profile asks of huge pages. `overcommit` is in pages by size in KiB; `timeout` in s.
+
+    `reserve` and `headroom` are in MiB where they are no percentage.
+    """
+
+    pools: tuple[PoolRequest, ...] = ()
+    overcommit: Mapping[int, int] = field(default_factory=dict)
+    mounts: Mapping[int, Mount] = field(default_factory=dict)
+    transparent: Mapping[str, str] = field(default_factory=dict)
+    reserve: Amount | None = None
+    headroom: Amount = Amount(0)
+    remedies: tuple[Remedy, ...] = (Remedy.COMPACT,)
+    timeout: int = 120
+    on_partial: OnPartial = OnPartial.KEEP
+    restart_libvirt: bool = False
+    boot: bool = False
+
+    @property
+    def follows_guests(self) -> bool:
+        """Whether a pool is sized by what guests ask for."""
+        return any(pool.guests for pool in self.pools)
+
+
+def parse(options: Mapping[str, str]) -> HugepagesPolicy:
+    """The policy of a profile's options (empty ones ask for nothing). Raises BadOptions."""
+    return _Parser(opt.given(options)).policy()
+
+
+class _Parser:
+    """One pass over the options, which collects all that is wrong with them."""
+
+    def __init__(self, given: Mapping[str, str]) -> None:
+        self._given = given
+        self._errors: list[OptionError] = []
+
+    def policy(self) -> HugepagesPolicy:
+        """Raises BadOptions."""
+        remedies = REMEDIES[self._word("remedies")]
+        transparent = {name: self._try(_transparent, name, "") for name in TRANSPARENT}
+        policy = HugepagesPolicy(
+            pools=tuple(self._by_size("pages", _pool).values()),
+            overcommit=self._by_size("overcommit", OVERCOMMIT.plain),
+            mounts=self._by_size("mount", mounts.parse),
+            transparent={name: value for name, value in transparent.items() if value},
+            reserve=self._try(_amount(RESERVE_VALID), "reserve_free", None),
+            headroom=self._try(_amount(HEADROOM_VALID), "headroom", Amount(0)),
+            remedies=remedies,
+            timeout=self._try(TIMEOUT.plain, "timeout", HugepagesPolicy.timeout),
+            on_partial=OnPartial(self._word("on_partial")),
+            restart_libvirt=self._try(opt.is_yes, "restart_libvirt", False),
+            boot=self._word("boot") == "auto",
+        )
+        if self._errors:
+            raise BadOptions(self._errors)
+        return policy
+
+    def _try(self, parse: Callable[[str, str], T], name: str, default: T) -> T:
+        """An option's value; its default where it is not given, or is bad, which is noted."""
+        if name not in self._given:
+            return default
+        try:
+            return parse(name, self._given[name])
+        except OptionError as error:
+            self._errors.append(error)
+            return default
+
+    def _by_size(self, prefix: str, parse: Callable[[str, str], T]) -> dict[int, T]:
+        found = {
+            size_of(size): self._try(parse, name, None)
+            for size in SIZES
+            if (name := f"{prefix}_{size}") in self._given
+        }
+        return {size: value for size, value in found.items() if value is not None}
+
+    def _word(self, name: str) -> str:
+        return self._try(WORDS[name].parse, name, OPTIONS[name].default or "")
+
+
+def _pool(name: str, text: str) -> PoolRequest:
+    size = size_of(name.rpartition("_")[2])
+    if text == GUESTS:
+        return PoolRequest(size, text, guests=True)
+    nodes: dict[int | None, Amount] = {}
+    for item in text.split(","):
+        where, _, amount = item.strip().partition(":")
+        found = re.fullmatch(r"(\d{1,15})(%?)", amount, re.ASCII)
+        places = _places(where)
+        if not found or not places or nodes.keys() & set(places):
+            raise OptionError(name, text, PAGES_VALID)
+        nodes.update(dict.fromkeys(places, _amount_of(name, text, found, PAGES_VALID)))
+    return PoolRequest(size, text, nodes)
+
+
+def _places(where: str) -> list[int | None]:
+    """Nodes of an item; [None] for all; none at all for what is neither."""
+    if where == ALL:
+        return [None]
+    try:
+        return list(sorted(cpuset.parse(where)))
+    except ValueError:
+        return []
+
+
+def _amount_of(name: str, text: str, found: re.Match[str], valid: str) -> Amount:
+    amount = Amount(int(found[1]), bool(found[2]))
+    if amount.percent and amount.value > 100:
+        raise OptionError(name, text, valid)
+    return amount
+
+
+def _amount(valid: str) -> Callable[[str, str], Amount]:
+    def parse(name: str, text: str) -> Amount:
+        found = re.fullmatch(r"(\d{1,9})(%?)", text, re.ASCII)
+        if not found:
+            raise OptionError(name, text, valid)
+        return _amount_of(name, text, found, valid)
+
+    return parse
+
+
+def _transparent(name: str, text: str) -> str:
+    takes = TRANSPARENT[name]
+    return takes.parse(name, text) if isinstance(takes, Choice) else str(takes.plain(name, text))

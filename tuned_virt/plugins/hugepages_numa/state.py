@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The machine as a plan of huge pages needs to know it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from tuned_virt.core.guest_source import Follower
+from tuned_virt.core.plan import Values
+from tuned_virt.kernel.files import KernelFS, active_word
+from tuned_virt.model import topology
+from tuned_virt.plugins.hugepages_numa import boot, conflicts, demand, mounts, pools
+from tuned_virt.plugins.hugepages_numa.demand import Asks
+from tuned_virt.plugins.hugepages_numa.mounts import Mount
+from tuned_virt.plugins.hugepages_numa.policy import TRANSPARENT, HugepagesPolicy
+from tuned_virt.plugins.hugepages_numa.pools import FOLDER, Pool, size_name, size_of
+
+Place = tuple[int, int]
+"""A pool: its node, and its page size in KiB."""
+
+
+@dataclass(frozen=True)
+class NodeMemory:
+    """A node's memory in KiB; `cache` is what the kernel can free without swapping."""
+
+    total: int
+    free: int
+    cache: int
+
+    @property
+    def available(self) -> int:
+        """KiB that huge pages could take."""
+        return self.free + self.cache
+
+
+@dataclass(frozen=True)
+class HugepagesState:
+    """Huge pages as the kernel shows them; `pools` is empty in a kernel without them.
+
+    demotes     page size → the size that its pages are split into, both in KiB
+    overcommit  surplus pages allowed, by size in KiB, where the kernel allows any
+    values      settings that are files or mounts, by name
+    demand      pages that guests ask for, `remark` why that is not known
+    cmdline     the kernel's command line, `release` its version
+    blind       libvirt's daemons that do not see a mount which is there, by the mount's setting
+    conflicts   who else decides on huge pages, in words
+    """
+
+    pools: Mapping[Place, Pool] = field(default_factory=dict)
+    nodes: Mapping[int, NodeMemory] = field(default_factory=dict)
+    demotes: Mapping[int, int] = field(default_factory=dict)
+    overcommit: Mapping[int, int] = field(default_factory=dict)
+    transparent: Values = field(default_factory=dict)
+    mounts: Values = field(default_factory=dict)
+    demand: Mapping[Place, int] = field(default_factory=dict)
+    remark: str = ""
+    cmdline: str = ""
+    release: tuple[int, int] = (6, 18)
+    daemons: tuple[str, ...] = ()
+    blind: Values = field(default_factory=dict)
+    conflicts: tuple[str, ...] = ()
+
+    @property
+    def sizes(self) -> list[int]:
+        """Page sizes of this machine in KiB, in order."""
+        return sorted({size for _, size in self.pools})
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Value by setting."""
+        found = boot.parse(self.cmdline)
+        return {
+            **{pool_setting(place): str(pool.persistent) for place, pool in self.pools.items()},
+            **{overcommit_setting(size): str(count) for size, count in self.overcommit.items()},
+            **self.transparent,
+            **self.mounts,
+            **{boot_setting(size): found.get(size, "") for size in self.sizes},
+        }
+
+
+def pool_setting(place: Place) -> str:
+    """The setting of a pool: "pages_2M node0"."""
+    return f"pages_{size_name(place[1])} node{place[0]}"
+
+
+def place_of(setting: str) -> Place | None:
+    """The other way round; None for another setting."""
+    found = re.fullmatch(r"pages_(\w+) node(\d+)", setting)
+    return (int(found[2]), size_of(found[1])) if found else None
+
+
+def overcommit_setting(size_kib: int) -> str:
+    """The setting of the surplus pages allowed: "overcommit_2M"."""
+    return f"overcommit_{size_name(size_kib)}"
+
+
+def mount_setting(size_kib: int, path: str) -> str:
+    """The setting of a mount: "mount_2M /dev/hugepages2M"."""
+    return f"mount_{size_name(size_kib)} {path}"
+
+
+def mount_of(setting: str) -> tuple[int, str] | None:
+    """Page size in KiB and path of a mount's setting; None for another setting."""
+    found = re.fullmatch(r"mount_(\w+) (\S+)", setting)
+    return (size_of(found[1]), found[2]) if found else None
+
+
+def boot_setting(size_kib: int) -> str:
+    """The setting of the kernel's command line for one size: "boot 1G"."""
+    return f"boot {size_name(size_kib)}"
+
+
+def transparent_file(option: str) -> str:
+    """The kernel's file of an option of transparent huge pages."""
+    if option == "transparent_hugepages":
+        return f"{pools.TRANSPARENT}/enabled"
+    return f"{pools.TRANSPARENT}/{option.replace('_', '/', 1)}"
+
+
+def read(
+    fs: KernelFS, policy: HugepagesPolicy, originals: Values, guests: Follower[Asks]
+) -> HugepagesState:
+    """The machine's state; mounts are those of the policy and of the kept originals.
+
+    What costs more than a few small files is read only where the policy asks for pages.
+    """
+    found = pools.read(fs)
+    kinds = {(pool.node, pool.size_kib): pool for pool in found}
+    sizes = {pool.size_kib for pool in found}
+    wanted = _mounts(policy, originals)
+    daemons = conflicts.libvirt_daemons(fs) if wanted else {}
+    nodes = _memory(fs, {pool.node for pool in found})
+    known = guests.guests if policy.follows_guests else None
+    return HugepagesState(
+        pools=kinds,
+        nodes=nodes,
+        demand=_demand(fs, known or {}, kinds, nodes),
+        remark=f"what guests ask for is not known: {guests.absence}" if known is None else "",
+        demotes=dict(_demotes(fs, sizes)),
+        overcommit=dict(_overcommit(fs, sizes)),
+        transparent=dict(_transparent(fs)),
+        mounts=_mounted(fs, wanted),
+        cmdline=fs.read_optional("/proc/cmdline") or "",
+        release=boot.version(os.uname().release),
+        daemons=tuple(daemons),
+        blind=conflicts.blind(fs, wanted, daemons),
+        conflicts=tuple(conflicts.read(fs)) if policy.pools else (),
+    )
+
+
+def _demand(
+    fs: KernelFS,
+    guests: Mapping[str, Asks],
+    kinds: Mapping[Place, Pool],
+    nodes: Mapping[int, NodeMemory],
+) -> dict[Place, int]:
+    spare = {node: memory.available for node, memory in nodes.items()}
+    return demand.asked(guests.values(), kinds, _default_size(fs), spare) if guests else {}
+
+
+def _memory(fs: KernelFS, nodes: Collection[int]) -> dict[int, NodeMemory]:
+    """By node; of a single node as the whole machine has it, which knows memory to come, too."""
+    found = {}
+    single = topology.meminfo(fs) if len(set(nodes)) == 1 else {}
+    for node in sorted(nodes):
+        fields = single if "MemTotal" in single else topology.node_meminfo(fs, node)
+        cache = sum(fields.get(name, 0) for name in CACHE)
+        found[node] = NodeMemory(fields.get("MemTotal", 0), fields.get("MemFree", 0), cache)
+    return found
+
+
+CACHE = ("Active(file)", "Inactive(file)", "SReclaimable")
+"""What of a node's meminfo the kernel frees by itself; shared memory is not in it."""
+
+
+def _demotes(fs: KernelFS, sizes: Iterable[int]) -> Iterable[tuple[int, int]]:
+    for size in sizes:
+        found = re.fullmatch(r"(\d+)kB", fs.read_optional(f"{_folder(size)}/demote_size") or "")
+        if found:
+            yield size, int(found[1])
+
+
+def _overcommit(fs: KernelFS, sizes: Iterable[int]) -> Iterable[tuple[int, int]]:
+    for size in sorted(sizes):
+        text = fs.read_optional(f"{_folder(size)}/nr_overcommit_hugepages") or ""
+        if text.isdigit():
+            yield size, int(text)
+
+
+def _folder(size: int) -> str:
+    return f"{FOLDER}/hugepages-{size}kB"
+
+
+def _transparent(fs: KernelFS) -> Iterable[tuple[str, str]]:
+    for option in TRANSPARENT:
+        text = fs.read_optional(transparent_file(option))
+        if text is not None:
+            yield option, active_word(text)
+
+
+def _mounts(policy: HugepagesPolicy, originals: Values) -> dict[str, tuple[int, Mount]]:
+    """Mounts that matter, by setting: size and what is asked for, or an original's path."""
+    kept = {name: place for name in originals if (place := mount_of(name))}
+    asked = {
+        mount_setting(size, mount.path): (size, mount) for size, mount in policy.mounts.items()
+    }
+    return {**{name: (size, Mount(path)) for name, (size, path) in kept.items()}, **asked}
+
+
+def _mounted(fs: KernelFS, wanted: Mapping[str, tuple[int, Mount]]) -> dict[str, str]:
+    if not wanted:
+        return {}
+    there = mounts.read(fs, _default_size(fs))
+    return {name: mounts.setting(fs, mount, size, there) for name, (size, mount) in wanted.items()}
+
+
+def mounted(fs: KernelFS, size_kib: int, mount: Mount) -> str:
+    """What one mount's setting reads now."""
+    return mounts.setting(fs, mount, size_kib, mounts.read(fs, _default_size(fs)))
+
+
+def _default_size(fs: KernelFS) -> int:
+    """KiB of pages of a mount that names no size."""
+    return topology.meminfo(fs).get("Hugepagesize", 0)

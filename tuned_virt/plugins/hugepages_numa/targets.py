@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a policy makes of each pool on this machine, and what a node cannot spare. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from tuned_virt.core.plan import Values
+from tuned_virt.kernel import cpuset
+from tuned_virt.plugins.hugepages_numa import boot
+from tuned_virt.plugins.hugepages_numa.policy import Amount, HugepagesPolicy, OnPartial, PoolRequest
+from tuned_virt.plugins.hugepages_numa.pools import size_name
+from tuned_virt.plugins.hugepages_numa.state import (
+    HugepagesState,
+    Place,
+    overcommit_setting,
+    pool_setting,
+)
+
+RESERVE_PERCENT, RESERVE_MIB = 10, 8192
+"""Unless asked otherwise each node keeps the lesser of both."""
+
+KIB = 1024
+
+
+def impossible(policy: HugepagesPolicy, state: HugepagesState) -> Iterator[tuple[str, str]]:
+    """What this machine does not have, with what would be valid."""
+    sizes = ", ".join(map(size_name, state.sizes)) or "none"
+    nodes = cpuset.text(state.nodes)
+    for request in policy.pools:
+        name = f"pages_{size_name(request.size_kib)}"
+        unknown = {node for node in request.nodes if node is not None} - state.nodes.keys()
+        if request.size_kib not in state.sizes:
+            yield name, f"'{request.text}': huge pages of this machine are of {sizes}"
+        elif unknown:
+            yield name, f"'{request.text}': nodes with memory here are {nodes}"
+    for size in (*policy.mounts, *policy.overcommit):
+        if size not in state.sizes:
+            yield f"of {size_name(size)}", f"huge pages of this machine are of {sizes}"
+    for size, count in policy.overcommit.items():
+        if size in state.sizes and size >= boot.GIGANTIC:
+            name = overcommit_setting(size)
+            yield name, f"'{count}': the kernel adds no pages of {size_name(size)} by itself"
+
+
+def pools(
+    policy: HugepagesPolicy, state: HugepagesState
+) -> tuple[dict[Place, int], tuple[str, ...]]:
+    """Persistent pages by pool, and what was noticed; pools of guests only grow."""
+    asked = {
+        place: count
+        for request in policy.pools
+        if not request.guests
+        for place, count in explicit(request, state)
+    }
+    sizes = sorted((one.size_kib for one in policy.pools if one.guests), reverse=True)
+    if not sizes:
+        return asked, ()
+    notes = [state.remark] if state.remark else []
+    targets = dict(asked)
+    for place in sorted(state.pools, key=lambda place: (-place[1], place[0])):
+        if place[1] in sizes:
+            targets[place], note = _for_guests(policy, state, targets, place)
+            notes += [note] if note else []
+    return targets, tuple(notes)
+
+
+def explicit(request: PoolRequest, state: HugepagesState) -> Iterator[tuple[Place, int]]:
+    """Pages by pool, of a request that names them."""
+    for node, memory in state.nodes.items():
+        amount = request.nodes.get(node, request.nodes.get(None))
+        if amount is not None and (node, request.size_kib) in state.pools:
+            whole = memory.total // request.size_kib
+            yield (node, request.size_kib), amount.of(whole)
+
+
+def _for_guests(
+    policy: HugepagesPolicy, state: HugepagesState, targets: Mapping[Place, int], place: Place
+) -> tuple[int, str]:
+    """Pages for what guests ask for and headroom, as far as the node can spare them."""
+    pool = state.pools[place]
+    asked = state.demand.get(place, 0)
+    if not asked:
+        return pool.persistent, ""
+    wanted = max(pool.persistent, asked + _headroom(policy.headroom, asked, place[1]))
+    spare = spare_kib(policy, state, place[0]) - growth_kib(state, targets, place[0])
+    most = max(pool.persistent, pool.total + max(0, spare) // place[1])
+    if wanted <= most:
+        return wanted, ""
+    return most, (
+        f"{pool_setting(place)}: guests ask for {asked} pages, with headroom {wanted}; the node can"
+        f" spare {most}"
+    )
+
+
+def _headroom(headroom: Amount, asked: int, size_kib: int) -> int:
+    if headroom.percent:
+        return -(-asked * headroom.value // 100)
+    return -(-headroom.value * KIB // size_kib)
+
+
+def reserve_kib(policy: HugepagesPolicy, total_kib: int) -> int:
+    """KiB that huge pages must leave to a node of so many KiB."""
+    if policy.reserve is None:
+        return min(total_kib * RESERVE_PERCENT // 100, RESERVE_MIB * KIB)
+    return policy.reserve.of(total_kib) if policy.reserve.percent else policy.reserve.value * KIB
+
+
+def spare_kib(policy: HugepagesPolicy, state: HugepagesState, node: int) -> int:
+    """KiB that a node could give to huge pages now; negative where it has less than its reserve."""
+    memory = state.nodes[node]
+    return memory.available - reserve_kib(policy, memory.total)
+
+
+def growth_kib(state: HugepagesState, targets: Mapping[Place, int], node: int) -> int:
+    """KiB that targets take from a node; what they give back counts against it."""
+    return sum(
+        state.pools[place].growth(target) * place[1]
+        for place, target in targets.items()
+        if place[0] == node
+    )
+
+
+def starved(
+    policy: HugepagesPolicy, state: HugepagesState, targets: Mapping[Place, int]
+) -> Iterator[tuple[str, str]]:
+    """Nodes that the request would leave less than their reserve, with the arithmetic."""
+    for node, memory in state.nodes.items():
+        grown = growth_kib(state, targets, node)
+        if grown > 0 and grown > spare_kib(policy, state, node):
+            parts = [
+                f"{target} of {size_name(place[1])} ({state.pools[place].total} are there)"
+                for place, target in sorted(targets.items())
+                if place[0] == node
+            ]
+            kept = reserve_kib(policy, memory.total) // KIB
+            yield (
+                f"node{node}",
+                f"pages {', '.join(parts)} take {grown // KIB} MiB more; of"
+                f" {memory.total // KIB} MiB {memory.available // KIB} are free or cache, and"
+                f" reserve_free keeps {kept} of them",
+            )
+
+
+def lenders(
+    policy: HugepagesPolicy, state: HugepagesState, targets: Mapping[Place, int], originals: Values
+) -> Iterator[tuple[Place, tuple[int, ...]]]:
+    """By pool, larger sizes that nobody asks for here, whose pages can be split for it."""
+    if policy.on_partial is not OnPartial.DEMOTE:
+        return
+    for node, size in targets:
+        larger = tuple(
+            place[1]
+            for place, pool in state.pools.items()
+            if place[0] == node
+            and state.demotes.get(place[1]) == size
+            and place not in targets
+            and (pool.free or pool_setting(place) in originals)
+        )
+        if larger:
+            yield (node, size), larger

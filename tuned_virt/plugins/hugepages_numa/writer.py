@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A pool's pages: allocated or given back on one node, in steps that can be ended between two.
+
+A write of nr_hugepages returns success however few pages it got, and the same write again gets none
+more, so that each is read back, and something is done before it is tried again: the node's memory
+is compacted, then page cache is dropped (measured: pinned kernel pages in the way, 553 of 1000
+pages; after compaction all). Pages of 1 GiB are not compacted for: it took 3 s and never helped.
+
+Before Linux 6.7 the kernel counted surplus pages of all nodes against the node that is written to
+("hugetlb: fix set_max_huge_pages when there are surplus pages"): the pool comes out too large by
+the other nodes' surplus, which is subtracted here.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tuned_virt.kernel.files import KernelFileError, KernelFS
+from tuned_virt.model import topology
+from tuned_virt.plugins.hugepages_numa.planner import PoolChange
+from tuned_virt.plugins.hugepages_numa.policy import Remedy
+from tuned_virt.plugins.hugepages_numa.pools import FOLDER, folder, size_name
+
+log = logging.getLogger("tuned")
+
+STEP = 0.2
+"""Seconds that one write should take: an end or a stop waits so long."""
+
+FIRST_KIB = 1 << 20
+"""KiB of the first write; the next ones are by what it took."""
+
+EVERY = 1.0
+"""Seconds between words on the progress."""
+
+SURPLUS_BY_NODE = (6, 7)
+"""The first kernel that leaves other nodes' surplus out of it."""
+
+DROP_CACHES = "/proc/sys/vm/drop_caches"
+PAGE_CACHE = "1"
+
+KIB_IN_MIB = 1024
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A pool that is being filled or emptied: pages now, to be, and MiB a second so far."""
+
+    node: int
+    size_kib: int
+    pages: int
+    target: int
+    mib_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"node{self.node}: {self.pages} of {self.target} pages of {size_name(self.size_kib)},"
+            f" {self.mib_s:.0f} MiB/s"
+        )
+
+
+@dataclass
+class Allocation:
+    """One change of a pool being carried out. Raises KernelFileError where a file is refused.
+
+    `tell` gets the progress every second; `release` is the kernel's version. Afterwards `best` are
+    the pages that it came to, `tried` the remedies, `others` the surplus pages in its way.
+    """
+
+    fs: KernelFS
+    change: PoolChange
+    abandoned: threading.Event
+    release: tuple[int, int]
+    tell: Callable[[Progress], None]
+    tried: list[str] = field(default_factory=list)
+    best: int = 0
+    others: int = 0
+
+    def __post_init__(self) -> None:
+        self._began = self._told = time.monotonic()
+        self._first = self._pages()
+
+    def run(self) -> None:
+        """Bring the pool to its target, or as near to it as the node allows."""
+        if self.change.demote:
+            self._split(self.change.size_kib, self.change.demote)
+        self._approach()
+        for remedy in self.change.remedies:
+            if not self._short:
+                return
+            if REMEDIES[remedy](self):
+                self.tried.append(remedy.value)
+                self._approach()
+        for size in self.change.lenders:
+            if self._short and self._borrow(size):
+                self.tried.append(f"demoting pages of {size_name(size)}")
+        self.best = self._pages()
+        if self.change.rollback and self._missing and not self.abandoned.is_set():
+            self._set(int(self.change.before))
+
+    # --- the pool -----------------------------------------------------------------------------
+
+    @property
+    def _target(self) -> int:
+        return int(self.change.after)
+
+    @property
+    def _missing(self) -> int:
+        return max(0, self._target - self._pages())
+
+    @property
+    def _short(self) -> bool:
+        """Whether pages are missing and there is still time for them."""
+        return bool(self._missing) and not self._over
+
+    @property
+    def _over(self) -> bool:
+        late = time.monotonic() - self._began > self.change.timeout
+        return late or self.abandoned.is_set()
+
+    def _pages(self) -> int:
+        """Persistent pages now."""
+        home = folder(self.change.node, self.change.size_kib)
+        surplus = self.fs.read_number(f"{home}/surplus_hugepages")
+        return int(self.fs.read(f"{home}/nr_hugepages")) - surplus
+
+    def _approach(self) -> None:
+        """Write in steps until the target is reached or a step falls short."""
+        step = max(1, FIRST_KIB // self.change.size_kib)
+        now = self._pages()
+        while now != self._target and not self._over:
+            aim = max(now - step, min(now + step, self._target))
+            started = time.monotonic()
+            now = self._set(aim)
+            self._say(now)
+            if now != aim:
+                return
+            step = next_step(step, time.monotonic() - started)
+
+    def _set(self, aim: int) -> int:
+        """Write a number of persistent pages; those that are there then."""
+        self.others = 0 if self.release >= SURPLUS_BY_NODE else self._surplus_elsewhere()
+        self.fs.write(self.change.path, str(max(0, aim - self.others)))
+        now = self._pages()
+        if self.others and now == aim - self.others:  # the fault is mended in this kernel
+            self.fs.write(self.change.path, str(aim))
+            now = self._pages()
+        return now
+
+    def _surplus_elsewhere(self) -> int:
+        size = self.change.size_kib
+        everywhere = self.fs.read_number(f"{FOLDER}/hugepages-{size}kB/surplus_hugepages")
+        here = self.fs.read_number(f"{folder(self.change.node, size)}/surplus_hugepages")
+        return everywhere - here
+
+    def _say(self, pages: int) -> None:
+        now = time.monotonic()
+        if now - self._told < EVERY:
+            return
+        self._told = now
+        mib = abs(pages - self._first) * self.change.size_kib / KIB_IN_MIB
+        size, target = self.change.size_kib, self._target
+        self.tell(Progress(self.change.node, size, pages, target, mib / (now - self._began)))
+
+    # --- remedies -----------------------------------------------------------------------------
+
+    def _split(self, size_kib: int, pages: int) -> None:
+        """Split free pages of a pool of this node into those of the next smaller size.
+
+        The kernel returns success also where none is free.
+        """
+        self.fs.write(f"{folder(self.change.node, size_kib)}/demote", str(pages))
+
+    def _borrow(self, size_kib: int) -> bool:
+        """Split as many larger pages as are missing; whether that brought any."""
+        before = self._pages()
+        self._split(size_kib, -(-self._missing * self.change.size_kib // size_kib))
+        now = self._pages()
+        if now > self._target:
+            self._set(self._target)
+        return now > before
+
+    def compact(self) -> bool:
+        """Compact the node's memory; whether the kernel can, and whether that is of any use.
+
+        For pages beyond the page allocator's blocks the kernel moves what is in their way itself.
+        """
+        if self.change.size_kib > topology.largest_block(self.fs):
+            return False
+        return self._remedy(f"{topology.NODES}/node{self.change.node}/compact", "1")
+
+    def drop_caches(self) -> bool:
+        """Drop page cache: this node's where the kernel can (6.18), else that of all nodes."""
+        reclaim = f"{topology.NODES}/node{self.change.node}/reclaim"
+        if self.fs.exists(reclaim):
+            missing = self._missing * self.change.size_kib
+            dropped = self._remedy(reclaim, f"{missing}K swappiness=0")
+        else:
+            dropped = self._remedy(DROP_CACHES, PAGE_CACHE)
+        return self.compact() or dropped
+
+    def _remedy(self, path: str, value: str) -> bool:
+        try:
+            self.fs.write(path, value)
+        except KernelFileError as error:
+            log.debug("hugepages_numa: %s", error)
+            return False
+        return True
+
+
+REMEDIES: dict[Remedy, Callable[[Allocation], bool]] = {
+    Remedy.COMPACT: Allocation.compact,
+    Remedy.DROP_CACHES: Allocation.drop_caches,
+}
+
+
+def next_step(step: int, seconds: float) -> int:
+    """Pages of the next write, by what the last one took."""
+    return max(1, min(4 * step, int(step * STEP / max(seconds, 1e-6))))

@@ -1,0 +1,447 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The law `auto`: burst, then maintenance.
+
+To merge what a set of guests shares costs ksmd a nearly constant amount of CPU, however fast it
+goes: every page is looked at twice, first for its checksum, then for its twin (mm/ksm.c). What a
+slow scan wastes is memory, and what a fast one wastes comes afterwards. So:
+
+- IDLE while memory is plentiful: run is 0, what is merged stays merged.
+- BURST when memory becomes short (the guide's two rules), or at once with `eager`: ksmd gets a
+  share of one CPU up to `max_cpu`, until half of the first scan that could merge, or a part of a
+  later one, gains less than PAYS pages for each CPU second.
+- MAINTENANCE: a trickle of at most `maintenance_cpu`. It goes back to BURST when a guest starts or
+  grows, when the trickle gains (pages move), or when pressure rises; where memory is plentiful and
+  it gains nothing it is halved and halved again, and then IDLE.
+- YIELDED while run is 2: somebody has switched KSM off on purpose.
+
+The share is kept by measuring what a page costs (CPU seconds of ksmd over pages scanned) and giving
+batches of BATCH seconds and sleeps in between; over each minute what was used is counted, and never
+more than `max_cpu` of it given.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from tuned_virt.plugins.ksm.decision import (
+    Decision,
+    Mark,
+    Memory,
+    Phase,
+    Sample,
+    mib,
+    mib_of,
+    towards,
+)
+
+PAYS = 2000
+"""Pages (8 MiB) that a CPU second of scanning must gain to be worth it.
+
+Merging itself gains some 60,000 a CPU second where guests share, and a scan of a large host that
+gains 0.5 % of its pages about 1,500 to 3,500 (at 1.3 to 3.5 µs a page)."""
+
+ENOUGH = (0.5, 0.25)
+"""Part of the first merging scan, and of later ones, after which nothing gained ends a burst."""
+
+STALL = 10.0
+"""Seconds of a burst in which ksmd scanned nothing: there is nothing to scan."""
+
+OVERDUE = 3
+"""Times the known pages that a scan may take: where pages are not counted, theirs is a guess."""
+
+LOOK = 60.0
+"""Seconds of trickle after which its gain is judged."""
+
+SEEN = 1000
+"""Pages below which a trickle's gain says nothing."""
+
+DRY = 3
+"""Looks without gain after which plentiful memory is left alone."""
+
+DEARER = 4
+"""How many times more moving pages must gain, after a burst for them that did not pay."""
+
+RESTS = (300.0, 3600.0)
+"""First and longest rest, in s, between looks at plentiful memory; each is twice the one before."""
+
+RELAXED = 1.5
+"""Memory is plentiful with this many times the threshold available..."""
+
+RELAXED_FOR = 300.0
+"""...for so many seconds."""
+
+PRESSED, EASED = 10.0, 5.0
+"""Percent of time that tasks wait for memory (PSI): over the first it is short, until under the
+second."""
+
+GROWTH, GROWTH_KIB = 1.1, 256 * 1024
+"""Guests that have grown by both, in memory not scanned twice, are worth another burst."""
+
+BURST_LOOK = 1.0
+"""Seconds between samples in a burst."""
+
+CALM_LOOK = 10.0
+"""Seconds between samples otherwise."""
+
+FIRST_LOOK = 0.25
+"""Seconds to the second sample of a burst, which is the first to know what a page costs."""
+
+BATCH = 0.020
+"""CPU seconds of a batch. Who writes `run` waits for its end; the sleep after it is rounded up to
+the timer's ticks (4 ms at HZ=250), which a longer batch makes matter less."""
+
+PAGES = (64, 20_000)
+"""Fewest and most pages a batch."""
+
+SLEEPS = (1, 60_000)
+"""Shortest and longest sleep between batches, in ms."""
+
+COST = (2e-7, 5e-5)
+"""Bounds of what scanning a page may cost, in CPU seconds; 1.3e-6 to 7.2e-6 were measured."""
+
+NOMINAL_COST = 7e-6
+"""The cost of a page where it cannot be measured, as in a container."""
+
+MINUTE = 60.0
+
+SMALL_HOST = 4
+"""CPUs up to which a host is small: max_cpu is 25 there, and 50 elsewhere, unless given."""
+
+AIM = 0.95
+"""Part of max_cpu that is aimed at: a page may cost more than it did a second ago."""
+
+KEPT = 0.8
+"""A speed is left alone while it uses this part of what it may, or more."""
+
+
+@dataclass(frozen=True)
+class AutoPolicy:
+    """What `auto` may do: start without need, percent of one CPU in bursts (None: by the host's
+    size) and in maintenance, and the memory that should stay available, in percent and KiB."""
+
+    eager: int = 0
+    max_cpu: int | None = None
+    maintenance_cpu: int = 1
+    thres_coef: int = 20
+    thres_const: int = 2048
+
+    def threshold(self, total: int) -> int:
+        """KiB that should stay available of `total` KiB."""
+        return max(total * self.thres_coef // 100, self.thres_const)
+
+    def cap(self, cpus: int) -> float:
+        """Largest share of one CPU, from 0 to 1."""
+        return (self.max_cpu or (25 if cpus <= SMALL_HOST else 50)) / 100
+
+
+@dataclass(frozen=True)
+class Step:
+    """A phase to go to, and why."""
+
+    phase: Phase
+    why: str
+
+
+def decide(policy: AutoPolicy, sample: Sample, memory: Memory) -> Decision:
+    """What to do now."""
+    memory = _progress(sample, memory)
+    shortage = _shortage(policy, sample, memory)
+    step = _step(policy, sample, memory, shortage)
+    why = step.why if step else ""
+    memory = _enter(step, sample, memory) if step else _stay(sample, memory)
+    memory = _remember(policy, sample, memory, bool(shortage))
+    again = _again(memory)
+    wanted = _wanted(policy, sample, memory, again)
+    changes, memory, noted = towards(wanted, sample, memory)
+    if not step and changes:
+        why = _why(memory)
+    return Decision(changes, why, memory, again, tuple(noted))
+
+
+def _why(memory: Memory) -> str:
+    """Why settings change within a phase."""
+    if memory.phase is Phase.IDLE:
+        return "memory is plentiful"
+    return f"a page costs {(memory.cost or NOMINAL_COST) * 1e6:.1f} µs"
+
+
+def _again(memory: Memory) -> float:
+    if memory.phase is not Phase.BURST:
+        return CALM_LOOK
+    fresh = not memory.cost and memory.begun == memory.last
+    return FIRST_LOOK if fresh else BURST_LOOK
+
+
+# --- what has happened ---------------------------------------------------------------------------
+
+
+def _progress(sample: Sample, memory: Memory) -> Memory:
+    """The memory with the counters brought up to the sample, and the cost of a page with them."""
+    last = memory.last
+    if last is None:
+        now = Mark(
+            sample.now, sample.cpu or 0.0, sample.scanned or 0, sample.full_scans, sample.merged
+        )
+        return replace(memory, last=now, begun=now, judged=now, since=sample.now)
+    elapsed = max(sample.now - last.now, 0.0)
+    scanned = _scanned(sample, memory, last, elapsed)
+    cpu = scanned * NOMINAL_COST if sample.cpu is None else max(sample.cpu - last.cpu, 0.0)
+    now = Mark(sample.now, last.cpu + cpu, last.scanned + scanned, sample.full_scans, sample.merged)
+    recent = tuple(entry for entry in memory.spent if entry[0] > sample.now - MINUTE)
+    lost = min(memory.judged.merged, sample.merged)  # pages that guests wrote to, guests that ended
+    return replace(
+        memory,
+        last=now,
+        judged=replace(memory.judged, merged=lost),
+        cost=_cost(memory.cost, cpu, scanned),
+        spent=(*recent, (sample.now, cpu)),
+    )
+
+
+def _cost(before: float, cpu: float, scanned: int) -> float:
+    """CPU seconds a page: dearer at once, which keeps the cap; cheaper by halves."""
+    if scanned < SEEN:
+        return before
+    found = min(max(cpu / scanned, COST[0]), COST[1])
+    return found if found > before else (before + found) / 2
+
+
+def _scanned(sample: Sample, memory: Memory, last: Mark, elapsed: float) -> int:
+    """Pages scanned since the last sample; where they are not counted, from the sleeps."""
+    if sample.scanned is not None:
+        return max(sample.scanned - last.scanned, 0)
+    if sample.settings.get("run") != "1":
+        return 0
+    pages = int(sample.settings["pages_to_scan"])
+    sleep = int(sample.settings["sleep_millisecs"]) / 1000
+    if sample.cpu is None:
+        return int(elapsed / max(pages * NOMINAL_COST + sleep, 0.001) * pages)
+    asleep = max(elapsed - (sample.cpu - last.cpu), 0.0)
+    return int(asleep / max(sleep, 0.001) * pages)
+
+
+def _shortage(policy: AutoPolicy, sample: Sample, memory: Memory) -> str:
+    """Why memory is short, by the guide's rules or by PSI; "" if it is not."""
+    threshold = policy.threshold(sample.total)
+    if sample.available < threshold:
+        return f"memory is short: {mib(sample.available)} available, threshold {mib(threshold)}"
+    if sample.committed + threshold > sample.total:
+        return (
+            f"memory is short: guests may use {mib(sample.committed)} of {mib(sample.total)},"
+            f" threshold {mib(threshold)}"
+        )
+    if _pressed(sample, memory):
+        return f"memory is short: tasks wait for it {sample.pressure:.0f} % of the time"
+    return ""
+
+
+def _pressed(sample: Sample, memory: Memory) -> bool:
+    limit = EASED if memory.pressed else PRESSED
+    return sample.pressure is not None and sample.pressure >= limit
+
+
+def _new_guests(sample: Sample, memory: Memory) -> str:
+    """Which guests started since the last sample, in words."""
+    started = sample.guests - memory.guests
+    if not started:
+        return ""
+    many = len(started) > 1
+    return f"{len(started)} guests started" if many else f"guest {next(iter(started))} started"
+
+
+def _growth(sample: Sample, memory: Memory) -> str:
+    grown = sample.resident - memory.resident[0]
+    if grown < GROWTH_KIB or sample.resident < memory.resident[0] * GROWTH:
+        return ""
+    return f"guests have grown by {mib(grown)}"
+
+
+def _per_cpu_second(mark: Mark, now: Mark) -> float:
+    """Pages gained for each CPU second since a mark."""
+    return (now.merged - mark.merged) / max(now.cpu - mark.cpu, 0.001)
+
+
+# --- from phase to phase -------------------------------------------------------------------------
+
+
+def _step(policy: AutoPolicy, sample: Sample, memory: Memory, shortage: str) -> Step | None:
+    """The phase to go to now, None to stay."""
+    if sample.settings.get("run") == "2":
+        yielded = memory.phase is Phase.YIELDED
+        return None if yielded else Step(Phase.YIELDED, "run is 2: somebody has unmerged all")
+    if memory.phase is Phase.YIELDED:
+        return Step(Phase.IDLE, "run is no longer 2")
+    cause = _cause(policy, sample, memory, shortage)
+    return Step(Phase.BURST, cause) if cause else _calmer(policy, sample, memory, shortage)
+
+
+def _calmer(policy: AutoPolicy, sample: Sample, memory: Memory, shortage: str) -> Step | None:
+    """What follows where nothing asks for a burst."""
+    if memory.phase is Phase.IDLE:
+        return _from_idle(policy, sample, memory)
+    if not policy.eager and _plentiful_for(sample, memory) >= RELAXED_FOR:
+        return Step(Phase.IDLE, "memory is plentiful again")
+    if memory.phase is Phase.BURST:
+        return _from_burst(sample, memory)
+    if policy.eager and memory.dry >= DRY and not shortage:
+        return Step(Phase.IDLE, "nothing is left to gain and memory is plentiful")
+    return None
+
+
+def _cause(policy: AutoPolicy, sample: Sample, memory: Memory, shortage: str) -> str:
+    """What asks for a new burst, "" for nothing."""
+    if not sample.guests and not sample.known:
+        return ""
+    if shortage and memory.phase is Phase.IDLE:
+        return shortage
+    if not (policy.eager or shortage):
+        return ""
+    cause = _new_guests(sample, memory)
+    if not cause and memory.phase is not Phase.BURST:
+        cause = _growth(sample, memory)
+    if not cause and memory.phase is Phase.MAINTENANCE:
+        rising = shortage and (not memory.short or (_pressed(sample, memory) > memory.pressed))
+        cause = shortage if rising else _moving(memory)
+    return cause
+
+
+def _moving(memory: Memory) -> str:
+    """Whether the trickle gains enough for a burst, in words."""
+    assert memory.last is not None
+    gained = memory.last.merged - memory.judged.merged
+    rate = _per_cpu_second(memory.judged, memory.last)
+    if gained < SEEN or rate < PAYS * DEARER**memory.dear:
+        return ""
+    return f"pages move: the trickle gained {mib_of(gained)}"
+
+
+def _plentiful_for(sample: Sample, memory: Memory) -> float:
+    return 0.0 if memory.relaxed is None else sample.now - memory.relaxed
+
+
+def _from_idle(policy: AutoPolicy, sample: Sample, memory: Memory) -> Step | None:
+    rested = memory.rest and sample.now - memory.since >= memory.rest
+    if policy.eager and rested and (sample.guests or sample.known):
+        return Step(Phase.MAINTENANCE, f"looks again after {memory.rest / 60:.0f} minutes")
+    return None
+
+
+def _from_burst(sample: Sample, memory: Memory) -> Step | None:
+    assert memory.last is not None
+    if memory.last.scanned == memory.begun.scanned:
+        stalled = sample.now - memory.begun.now >= STALL
+        return Step(Phase.MAINTENANCE, "ksmd finds nothing to scan") if stalled else None
+    through = memory.last.scanned - memory.judged.scanned
+    edge = memory.last.full_scans > memory.judged.full_scans
+    if through > OVERDUE * sample.known + SEEN and not edge:
+        return Step(Phase.MAINTENANCE, "ksmd gets to no end")
+    scans = memory.last.full_scans - memory.begun.full_scans
+    first = 1 if memory.fresh else 2
+    if scans < first or _per_cpu_second(memory.judged, memory.last) >= PAYS:
+        return None
+    enough = ENOUGH[0] if scans == first else ENOUGH[1]
+    if (scans == first) if edge else (through < enough * memory.scan):
+        return None
+    gained = mib_of(memory.last.merged - memory.judged.merged)
+    return Step(Phase.MAINTENANCE, f"{through / max(memory.scan, 1):.0%} of a scan gained {gained}")
+
+
+def _enter(step: Step, sample: Sample, memory: Memory) -> Memory:
+    """The memory in a new phase, or in a burst begun anew."""
+    assert memory.last is not None
+    entered = replace(
+        memory, phase=step.phase, since=sample.now, begun=memory.last, judged=memory.last, dry=0
+    )
+    if step.phase is Phase.BURST:
+        moving = step.why.startswith("pages move")
+        return replace(
+            entered,
+            resident=(sample.resident, sample.resident),
+            fresh=sample.known == 0,
+            scan=0,
+            dear=memory.dear + 1 if moving else 0,
+            rest=0.0,
+        )
+    if memory.phase is Phase.BURST and _per_cpu_second(memory.begun, memory.last) >= PAYS:
+        entered = replace(entered, dear=0)
+    if step.phase is Phase.IDLE:
+        rest = min(max(2 * memory.rest, RESTS[0]), RESTS[1])
+        return replace(entered, rest=rest)
+    return entered
+
+
+def _stay(sample: Sample, memory: Memory) -> Memory:
+    """The memory at the edges of scans and looks."""
+    assert memory.last is not None
+    last, judged = memory.last, memory.judged
+    if memory.phase is Phase.BURST and last.full_scans > judged.full_scans:
+        resident = (memory.resident[1], sample.resident)
+        return replace(memory, judged=last, scan=last.scanned - judged.scanned, resident=resident)
+    if memory.phase is Phase.MAINTENANCE and sample.now - judged.now >= LOOK:
+        gains = last.merged - judged.merged >= SEEN
+        return replace(memory, judged=last, dry=0 if gains else memory.dry + 1)
+    return memory
+
+
+def _remember(policy: AutoPolicy, sample: Sample, memory: Memory, short: bool) -> Memory:
+    threshold = policy.threshold(sample.total)
+    plentiful = not short and sample.available >= RELAXED * threshold
+    since = sample.now if memory.relaxed is None else memory.relaxed
+    return replace(
+        memory,
+        guests=sample.guests,
+        short=short,
+        pressed=_pressed(sample, memory),
+        relaxed=since if plentiful else None,
+    )
+
+
+# --- the speed -----------------------------------------------------------------------------------
+
+
+def _wanted(policy: AutoPolicy, sample: Sample, memory: Memory, interval: float) -> dict[str, str]:
+    """The settings for the phase; none while hands are off."""
+    if memory.phase is Phase.YIELDED:
+        return {}
+    if memory.phase is Phase.IDLE:
+        return {"run": "0"}
+    cap = AIM * policy.cap(sample.cpus)
+    share = cap
+    if memory.phase is Phase.MAINTENANCE:
+        halved = 0 if memory.short else min(memory.dry, DRY)
+        share = min(cap, policy.maintenance_cpu / 100 / 2**halved)
+    share = min(share, allowance(cap, memory, interval))
+    cost = memory.cost or NOMINAL_COST
+    kept = _kept(dict(memory.written), share, cost)
+    if kept:
+        return kept
+    pages, sleep = speed(share, cost)
+    return {"pages_to_scan": str(pages), "sleep_millisecs": str(sleep), "run": "1"}
+
+
+def allowance(cap: float, memory: Memory, interval: float) -> float:
+    """Share of one CPU that the next interval may use, so that no minute has more than the cap."""
+    assert memory.last is not None
+    start = memory.last.now - MINUTE + interval
+    used = sum(cpu for when, cpu in memory.spent if when > start)
+    return max(min(cap, (cap * MINUTE - used) / interval), 0.0)
+
+
+def speed(share: float, cost: float) -> tuple[int, int]:
+    """Pages a batch and ms of sleep that use a share of one CPU, at CPU seconds a page."""
+    pages = min(max(int(BATCH / cost), PAGES[0]), PAGES[1])
+    if share <= 0:
+        return pages, SLEEPS[1]
+    sleep = math.ceil(pages * cost * (1 / share - 1) * 1000)
+    return pages, min(max(sleep, SLEEPS[0]), SLEEPS[1])
+
+
+def _kept(written: dict[str, str], share: float, cost: float) -> dict[str, str]:
+    """The settings as they are while they use no more than the share, and not much less."""
+    if written.get("run") != "1":
+        return {}
+    busy = int(written["pages_to_scan"]) * cost
+    used = busy / (busy + int(written["sleep_millisecs"]) / 1000)
+    fits = KEPT * share <= used <= share and BATCH / 4 <= busy <= BATCH * 2
+    return written if fits else {}

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who else drives KSM on this machine: two masters would undo each other's work.
+
+The services ksm and ksmtuned (RHEL's qemu-kvm, Debian's ksmtuned, Proxmox' ksm-control-daemon) are
+stopped and later started again. An administrator who has masked them has switched KSM off on
+purpose, and MOM (oVirt) and KubeVirt have policies of their own: `mode=auto` leaves KSM to those.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tuned_virt.kernel.files import KernelFileError, KernelFS
+from tuned_virt.kernel.systemd import SERVICE, processes
+
+ACTIVE = "active"
+INACTIVE = "inactive"
+
+KSM_SERVICE = "ksm.service"
+"""Its start writes run=1, its stop run=0."""
+
+UNITS = (KSM_SERVICE, "ksmtuned.service")
+"""In the order of starting; stopped in the other (ksmtuned requires ksm)."""
+
+UNIT_FOLDERS = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")
+
+MASKING_FOLDERS = UNIT_FOLDERS[:2]
+
+OTHERS: Mapping[str, str] = {"momd": "MOM", "virt-handler": "KubeVirt"}
+"""Names of processes that set KSM by themselves: oVirt's MOM, KubeVirt's agent on each node."""
+
+SECONDS = 60
+"""For systemctl: ksmctl and ksmtuned stop at once, a busy systemd does not."""
+
+
+@dataclass(frozen=True)
+class Masters:
+    """The services that are installed, with their state; those masked; and who else is there."""
+
+    services: Mapping[str, str] = field(default_factory=dict)
+    masked: tuple[str, ...] = ()
+    other: str = ""
+
+    @property
+    def hands_off(self) -> str:
+        """Why `mode=auto` leaves KSM alone, "" where nothing speaks against it."""
+        if self.masked:
+            return f"{' and '.join(self.masked)} masked: KSM is switched off on purpose"
+        return f"{self.other} drives KSM" if self.other else ""
+
+
+def read(fs: KernelFS) -> Masters:
+    """Who is there now."""
+    masked = tuple(unit for unit in UNITS if _masked(fs, unit))
+    installed = [unit for unit in UNITS if unit not in masked and _installed(fs, unit)]
+    services = {unit: state(unit) for unit in installed}
+    return Masters(services, masked, _other(fs))
+
+
+def _masked(fs: KernelFS, unit: str) -> bool:
+    return any(fs.link(f"{folder}/{unit}") == "/dev/null" for folder in MASKING_FOLDERS)
+
+
+def _installed(fs: KernelFS, unit: str) -> bool:
+    return any(fs.exists(f"{folder}/{unit}") for folder in UNIT_FOLDERS)
+
+
+def state(unit: str) -> str:
+    """Active, also while a start is under way or queued; inactive where systemd does not run."""
+    try:
+        shown = _systemctl("show", "--property=ActiveState", "--property=Job", unit)
+    except KernelFileError:
+        return INACTIVE
+    return decide_state(shown)
+
+
+def decide_state(shown: str) -> str:
+    """The state, from what `systemctl show` prints of ActiveState and Job (none: absent, or 0)."""
+    properties = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+    found = properties.get("ActiveState", "")
+    queued = properties.get("Job", "0") not in ("", "0")
+    if found in (ACTIVE, "activating", "reloading") or (found == INACTIVE and queued):
+        return ACTIVE
+    return INACTIVE
+
+
+def _other(fs: KernelFS) -> str:
+    for comm, pid in processes(fs, OTHERS).items():
+        return f"{OTHERS[comm]} (process {comm}, {pid})"
+    return ""
+
+
+def set_state(unit: str, wanted: str) -> None:
+    """Start or stop a service. Raises KernelFileError.
+
+    While systemd stops TuneD, which is ordered after these services, a start is only queued: it
+    waits for TuneD's end, and TuneD must not wait for it.
+    """
+    if wanted == INACTIVE:
+        _systemctl("stop", unit)
+    elif _stopping():
+        _systemctl("start", "--no-block", unit)
+    else:
+        _systemctl("start", unit)
+    found = state(unit)
+    if found != wanted:
+        raise KernelFileError(unit, f"it is {found} afterwards", wanted)
+
+
+def _stopping() -> bool:
+    shown = _systemctl("show", "--property=ActiveState", SERVICE)
+    return shown == "ActiveState=deactivating"
+
+
+def _systemctl(verb: str, *words: str) -> str:
+    try:
+        done = subprocess.run(
+            ["systemctl", verb, *words],
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise KernelFileError(words[-1], f"systemctl {verb}: {error}", verb) from error
+    return done.stdout.strip()

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""KSM as the engine sees it: one plan at apply, and a loop where a law goes on deciding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tuned_virt.core.engine import Keeper, Tuner
+from tuned_virt.core.guest_source import Follower, nobody
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.originals import FOLDER as STATE_FOLDER
+from tuned_virt.core.plan import Change, Plan, Values
+from tuned_virt.kernel import mempolicy
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.model import topology
+from tuned_virt.plugins.ksm import conflicts, planner, policy
+from tuned_virt.plugins.ksm import state as settings
+from tuned_virt.plugins.ksm.controller import Loop
+from tuned_virt.plugins.ksm.decision import CONTROLLED
+from tuned_virt.plugins.ksm.policy import KsmPolicy
+from tuned_virt.plugins.ksm.record import FILE, Record
+from tuned_virt.plugins.ksm.sampler import LibvirtGuest, Sampler
+from tuned_virt.plugins.ksm.state import KsmState
+
+
+class KsmTuner(Tuner[KsmPolicy, KsmState]):
+    """KSM, as the plugin `ksm` tunes it.
+
+    `follow` makes what follows libvirt's guests and calls back with a reason when they change.
+    """
+
+    name = "ksm"
+    options = policy.OPTIONS
+
+    def __init__(
+        self,
+        follow: Callable[[Callable[[str], None]], Follower[LibvirtGuest]] = nobody,
+        state: Path = STATE_FOLDER,
+    ) -> None:
+        self._follow = follow
+        self._record = Record(state / FILE)
+
+    def parse(self, options: Mapping[str, str]) -> KsmPolicy:
+        """See `policy.parse`."""
+        return policy.parse(options)
+
+    def undoing(self, policy: KsmPolicy) -> KsmPolicy:
+        """Asks for nothing, and may unmerge where the policy might."""
+        return KsmPolicy({}, policy.unmerge)
+
+    def read(self, fs: KernelFS, policy: KsmPolicy, originals: Values) -> KsmState:
+        """See `settings.read`."""
+        return settings.read(fs, conflicts.read(fs))
+
+    def decide(self, policy: KsmPolicy, state: KsmState, originals: Values) -> Plan:
+        """See `planner.plan`."""
+        return planner.plan(policy, state, originals)
+
+    def values(self, state: KsmState) -> Values:
+        """The settings' values, and the services'."""
+        return {**state.masters.services, **state.values}
+
+    def current(self, fs: KernelFS, change: Change) -> str:
+        """A setting as the kernel has it, a service as systemd has it."""
+        if change.setting in conflicts.UNITS:
+            return conflicts.state(change.setting)
+        return super().current(fs, change)
+
+    def write(self, fs: KernelFS, change: Change) -> None:
+        """A write; what is unmerged is spread over the nodes instead of filling the writer's."""
+        if change.setting in conflicts.UNITS:
+            conflicts.set_state(change.setting, change.after)
+            return
+        nodes = topology.memory_nodes(fs) if change.slow else frozenset()
+        with mempolicy.interleaved(nodes):
+            super().write(fs, change)
+
+    def keeper(
+        self,
+        policy: KsmPolicy,
+        plan: Plan,
+        fs: KernelFS,
+        journal: Journal,
+        again: Callable[[], None],
+    ) -> Keeper | None:
+        """The loop, where a law decides and nothing speaks against it."""
+        if policy.law is None or not plan.originals.keys() >= set(CONTROLLED):
+            return None
+        loop = Loop(policy.law, fs, journal, self._record)
+        loop.sample_with(Sampler(fs, self._follow(loop.wake)))
+        return loop

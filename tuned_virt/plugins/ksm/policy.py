@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a profile may ask of KSM: the options, and the policy that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from enum import Enum
+from types import MappingProxyType
+from typing import Any
+
+from tuned_virt.core import options as opt
+from tuned_virt.core.options import BadOptions, Choice, Described, Number, OptionError, Wanted
+from tuned_virt.plugins.ksm.auto import AutoPolicy
+from tuned_virt.plugins.ksm.decision import CONTROLLED
+from tuned_virt.plugins.ksm.ksmtuned import KsmtunedPolicy
+from tuned_virt.plugins.ksm.state import SETTINGS
+
+LAW: Mapping[str, Number] = MappingProxyType(
+    {
+        "max_cpu": Number(1, 100, "percent of one CPU"),
+        "maintenance_cpu": Number(1, 100, "percent of one CPU"),
+        "thres_coef": Number(1, 100, "percent of all memory"),
+        "thres_const": Number(0, 2**40, "KiB"),
+        "monitor_interval": Number(1, 86_400, "s"),
+        "npages_boost": Number(0, 1_000_000, "pages a batch"),
+        "npages_decay": Number(-1_000_000, 0, "pages a batch"),
+        "npages_min": Number(1, 1_000_000, "pages a batch"),
+        "npages_max": Number(1, 1_000_000, "pages a batch"),
+        "sleep_msec": Number(1, 3_600_000, "ms"),
+    }
+)
+"""What the numbers of the laws take."""
+
+OPTIONS: Mapping[str, Described] = MappingProxyType(
+    {
+        "mode": Described(
+            "off: stop merging; unmerge: stop and unmerge all; static: the settings below;"
+            " ksmtuned: ksmtuned's law; kernel: the kernel's advisor; auto: burst, then"
+            " maintenance, while memory is short",
+            "static",
+        ),
+        "eager": Described("auto: 1: merge also while memory is plentiful", "0"),
+        "max_cpu": Described(
+            "auto: most CPU that ksmd may use over a minute, percent of one CPU; 50, and 25 on"
+            " hosts of up to 4 CPUs"
+        ),
+        "maintenance_cpu": Described(
+            "auto: most CPU that ksmd may use once all is merged, percent of one CPU; 1"
+        ),
+        "thres_coef": Described(
+            "auto, ksmtuned: percent of all memory under which what is free is short; 20"
+        ),
+        "thres_const": Described(
+            "auto, ksmtuned: the same in KiB, as ksmtuned compares it; the larger holds; 2048"
+        ),
+        "monitor_interval": Described("ksmtuned: seconds between its looks; 60"),
+        "npages_boost": Described("ksmtuned: pages a batch more at each look at short memory; 300"),
+        "npages_decay": Described("ksmtuned: the same at other looks, so negative; -50"),
+        "npages_min": Described("ksmtuned: fewest pages a batch; 64"),
+        "npages_max": Described("ksmtuned: most pages a batch; 1250"),
+        "sleep_msec": Described(
+            "ksmtuned: ms between batches on a server of 16 GiB; others in proportion, at least 10;"
+            " 10"
+        ),
+        "run": Described(
+            "static: 0: stop merging, 1: merge, 2: stop and unmerge all (needs the memory)"
+        ),
+        "merge_across_nodes": Described(
+            "0: merge only pages of the same NUMA node, 1: of all nodes, auto: 0 where there are"
+            " several nodes"
+        ),
+        "max_page_sharing": Described("most virtual pages that share one physical page"),
+        "use_zero_pages": Described("1: merge empty pages with the kernel's zero page"),
+        "pages_to_scan": Described("pages scanned before each sleep; > and < as in TuneD"),
+        "sleep_millisecs": Described("sleep between batches in ms; > and < as in TuneD"),
+        "smart_scan": Described("1: skip pages that were not merged in earlier scans"),
+        "advisor_mode": Described(
+            "scan-time: the kernel chooses pages_to_scan, none: pages_to_scan holds"
+        ),
+        "advisor_max_cpu": Described("most CPU the advisor lets ksmd use, percent of one CPU"),
+        "advisor_target_scan_time": Described("seconds in which the advisor scans all memory once"),
+        "advisor_min_pages_to_scan": Described("pages a batch that the advisor begins with"),
+        "advisor_max_pages_to_scan": Described("most pages a batch that the advisor chooses"),
+        "stable_node_chains_prune_millisecs": Described(
+            "how often chains of fully shared pages are searched for stale entries, in ms"
+        ),
+        "unmerge": Described(
+            "allow: unmerge all pages where a setting needs it and the memory is there, which"
+            " spreads them over all NUMA nodes; force: also where it is not; never: leave such a"
+            " setting alone and say so",
+            "never",
+        ),
+        "observe": opt.OBSERVE,
+    }
+)
+
+
+class Unmerge(str, Enum):
+    """Whether all pages may be unmerged for a setting that needs it."""
+
+    NEVER = "never"
+    ALLOW = "allow"
+    FORCE = "force"
+
+
+class Mode(str, Enum):
+    """Who decides on KSM's speed, and whether it runs."""
+
+    OFF = "off"
+    UNMERGE = "unmerge"
+    STATIC = "static"
+    KSMTUNED = "ksmtuned"
+    KERNEL = "kernel"
+    AUTO = "auto"
+
+
+WORDS = MappingProxyType({"mode": Choice(tuple(Mode)), "unmerge": Choice(tuple(Unmerge))})
+
+MEANS: Mapping[Mode, Mapping[str, str]] = MappingProxyType(
+    {
+        Mode.OFF: {"run": "0"},
+        Mode.UNMERGE: {"run": "2"},
+        Mode.KERNEL: {"advisor_mode": "scan-time", "run": "1"},
+    }
+)
+"""Settings that a mode stands for."""
+
+DECIDES: Mapping[Mode, tuple[str, ...]] = MappingProxyType(
+    {
+        Mode.OFF: ("run",),
+        Mode.UNMERGE: ("run",),
+        Mode.STATIC: (),
+        Mode.KERNEL: ("advisor_mode", "pages_to_scan", "run"),
+        Mode.KSMTUNED: ("advisor_mode", *CONTROLLED),
+        Mode.AUTO: ("advisor_mode", *CONTROLLED),
+    }
+)
+"""Settings that a mode chooses, and an administrator therefore does not."""
+
+
+@dataclass(frozen=True)
+class KsmPolicy:
+    """What a profile asks of KSM: settings by name, whether it may unmerge for them, and who
+    decides on the rest (`law`, with modes ksmtuned and auto)."""
+
+    settings: Mapping[str, Wanted | str]
+    unmerge: Unmerge = Unmerge.NEVER
+    mode: Mode = Mode.STATIC
+    law: AutoPolicy | KsmtunedPolicy | None = None
+
+    @property
+    def asks(self) -> bool:
+        """Whether it wants anything of KSM."""
+        return bool(self.settings) or self.law is not None
+
+
+def parse(options: Mapping[str, str]) -> KsmPolicy:
+    """The policy of a profile's options (empty ones ask for nothing). Raises BadOptions."""
+    errors: list[OptionError] = []
+    settings: dict[str, Wanted | str] = {}
+    words: dict[str, str] = {}
+    law: dict[str, int] = {}
+    for name, text in opt.given(options).items():
+        try:
+            if name in SETTINGS:
+                settings[name] = SETTINGS[name].parse(name, text)
+            elif name in WORDS:
+                words[name] = WORDS[name].parse(name, text)
+            elif name in LAW:
+                law[name] = LAW[name].plain(name, text)
+            elif name == "eager":
+                law[name] = int(opt.is_yes(name, text))
+        except OptionError as error:
+            errors.append(error)
+    if errors:
+        raise BadOptions(errors)
+    mode = Mode(words.get("mode", Mode.STATIC))
+    errors += [*_contradictions(settings), *_decided(mode, settings), *_bounds(law)]
+    if errors:
+        raise BadOptions(errors)
+    unmerge = Unmerge(words.get("unmerge", Unmerge.NEVER))
+    return KsmPolicy({**settings, **MEANS.get(mode, {})}, unmerge, mode, _law(mode, law))
+
+
+def _law(mode: Mode, given: Mapping[str, int]) -> AutoPolicy | KsmtunedPolicy | None:
+    if mode is Mode.AUTO:
+        return AutoPolicy(**_named(AutoPolicy, given))
+    if mode is Mode.KSMTUNED:
+        return KsmtunedPolicy(**_named(KsmtunedPolicy, given))
+    return None
+
+
+def _named(law: type, given: Mapping[str, int]) -> dict[str, Any]:
+    names = [field.name for field in fields(law)]
+    return {name: given[name] for name in names if name in given}
+
+
+def _decided(mode: Mode, settings: Mapping[str, Wanted | str]) -> Iterable[OptionError]:
+    for name in DECIDES[mode]:
+        if name in settings:
+            valid = f"leave it out, mode={mode.value} chooses it (or mode=static)"
+            yield OptionError(name, _text(settings[name]), valid)
+
+
+def _bounds(law: Mapping[str, int]) -> Iterable[OptionError]:
+    low = law.get("npages_min", KsmtunedPolicy.npages_min)
+    high = law.get("npages_max", KsmtunedPolicy.npages_max)
+    if low > high:
+        valid = f"at most npages_max, which is {high}"
+        yield OptionError("npages_min", str(low), valid)
+
+
+def _contradictions(settings: Mapping[str, Wanted | str]) -> Iterable[OptionError]:
+    if settings.get("advisor_mode") == "scan-time" and "pages_to_scan" in settings:
+        yield OptionError(
+            "pages_to_scan",
+            _text(settings["pages_to_scan"]),
+            "leave it out while advisor_mode=scan-time chooses it",
+        )
+    low, high = (settings.get(f"advisor_{end}_pages_to_scan") for end in ("min", "max"))
+    if isinstance(low, Wanted) and isinstance(high, Wanted) and low.value > high.value:
+        yield OptionError(
+            "advisor_min_pages_to_scan",
+            _text(low),
+            f"at most advisor_max_pages_to_scan, which is {high.value}",
+        )
+
+
+def _text(wanted: Wanted | str) -> str:
+    return wanted if isinstance(wanted, str) else f"{wanted.modifier.value}{wanted.value}"

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reading a sample: KSM's counters, memory, ksmd's CPU time, and the guests."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Mapping
+from typing import Protocol
+
+from tuned_virt.core.guest_source import Follower
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.model import topology
+from tuned_virt.model.guest import printable, qemu_process
+from tuned_virt.plugins.ksm.decision import CONTROLLED, Sample
+from tuned_virt.plugins.ksm.state import FOLDER
+
+COUNT_AGAIN = 10.0
+"""Seconds for which a count of the guests holds, unless an event says otherwise."""
+
+KNOWN = ("pages_shared", "pages_sharing", "pages_unshared", "pages_volatile")
+
+
+class LibvirtGuest(Protocol):
+    """What libvirt says of a running guest: its name, and the memory that it may use, in KiB."""
+
+    @property
+    def name(self) -> str:
+        """As others gave it."""
+
+    @property
+    def memory(self) -> int:
+        """KiB."""
+
+
+class Process(Protocol):
+    """A guest's process: what it says of itself, a label for people, and the KiB that it has."""
+
+    guest: qemu_process.Guest
+    label: str
+    resident: int
+
+
+class Sampler:
+    """Reads samples; what it knows of processes it keeps from one to the next."""
+
+    def __init__(self, fs: KernelFS, libvirt: Follower[LibvirtGuest]) -> None:
+        self._fs = fs
+        self._libvirt = libvirt
+        self._processes = qemu_process.Processes(fs)
+        self._ksmd: str | None = None
+        self._counted = float("-inf")
+        self._hidden: Mapping[str, LibvirtGuest] = {}
+        self._guests: tuple[frozenset[str], int, int] = (frozenset(), 0, 0)
+
+    def start(self) -> None:
+        """Begin to follow libvirt's guests."""
+        self._libvirt.start()
+
+    def stop(self) -> None:
+        """End it, at once."""
+        self._libvirt.stop()
+        self._processes.close()
+
+    def sample(self, now: float, changed: bool = False) -> Sample:
+        """The machine at `now`, in seconds of a steady clock; `changed` says the guests have."""
+        if changed or now - self._counted >= COUNT_AGAIN:
+            self._count(now)
+        guests, committed, resident = self._guests
+        memory = topology.meminfo(self._fs)
+        number = self._fs.read_number
+        scanned = self._fs.read_optional(f"{FOLDER}/pages_scanned")
+        return Sample(
+            now=now,
+            total=memory.get("MemTotal", 0),
+            available=memory.get("MemAvailable", 0),
+            settings={name: self._fs.read(f"{FOLDER}/{name}") for name in CONTROLLED},
+            cpus=os.cpu_count() or 1,
+            free=sum(memory.get(name, 0) for name in ("MemFree", "Buffers", "Cached")),
+            committed=committed,
+            resident=resident,
+            guests=guests,
+            pressure=self._pressure(),
+            cpu=self._ksmd_seconds(),
+            scanned=None if scanned is None else int(scanned),
+            full_scans=number(f"{FOLDER}/full_scans"),
+            merged=number(f"{FOLDER}/pages_sharing") + number(f"{FOLDER}/ksm_zero_pages"),
+            known=sum(number(f"{FOLDER}/{name}") for name in KNOWN),
+        )
+
+    def _count(self, now: float) -> None:
+        self._counted = now
+        processes = self._processes.look(now)
+        libvirt = self._libvirt.guests
+        if libvirt is None:
+            self._guests = count(processes, self._hidden)
+            return
+        seen = {process.guest.uuid for process in processes}
+        self._hidden = {uuid: guest for uuid, guest in libvirt.items() if uuid not in seen}
+        self._guests = count(processes, libvirt)
+
+    def _pressure(self) -> float | None:
+        text = self._fs.read_optional("/proc/pressure/memory") or ""
+        found = re.match(r"some avg10=(\d+\.\d+)", text)
+        return float(found[1]) if found else None
+
+    def _ksmd_seconds(self) -> float | None:
+        if self._ksmd is None:
+            self._ksmd = ksmd(self._fs)
+        return cpu_seconds(self._fs, self._ksmd) if self._ksmd else None
+
+
+def count(
+    processes: Collection[Process], libvirt: Mapping[str, LibvirtGuest]
+) -> tuple[frozenset[str], int, int]:
+    """Labels of the guests, and the KiB that they may come to use and have now.
+
+    A guest counts with what libvirt lets it use, or with what its process has where libvirt does
+    not know it. One that libvirt knows and whose process is not to be seen has what it may use.
+    """
+    hidden = libvirt.keys() - {process.guest.uuid for process in processes}
+    elsewhere = sum(libvirt[uuid].memory for uuid in hidden)
+    known = sum(guest.memory for guest in libvirt.values())
+    unknown = sum(one.resident for one in processes if one.guest.uuid not in libvirt)
+    labels = {process.label for process in processes}
+    labels |= {f"{printable(libvirt[uuid].name)} ({uuid})" for uuid in hidden}
+    resident = sum(process.resident for process in processes) + elsewhere
+    return frozenset(labels), known + unknown, resident
+
+
+def ksmd(fs: KernelFS) -> str:
+    """/proc's folder of the kernel thread ksmd, "" where it is not to be seen."""
+    for name in fs.names("/proc"):
+        if name.isdigit() and fs.read_optional(f"/proc/{name}/comm") == "ksmd":
+            is_kernel_thread = fs.link(f"/proc/{name}/exe") is None
+            if is_kernel_thread and fs.read_optional(f"/proc/{name}/cmdline") == "":
+                return f"/proc/{name}"
+    return ""
+
+
+def cpu_seconds(fs: KernelFS, folder: str) -> float | None:
+    """CPU time of a thread: ns in schedstat, else ticks in stat (proc(5)); None if it is gone."""
+    nanoseconds = (fs.read_optional(f"{folder}/schedstat") or "").split()
+    if nanoseconds and nanoseconds[0] != "0":
+        return int(nanoseconds[0]) / 1e9
+    stat = (fs.read_optional(f"{folder}/stat") or "").rpartition(")")[2].split()
+    if len(stat) < 13:
+        return None
+    return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Modules and hot-plugged memory: what TuneD has no fitting plugin for.
+
+TuneD's `modules` plugin reloads a module (and so takes vhost_net from running guests) or leaves the
+loading to others; its `sysfs` plugin cannot tell whether the distribution has rules of its own.
+Sources: the kernel's Documentation/admin-guide/mm/memory-hotplug.rst (auto_online_blocks); the
+guide's chapter 5 (vhost-net).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from tuned_virt.core import options as opt
+from tuned_virt.core.engine import Tuner
+from tuned_virt.core.options import BadOptions, Choice, Described, OptionError
+from tuned_virt.core.plan import Change, Plan, Values
+from tuned_virt.kernel import commands
+from tuned_virt.kernel.commands import ToolError
+from tuned_virt.kernel.files import KernelFS, NotDone
+
+ONLINE = "memory_auto_online"
+ONLINE_FILE = "/sys/devices/system/memory/auto_online_blocks"
+ONLINE_WORDS = Choice(("auto", "offline", "online", "online_kernel", "online_movable"))
+
+UDEV_FOLDERS = (
+    "/etc/udev/rules.d",
+    "/run/udev/rules.d",
+    "/usr/lib/udev/rules.d",
+    "/lib/udev/rules.d",
+)
+
+PATIENCE = 30
+"""Seconds for modprobe and rmmod."""
+
+LOADED = "loaded"
+ABSENT = "absent"
+
+OPTIONS: Mapping[str, Described] = MappingProxyType(
+    {
+        "load_modules": Described(
+            "kernel modules to have loaded, separated by commas or spaces; unloaded again at off if"
+            " nothing uses them"
+        ),
+        ONLINE: Described(
+            "what becomes of hot-plugged memory: offline, online, online_kernel, online_movable;"
+            " auto: online, unless the distribution's udev rules or the kernel command line decide,"
+            " and never on s390x"
+        ),
+        "observe": opt.OBSERVE,
+    }
+)
+
+
+@dataclass(frozen=True)
+class SystemPolicy:
+    """Modules to have, and the word for auto_online_blocks ("" leaves it alone)."""
+
+    modules: tuple[str, ...] = ()
+    memory_auto_online: str = ""
+
+
+@dataclass(frozen=True)
+class Module:
+    """A kernel module: whether it is loaded, how many use it, and which modules are among them."""
+
+    loaded: bool
+    users: int = 0
+    holders: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class SystemState:
+    """The modules by name, and the word of auto_online_blocks ("" without memory hotplug).
+
+    `needs` has, for each module that this kernel can load, those it needs, nearest first
+    (modules.dep(5)); `online_rule` names the udev rule file that decides on hot-plugged memory.
+    """
+
+    modules: Mapping[str, Module] = field(default_factory=dict)
+    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    online: str = ""
+    machine: str = ""
+    online_rule: str = ""
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Value by setting."""
+        words = {_key(name): _word(module) for name, module in self.modules.items()}
+        return {**words, ONLINE: self.online} if self.online else words
+
+
+def parse(options: Mapping[str, str]) -> SystemPolicy:
+    """The policy of a profile's options. Raises BadOptions."""
+    errors = []
+    given = opt.given(options)
+    modules = tuple(given.get("load_modules", "").replace(",", " ").split())
+    for module in modules:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", module):
+            errors.append(OptionError("load_modules", module, "names of kernel modules"))
+    online = given.get(ONLINE, "")
+    try:
+        online = ONLINE_WORDS.parse(ONLINE, online) if online else ""
+    except OptionError as error:
+        errors.append(error)
+    if errors:
+        raise BadOptions(errors)
+    return SystemPolicy(tuple(module.replace("-", "_") for module in modules), online)
+
+
+def decide(policy: SystemPolicy, state: SystemState, originals: Values) -> Plan:
+    """Load what is asked for and absent; set hot-plugged memory's fate; put the rest back."""
+    asked, notes = _asked_modules(policy, state)
+    word, note = _online_word(policy, state, originals)
+    if word:
+        asked[ONLINE] = word
+    now = state.values
+    targets = {**{name: value for name, value in originals.items() if name in now}, **asked}
+    pending = _in_use(state, [name for name, value in targets.items() if value == ABSENT])
+    return Plan(
+        changes=tuple(
+            Change(name, _path(name), now[name], value, _why(name, asked))
+            for name, value in targets.items()
+            if now[name] != value and name not in pending
+        ),
+        originals={name: now[name] for name in asked},
+        wanted=asked,
+        pending=pending,
+        notes=(*notes, *([note] if note else [])),
+    )
+
+
+def _asked_modules(
+    policy: SystemPolicy, state: SystemState
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Modules to have, each before those it needs, which modprobe loads along with it."""
+    asked: dict[str, str] = {}
+    notes = []
+    for name in policy.modules:
+        if state.modules[name].loaded or name in state.needs:
+            asked.update(dict.fromkeys(map(_key, (name, *state.needs.get(name, ()))), LOADED))
+        else:
+            notes.append(f"module {name} is not loaded: this kernel does not offer it")
+    return asked, tuple(notes)
+
+
+def _in_use(state: SystemState, unloading: list[str]) -> dict[str, str]:
+    """Modules that cannot be unloaded, in the order in which the others are."""
+    pending: dict[str, str] = {}
+    gone: set[str] = set()
+    for key in unloading:
+        module = state.modules[key.split()[1]]
+        users = module.users - len(module.holders & gone)
+        if module.loaded and users > 0:
+            pending[key] = f"in use by {users}"
+        else:
+            gone.add(key.split()[1])
+    return pending
+
+
+def _online_word(policy: SystemPolicy, state: SystemState, originals: Values) -> tuple[str, str]:
+    """The word to set ("" for none), and what to say."""
+    word = policy.memory_auto_online
+    if word and not state.online:
+        return "", "this kernel has no memory hotplug"
+    if word != "auto":
+        return word, ""
+    before = originals.get(ONLINE, state.online)
+    if state.machine == "s390x":
+        return "", "hot-plugged memory is left alone: on s390x it is standby memory of the machine"
+    if state.online_rule:
+        return "", f"hot-plugged memory is left to {state.online_rule}"
+    if before != "offline":
+        return "", f"hot-plugged memory comes {before} already"
+    return "online", ""
+
+
+def _why(name: str, asked: Values) -> str:
+    return "asked for" if name in asked else "as it was before"
+
+
+def _key(module: str) -> str:
+    return f"module {module}"
+
+
+def _word(module: Module) -> str:
+    return LOADED if module.loaded else ABSENT
+
+
+def _path(name: str) -> str:
+    return ONLINE_FILE if name == ONLINE else f"/sys/module/{name.split()[1]}"
+
+
+def online_rule(fs: KernelFS) -> str:
+    """Path of the first udev rule file that brings hot-plugged memory online itself, or ""."""
+    for folder in UDEV_FOLDERS:
+        for path in fs.glob(f"{folder}/*.rules"):
+            text = re.sub(r"^\s*#.*$", "", fs.read_optional(path) or "", flags=re.MULTILINE)
+            if re.search(r'SUBSYSTEM[!=]=\s*"memory"', text) and re.search(
+                r'ATTR\{state\}\s*=\s*"', text
+            ):
+                return path
+    return ""
+
+
+def needs(fs: KernelFS, release: str, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Of the named modules those that a kernel release offers, and what each needs, nearest first.
+
+    From modules.dep(5), which is long: only the lines asked for are taken apart.
+    """
+    text = fs.read_optional(f"/lib/modules/{release}/modules.dep") or ""
+    found = {}
+    for name in names:
+        file = name.replace("_", "[-_]")
+        line = re.search(rf"^(?:\S*/)?{file}\.ko[^:\s]*:(.*)$", text, re.MULTILINE)
+        if line:
+            found[name] = tuple(map(_module_name, line[1].split()))
+    return found
+
+
+def _module_name(file: str) -> str:
+    return file.rpartition("/")[2].partition(".ko")[0].replace("-", "_")
+
+
+def module(fs: KernelFS, name: str) -> Module:
+    """A module as sysfs shows it; one that is built in is loaded and nobody counts its users."""
+    folder = f"/sys/module/{name}"
+    return Module(
+        loaded=fs.exists(folder),
+        users=fs.read_number(f"{folder}/refcnt"),
+        holders=frozenset(path.rpartition("/")[2] for path in fs.glob(f"{folder}/holders/*")),
+    )
+
+
+class SystemTuner(Tuner[SystemPolicy, SystemState]):
+    """Modules and hot-plugged memory, as the plugin `virt_system` sets them."""
+
+    name = "virt_system"
+    options = OPTIONS
+
+    def parse(self, options: Mapping[str, str]) -> SystemPolicy:
+        """See `parse`."""
+        return parse(options)
+
+    def read(self, fs: KernelFS, policy: SystemPolicy, originals: Values) -> SystemState:
+        """The named modules and the fate of hot-plugged memory."""
+        kept = {name.split()[1] for name in originals if name.startswith("module ")}
+        names = {*policy.modules, *kept}
+        wanted: dict[str, tuple[str, ...]] = {}
+        if kept or any(not fs.exists(f"/sys/module/{name}") for name in policy.modules):
+            wanted = needs(fs, os.uname().release, policy.modules)
+        names.update(*wanted.values())
+        return SystemState(
+            modules={name: module(fs, name) for name in sorted(names)},
+            needs=wanted,
+            online=fs.read_optional(ONLINE_FILE) or "",
+            machine=os.uname().machine,
+            online_rule=online_rule(fs) if policy.memory_auto_online == "auto" else "",
+        )
+
+    def decide(self, policy: SystemPolicy, state: SystemState, originals: Values) -> Plan:
+        """See `decide`."""
+        return decide(policy, state, originals)
+
+    def values(self, state: SystemState) -> Values:
+        """The settings' values."""
+        return state.values
+
+    def current(self, fs: KernelFS, change: Change) -> str:
+        """loaded or absent for a module, else the file's word."""
+        if change.setting == ONLINE:
+            return super().current(fs, change)
+        return LOADED if fs.exists(change.path) else ABSENT
+
+    def write(self, fs: KernelFS, change: Change) -> None:
+        """A module is loaded with what it needs, but unloaded alone; the rest is a write."""
+        if change.setting == ONLINE:
+            return super().write(fs, change)
+        tool = ("modprobe", "--quiet") if change.after == LOADED else ("rmmod",)
+        try:
+            commands.run(*tool, "--", change.path.rpartition("/")[2], seconds=PATIENCE)
+        except ToolError as error:
+            raise NotDone(change.path, str(error), change.after) from error

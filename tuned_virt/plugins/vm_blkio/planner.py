@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From the weights asked for and those that running guests have to a plan. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tuned_virt.core import device_filter
+from tuned_virt.core.plan import Change, Plan, Values
+from tuned_virt.model.guest import printable
+from tuned_virt.plugins.vm_blkio.policy import REMOVE, Rule, WeightPolicy
+
+GUEST = "blkio_weight"
+DEVICE = "device_weight"
+
+
+class Guest(Protocol):
+    """A running guest's weights, as libvirt tells them."""
+
+    @property
+    def uuid(self) -> str:
+        """Its UUID."""
+
+    @property
+    def run(self) -> int:
+        """libvirt's number of this run."""
+
+    @property
+    def name(self) -> str:
+        """Its name, which is another's text."""
+
+    @property
+    def weight(self) -> int | None:
+        """The whole guest's; None where libvirt has no cgroup for it."""
+
+    @property
+    def devices(self) -> Mapping[str, int]:
+        """By path of a block device."""
+
+    @property
+    def owned(self) -> bool:
+        """Whether its definition has weights of its own."""
+
+
+@dataclass(frozen=True)
+class WeightState:
+    """The running guests, why they are not known ("" if they are), and what weighs their I/O.
+
+    controller  whether a cgroup controller can hold weights
+    paths       devices that the policy has weights for
+    weighing    disks whose scheduler, or the controller's cost model, heeds weights
+    """
+
+    guests: Sequence[Guest] = ()
+    absence: str = ""
+    controller: bool = True
+    weighing: frozenset[str] = field(default_factory=frozenset)
+    paths: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Weight by setting; a device that has none has weight 0."""
+        return {
+            name: value
+            for guest in self.guests
+            for name, value in settings(guest, self.paths).items()
+        }
+
+
+def key(guest: Guest) -> str:
+    """A guest and this run of it, for settings."""
+    name = printable(guest.name).replace("/", "?").replace("#", "?")
+    return f"{name}#{guest.uuid}.{guest.run}"
+
+
+def address(setting: str) -> tuple[str, int, str, str]:
+    """UUID, run, kind (GUEST or DEVICE) and device of a setting."""
+    identity, _, rest = setting.partition("#")[2].partition("/")
+    uuid, _, run = identity.rpartition(".")
+    kind, _, device = rest.partition(" ")
+    return uuid, int(run), kind, device
+
+
+def settings(guest: Guest, paths: Iterable[str]) -> dict[str, str]:
+    """Value by setting of what a guest has, and of paths that it has no weights on."""
+    if guest.weight is None:
+        return {}
+    devices = {**dict.fromkeys(paths, REMOVE), **guest.devices}
+    found = {f"{key(guest)}/{DEVICE} {path}": str(weight) for path, weight in devices.items()}
+    return {f"{key(guest)}/{GUEST}": str(guest.weight), **found}
+
+
+def decide(policy: WeightPolicy, state: WeightState, originals: Values) -> Plan:
+    """Set what is asked of guests that have no weights of their own; put the rest back."""
+    now = state.values
+    asked: dict[str, str] = {}
+    notes = []
+    for guest in state.guests:
+        rule = _rule(policy, guest)
+        if rule is None or not rule.acts:
+            continue
+        if guest.owned:
+            notes.append(f"{printable(guest.name)}: left alone, its XML sets weights of its own")
+        else:
+            asked.update(_asked(guest, rule))
+    refused = _refused(asked, now, state)
+    asked = {name: value for name, value in asked.items() if name not in refused}
+    back = {name: value for name, value in originals.items() if name not in asked}
+    present = {key(guest) for guest in state.guests}
+    targets = {name: value for name, value in back.items() if name.partition("/")[0] in present}
+    return Plan(
+        changes=tuple(_changes({**targets, **asked}, now, asked)),
+        originals={name: originals.get(name, now.get(name, str(REMOVE))) for name in asked},
+        wanted=asked,
+        refused=refused,
+        pending=dict.fromkeys(back, state.absence) if state.absence else {},
+        notes=(*notes, *_effect(policy, asked, state)),
+    )
+
+
+def _rule(policy: WeightPolicy, guest: Guest) -> Rule | None:
+    for rule in policy.rules:
+        if any(device_filter.matches(rule.guests, name) for name in (guest.name, guest.uuid)):
+            return rule
+    return None
+
+
+def _asked(guest: Guest, rule: Rule) -> Iterator[tuple[str, str]]:
+    if rule.weight is not None:
+        yield f"{key(guest)}/{GUEST}", str(rule.weight)
+    for path, weight in rule.devices.items():
+        yield f"{key(guest)}/{DEVICE} {path}", str(weight)
+
+
+def _refused(asked: Values, now: Values, state: WeightState) -> dict[str, str]:
+    """What cannot be set, and why."""
+    if not state.controller:
+        why = "no cgroup controller holds weights: neither io (cgroup v2) nor blkio (v1) is there"
+        return dict.fromkeys(asked, why)
+    untold = {name.partition("/")[0] for name in asked} - {name.partition("/")[0] for name in now}
+    why = "libvirt has no I/O cgroup for this guest: see cgroup_controllers in libvirt's qemu.conf"
+    return {name: why for name in asked if name.partition("/")[0] in untold}
+
+
+def _changes(targets: Values, now: Values, asked: Values) -> Iterator[Change]:
+    for name, value in targets.items():
+        before = now.get(name, str(REMOVE))
+        if before != value:
+            why = "asked for" if name in asked else "as it was before"
+            yield Change(name, name, before, value, why)
+
+
+def _effect(policy: WeightPolicy, asked: Iterable[str], state: WeightState) -> Iterator[str]:
+    """What an administrator should know where weights are set and change nothing."""
+    if policy.rules and state.absence:
+        yield f"guests are not known: {state.absence}"
+    if asked and not state.weighing:
+        yield (
+            "weights have no effect: no disk has the scheduler bfq, and io.cost.qos is not enabled;"
+            " set host_backing=bfq in [blk_elevator_virt]"
+        )

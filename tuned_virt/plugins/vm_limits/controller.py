@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""vm_limits on one libvirt's guests."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from xml.etree.ElementTree import Element
+
+from tuned_virt.core.engine import Finding, Result
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.originals import Baseline
+from tuned_virt.core.plan import Change
+from tuned_virt.guests.manager import Claim, Guests, Run
+from tuned_virt.guests.originals import Kept
+from tuned_virt.guests.tracker import Roster, Seen
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.libvirt_api import binding
+from tuned_virt.libvirt_api import guest_limits as libvirt
+from tuned_virt.libvirt_api.connection import Active, Link
+from tuned_virt.libvirt_api.guest_pins import GuestGone
+from tuned_virt.libvirt_api.worker import Control, Unanswered, View
+from tuned_virt.model import xml as safexml
+from tuned_virt.model.guest import printable
+from tuned_virt.model.xml import XmlError
+from tuned_virt.plugins.vm_limits import original
+from tuned_virt.plugins.vm_limits.original import PLUGIN, Original
+from tuned_virt.plugins.vm_limits.policy import UNLIMITED, LimitsPolicy, Wanted, wanted
+
+log = logging.getLogger("tuned")
+
+ASK = 0.4
+"""Seconds that libvirt has for verify."""
+
+AGAIN = 30.0
+"""Seconds after which what was refused is tried again."""
+
+LimitsClaim = Claim[LimitsPolicy]
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What one guest has been given, and what of it libvirt or the rules refused."""
+
+    device: str
+    policy: LimitsPolicy
+    wanted: Wanted
+    failed: Mapping[str, str]
+    owners: tuple[str, ...] = ()
+
+
+class LimitedGuests(Guests[LimitsPolicy]):
+    """All but `findings` is for libvirt's worker."""
+
+    def __init__(self, uri: str, fs: KernelFS, baseline: Baseline, journal: Journal) -> None:
+        self._uri = uri
+        self._roster = Roster(fs)
+        self._kept = Kept(PLUGIN, original.parse, baseline, uri)
+        self._journal = journal
+        self._held: dict[str, _Held] = {}
+        self._by_run: dict[Run, str] = {}
+        self._again: float | None = None
+
+    def adjust(self, view: View, claims: Mapping[Run, LimitsClaim] | None) -> float | None:
+        """See `Guests`."""
+        seen = self._roster.look(view.guests.values(), True)
+        gone = {*self._kept.guests, *self._held} - seen.keys()
+        self._kept.let_go(gone)
+        claimed = {key: claim for key, claim in self._claimed(claims or {})}
+        for key in self._held.keys() - claimed.keys():
+            del self._held[key]
+        active = {key for key, claim in claimed.items() if not claim.policy.observe}
+        for key in self._kept.guests.keys() - active:
+            self._put_back(view.link, seen[key])
+        again = self._again is not None and time.monotonic() >= self._again
+        self._again = None if again else self._again
+        for key, claim in claimed.items():
+            held = self._held.get(key)
+            if held is None or held.policy != claim.policy or (held.failed and again):
+                self._limit(view.link, seen[key], claim)
+        self._by_run = {one.active.run: key for key, one in seen.items()}
+        return None if self._again is None else max(0.0, self._again - time.monotonic())
+
+    def _claimed(self, claims: Mapping[Run, LimitsClaim]) -> Iterator[tuple[str, LimitsClaim]]:
+        for run, claim in claims.items():
+            seen = self._roster.run(run)
+            if seen is not None:
+                yield seen.key, claim
+
+    def _limit(self, link: Link, seen: Seen, claim: LimitsClaim) -> None:
+        if seen.guest is None:
+            self._hold(seen, claim, Wanted(), {"limits": seen.error})
+            return
+        owners = self._owners(seen)
+        asked = wanted(claim.policy, seen.guest)
+        mine = Wanted(
+            {name: kib for name, kib in asked.memory.items() if name not in owners},
+            None if "cpu_shares" in owners else asked.shares,
+            asked.refused,
+        )
+        failed = dict.fromkeys(mine.refused, "")
+        try:
+            if not claim.policy.observe:
+                failed.update(self._set(link, seen, mine))
+        except GuestGone:
+            return
+        self._hold(seen, claim, mine, failed, owners)
+
+    def _owners(self, seen: Seen) -> tuple[str, ...]:
+        """Limits in the guest's XML that we have not set."""
+        kept = self._kept.guests.get(seen.key)
+        ours = set(kept.memory) if kept else set()
+        if kept and kept.shares is not None:
+            ours.add("cpu_shares")
+        return tuple(name for name in owned(seen.active.xml) if name not in ours)
+
+    def _set(self, link: Link, seen: Seen, mine: Wanted) -> Mapping[str, str]:
+        if not mine.memory and mine.shares is None:
+            if seen.key in self._kept.guests:
+                self._put_back(link, seen)
+            return {}
+        if not self._keep(link, seen, mine):
+            return {"limits": "how they were cannot be kept"}
+        self._undo_dropped(link, seen, mine)
+        refused = libvirt.apply(link, seen.active, mine.memory, mine.shares)
+        if not refused:
+            self._write(seen.active, "as found", _words(mine), "asked for")
+        return refused
+
+    def _keep(self, link: Link, seen: Seen, mine: Wanted) -> bool:
+        """Keep what is found of the limits that are wanted, and not kept yet."""
+        active, known = seen.active, self._kept.guests.get(seen.key)
+        if known is not None and _covers(known, mine):
+            return self._kept.keep({seen.key: known})  # a TuneD before this one did
+        try:
+            memory, shares = libvirt.read(link, active)
+        except binding.libvirt.libvirtError as error:
+            if not link.alive():
+                raise
+            log.error("%s: guest %s: %s", PLUGIN, *map(printable, (active.name, str(error))))
+            return False
+        place = (self._uri, active.uuid, active.name, active.id, seen.pid, seen.start)
+        before = known or Original(*place)
+        found = {name: memory.get(name, UNLIMITED) for name in mine.memory}
+        if mine.shares is not None and before.shares is None:
+            before = replace(before, shares=shares)
+        both = {seen.key: replace(before, memory={**found, **before.memory})}
+        return self._kept.amend(both) if known else self._kept.keep(both)
+
+    def _undo_dropped(self, link: Link, seen: Seen, mine: Wanted) -> None:
+        """A new policy asks for less than the last: the rest goes back first, and is not ours."""
+        before = self._kept.guests[seen.key]
+        memory = {name: kib for name, kib in before.memory.items() if name not in mine.memory}
+        shares = before.shares if mine.shares is None else None
+        if not memory and shares is None:
+            return
+        if not libvirt.apply(link, seen.active, memory, shares):
+            ours = {name: kib for name, kib in before.memory.items() if name in mine.memory}
+            left = before.shares if mine.shares is not None else None
+            self._kept.amend({seen.key: replace(before, memory=ours, shares=left)})
+
+    def _put_back(self, link: Link, seen: Seen) -> None:
+        try:
+            refused = put_back(link, seen.active, self._kept.guests[seen.key])
+        except GuestGone:
+            return
+        if refused:
+            why = "; ".join(f"{what}: {reason}" for what, reason in refused.items())
+            self._kept.pend({seen.key: why})
+            self._again = time.monotonic() + AGAIN
+            return
+        self._kept.let_go([seen.key])
+        self._write(seen.active, "limited", "as found", "nobody wants it any more")
+
+    def _hold(
+        self,
+        seen: Seen,
+        claim: LimitsClaim,
+        mine: Wanted,
+        failed: Mapping[str, str],
+        owners: tuple[str, ...] = (),
+    ) -> None:
+        before = self._held.get(seen.key)
+        self._held[seen.key] = _Held(claim.device, claim.policy, mine, failed, owners)
+        known = before.failed.items() if before else ()
+        for what, why in failed.items() - known:
+            log.error("%s: guest %s: %s", PLUGIN, claim.device, f"{what}: {why}" if why else what)
+        if failed:
+            self._again = time.monotonic() + AGAIN
+
+    def _write(self, active: Active, before: str, after: str, why: str) -> None:
+        name = printable(active.name)
+        change = Change(f"{name} limits", f"libvirt guest {active.uuid}", before, after, why)
+        self._journal.add(PLUGIN, change)
+        log.info("%s: guest %s: %s (%s)", PLUGIN, name, after, why)
+
+    def put_off(self, why: str) -> None:
+        """See `Guests`."""
+        self._kept.pend_all(why)
+
+    @property
+    def idle(self) -> bool:
+        """See `Guests`."""
+        return not self._kept.guests
+
+    # --- verify -----------------------------------------------------------------------------
+
+    def findings(
+        self, claims: Mapping[Run, LimitsClaim], asked: Control, ignore_missing: bool
+    ) -> Iterable[Finding]:
+        """One line a guest."""
+        pairs = [(run, self._held.get(self._by_run.get(run, ""))) for run in claims]
+        found: dict[Run, tuple[Mapping[str, int], int | None]] = {}
+        deadline = time.monotonic() + ASK
+
+        def ask(view: View) -> None:
+            for run, held in pairs:
+                active = view.guests.get(run[0])
+                if held and active and not held.failed and time.monotonic() < deadline:
+                    found[run] = libvirt.read(view.link, active)
+
+        remark = ""
+        try:
+            asked.ask(ask, ASK)
+        except Unanswered as error:
+            remark = str(error)
+        for run, held in pairs:
+            if held is not None:
+                yield _finding(held, found.get(run), remark)
+
+
+def _covers(kept: Original, mine: Wanted) -> bool:
+    return mine.memory.keys() <= kept.memory.keys() and (
+        mine.shares is None or kept.shares is not None
+    )
+
+
+def put_back(link: Link, active: Active, before: Original) -> Mapping[str, str]:
+    """Set what was found; what was refused. Raises GuestGone and libvirtError."""
+    return libvirt.apply(link, active, before.memory, before.shares)
+
+
+def owned(xml: str) -> list[str]:
+    """Which limits the owner has set in a domain's XML. Raises XmlError."""
+    return safexml.read(xml, "domain", _owned, XmlError)
+
+
+def _owned(root: Element) -> list[str]:
+    limits = {name: root.findtext(f"memtune/{name}", "").strip() for name in libvirt.MEMORY}
+    found = [
+        name
+        for name, text in limits.items()
+        if re.fullmatch(r"\d{1,19}", text, re.ASCII) and int(text) < UNLIMITED
+    ]
+    return found + ([] if root.find("cputune/shares") is None else ["cpu_shares"])
+
+
+def _words(mine: Wanted) -> str:
+    parts = [f"{name} {kib >> 10} MiB" for name, kib in sorted(mine.memory.items())]
+    return ", ".join(parts + ([f"cpu_shares {mine.shares}"] if mine.shares else []))
+
+
+def _finding(
+    held: _Held, found: tuple[Mapping[str, int], int | None] | None, remark: str
+) -> Finding:
+    place = f"device {held.device}: '{PLUGIN}'"
+    if held.failed:
+        why = "; ".join(f"{what}: {why}" if why else what for what, why in held.failed.items())
+        return Finding(Result.FAILED, f"{place} = 'as found', {why}")
+    expected = _words(held.wanted)
+    if held.policy.observe or not expected:
+        text = f"observed only, would be {expected}" if expected else "nothing is limited"
+        owners = f"; {', '.join(held.owners)}: the owner's" if held.owners else ""
+        return Finding(Result.NOTE, f"device {held.device}: {PLUGIN}: {text}{owners}")
+    if found is None:
+        return Finding(Result.NOTE, f"device {held.device}: {PLUGIN}: {remark or 'not read'}")
+    memory, shares = found
+    now = Wanted({name: memory.get(name, 0) for name in held.wanted.memory}, shares)
+    shown = _words(Wanted(now.memory, now.shares if held.wanted.shares else None))
+    if shown == expected:
+        return Finding(Result.PASSED, f"{place} = '{shown}'")
+    return Finding(Result.FAILED, f"{place} = '{shown}', expected '{expected}'")

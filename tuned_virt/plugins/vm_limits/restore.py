@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`tuned-virt restore` for vm_limits: only libvirt can put limits back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from tuned_virt.guests.restore import GuestUndo
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.plugins.vm_limits import original, policy
+from tuned_virt.plugins.vm_limits.original import Original
+from tuned_virt.plugins.vm_limits.policy import LimitsPolicy
+
+if TYPE_CHECKING:  # libvirt's binding takes time to import
+    from tuned_virt.libvirt_api.worker import View
+
+
+class LimitsUndo(GuestUndo[LimitsPolicy, Original]):
+    """Puts back every guest that is kept."""
+
+    name = original.PLUGIN
+    options = policy.OPTIONS
+
+    def parse(self, options: Mapping[str, str]) -> LimitsPolicy:
+        """See `policy.parse`."""
+        return policy.parse(options)
+
+    def original(self, text: str) -> Original:
+        """See `GuestUndo`."""
+        return original.parse(text)
+
+    def put_back(self, view: View, fs: KernelFS, kept: Original) -> str:
+        """See `GuestUndo`."""
+        from tuned_virt.libvirt_api.guest_pins import GuestGone
+        from tuned_virt.plugins.vm_limits.controller import put_back
+
+        active = view.guests.get(kept.uuid)
+        if active is None or active.id != kept.id:
+            return ""
+        try:
+            refused = put_back(view.link, active, kept)
+        except GuestGone:
+            return ""
+        return "; ".join(f"{what}: {why}" for what, why in refused.items())

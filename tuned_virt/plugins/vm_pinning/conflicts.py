@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Others that place threads: found, and said what becomes of placements beside them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from tuned_virt.kernel import cpuset
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.plugins.vm_pinning import numa_balancing
+
+CPU = "/sys/devices/system/cpu"
+MACHINES = ("/sys/fs/cgroup/machine.slice", "/sys/fs/cgroup/machine")
+ACTIVE = "/etc/tuned/active_profile"
+
+
+def notes(fs: KernelFS) -> list[str]:
+    """What an administrator should know of this machine's other placers."""
+    return [*_daemons(fs), *_kernel(fs), *_systemd(fs), *_tuned(fs)]
+
+
+def _daemons(fs: KernelFS) -> Iterator[str]:
+    running = {fs.read_optional(f"/proc/{pid}/comm") for pid in fs.names("/proc") if pid.isdigit()}
+    if "numad" in running:
+        yield "numad runs: it moves guests' threads and pages by itself; stop it, or policy=none"
+    if "irqbalance" in running:
+        yield (
+            "irqbalance runs: it moves interrupts, not threads; dedicated CPUs stay out of its way"
+            " with IRQBALANCE_BANNED_CPULIST"
+        )
+
+
+def _kernel(fs: KernelFS) -> Iterator[str]:
+    isolated = fs.read_optional(f"{CPU}/isolated") or ""
+    if isolated:
+        yield (
+            f"isolcpus={isolated}: the scheduler does not balance there, so floating guests are"
+            " kept off these CPUs, and only dedicated vCPUs are put on them"
+        )
+    moving = numa_balancing.values(fs).get(numa_balancing.SETTING, "0")
+    if moving != "0":
+        yield (
+            f"kernel.numa_balancing is {moving}: left alone, because guests that are not placed"
+            " gain from it; numa_balancing=0 spares placed ones its page faults"
+        )
+
+
+def _systemd(fs: KernelFS) -> Iterator[str]:
+    online = fs.read_optional(f"{CPU}/online") or ""
+    status = fs.read_optional("/proc/1/status") or ""
+    allowed = re.search(r"^Cpus_allowed_list:\s*(\S+)$", status, re.MULTILINE)
+    if online and allowed and not _within(online, allowed[1]):
+        yield (
+            f"systemd's CPUAffinity confines services to {allowed[1]}: guests begin there, and are"
+            " placed on all CPUs"
+        )
+    for folder in MACHINES:
+        confined = fs.read_optional(f"{folder}/cpuset.cpus") or ""
+        if confined and online and not _within(online, confined):
+            yield (
+                f"the cpuset of {folder} confines guests to {confined}: pins elsewhere are refused,"
+                " or without effect"
+            )
+
+
+def _within(inner: str, outer: str) -> bool:
+    try:
+        return cpuset.parse(inner) <= cpuset.parse(outer)
+    except ValueError:
+        return True
+
+
+def _tuned(fs: KernelFS) -> Iterator[str]:
+    profile = (fs.read_optional(ACTIVE) or "").split()
+    found = [name for name in profile if "partitioning" in name or "realtime" in name]
+    if found:
+        yield (
+            f"profile {', '.join(found)}: TuneD's scheduler plugin moves threads off its isolated"
+            " CPUs; guests are exempt only if ps_blacklist names their QEMU (see"
+            " tuned-plugin-vm_pinning(7), a child profile)"
+        )

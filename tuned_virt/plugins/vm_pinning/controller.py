@@ -1,0 +1,376 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""vm_pinning on one libvirt's guests: what is claimed is planned at once, pinned, and held."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import replace
+from pathlib import Path
+
+from tuned_virt.core.engine import Finding
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.originals import Baseline
+from tuned_virt.guests.manager import Claim, Guests, Run
+from tuned_virt.guests.originals import Kept
+from tuned_virt.guests.tracker import Roster, Seen
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.libvirt_api import binding
+from tuned_virt.libvirt_api.connection import Link
+from tuned_virt.libvirt_api.guest_pins import GuestGone
+from tuned_virt.libvirt_api.placement_tag import Pins
+from tuned_virt.libvirt_api.worker import Control, View
+from tuned_virt.model.guest import printable
+from tuned_virt.placement import Kind, Placement
+from tuned_virt.plugins.vm_pinning import numa_balancing, original, pinner, record
+from tuned_virt.plugins.vm_pinning.original import PLUGIN, Original
+from tuned_virt.plugins.vm_pinning.page_migrator import Move, Mover
+from tuned_virt.plugins.vm_pinning.persistent_pins import Configurations
+from tuned_virt.plugins.vm_pinning.placement_controller import Decider
+from tuned_virt.plugins.vm_pinning.policy import Already, Persist, PinningPolicy
+from tuned_virt.plugins.vm_pinning.record import Held
+from tuned_virt.plugins.vm_pinning.verify import Checks
+
+log = logging.getLogger("tuned")
+
+AGAIN = 30.0
+"""Seconds after which what was refused is tried again."""
+
+LOOK = 10.0
+"""Seconds between looks at the host's online CPUs while anything is pinned."""
+
+PinningClaim = Claim[PinningPolicy]
+
+
+class PinnedGuests(Guests[PinningPolicy]):
+    """All but `findings` and what the mover calls is for libvirt's worker."""
+
+    def __init__(  # noqa: PLR0913 - its edges, which tests replace
+        self,
+        uri: str,
+        fs: KernelFS,
+        baseline: Baseline,
+        journal: Journal,
+        decider: Decider | None = None,
+        file: Path = record.FILE,
+    ) -> None:
+        self._uri = uri
+        self._fs = fs
+        self._baseline = baseline
+        self._journal = journal
+        self._roster = Roster(fs)
+        self._hands = pinner.Hands(fs, journal)
+        self._decider = decider or Decider(fs)
+        self._file = file
+        self._checks = Checks(fs)
+        self._mover = Mover(fs, self._moved)
+        self._kept = Kept(PLUGIN, original.parse, baseline, uri)
+        self._configurations = Configurations(uri, baseline, journal)
+        self._loaded = False
+        self._interrupted: set[str] = set()
+        self._held: dict[str, Held] = {}
+        self._claims: Mapping[Run, PinningClaim] | None = None
+        self._saved: Mapping[str, Held] = {}
+        self._again = float("inf")
+
+    # --- the worker's turn ------------------------------------------------------------------
+
+    def adjust(self, view: View, claims: Mapping[Run, PinningClaim] | None) -> float | None:
+        """See `Guests`."""
+        seen = self._roster.look(view.guests.values(), self._claims is not None)
+        self._load(view.link, seen)
+        self._forget({*self._kept.guests, *self._held} - seen.keys())
+        wanted = self._wanted(claims or {})
+        active = {key: claim for key, claim in wanted.items() if not claim.policy.observe}
+        unclaimed = self._kept.guests.keys() - active.keys()
+        self._kept.let_go({key for key in unclaimed if self._put_back(view.link, seen[key])})
+        self._drop(self._held.keys() - wanted.keys())
+        news = claims is not self._claims
+        if claims is not None:
+            self._decider.prepare(view.link)
+            wishes = (claim.policy.balancing for claim in active.values())
+            numa_balancing.set_to(
+                numa_balancing.wanted_by(wishes), self._fs, self._baseline, self._journal
+            )
+        elif news:
+            numa_balancing.set_to(None, self._fs, self._baseline, self._journal)
+        self._claims = claims
+        wait = self._place(view, seen, wanted, news) if wanted else None
+        if claims is None:
+            self._drop_configurations(view.link)
+        else:
+            self._configure(view.link, seen, active)
+        self._save()
+        return min((at for at in (wait, self._wait_for_again()) if at is not None), default=None)
+
+    def _load(self, link: Link, seen: Mapping[str, Seen]) -> None:
+        """What an earlier process holds, once; what a kill interrupted is tagged again."""
+        if self._loaded:
+            return
+        self._saved = record.load(self._uri, self._file)
+        self._held = dict(self._saved)
+        self._interrupted = {key for key, held in self._held.items() if held.follows}
+        self._loaded = True
+        for key, kept in self._kept.guests.items():
+            if key in seen:
+                pins = self._held[key].pins if key in self._held else Pins()
+                active = self._hands.adopt(link, seen[key], kept, pins)
+                if active is not seen[key].active:
+                    self._roster.reread(active.run, active)
+
+    def _wanted(self, claims: Mapping[Run, PinningClaim]) -> dict[str, PinningClaim]:
+        found = ((self._roster.run(run), claim) for run, claim in claims.items())
+        return {seen.key: claim for seen, claim in found if seen is not None}
+
+    def _forget(self, gone: Set[str]) -> None:
+        """Guests that run no more: their past is nobody's."""
+        for key in gone:
+            self._mover.forget(key)
+            self._held.pop(key, None)
+        self._interrupted -= gone
+        self._kept.let_go(gone)
+        self._configurations.forget(gone)
+
+    def _drop(self, keys: Iterable[str]) -> None:
+        for key in set(keys) - self._kept.guests.keys():
+            del self._held[key]
+
+    # --- the way back -----------------------------------------------------------------------
+
+    def _put_back(self, link: Link, seen: Seen) -> bool:
+        """Whether nothing of a guest is to be kept any more."""
+        key = seen.key
+        self._mover.forget(key)
+        held = self._held.get(key)
+        try:
+            refused = self._hands.put_back(
+                link, seen, self._kept.guests[key], held.pins if held else Pins()
+            )
+        except GuestGone:
+            return True
+        if refused:
+            why = "; ".join(f"{what}: {reason}" for what, reason in refused.items())
+            self._kept.pend({key: why})
+            self._again = min(self._again, time.monotonic() + AGAIN)
+            return False
+        self._held.pop(key, None)
+        return True
+
+    def put_off(self, why: str) -> None:
+        """See `Guests`."""
+        self._kept.pend_all(why)
+        self._configurations.put_off(why)
+
+    @property
+    def idle(self) -> bool:
+        """See `Guests`."""
+        return not self._kept.guests and self._configurations.idle
+
+    def _wait_for_again(self) -> float | None:
+        if self._again == float("inf"):
+            return None
+        left_over = self._again - time.monotonic()
+        if left_over <= 0:
+            self._again = float("inf")
+        return max(0.0, left_over)
+
+    # --- placing ----------------------------------------------------------------------------
+
+    def _place(
+        self,
+        view: View,
+        seen: Mapping[str, Seen],
+        wanted: Mapping[str, PinningClaim],
+        news: bool,
+    ) -> float | None:
+        decided = self._decider.decide(view.link, seen, wanted, self._held, news)
+        for held in decided.remarks.values():
+            self._hold(held)
+        changes = {
+            key: placement
+            for key, placement in decided.placements.items()
+            if self._differs(seen[key], placement, wanted[key], news)
+        }
+        for key in self._interrupted & wanted.keys() - changes.keys():
+            self._move(seen[key], self._held[key].placement, wanted[key].policy)
+        self._interrupted -= wanted.keys()
+        if changes:
+            self._change(view.link, seen, wanted, changes)
+        return min(decided.wait, LOOK) if decided.wait is not None else LOOK
+
+    def _differs(self, seen: Seen, placement: Placement, claim: PinningClaim, news: bool) -> bool:
+        """Whether a guest is not where it should be; at an apply its threads are looked at too."""
+        held = self._held.get(seen.key)
+        if held is None or held.placement != placement:
+            return True
+        if (held.observed, held.later) != (claim.policy.observe, self._later(seen, claim)):
+            return True
+        if held.failed:
+            return news or self._again == float("inf")
+        return news and held.placed and self._checks.drifted(held)
+
+    def _later(self, seen: Seen, claim: PinningClaim) -> bool:
+        """Whether a guest that can be placed is not before it starts anew."""
+        return (
+            claim.policy.persist is Persist.CONFIG
+            and seen.key not in self._kept.guests
+            and not claim.policy.observe
+            and not pinner.brought(self._fs, seen)
+        )
+
+    def _change(
+        self,
+        link: Link,
+        seen: Mapping[str, Seen],
+        wanted: Mapping[str, PinningClaim],
+        changes: Mapping[str, Placement],
+    ) -> None:
+        """Keep how all these guests are in one write, then change one after the other."""
+        needed: dict[str, Pins] = {}
+        new: dict[str, Original] = {}
+        for key, placement in changes.items():
+            still = wanted[key].policy.observe or self._later(seen[key], wanted[key])
+            if placement.vcpus and not still:
+                before = self._kept.guests.get(key) or self._found(link, seen[key])
+                if before is not None:
+                    needed[key] = self._needed(seen[key], placement, before)
+                    new.update({key: before} if needed[key] else {})
+        if not self._kept.keep(new):
+            return
+        for key, placement in changes.items():
+            self._carry_out(link, seen[key], placement, wanted[key], needed.get(key))
+
+    def _found(self, link: Link, seen: Seen) -> Original | None:
+        """How a guest is; None for one that does not tell, as it has gone."""
+        try:
+            return pinner.found(self._fs, link, seen, self._uri)
+        except binding.libvirt.libvirtError as error:
+            if not link.alive():
+                raise
+            log.info("%s: guest %s: %s", PLUGIN, *map(printable, (seen.active.name, str(error))))
+            return None
+
+    def _needed(self, seen: Seen, placement: Placement, before: Original) -> Pins:
+        """What to set: only what changes anything, and what earlier pins set and these do not."""
+        pins = pinner.wanted(placement, seen.guest.vcpus if seen.guest else 0)
+        held = self._held.get(seen.key)
+        if held is None or not held.pins:
+            return pinner.needed(pins, before)
+        back = before.back(held.pins)
+        return Pins(
+            {**back.vcpus, **pins.vcpus},
+            pins.emulator or back.emulator,
+            {**back.iothreads, **pins.iothreads},
+            pins.memory or back.memory,
+        )
+
+    def _carry_out(
+        self,
+        link: Link,
+        seen: Seen,
+        placement: Placement,
+        claim: PinningClaim,
+        pins: Pins | None,
+    ) -> None:
+        new = Held(seen.key, seen.active.uuid, claim.device, seen.active.name, seen.pid, placement)
+        if claim.policy.observe:
+            log.info("%s: observe: guest %s: %s", PLUGIN, claim.device, placement.why)
+            self._hold(replace(new, observed=True))
+        elif not placement.vcpus or placement.kind in (Kind.UNPLACED, Kind.OWNER):
+            self._yield_to(link, seen, placement)
+            self._hold(new)
+        elif self._later(seen, claim):
+            self._hold(replace(new, later=True))
+        elif pins:
+            self._pin(link, seen, pins, new, claim.policy)
+        elif pins is not None:
+            log.info("%s: guest %s is there already: %s", PLUGIN, claim.device, placement.why)
+            self._hold(new)
+            self._follow(seen, placement, claim.policy)
+
+    def _pin(self, link: Link, seen: Seen, pins: Pins, new: Held, policy: PinningPolicy) -> None:
+        try:
+            refused = self._hands.pin(link, seen, pins, new.placement)
+        except GuestGone:
+            return
+        if refused:
+            before = self._held.get(seen.key)
+            said = before.failed.items() if before else ()
+            if self._put_back(link, seen):
+                self._kept.let_go({seen.key})
+            self._again = min(self._again, time.monotonic() + AGAIN)
+            self._hold(replace(new, failed=refused))
+            for what, why in refused.items() - said:
+                log.error("%s: guest %s: %s: %s", PLUGIN, new.device, what, why)
+            return
+        self._hold(replace(new, pins=pins))
+        self._follow(seen, new.placement, policy)
+
+    def _yield_to(self, link: Link, seen: Seen, placement: Placement) -> None:
+        """It has no place, or an owner now: what is still ours goes back."""
+        if seen.key in self._kept.guests and self._put_back(link, seen):
+            self._kept.let_go({seen.key})
+        log.info("%s: guest %s: %s", PLUGIN, printable(seen.active.name), placement.why)
+
+    def _hold(self, held: Held) -> None:
+        self._held[held.key] = held
+
+    # --- configurations ---------------------------------------------------------------------
+
+    def _configure(
+        self, link: Link, seen: Mapping[str, Seen], wanted: Mapping[str, PinningClaim]
+    ) -> None:
+        for key, one in seen.items():
+            held, claim = self._held.get(key), wanted.get(key)
+            if claim and claim.policy.persist.configures and held and held.planned:
+                remark = self._configurations.hold(link, one, held.placement)
+                self._hold(replace(held, configuration=remark))
+            else:
+                self._configurations.drop(link, one)
+
+    def _drop_configurations(self, link: Link) -> None:
+        if not self._configurations.drop_all(link):
+            self._again = min(self._again, time.monotonic() + AGAIN)
+
+    # --- memory -----------------------------------------------------------------------------
+
+    def _follow(self, seen: Seen, placement: Placement, policy: PinningPolicy) -> None:
+        if seen.fresh or policy.running is Already.PLACE:
+            self._move(seen, placement, policy)  # else it ran before, and no memory moves unasked
+
+    def _move(self, seen: Seen, placement: Placement, policy: PinningPolicy) -> None:
+        memory, guest = placement.memory, seen.guest
+        if seen.pid and policy.move and guest and memory and memory.mode == "move":
+            self._hold(replace(self._held[seen.key], follows=True))
+            self._mover.add(
+                Move(
+                    seen.key,
+                    seen.active.name,
+                    *(seen.pid, seen.start, placement.nodes, policy.rate, policy.limit),
+                    movable=guest.movable,
+                )
+            )
+
+    def _moved(self, key: str, remark: str) -> None:
+        held = self._held.get(key)
+        if held is not None:
+            self._held[key] = replace(held, remark=remark, follows=False)
+            if held.remark != remark:  # the rest is written with the worker's next look
+                self._save()
+
+    def _save(self) -> None:
+        held = dict(self._held)
+        if held != self._saved:
+            record.save(self._uri, held, self._file)
+            self._saved = held
+
+    # --- verify -----------------------------------------------------------------------------
+
+    def findings(
+        self, claims: Mapping[Run, PinningClaim], asked: Control, ignore_missing: bool
+    ) -> Iterable[Finding]:
+        """See `Guests`."""
+        held = {(one.uuid, one.device): one for one in self._held.values()}
+        pairs = [(claim, held.get((run[0], claim.device))) for run, claim in claims.items()]
+        return self._checks.findings(pairs, asked)

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""kernel.numa_balancing: the neighbour that moves pages after threads by itself.
+
+It marks pages not present to learn who uses them (Documentation/admin-guide/sysctl/kernel.rst): a
+guest that is pinned where its memory is pays for that and gains nothing; one that floats over nodes
+gains. So it is left alone unless the administrator decides.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.originals import Baseline, BaselineError
+from tuned_virt.core.plan import Change, Values
+from tuned_virt.kernel.files import KernelFileError, KernelFS
+
+log = logging.getLogger("tuned")
+
+SETTING = "kernel.numa_balancing"
+FILE = "/proc/sys/kernel/numa_balancing"
+PLUGIN = "vm_pinning"
+
+
+def values(fs: KernelFS) -> Values:
+    """What the kernel has; empty in one without it."""
+    text = fs.read_optional(FILE)
+    return {} if text is None else {SETTING: text}
+
+
+def undo(now: Values, originals: Values) -> list[Change]:
+    """The way back, where it is not as it was."""
+    before = originals.get(SETTING)
+    if before is None or now.get(SETTING, before) == before:
+        return []
+    return [Change(SETTING, FILE, now[SETTING], before, "nobody holds it")]
+
+
+def set_to(wanted: int | None, fs: KernelFS, baseline: Baseline, journal: Journal) -> None:
+    """Have the kernel do as asked, or as before where nobody asks; errors are said."""
+    now = values(fs).get(SETTING)
+    kept = baseline.record(PLUGIN).originals.get(SETTING)
+    target = kept if wanted is None else str(wanted)
+    if now is None or target is None:
+        return
+    try:
+        if wanted is not None:
+            baseline.keep(PLUGIN, {SETTING: now})
+        if target != now:
+            fs.write(FILE, target)
+            why = "put back" if wanted is None else "asked for by numa_balancing="
+            change = Change(SETTING, FILE, now, target, why)
+            journal.add(PLUGIN, change)
+            log.info("%s: %s", PLUGIN, change)
+        if wanted is None:
+            baseline.forget(PLUGIN, [SETTING])
+    except (KernelFileError, BaselineError) as error:
+        log.error("%s: %s", PLUGIN, error)
+
+
+def wanted_by(policies: Iterable[int | None]) -> int | None:
+    """The first policy's wish that there is."""
+    return next((wish for wish in policies if wish is not None), None)

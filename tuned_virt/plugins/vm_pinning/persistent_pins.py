@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Placements in guests' configurations (persist=config|both), and out of them again.
+
+What we write there is tagged as in running guests, and only where the owner has written nothing: so
+the way back is to take out whatever still is as its tag says. What the owner has changed since is
+not, and stays. Configurations outlive the host's boot and the baseline with it, so the tags in them
+are what counts; the baseline only says that there are some, for `tuned-virt restore` and status.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.originals import Baseline
+from tuned_virt.core.plan import Change
+from tuned_virt.guests.originals import Kept
+from tuned_virt.guests.tracker import Seen
+from tuned_virt.libvirt_api import binding, placement_tag
+from tuned_virt.libvirt_api import guest_pins as libvirt
+from tuned_virt.libvirt_api.connection import Active, Link
+from tuned_virt.libvirt_api.placement_tag import Pins
+from tuned_virt.model.guest import Guest, GuestError, printable
+from tuned_virt.model.guest.model import Owned
+from tuned_virt.placement import Placement
+from tuned_virt.plugins.vm_pinning.configured_guest import RECORD, Marked, key, parse
+from tuned_virt.plugins.vm_pinning.original import PLUGIN
+from tuned_virt.plugins.vm_pinning.pinner import wanted, words
+
+log = logging.getLogger("tuned")
+
+IOTHREADIDS = re.compile(r"\s*<iothreadids>(?:\s*<iothread id='\d+'/>)*\s*</iothreadids>", re.ASCII)
+"""IOThreads with a number each, and nothing else."""
+
+NOBODY = "nobody wants it any more"
+
+
+class Configurations:
+    """The configurations of one libvirt's guests. For its worker; may raise libvirtError."""
+
+    def __init__(self, uri: str, baseline: Baseline, journal: Journal) -> None:
+        self._uri = uri
+        self._journal = journal
+        self._kept = Kept(RECORD, parse, baseline, uri)
+        self._known: dict[str, tuple[str, Placement]] = {}
+        self._remarks: dict[str, str] = {}
+        self._looked: set[str] = set()
+        self._asked = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether no configuration has anything of ours."""
+        return not self._kept.guests
+
+    def put_off(self, why: str) -> None:
+        """See `Guests`."""
+        self._kept.pend_all(why)
+
+    def hold(self, link: Link, seen: Seen, placement: Placement) -> str:
+        """Have a guest's configuration say a placement; what an administrator should know."""
+        self._asked = True
+        uuid, now = seen.active.uuid, (seen.key, placement)
+        if self._known.get(uuid) != now:
+            self._remarks[uuid] = self._write(link, seen.active, placement)
+            self._known[uuid] = now
+        return self._remarks[uuid]
+
+    def drop(self, link: Link, seen: Seen) -> None:
+        """Nobody wants a running guest's placement in its configuration."""
+        active = seen.active
+        self._known.pop(active.uuid, None)
+        first = seen.key not in self._looked
+        self._looked.add(seen.key)
+        brought = (
+            first and placement_tag.NAMESPACE in active.xml
+        )  # by a configuration of an earlier boot
+        if brought or key(active.uuid) in self._kept.guests:
+            self._clean(link, active.domain, libvirt.configuration(link, active.domain))
+
+    def drop_all(self, link: Link) -> bool:
+        """Nobody wants anything, of guests that do not run either; whether nothing is left."""
+        self._known.clear()
+        if self._asked or self._kept.guests:
+            found = libvirt.configurations(link)
+            marks = {self._clean(link, *one) for one in found}
+            self._kept.let_go(self._kept.guests.keys() - marks)  # no longer defined
+            self._asked = False
+        return self.idle
+
+    def forget(self, gone: Iterable[str]) -> None:
+        """Runs that have ended."""
+        self._looked -= set(gone)
+
+    def _write(self, link: Link, active: Active, placement: Placement) -> str:
+        xml = libvirt.configuration(link, active.domain)
+        try:
+            guest = Guest.from_xml(xml) if xml else None
+        except GuestError as error:
+            return f"its configuration is not read: {error}"
+        if guest is None:
+            return "it is transient and has no configuration"
+        if _pinned_by_its_owner(guest):
+            return "its configuration is its owner's"
+        ours, _ = placement_tag.read(xml)
+        theirs = cleaned(xml)
+        pins = _possible(wanted(placement, guest.vcpus), guest)
+        mark = Marked(self._uri, active.uuid, active.name)
+        if pins != ours and self._kept.keep({mark.key: mark}):
+            if placement_tag.without(ours, pins):
+                libvirt.redefine(link, theirs)
+            return self._set(link, active, pins, placement.why, "<iothreadids>" in theirs)
+        return ""
+
+    def _set(self, link: Link, active: Active, pins: Pins, why: str, listed: bool) -> str:
+        refused = libvirt.configure(link, active, pins, listed)
+        if refused:
+            self._clean(link, active.domain, libvirt.configuration(link, active.domain))
+            return "its configuration: " + "; ".join(f"{k}: {v}" for k, v in refused.items())
+        self._say(active.uuid, active.name, words(pins), why)
+        return ""
+
+    def _clean(self, link: Link, domain: Any, xml: str) -> str:
+        """Take ours out of one configuration; its key, whatever became of it."""
+        mark = Marked(self._uri, domain.UUIDString(), domain.name())
+        if placement_tag.NAMESPACE in xml:
+            self._kept.keep({mark.key: mark})
+            try:
+                theirs = clean(link, xml)
+            except binding.libvirt.libvirtError as error:
+                if not link.alive():
+                    raise
+                self._kept.pend({mark.key: f"its configuration: {printable(str(error))}"})
+                return mark.key
+            self._say(mark.uuid, mark.name, "as before", theirs or NOBODY)
+        self._kept.let_go([mark.key])
+        return mark.key
+
+    def _say(self, uuid: str, name: str, after: str, why: str) -> None:
+        told = printable(name)
+        place = f"libvirt guest {uuid}"
+        self._journal.add(PLUGIN, Change(f"{told} configuration", place, "", after, why))
+        log.info("%s: guest %s: configuration: %s (%s)", PLUGIN, told, after, why)
+
+
+def clean(link: Link, xml: str) -> str:
+    """Redefine a guest without what is ours; what of it is its owner's now, in words.
+
+    Raises libvirtError.
+    """
+    ours, present = placement_tag.read(xml)
+    theirs = placement_tag.without(present, ours)
+    libvirt.redefine(link, cleaned(xml))
+    return f"its owner has changed it since, and that stays: {words(theirs)}" if theirs else ""
+
+
+def _unlisted(listed: re.Match[str]) -> str:
+    """Nothing, where the numbers are those that libvirt gives by itself."""
+    numbers = [int(number) for number in re.findall(r"\d+", listed[0])]
+    return "" if numbers == list(range(1, len(numbers) + 1)) else listed[0]
+
+
+def clean_guest(link: Link, mark: Marked) -> None:
+    """The same for a guest if it is still defined. Raises libvirtError."""
+    for domain, xml in libvirt.configurations(link):
+        if domain.UUIDString() == mark.uuid and placement_tag.NAMESPACE in xml:
+            clean(link, xml)
+
+
+def cleaned(xml: str) -> str:
+    """A configuration without what is ours, and what libvirt has written because of that."""
+    stripped = (placement_tag.strip(xml.encode()) or xml.encode()).decode()
+    return IOTHREADIDS.sub(_unlisted, stripped) if placement_tag.unlisted(xml) else stripped
+
+
+def _pinned_by_its_owner(guest: Guest) -> bool:
+    """Whether a configuration says where threads run; where memory is to be is no matter."""
+    return replace(guest.owned, memory="", nodes=frozenset(), memnodes={}) != Owned()
+
+
+def _possible(pins: Pins, guest: Guest) -> Pins:
+    """Without those of IOThreads that the configuration lacks, or memory that it places itself."""
+    known = {n: cpus for n, cpus in pins.iothreads.items() if n in set(guest.iothreads)}
+    memory = None if guest.owned.memory else pins.memory
+    return replace(pins, iothreads=known, memory=memory)

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which guests are to be placed now, and the planner asked about all of them at once."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from tuned_virt import placement
+from tuned_virt.guests.manager import Claim
+from tuned_virt.guests.tracker import Seen
+from tuned_virt.kernel import numa_maps
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.libvirt_api.connection import Link
+from tuned_virt.model.guest import Guest
+from tuned_virt.model.topology import Host, HostError, overlay
+from tuned_virt.placement import Kind, Mode, Placement, Policy
+from tuned_virt.plugins.vm_pinning.original import PLUGIN
+from tuned_virt.plugins.vm_pinning.policy import Already, PinningPolicy, Rebalance
+from tuned_virt.plugins.vm_pinning.record import Held
+
+log = logging.getLogger("tuned")
+
+ONLINE = "/sys/devices/system/cpu/online"
+
+LOCAL = 0.8
+"""Part of a running guest's memory that makes a node its own: issue of running=local."""
+
+MOVES = 1
+"""Guests that may move to a better place each time another has stopped, with rebalance=on_stop."""
+
+Plan = Callable[
+    [Host, "list[Guest]", Mapping[str, Policy], Mapping[str, Placement]], placement.Plan
+]
+
+
+@dataclass(frozen=True)
+class Decided:
+    """Placements by key, as far as they are planned; guests left alone; seconds to wait."""
+
+    placements: Mapping[str, Placement] = field(default_factory=dict)
+    remarks: Mapping[str, Held] = field(default_factory=dict)
+    wait: float | None = None
+
+
+@dataclass
+class _Asked:
+    """What the planner is asked: guests and policies by UUID, and where each must stay."""
+
+    guests: dict[str, Guest] = field(default_factory=dict)
+    policies: dict[str, Policy] = field(default_factory=dict)
+    bound: dict[str, int] = field(default_factory=dict)
+    remarks: dict[str, Held] = field(default_factory=dict)
+    wait: float | None = None
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What the planner is asked, as far as its answer depends on it."""
+
+    host: Host
+    guests: Mapping[str, Guest]
+    policies: Mapping[str, Policy]
+
+    def unsettles(self, before: _Question | None) -> bool:
+        """Whether placed guests may have to move since then, or since an earlier process's."""
+        return (
+            before is None
+            or self.host != before.host
+            or any(self.policies.get(uuid, one) != one for uuid, one in before.policies.items())
+        )
+
+
+def left(seen: Seen, claim: Claim[PinningPolicy], why: str) -> Held:
+    """A guest that is left alone, and why."""
+    active = seen.active
+    placed = Placement(
+        active.name, active.uuid, Kind.UNPLACED, (), {}, "", {}, None, why, chosen=True
+    )
+    return Held(seen.key, active.uuid, claim.device, active.name, seen.pid, placed)
+
+
+class Decider:
+    """Asks the planner when something has changed that it depends on."""
+
+    def __init__(self, fs: KernelFS, plan: Plan = placement.plan) -> None:
+        self._fs = fs
+        self._plan = plan
+        self._host: Host | None = None
+        self._online: str | None = None
+        self._link: Link | None = None
+        self._resident: dict[str, Mapping[int, int]] = {}
+        self._last: _Question | None = None
+        self._placements: Mapping[str, Placement] = {}
+        self._warned: tuple[str, ...] = ()
+        self._uuids: frozenset[str] = frozenset()
+
+    def prepare(self, link: Link) -> None:
+        """Read the host before the first guest comes: libvirt takes long to tell the first time."""
+        self._read_host(link)
+
+    def decide(
+        self,
+        link: Link,
+        seen: Mapping[str, Seen],
+        wanted: Mapping[str, Claim[PinningPolicy]],
+        held: Mapping[str, Held],
+        again: bool,
+    ) -> Decided:
+        """Where guests belong. May raise libvirtError."""
+        host = self._read_host(link)
+        for key in self._resident.keys() - seen.keys():
+            del self._resident[key]
+        asked = self._ask(seen, wanted, held)
+        if host is None:
+            return Decided({}, asked.remarks, asked.wait)
+        question = _Question(host, asked.guests, asked.policies)
+        stopped = bool(self._uuids - {one.active.uuid for one in seen.values()})
+        self._uuids = frozenset(one.active.uuid for one in seen.values())
+        if question != self._last or again or stopped:
+            current = {
+                one.uuid: one.placement for one in held.values() if one.planned and one.key in seen
+            }
+            policies = _rebalancing(asked.policies, wanted, seen, stopped)
+            guests = dict(asked.guests)
+            if policies != asked.policies or question.unsettles(self._last):
+                guests.update(self._rooted(seen, current))
+            self._last = question
+            plan = self._plan(host, [*guests.values()], policies, current)
+            self._say(plan)
+            self._placements = {one.uuid: one for one in plan.placements}
+        placements = {
+            key: bound(self._placements[seen[key].active.uuid], asked.bound.get(key))
+            for key in wanted
+            if key not in asked.remarks and seen[key].active.uuid in self._placements
+        }
+        return Decided(placements, asked.remarks, asked.wait)
+
+    def _say(self, plan: placement.Plan) -> None:
+        if plan.warnings != self._warned:
+            for warning in plan.warnings:
+                log.warning("%s: %s", PLUGIN, warning)
+            self._warned = plan.warnings
+
+    def _read_host(self, link: Link) -> Host | None:
+        online = self._fs.read_optional(ONLINE)
+        if link is not self._link or online != self._online or self._host is None:
+            xml = link.capabilities()
+            self._link, self._online = link, online
+            try:
+                self._host = overlay(Host.from_xml(xml), self._fs)
+            except HostError as error:
+                log.error("%s: nothing is placed: libvirt's capabilities: %s", PLUGIN, error)
+                self._host = None
+        return self._host
+
+    def _ask(
+        self,
+        seen: Mapping[str, Seen],
+        wanted: Mapping[str, Claim[PinningPolicy]],
+        held: Mapping[str, Held],
+    ) -> _Asked:
+        asked = _Asked()
+        for one in seen.values():
+            if one.guest is not None:
+                asked.guests[one.active.uuid] = one.guest
+        for key, claim in wanted.items():
+            one = seen[key]
+            before = held.get(key)
+            if one.guest is None:
+                asked.remarks[key] = left(one, claim, one.error)
+            elif before is not None and before.planned:
+                asked.policies[one.active.uuid] = claim.policy.placement
+            elif one.fresh:
+                self._started(asked, one, claim)
+            else:
+                self._already(asked, one, claim)
+        return asked
+
+    @staticmethod
+    def _started(asked: _Asked, one: Seen, claim: Claim[PinningPolicy]) -> None:
+        wait = one.since + claim.policy.grace - time.monotonic()
+        if wait > 0:
+            asked.wait = min(wait, asked.wait or wait)
+            why = f"it boots, and is placed {claim.policy.grace} s after its start (grace)"
+            asked.remarks[one.key] = left(one, claim, why)
+        else:
+            asked.policies[one.active.uuid] = claim.policy.placement
+
+    def _already(self, asked: _Asked, one: Seen, claim: Claim[PinningPolicy]) -> None:
+        policy, uuid = claim.policy, one.active.uuid
+        if policy.running is Already.LEAVE:
+            why = "it ran before the profile came (running=leave): placed when it starts anew"
+            asked.remarks[one.key] = left(one, claim, why)
+            return
+        assert one.guest is not None
+        resident = self._measure(one)
+        asked.guests[uuid] = replace(one.guest, resident=resident)
+        if policy.running is Already.PLACE:
+            asked.policies[uuid] = policy.placement
+            return
+        node = local_node(resident)
+        if node is None:
+            asked.remarks[one.key] = left(one, claim, f"it ran before, {spread(resident)}")
+            return
+        asked.bound[one.key] = node
+        mode = policy.placement.policy
+        floating = Mode.NODE if mode is Mode.DEDICATED else mode
+        asked.policies[uuid] = replace(policy.placement, policy=floating)
+
+    def _rooted(
+        self, seen: Mapping[str, Seen], current: Mapping[str, Placement]
+    ) -> Iterator[tuple[str, Guest]]:
+        """Placed guests whose memory cannot follow, with where it is: they move only to there."""
+        for one in seen.values():
+            if one.active.uuid in current and one.guest is not None and not one.guest.movable:
+                yield one.active.uuid, replace(one.guest, resident=self._measure(one))
+
+    def _measure(self, one: Seen) -> Mapping[int, int]:
+        if one.key not in self._resident:
+            areas = numa_maps.read(self._fs, one.pid) if one.pid else []
+            found = numa_maps.by_node(areas)
+            if not found:
+                return found
+            self._resident[one.key] = found
+        return self._resident[one.key]
+
+
+def _rebalancing(
+    policies: Mapping[str, Policy],
+    wanted: Mapping[str, Claim[PinningPolicy]],
+    seen: Mapping[str, Seen],
+    stopped: bool,
+) -> Mapping[str, Policy]:
+    """Policies that let a guest move, where another has stopped and theirs says so."""
+    if not stopped:
+        return policies
+    free = {
+        seen[key].active.uuid
+        for key, claim in wanted.items()
+        if claim.policy.rebalance is Rebalance.ON_STOP
+    }
+    return {
+        uuid: replace(policy, rebalance=MOVES) if uuid in free else policy
+        for uuid, policy in policies.items()
+    }
+
+
+def bound(placed: Placement, node: int | None) -> Placement:
+    """A running guest's placement on its own node, or none; any, where it is bound to none."""
+    if node is None or placed.kind in (Kind.UNPLACED, Kind.OWNER) or placed.nodes == (node,):
+        return placed
+    why = f"it ran before, on node {node}, which has no room for it: left (running=local)"
+    return replace(
+        placed, kind=Kind.UNPLACED, nodes=(), vcpus={}, emulator="", iothreads={}, memory=None,
+        why=why, chosen=True,
+    )  # fmt: skip
+
+
+def local_node(resident: Mapping[int, int]) -> int | None:
+    """The node that holds nearly all of a guest's memory; None where there is none."""
+    total = sum(resident.values())
+    return next((node for node, kib in resident.items() if kib >= LOCAL * total > 0), None)
+
+
+def spread(resident: Mapping[int, int]) -> str:
+    """In words where a guest's memory is that no node holds nearly all of."""
+    total = sum(resident.values())
+    if not total:
+        return "and where its memory is cannot be seen: left (running=local)"
+    parts = ", ".join(f"{kib * 100 // total} % on node {n}" for n, kib in resident.items())
+    return f"with its memory spread ({parts}): left (running=local)"

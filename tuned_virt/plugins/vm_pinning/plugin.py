@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""vm_pinning as TuneD's plugin and `tuned-virt restore` see it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.originals import Baseline
+from tuned_virt.guests.manager import Guests, GuestTuner
+from tuned_virt.guests.originals import Kept
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.plugins.vm_pinning import conflicts, original, policy
+from tuned_virt.plugins.vm_pinning.controller import PinnedGuests
+from tuned_virt.plugins.vm_pinning.policy import PinningPolicy
+
+
+class PinningTuner(GuestTuner[PinningPolicy]):
+    """Guests' threads and memory, as the plugin `vm_pinning` places them."""
+
+    name = original.PLUGIN
+    options = policy.OPTIONS
+
+    def parse(self, options: Mapping[str, str]) -> PinningPolicy:
+        """See `policy.parse`."""
+        return policy.parse(options)
+
+    def guests(self, uri: str) -> Guests[PinningPolicy]:
+        """See `GuestTuner`."""
+        return PinnedGuests(uri, KernelFS(), Baseline(), Journal())
+
+    def notes(self) -> Iterable[str]:
+        """See `GuestTuner`."""
+        return conflicts.notes(KernelFS())
+
+    def uris(self) -> Iterable[str]:
+        """See `GuestTuner`."""
+        return Kept(self.name, original.parse, Baseline()).uris()

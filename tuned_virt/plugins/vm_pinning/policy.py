@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What an administrator asks of vm_pinning: the planner's policy, and how it is carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from tuned_virt import placement
+from tuned_virt.core.guest_filter import SYSTEM, uri
+from tuned_virt.core.options import (
+    OBSERVE,
+    BadOptions,
+    Choice,
+    Described,
+    Number,
+    OptionError,
+    given,
+    is_yes,
+)
+
+
+class Already(str, Enum):
+    """What becomes of guests that ran before the profile came.
+
+    LOCAL  confined to the node that holds at least 80 % of their memory; others are left
+    PLACE  as if they had just started: their memory may have to move
+    LEAVE  left alone until they start anew
+    """
+
+    LOCAL = "local"
+    PLACE = "place"
+    LEAVE = "leave"
+
+
+class Persist(str, Enum):
+    """Where placements are written.
+
+    LIVE    into the running guest
+    CONFIG  into its configuration: it takes effect when the guest starts anew
+    BOTH    into both
+    """
+
+    LIVE = "live"
+    CONFIG = "config"
+    BOTH = "both"
+
+    @property
+    def configures(self) -> bool:
+        """Whether configurations are written."""
+        return self is not Persist.LIVE
+
+
+class Rebalance(str, Enum):
+    """When a placed guest may be moved to a better place."""
+
+    NEVER = "never"
+    ON_STOP = "on_stop"
+
+
+@dataclass(frozen=True)
+class PinningPolicy:
+    """The options of one selection of guests.
+
+    grace       seconds that a guest is left alone after its start
+    move        whether pages follow; rate in MiB a second (0: unlimited), limit in MiB a guest
+                (None: all of it)
+    balancing   kernel.numa_balancing to set, None: left alone
+    """
+
+    placement: placement.Policy = field(default_factory=placement.Policy)
+    uri: str = SYSTEM
+    persist: Persist = Persist.LIVE
+    running: Already = Already.LOCAL
+    rebalance: Rebalance = Rebalance.NEVER
+    grace: int = 0
+    move: bool = True
+    rate: int = 256
+    limit: int | None = None
+    balancing: int | None = None
+    observe: bool = False
+
+
+MODES: Mapping[str, type[Enum]] = {
+    "persist": Persist,
+    "running": Already,
+    "rebalance": Rebalance,
+}
+
+GRACE = Number(0, 3600, "seconds")
+RATE = Number(0, 1 << 20, "MiB a second, 0: unlimited")
+LIMIT = Number(0, 1 << 30, "MiB a guest")
+BALANCING = Number(0, 3)
+PLANNERS = {name: about for name, about in placement.OPTIONS.items() if name != "rebalance"}
+
+OPTIONS: Mapping[str, Described] = {
+    **PLANNERS,
+    "uri": Described("libvirt's URI; guests of other machines cannot be tuned", SYSTEM),
+    "persist": Described(
+        "Where pins are written: live (into the running guest alone), config (into its"
+        " configuration, for its next start), both; off takes ours out of configurations again",
+        "live",
+    ),
+    "running": Described(
+        "Guests that ran before the profile came: local (confined to the node that has at least"
+        " 80 % of their memory, others are left), place (as if just started), leave",
+        "local",
+    ),
+    "grace": Described("Seconds that a guest is left alone after its start, to boot", "0"),
+    "move_memory": Described(
+        "yes: pages that are on other nodes follow in small batches; no: they stay", "yes"
+    ),
+    "move_rate": Described("MiB a second at which pages follow; 0: as fast as may be", "256"),
+    "move_limit": Described("Most MiB of one guest that follow; empty: all of it"),
+    "rebalance": Described(
+        "never: a placed guest stays; on_stop: one may move when another has stopped", "never"
+    ),
+    "numa_balancing": Described(
+        "kernel.numa_balancing while the profile is active: 0 spares pinned guests its page"
+        " faults, but guests that are not placed lose it; empty: left alone"
+    ),
+    "observe": OBSERVE,
+}
+
+VARIABLES = "vm_"
+"""What the profile puts before an option's name to call its variable."""
+
+IN_PROFILE: Mapping[str, str] = {"devices": "*"}
+"""What the profile has where its variables file says nothing, and the plugin has otherwise."""
+
+
+def parse(options: Mapping[str, str]) -> PinningPolicy:
+    """The policy of a profile's options. Raises BadOptions, naming all that is wrong."""
+    told = given(options)
+    errors: list[OptionError] = []
+    planned = placement.Policy()
+    try:
+        planned = placement.parse({name: text for name, text in told.items() if name in PLANNERS})
+    except BadOptions as bad:
+        errors += bad.errors
+    values: dict[str, Any] = {}
+    for name, text in told.items():
+        if name in READERS:
+            field_name, read = READERS[name]
+            try:
+                values[field_name] = read(name, text)
+            except OptionError as error:
+                errors.append(error)
+    if errors:
+        raise BadOptions(errors)
+    return PinningPolicy(placement=planned, **values)
+
+
+def _word(name: str, text: str) -> Enum:
+    kind = MODES[name]
+    return kind(Choice(tuple(str(member.value) for member in kind)).parse(name, text))
+
+
+READERS: Mapping[str, tuple[str, Callable[[str, str], Any]]] = {
+    "uri": ("uri", uri),
+    "persist": ("persist", _word),
+    "running": ("running", _word),
+    "rebalance": ("rebalance", _word),
+    "grace": ("grace", GRACE.plain),
+    "move_memory": ("move", is_yes),
+    "move_rate": ("rate", RATE.plain),
+    "move_limit": ("limit", LIMIT.plain),
+    "numa_balancing": ("balancing", BALANCING.plain),
+    "observe": ("observe", is_yes),
+}
+"""Option → the policy's field, and how its text is read."""

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What vm_pinning holds, on tmpfs: for `tuned-virt guests`, and for a restarted TuneD to go on.
+
+It survives the daemon's `kill -9`. One JSON file, replaced atomically; what is of an earlier boot,
+or damaged, counts as nothing. One that cannot be written stops nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tuned_virt.core.originals import FOLDER, boot_id, only_root_writes
+from tuned_virt.libvirt_api.placement_tag import Pins
+from tuned_virt.placement import Kind, Memory, Placement
+
+log = logging.getLogger("tuned")
+
+FILE = FOLDER / "vm_pinning.json"
+
+_writing = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Held:
+    """One guest as vm_pinning sees it.
+
+    key        its run, see `original.key`; pid: its process, 0 where that is not to be seen
+    device     what TuneD calls it
+    placement  what the planner said
+    pins       what is set because of that; nothing where it is left alone
+    failed     what libvirt refused, and why
+    remark     what else an administrator should know: memory that stayed, that it was left, …
+    configuration  the same of its configuration, where that is to be written
+    later      it is placed when it starts anew (persist=config)
+    follows    its memory is to follow, and has not yet
+    """
+
+    key: str
+    uuid: str
+    device: str
+    name: str
+    pid: int
+    placement: Placement
+    pins: Pins = field(default_factory=Pins)
+    failed: Mapping[str, str] = field(default_factory=dict)
+    remark: str = ""
+    observed: bool = False
+    configuration: str = ""
+    later: bool = False
+    follows: bool = False
+
+    @property
+    def placed(self) -> bool:
+        """Whether it is where its placement says; pins are empty where it was there already."""
+        return self.planned and not self.later
+
+    @property
+    def planned(self) -> bool:
+        """Whether it is there, or will be when it starts anew."""
+        return bool(self.placement.vcpus) and not self.failed and not self.observed
+
+
+def load(uri: str, file: Path = FILE) -> dict[str, Held]:
+    """What is held on a libvirt, by key."""
+    return {one.key: one for one in everything(file).get(uri, [])}
+
+
+def everything(file: Path = FILE) -> dict[str, list[Held]]:
+    """What is held, by URI."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        content = json.loads(file.read_text())
+        if content["boot_id"] == boot_id():
+            return {uri: list(map(_held, held)) for uri, held in content["guests"].items()}
+    return {}
+
+
+def save(uri: str, held: Mapping[str, Held], file: Path = FILE) -> None:
+    """Replace what is held on a libvirt."""
+    with _writing:
+        guests = {known: list(map(asdict, found)) for known, found in everything(file).items()}
+        guests[uri] = [asdict(one) for one in held.values()]
+        if not held:
+            del guests[uri]
+        try:
+            _replace(file, guests)
+        except OSError as error:
+            log.warning("vm_pinning: %s is not written: %s", file, error)
+
+
+def _replace(file: Path, guests: Mapping[str, Any]) -> None:
+    if not guests:
+        file.unlink(missing_ok=True)
+        return
+    file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    new = file.with_suffix(".new")
+    with open(new, "w", opener=only_root_writes) as opened:
+        opened.write(json.dumps({"boot_id": boot_id(), "guests": guests}) + "\n")
+    os.replace(new, file)
+
+
+def placement_of(content: dict[str, Any]) -> Placement:
+    """A placement that was kept as JSON. Raises KeyError, TypeError or ValueError."""
+    memory = content["memory"]
+    return Placement(
+        **{
+            **content,
+            "kind": Kind(content["kind"]),
+            "nodes": tuple(content["nodes"]),
+            "vcpus": _numbered(content["vcpus"]),
+            "iothreads": _numbered(content["iothreads"]),
+            "memory": Memory(memory["mode"], memory["nodeset"], _cells(memory)) if memory else None,
+        }
+    )
+
+
+def _cells(memory: Mapping[str, Any]) -> dict[int, int]:
+    return {int(cell): int(node) for cell, node in memory["cells"].items()}
+
+
+def _held(content: dict[str, Any]) -> Held:
+    pins = content["pins"]
+    placement = placement_of(content["placement"])
+    memory = tuple(pins["memory"]) if pins["memory"] else None
+    vcpus, iothreads = _numbered(pins["vcpus"]), _numbered(pins["iothreads"])
+    found = Pins(vcpus, pins["emulator"], iothreads, memory)
+    return Held(**{**content, "placement": placement, "pins": found})
+
+
+def _numbered(content: Mapping[str, Any]) -> dict[int, str]:
+    return {int(number): str(cpus) for number, cpus in content.items()}

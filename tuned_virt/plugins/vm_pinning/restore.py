@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`tuned-virt restore` for vm_pinning: guests put back without TuneD, if need be without libvirt.
+
+Where libvirt does not answer, threads get their affinities back from the kernel; libvirt still
+believes in its pins then, so the guest stays pending until it can be told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.plan import Change, Values
+from tuned_virt.guests.originals import runs
+from tuned_virt.guests.restore import GuestUndo
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.libvirt_api.placement_tag import Pins
+from tuned_virt.plugins.vm_pinning import configured_guest, numa_balancing, original, policy, record
+from tuned_virt.plugins.vm_pinning.configured_guest import Marked
+from tuned_virt.plugins.vm_pinning.original import Original
+from tuned_virt.plugins.vm_pinning.policy import PinningPolicy
+
+if TYPE_CHECKING:  # libvirt's binding takes time to import
+    from tuned_virt.libvirt_api.worker import View
+
+
+class PinningUndo(GuestUndo[PinningPolicy, Original]):
+    """Puts back every guest that is kept, and kernel.numa_balancing."""
+
+    name = original.PLUGIN
+    options = policy.OPTIONS
+
+    def __init__(self, file: Path = record.FILE) -> None:
+        super().__init__()
+        self._file = file
+
+    def parse(self, options: Mapping[str, str]) -> PinningPolicy:
+        """See `policy.parse`."""
+        return policy.parse(options)
+
+    def original(self, text: str) -> Original:
+        """See `GuestUndo`."""
+        return original.parse(text)
+
+    def kernel(self, fs: KernelFS) -> Values:
+        """kernel.numa_balancing."""
+        return numa_balancing.values(fs)
+
+    def kernel_changes(self, state: Values, originals: Values) -> list[Change]:
+        """Its way back."""
+        return numa_balancing.undo(state, originals)
+
+    def put_back(self, view: View, fs: KernelFS, kept: Original) -> str:
+        """See `GuestUndo`."""
+        from tuned_virt.guests.tracker import Seen
+        from tuned_virt.libvirt_api.guest_pins import GuestGone
+        from tuned_virt.plugins.vm_pinning.pinner import Hands
+
+        active = view.guests.get(kept.uuid)
+        if active is None or active.id != kept.id:
+            return ""
+        seen = Seen(active, kept.key, kept.pid, kept.start, None, "", 0.0, False)
+        held = record.load(kept.uri, self._file).get(kept.key)
+        try:
+            refused = Hands(fs, Journal()).put_back(
+                view.link, seen, kept, held.pins if held else Pins()
+            )
+        except GuestGone:
+            return ""
+        return "; ".join(f"{what}: {why}" for what, why in refused.items())
+
+    def without_libvirt(self, fs: KernelFS, kept: Original) -> str:
+        """The threads go back; libvirt is to be told."""
+        if not runs(kept):
+            return ""
+        stuck = kept.confine(fs)
+        return f"{', '.join(stuck)} refused" if stuck else "its threads are back where they were"
+
+
+class ConfigurationUndo(GuestUndo[PinningPolicy, Marked]):
+    """Takes what is ours out of guests' configurations."""
+
+    name = configured_guest.RECORD
+    part_of = original.PLUGIN
+    options = policy.OPTIONS
+
+    def parse(self, options: Mapping[str, str]) -> PinningPolicy:
+        """See `policy.parse`."""
+        return policy.parse(options)
+
+    def original(self, text: str) -> Marked:
+        """See `GuestUndo`."""
+        return configured_guest.parse(text)
+
+    def put_back(self, view: View, fs: KernelFS, kept: Marked) -> str:
+        """See `GuestUndo`."""
+        from tuned_virt.plugins.vm_pinning.persistent_pins import clean_guest
+
+        clean_guest(view.link, kept)
+        return ""

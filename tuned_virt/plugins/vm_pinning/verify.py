@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What verify says: each guest's threads and memory against the placement that was applied.
+
+Threads are read where the kernel has them, and libvirt is asked for the vCPUs' affinity besides;
+neither a hung libvirtd nor a guest of terabytes may hold up TuneD's D-Bus, so both have a budget.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+
+from tuned_virt.core.engine import Finding, Result
+from tuned_virt.guests.manager import Claim
+from tuned_virt.kernel import numa_maps
+from tuned_virt.kernel.cpuset import text as cpus_text
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.libvirt_api import guest_pins as libvirt
+from tuned_virt.libvirt_api.worker import Control, Unanswered, View
+from tuned_virt.model.guest import printable, qemu_threads
+from tuned_virt.placement import Kind
+from tuned_virt.plugins.vm_pinning.original import PLUGIN
+from tuned_virt.plugins.vm_pinning.pinner import WALLS
+from tuned_virt.plugins.vm_pinning.policy import PinningPolicy
+from tuned_virt.plugins.vm_pinning.record import Held
+
+ASK = 0.4
+"""Seconds that libvirt has to tell the affinity of all vCPUs."""
+
+MEMORY = 0.3
+"""Seconds in which guests' memory is read by node; those whose turn does not come are said."""
+
+ENOUGH = 0.95
+"""Part of a guest's memory that has to be on its nodes behind a wall."""
+
+Pair = tuple[Claim[PinningPolicy], "Held | None"]
+
+
+class Checks:
+    """Compares guests with what is held. For TuneD's thread."""
+
+    def __init__(self, fs: KernelFS) -> None:
+        self._fs = fs
+
+    def findings(self, pairs: Iterable[Pair], asked: Control) -> Iterator[Finding]:
+        """One line a guest."""
+        known = list(pairs)
+        told, remark = self._told([held for _, held in known if held and held.placed], asked)
+        deadline = time.monotonic() + MEMORY
+        for claim, held in known:
+            if held is None:
+                yield _finding(Result.NOTE, claim.device, "is not placed yet")
+            elif held.placed:
+                local = self._local(held) if time.monotonic() < deadline else None
+                yield self._compare(held, told.get(held.uuid), local)
+            else:
+                yield _left(held)
+        if remark:
+            yield Finding(Result.NOTE, f"{PLUGIN}: {remark}: only the kernel's side is verified")
+
+    def drifted(self, held: Held) -> bool:
+        """Whether threads are elsewhere than they were pinned."""
+        return any(self._differences(held, None))
+
+    def _told(
+        self, pinned: list[Held], asked: Control
+    ) -> tuple[Mapping[str, Mapping[int, str]], str]:
+        """What libvirt's `vcpus()` says, by UUID; and why not, where it does not say all."""
+        deadline = time.monotonic() + ASK
+        found: dict[str, Mapping[int, str]] = {}
+
+        def ask(view: View) -> None:
+            for held in pinned:
+                active = view.guests.get(held.uuid)
+                if active is not None and time.monotonic() < deadline:
+                    with view.link.asking():
+                        found[held.uuid] = libvirt.affinity(active)
+
+        try:
+            if pinned:
+                asked.ask(ask, ASK)
+        except Unanswered as error:
+            return dict(found), str(error)
+        return found, ""
+
+    def _differences(self, held: Held, told: Mapping[int, str] | None) -> Iterator[str]:
+        if held.pid:
+            now = qemu_threads.affinity(self._fs, qemu_threads.read(self._fs, held.pid))
+            placed = held.placement
+            yield from _unlike("vCPU", now.vcpus, placed.vcpus)
+            yield from _unlike("IOThread", now.iothreads, placed.iothreads)
+            if placed.emulator:
+                wanted = dict.fromkeys(now.emulator, placed.emulator)
+                yield from _unlike("emulator thread", now.emulator, wanted)
+        if told is not None:
+            for text in _unlike("vCPU", told, held.placement.vcpus):
+                yield f"{text} by libvirt"
+
+    def _compare(self, held: Held, told: Mapping[int, str] | None, local: float | None) -> Finding:
+        differing = list(dict.fromkeys(self._differences(held, told)))
+        memory = held.placement.memory
+        wall = memory is not None and memory.mode in WALLS
+        if wall and local is not None and local < ENOUGH:
+            differing.append(f"{local:.0%} of its memory on node {_nodes(held)}")
+        if differing:
+            found = ", ".join(differing)
+            return _finding(
+                Result.FAILED, held.device, f"'{PLUGIN}' = '{found}', expected '{_place(held)}'"
+            )
+        text = f"'{PLUGIN}' = '{_place(held)}'"
+        if local is not None:
+            text += f", {local:.0%} of its memory is there"
+        said = "; ".join(filter(None, [text, held.remark, held.configuration]))
+        return _finding(Result.PASSED, held.device, said)
+
+    def _local(self, held: Held) -> float | None:
+        if not (held.pid and held.placement.nodes):
+            return None
+        nodes = numa_maps.by_node(numa_maps.read(self._fs, held.pid))
+        return numa_maps.share(nodes, frozenset(held.placement.nodes))
+
+
+def _unlike(kind: str, now: Mapping[int, str], wanted: Mapping[int, str]) -> Iterator[str]:
+    """Threads that are elsewhere; those on the same CPUs together."""
+    groups: dict[str, list[int]] = {}
+    for number, cpus in now.items():
+        if number in wanted and cpus != wanted[number]:
+            groups.setdefault(cpus, []).append(number)
+    for cpus, numbers in groups.items():
+        yield f"{kind} {cpus_text(numbers)} on {cpus}"
+
+
+def _place(held: Held) -> str:
+    groups: dict[str, list[int]] = {}
+    for number, cpus in held.placement.vcpus.items():
+        groups.setdefault(cpus, []).append(number)
+    vcpus = ", ".join(f"vCPU {cpus_text(numbers)} on {cpus}" for cpus, numbers in groups.items())
+    emulator = f", emulator on {held.placement.emulator}" if held.placement.emulator else ""
+    return f"{held.placement.kind.value} on node {_nodes(held)}: {vcpus}{emulator}"
+
+
+def _nodes(held: Held) -> str:
+    return cpus_text(held.placement.nodes)
+
+
+def _left(held: Held) -> Finding:
+    if held.failed:
+        why = "; ".join(f"{what}: {reason}" for what, reason in held.failed.items())
+        return _finding(Result.FAILED, held.device, f"'{PLUGIN}' = 'as found', {why}")
+    placed = held.placement
+    if held.observed:
+        text = f"observed only, would be {placed.kind.value} on node {cpus_text(placed.nodes)}"
+        return _finding(Result.NOTE, held.device, text)
+    if held.later:
+        text = f"when it starts anew, {placed.kind.value} on node {_nodes(held)} (persist=config)"
+        told = "; ".join(filter(None, [text, held.configuration]))
+        return _finding(Result.NOTE, held.device, told)
+    kind = "its owner's" if placed.kind is Kind.OWNER else "left alone"
+    return _finding(Result.NOTE, held.device, f"{kind}: {printable(placed.why)}")
+
+
+def _finding(result: Result, device: str, text: str) -> Finding:
+    return Finding(result, f"device {device}: {text}")

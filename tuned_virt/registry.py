@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""All tuners by name: what `tuned-virt restore` can put back without TuneD."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from tuned_virt.core.engine import Tuner
+from tuned_virt.core.guest_source import Follower
+from tuned_virt.plugins.blk_elevator_virt import DisksTuner
+from tuned_virt.plugins.blk_elevator_virt.guest_users import Guest as DiskUser
+from tuned_virt.plugins.crash_guard import GuardTuner
+from tuned_virt.plugins.hugepages_numa import HugepagesTuner
+from tuned_virt.plugins.hugepages_numa.demand import Asks
+from tuned_virt.plugins.ksm import KsmTuner
+from tuned_virt.plugins.ksm.sampler import LibvirtGuest
+from tuned_virt.plugins.virt_system import SystemTuner
+from tuned_virt.plugins.vm_blkio import BlkioTuner
+from tuned_virt.plugins.vm_blkio.plugin import Libvirt
+from tuned_virt.plugins.vm_limits.restore import LimitsUndo
+from tuned_virt.plugins.vm_pinning.restore import ConfigurationUndo, PinningUndo
+
+
+def _follow_libvirt(changed: Callable[[str], None]) -> Follower[LibvirtGuest]:
+    from tuned_virt.libvirt_api.follower import Hypervisor  # its binding takes time to import
+
+    return Hypervisor(changed)
+
+
+def _follow_pages(changed: Callable[[str], None]) -> Follower[Asks]:
+    from tuned_virt.libvirt_api.guest_pages import PageFollower
+
+    return PageFollower(changed)
+
+
+def _follow_disks(changed: Callable[[str], None]) -> Follower[DiskUser]:
+    from tuned_virt.libvirt_api.guest_disks import DiskFollower
+
+    return DiskFollower(changed)
+
+
+def _weights() -> Libvirt:
+    from tuned_virt.libvirt_api.guest_weights import GuestWeights
+
+    return GuestWeights()
+
+
+TUNERS: Mapping[str, Tuner[Any, Any]] = MappingProxyType(
+    {
+        tuner.name: tuner
+        for tuner in (
+            PinningUndo(),
+            ConfigurationUndo(),
+            LimitsUndo(),
+            KsmTuner(_follow_libvirt),
+            HugepagesTuner(_follow_pages),
+            DisksTuner(_follow_disks),
+            BlkioTuner(_weights),
+            SystemTuner(),
+            GuardTuner(),
+        )
+    }
+)
+"""In the order of putting back: guests first, what TuneD's own plugins set last."""

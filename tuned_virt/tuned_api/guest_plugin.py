@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Plugins whose devices are running guests.
+
+TuneD's bookkeeping of devices stays TuneD's: which instance has which guest. What is wanted of the
+guests is only claimed, and carried out elsewhere (see `guesttuner`), so that nothing here waits for
+libvirt. The races of stock TuneD are cured by one lock, by acting on guests that come and go only
+while every instance is applied, and by claiming all that is wanted at once after each change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tuned.plugins import hotplug
+
+from tuned_virt.core.engine import Finding, Result
+from tuned_virt.core.guest_filter import SYSTEM, device, selects
+from tuned_virt.core.options import BadOptions, OptionError
+from tuned_virt.guests.manager import UNDOING, Claim, GuestSteward, GuestTuner, Run, steward
+from tuned_virt.kernel import systemd
+from tuned_virt.libvirt_api.connection import Active
+from tuned_virt.tuned_api.common import (
+    contained,
+    expanded,
+    log_findings,
+    next_apply,
+    unknown_options,
+)
+
+log = logging.getLogger("tuned")
+
+MOVING = 5.0
+"""Seconds after which a guest that one instance gave away, and none took, is anybody's."""
+
+
+@dataclass(frozen=True)
+class _Device:
+    """What TuneD's events carry: `sys_name` alone is read."""
+
+    sys_name: str
+
+
+class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
+    """A plugin that does something to running guests, by a `GuestTuner`."""
+
+    tuner: GuestTuner[Any]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._turn = threading.RLock()
+        self._known: dict[str, Active] = {}
+        self._moving: dict[str, float] = {}
+        self._unknown: list[OptionError] = []
+        self._policies: dict[str, Any] = {}
+        self._bad: dict[str, list[OptionError]] = {}
+        self._applied: set[str] = set()
+        self._batch = False
+        self._claimed: dict[Run, Claim[Any]] = {}
+        self._closed = False
+        self._steward: GuestSteward[Any] | None = None
+        super().__init__(*args, **kwargs)
+
+    # --- options ----------------------------------------------------------------------------
+
+    @classmethod
+    def _get_config_options(cls) -> dict[str, str | None]:
+        return {name: option.default for name, option in cls.tuner.options.items()}
+
+    @classmethod
+    def get_config_options_hints(cls) -> dict[str, str]:
+        """What each option means, for TuneD's GUI and D-Bus."""
+        return {name: option.hint for name, option in cls.tuner.options.items()}
+
+    def _get_effective_options(self, options: Mapping[str, str]) -> dict[str, str | None]:
+        self._unknown = unknown_options(self.name, options, self.tuner.options)
+        known = {name: value for name, value in options.items() if name in self.tuner.options}
+        return {**self._get_config_options(), **known}
+
+    def create_instance(self, *args: Any, **kwargs: Any) -> Any:
+        """As TuneD's, whose parameters differ by generation; bad options are kept for verify."""
+        with self._turn:
+            instance = super().create_instance(*args, **kwargs)
+            self._parse(instance)
+            return instance
+
+    def _parse(self, instance: Any) -> None:
+        bad = list(self._unknown)
+        try:
+            texts = expanded(self._variables, instance.options)
+            told = {name: text for name, text in texts.items() if text}
+            self._policies[instance.name] = self.tuner.parse(told)
+        except BadOptions as errors:
+            bad += errors.errors
+        for error in bad:
+            log.error("%s: %s; nothing of [%s] is applied", self.name, error, instance.name)
+        if bad:
+            self._policies.pop(instance.name, None)
+            self._bad[instance.name] = bad
+
+    def _uri(self) -> str:
+        """The libvirt of all instances: the first one's."""
+        uris = [getattr(policy, "uri", SYSTEM) for policy in self._policies.values()]
+        return uris[0] if uris else SYSTEM
+
+    def _instance_init(self, instance: Any) -> None:
+        instance._has_static_tuning = True
+        instance._has_dynamic_tuning = False
+        policy = self._policies.get(instance.name)
+        uri = getattr(policy, "uri", SYSTEM)
+        if policy is not None and self._steward is not None and uri != self._steward.control.uri:
+            valid = f"one plugin serves one libvirt, here {self._steward.control.uri}"
+            self._bad[instance.name] = [OptionError("uri", uri, valid)]
+            del self._policies[instance.name]
+            log.error("%s: %s", self.name, self._bad[instance.name][0])
+
+    def _instance_cleanup(self, instance: Any) -> None:
+        pass
+
+    # --- guests that come and go ------------------------------------------------------------
+
+    def _init_devices(self) -> None:
+        self._devices_supported = True
+        self._assigned_devices: set[str] = set()
+        self._free_devices: set[str] = set()
+        with contained(self.name):
+            super()._init_devices()
+
+    def _hardware_events_init(self) -> None:
+        self._steward = steward(self.tuner, self._uri())
+        running = self._steward.attach(self)
+        for uri in self.tuner.uris():
+            if uri != self._steward.control.uri:
+                steward(self.tuner, uri).tend()
+        with self._turn:
+            self._known = _by_device(running)
+            self._free_devices |= self._known.keys()
+
+    def _hardware_events_cleanup(self) -> None:
+        self._closed = True
+        if self._steward is not None:
+            self._steward.detach(self)
+
+    def guests_changed(self, guests: Mapping[str, Active]) -> None:
+        """Tell TuneD of what came and went; a restarted guest has gone and come."""
+        with contained(self.name), self._turn:
+            if self._closed or not self._live:
+                return
+            now = _by_device(guests)
+            with self._no_claim():
+                for name in (self._assigned_devices | self._free_devices) - self._still(now):
+                    self._hardware_events_callback("remove", _Device(name))
+                self._known = now
+                moving = {n for n, at in self._moving.items() if time.monotonic() - at < MOVING}
+                known = self._assigned_devices | self._free_devices | moving
+                for name in now.keys() - known:
+                    self._hardware_events_callback("add", _Device(name))
+            if self._claims() != self._claimed:  # a claim is news, which brings us here again
+                self._claim()
+
+    def _still(self, now: Mapping[str, Active]) -> set[str]:
+        """Devices that are the same run of the same guest as before."""
+        before = self._known
+        return {name for name in now if name in before and now[name].run == before[name].run}
+
+    @property
+    def _live(self) -> bool:
+        """Whether every instance is between apply and unapply."""
+        return bool(self._applied) and self._instances.keys() <= self._applied
+
+    def _get_matching_devices(self, instance: Any, devices: Iterable[str]) -> set[str]:
+        if instance.devices_udev_regex is not None:
+            log.error("%s: devices_udev_regex does not apply to guests: use devices=", self.name)
+            return set()
+        return {name for name in devices if selects(instance.devices_expression, self._names(name))}
+
+    def _names(self, name: str) -> list[str]:
+        guest = self._known.get(name)
+        return [guest.name, guest.uuid] if guest else [name]
+
+    # --- TuneD's steps, one at a time -------------------------------------------------------
+
+    def assign_free_devices(self, instance: Any) -> None:
+        """As TuneD's, which warns of no guests; active without any too, for those that come."""
+        with self._turn:
+            if self._get_matching_devices(instance, self._free_devices):
+                super().assign_free_devices(instance)
+            instance.active = True
+
+    def instance_apply_tuning(self, instance: Any) -> None:
+        """Claim the guests once the last instance is applied, and wait a moment for the pins."""
+        with contained(self.name), self._turn, self._one_claim():
+            instance.active = True
+            super().instance_apply_tuning(instance)
+            self._applied.add(instance.name)
+        self._settle()
+
+    def instance_unapply_tuning(self, instance: Any, *rollback: Any, **named: Any) -> None:
+        """Release all guests once the last instance is unapplied."""
+        with contained(self.name):
+            with self._turn:
+                before = len(self._applied)
+                super().instance_unapply_tuning(instance, *rollback, **named)
+                last = before > 0 and not self._applied
+            if last:
+                self._release()
+
+    def instance_verify_tuning(self, instance: Any, ignore_missing: bool) -> Any:
+        """As TuneD's, of an instance without guests too."""
+        instance.active = True
+        return super().instance_verify_tuning(instance, ignore_missing)
+
+    def destroy_instance(self, instance: Any) -> None:
+        """As TuneD's. One that was never unapplied (rollback=not_on_exit) leaves its guests so."""
+        with self._turn:
+            if instance.name in self._applied:
+                self._closed = True
+            super().destroy_instance(instance)
+            self._policies.pop(instance.name, None)
+            self._bad.pop(instance.name, None)
+
+    def _add_device(self, device_name: str) -> None:
+        with self._turn, self._one_claim():
+            self._moving.pop(device_name, None)
+            super()._add_device(device_name)
+            self._keep_active()
+
+    def _remove_device(self, device_name: str) -> None:
+        with self._turn, self._one_claim():
+            super()._remove_device(device_name)
+            self._keep_active()
+
+    def _add_devices_nocheck(self, instance: Any, device_names: Iterable[str]) -> None:
+        with self._turn, self._one_claim():
+            for name in device_names:
+                self._moving.pop(name, None)
+            super()._add_devices_nocheck(instance, device_names)
+            self._keep_active()
+        self._settle()
+
+    def _remove_devices_nocheck(self, instance: Any, device_names: Iterable[str]) -> None:
+        """The first half of a move: nothing is claimed, or listed as new, until the second."""
+        with self._turn:
+            self._moving.update(dict.fromkeys(device_names, time.monotonic()))
+            super()._remove_devices_nocheck(instance, device_names)
+            self._keep_active()
+
+    def _keep_active(self) -> None:
+        for instance in self._instances.values():
+            instance.active = True
+
+    def _instance_apply_static(self, instance: Any) -> None:
+        pass
+
+    def _instance_unapply_static(self, instance: Any, *_rollback: Any, **_named: Any) -> None:
+        self._applied.discard(instance.name)
+
+    def _added_device_apply_tuning(self, instance: Any, device_name: str) -> None:
+        pass
+
+    def _removed_device_unapply_tuning(self, instance: Any, device_name: str) -> None:
+        pass
+
+    # --- what is claimed --------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _no_claim(self) -> Iterator[None]:
+        """Around changes of TuneD's sets: nothing is claimed meanwhile."""
+        outer, self._batch = self._batch, True
+        try:
+            yield
+        finally:
+            self._batch = outer
+
+    @contextlib.contextmanager
+    def _one_claim(self) -> Iterator[None]:
+        """Around changes of TuneD's sets: what they come to is claimed once, at the end."""
+        with self._no_claim():
+            yield
+        if not self._batch and self._live and not self._closed:
+            self._claim()
+
+    def _claim(self) -> None:
+        if self._steward is not None:
+            self._claimed = self._claims()
+            self._steward.claim(self._claimed)
+
+    def _claims(self) -> dict[Run, Claim[Any]]:
+        claims: dict[Run, Claim[Any]] = {}
+        for instance in self._instances.values():
+            policy = self._policies.get(instance.name)
+            for name in instance.processed_devices | instance.assigned_devices:
+                if policy is not None and name in self._known:
+                    claims[self._known[name].run] = Claim(name, policy)
+        return claims
+
+    def _settle(self) -> None:
+        serving = self._steward if self._live else None
+        if serving is not None and not serving.settle() and not serving.control.absence:
+            log.info("%s: goes on by itself", self.name)
+
+    def _release(self) -> None:
+        if self._steward is None:
+            return
+        settled = next_apply()
+        if settled is None and systemd.restarting():
+            log.info("%s: left for the %s that systemd starts next", self.name, systemd.SERVICE)
+            return
+        self._steward.release(settled)
+        if settled is None and not self._steward.settle(UNDOING):
+            log.info("%s: put back as soon as libvirt answers", self.name)
+
+    def _instance_verify_static(self, instance: Any, ignore_missing: bool, devices: Any) -> bool:
+        with contained(self.name):
+            found = [
+                Finding(Result.FAILED, f"'{self.name}': {error}")
+                for error in self._bad.get(instance.name, [])
+            ]
+            if self._steward is not None:
+                if instance is next(iter(self._instances.values())):
+                    found += self._steward.absent()
+                    notes = self.tuner.notes()
+                    found += [Finding(Result.NOTE, f"{self.name}: {note}") for note in notes]
+                known = [self._known[name].run for name in devices if name in self._known]
+                found += self._steward.findings(known, ignore_missing)
+            return log_findings(found)
+        return False
+
+
+def _by_device(guests: Mapping[str, Active]) -> dict[str, Active]:
+    return {device(guest.name, guest.uuid): guest for guest in guests.values()}

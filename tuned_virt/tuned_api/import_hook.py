@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Lets TuneD import our plugins from where pip has put them, outside of its own folder.
+
+A package `tuned.plugins` in a virtual environment would hide the distribution's, or be hidden by
+it: a regular package wins over a namespace (Python's import reference, "Regular packages"). So
+`tuned-virt-plus.pth` (the site module's documentation) adds this finder, which is asked last, and
+only ever answers for plugins that TuneD's own folder does not have.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+SITE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+FOLDER = os.path.join(SITE, "tuned_plugins")
+PREFIX = "tuned.plugins."
+
+
+class Finder(MetaPathFinder):
+    """Finds `tuned.plugins.plugin_NAME` in our folder."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """None for everything but our plugins."""
+        if not fullname.startswith(f"{PREFIX}plugin_"):
+            return None
+        file = os.path.join(FOLDER, f"{fullname[len(PREFIX) :]}.py")
+        if not os.path.isfile(file):
+            return None
+        return importlib.util.spec_from_file_location(fullname, file)
+
+
+def install() -> None:
+    """Be asked after all other finders."""
+    if not any(isinstance(finder, Finder) for finder in sys.meta_path):
+        sys.meta_path.append(Finder())

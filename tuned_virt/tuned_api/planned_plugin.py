@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Plugins whose options are planned and applied as a whole, by a `Tuner`."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from tuned.plugins import base
+
+from tuned_virt.core.engine import Engine, Finding, Result, Tuner
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.options import BadOptions, OptionError, Section, is_yes
+from tuned_virt.core.originals import Baseline
+from tuned_virt.core.plan_runner import Steward
+from tuned_virt.kernel import systemd
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.tuned_api.common import (
+    contained,
+    expanded,
+    log_findings,
+    next_apply,
+    unknown_options,
+)
+
+log = logging.getLogger("tuned")
+
+_stewards: dict[str, Steward[Any, Any]] = {}
+_stewards_lock = threading.Lock()
+
+
+def steward(tuner: Tuner[Any, Any]) -> Steward[Any, Any]:
+    """The process's one steward for a tuner: TuneD makes new plugin objects at every switch."""
+    with _stewards_lock:
+        if tuner.name not in _stewards:
+            engine = Engine(tuner, KernelFS(), Baseline(), Journal())
+            _stewards[tuner.name] = Steward(engine)
+        return _stewards[tuner.name]
+
+
+class PlannedPlugin(base.Plugin):  # type: ignore[misc]
+    """A plugin whose options are planned and applied as a whole, by a `Tuner`.
+
+    All instances of a profile share one plan: their options are merged in the order of their
+    priority, or they stay apart where the tuner is `sectioned`. One bad option, and none of them is
+    applied.
+    """
+
+    tuner: Tuner[Any, Any]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._unknown: list[OptionError] = []
+        self._bad: list[OptionError] = []
+        self._applied: list[Any] = []
+        self._broken = False
+
+    @classmethod
+    def _get_config_options(cls) -> dict[str, str | None]:
+        return {name: option.default for name, option in cls.tuner.options.items()}
+
+    @classmethod
+    def get_config_options_hints(cls) -> dict[str, str]:
+        """What each option means, for TuneD's GUI and D-Bus."""
+        return {name: option.hint for name, option in cls.tuner.options.items()}
+
+    def _get_effective_options(self, options: Mapping[str, str]) -> dict[str, str | None]:
+        self._unknown += unknown_options(self.tuner.name, options, self.tuner.options)
+        known = {name: value for name, value in options.items() if name in self.tuner.options}
+        return {**self._get_config_options(), **known}
+
+    def _instance_init(self, instance: Any) -> None:
+        instance._has_static_tuning = True
+        instance._has_dynamic_tuning = False
+
+    def _instance_cleanup(self, instance: Any) -> None:
+        pass
+
+    def _instance_apply_static(self, instance: Any) -> None:
+        first = not self._applied
+        self._applied.append(instance)
+        if first:
+            self._broken = True
+            with contained(self.tuner.name):
+                self._apply()
+                self._broken = False
+
+    def _instance_unapply_static(self, instance: Any, *_rollback: Any, **_named: Any) -> None:
+        if instance in self._applied:
+            self._applied.remove(instance)
+        if not self._applied:
+            with contained(self.tuner.name):
+                self._unapply()
+
+    def _instance_verify_static(self, instance: Any, ignore_missing: bool, devices: Any) -> bool:
+        if self._applied and instance is not self._applied[0]:
+            return True
+        with contained(self.tuner.name):
+            reasons = [str(error) for error in self._bad]
+            reasons += ["internal error while it was applied, see above"] if self._broken else []
+            bad = [Finding(Result.FAILED, f"'{self.tuner.name}': {reason}") for reason in reasons]
+            return log_findings(bad + steward(self.tuner).verify(ignore_missing))
+        return False
+
+    def _apply(self) -> None:
+        self._bad = list(self._unknown)
+        policy = self.tuner.parse({})
+        observe = False
+        try:
+            observe, policy = self._sections() if self.tuner.sectioned else self._whole()
+        except BadOptions as errors:
+            self._bad += errors.errors
+        for bad in self._bad:
+            log.error("%s: %s; nothing of [%s] is applied", self.tuner.name, bad, self.name)
+        if self._bad:
+            policy = self.tuner.parse({})
+        steward(self.tuner).apply(policy, observe)
+
+    def _whole(self) -> tuple[bool, Any]:
+        """Whether only to observe, and the policy of all instances merged. Raises BadOptions."""
+        options = self._merged_options()
+        observe = _observe(options.pop("observe"))
+        return observe, self.tuner.parse({name: text or "" for name, text in options.items()})
+
+    def _sections(self) -> tuple[bool, Any]:
+        """The same of instances that stay apart; one that observes has all do so."""
+        sections = [self._section(instance) for instance in self._instances.values()]
+        observe = any([_observe(section.options.get("observe")) for section in sections])
+        return observe, self.tuner.parse_sections(sections, self._rivals())
+
+    def _section(self, instance: Any) -> Section:
+        texts = {
+            **instance.options,
+            "devices=": instance.devices_expression,
+            "devices_udev_regex=": instance.devices_udev_regex,
+        }
+        options = expanded(self._variables, texts)
+        devices, udev_regex = (options.pop(name) for name in list(texts)[-2:])
+        return Section(instance.name, options, devices, udev_regex)
+
+    def _rivals(self) -> list[Section]:
+        """Sections of TuneD's own that set the same, with the devices that they have been given.
+
+        Plugins with devices subscribe to udev's events; nothing else leads to them from here.
+        """
+        name, option = self.tuner.rival
+        inventory = getattr(self, "_hardware_inventory", None)
+        subscribed = [
+            plugin
+            for subscriptions in getattr(inventory, "_subscriptions", {}).values()
+            for plugin, _ in subscriptions
+            if getattr(plugin, "name", "") == name
+        ]
+        return [
+            Section(instance.name, {option: text}, " ".join(sorted(instance.assigned_devices)))
+            for plugin in subscribed
+            for instance in plugin._instances.values()
+            if (text := self._variables.expand(instance.options.get(option)) or "")
+        ]
+
+    def _merged_options(self) -> dict[str, str | None]:
+        defaults = self._get_config_options()
+        merged = dict(defaults)
+        for instance in self._instances.values():
+            for name, text in expanded(self._variables, instance.options).items():
+                if not text or text in (defaults[name], merged[name]):
+                    continue
+                if merged[name] != defaults[name]:
+                    log.warning(
+                        "%s: several sections set %s: '%s' gives way to '%s' of [%s]",
+                        *(self.tuner.name, name, merged[name], text, instance.name),
+                    )
+                merged[name] = text
+        return merged
+
+    def _unapply(self) -> None:
+        settled = next_apply() if self.tuner.restore_waits else None
+        if settled is not None:
+            steward(self.tuner).restore_later(settled)
+        elif self.tuner.restore_waits and systemd.restarting():
+            log.info(
+                "%s: left for the %s that systemd starts next", self.tuner.name, systemd.SERVICE
+            )
+        else:
+            steward(self.tuner).restore()
+
+
+def _observe(text: str | None) -> bool:
+    try:
+        return is_yes("observe", text or "0")
+    except OptionError as error:
+        raise BadOptions([error]) from error
