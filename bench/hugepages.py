@@ -30,7 +30,7 @@ from tests import debian
 from tests.sandbox import CACHE, PYTHON, REPO
 from tuned_virt.core.engine import Engine
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import Baseline
+from tuned_virt.core.originals import Originals
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model import topology
 from tuned_virt.plugins import hugepages_numa
@@ -56,7 +56,7 @@ Tune = Engine[HugepagesPolicy, HugepagesState]
 
 def engine(root: Path, state: Path) -> Tune:
     """The plugin's engine over a machine, with a baseline of its own."""
-    baseline = Baseline(state, "bench")
+    baseline = Originals(state, "bench")
     return Engine(
         HugepagesTuner(folder=state), KernelFS(root), baseline, Journal(state / "journal")
     )
@@ -98,9 +98,9 @@ def planned(tune: Tune, pages: int) -> tuple[float, float]:
     """Ours: seconds of reading, deciding and keeping originals, and of the allocation."""
     policy = hugepages_numa.parse({"pages_2M": f"0:{pages}", "reserve_free": "0"})
     began = time.perf_counter()
-    begun = tune.begin(policy)
+    begun = tune.prepare(policy)
     between = time.perf_counter()
-    tune.finish(begun)
+    tune.execute(begun)
     return between - began, time.perf_counter() - between
 
 

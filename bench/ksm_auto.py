@@ -15,8 +15,8 @@ from pathlib import Path
 
 from tuned_virt.core.engine import Engine, Result
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import Baseline
-from tuned_virt.core.plan_runner import Steward
+from tuned_virt.core.originals import Originals
+from tuned_virt.core.plan_runner import PlanRunner
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.registry import TUNERS
 
@@ -43,18 +43,18 @@ def main() -> int:
     policy = tuner.parse(options)
     with tempfile.TemporaryDirectory(prefix="tuned-virt-bench-") as folder:
         kept = Path(folder)
-        engine = Engine(tuner, KernelFS(), Baseline(kept), Journal(kept / "journal"))
-        steward = Steward(engine)
+        engine = Engine(tuner, KernelFS(), Originals(kept), Journal(kept / "journal"))
+        runner = PlanRunner(engine)
         try:
-            steward.apply(policy)
-            failed = [f for f in steward.verify(False) if f.result is Result.FAILED]
+            runner.apply(policy)
+            failed = [f for f in runner.verify(False) if f.result is Result.FAILED]
             for finding in failed:
                 print(finding.text, file=sys.stderr)
             if not failed:
                 print("ready", flush=True)
                 sys.stdin.read()
         finally:
-            steward.restore()
+            runner.restore()
     return int(bool(failed))
 
 

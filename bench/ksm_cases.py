@@ -26,12 +26,12 @@ from bench.ksm_machine import (
     tiny_guests,
 )
 from bench.ksm_rivals import PREPARE, RIVALS, Controller, ksmtuned_changed
-from tuned_virt.core.guest_source import Known
+from tuned_virt.core.guest_source import FixedGuests
 from tuned_virt.core.journal import Journal
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.ksm.auto import AutoPolicy
-from tuned_virt.plugins.ksm.controller import Loop
-from tuned_virt.plugins.ksm.record import Record
+from tuned_virt.plugins.ksm.controller import KsmController
+from tuned_virt.plugins.ksm.record import ControllerStateFile
 from tuned_virt.plugins.ksm.sampler import Sampler
 
 Figures = dict[str, float]
@@ -207,11 +207,11 @@ def our_round() -> float:
     It keeps as many files open as it would as a service of systemd.
     """
     with tempfile.TemporaryDirectory(prefix="tuned-virt-bench-") as folder:
-        fs, record = KernelFS(), Record(Path(folder) / "ksm.json")
-        loop = Loop(AutoPolicy(), fs, Journal(Path(folder) / "journal"), record)
+        fs, record = KernelFS(), ControllerStateFile(Path(folder) / "ksm.json")
+        loop = KsmController(AutoPolicy(), fs, Journal(Path(folder) / "journal"), record)
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (SERVICE_FILES, limits[1]))
-        loop.sample_with(Sampler(fs, Known()))
+        loop.sample_with(Sampler(fs, FixedGuests()))
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         loop.look()
         before = time.process_time()

@@ -20,7 +20,7 @@ from bench.placement_rivals import missing, numad, unpinned, virt_install
 from tuned_virt.kernel import cpuset
 from tuned_virt.model.guest import Cell, Guest
 from tuned_virt.model.topology import Cache, CpuDetail, Host, NumaNode
-from tuned_virt.placement import Plan, parse, plan, planner
+from tuned_virt.placement import PlacementPlan, parse, plan, planner
 
 RUNS = 7
 GIB = 1 << 20
@@ -84,7 +84,7 @@ def speed() -> None:
     for name in ("node", "dedicated"):
         policy = parse({"policy": name, "overcommit": "4"})
 
-        def forgetful() -> Plan:
+        def forgetful() -> PlacementPlan:
             planner._sessions = ()
             return plan(host, guests, policy, {})  # noqa: B023 - called at once
 
@@ -101,7 +101,7 @@ def speed() -> None:
         nodes = machine(16, cpus, 8)
         policy = parse({"policy": "dedicated"})
 
-        def cells() -> Plan:
+        def cells() -> PlacementPlan:
             planner._sessions = ()
             return plan(nodes, one, policy, {})  # noqa: B023
 

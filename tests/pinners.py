@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""vm_pinning without TuneD: its steward on a private libvirtd, and a planner that tests tell."""
+"""vm_pinning without TuneD: its manager on a private libvirtd, and a planner that tests tell."""
 
 from __future__ import annotations
 
@@ -15,28 +15,36 @@ from tests.sandbox import wait_for
 from tuned_virt.core.engine import Finding
 from tuned_virt.core.guest_filter import device
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import Baseline
-from tuned_virt.guests.manager import Claim, Guests, GuestSteward, Run
+from tuned_virt.core.originals import Originals
+from tuned_virt.guests.manager import Claim, GuestController, GuestManager, Run
 from tuned_virt.kernel.files import KernelFS
-from tuned_virt.libvirt_api.connection import Active
+from tuned_virt.libvirt_api.connection import Domain
 from tuned_virt.model.guest import Guest
 from tuned_virt.model.topology import Host
-from tuned_virt.placement import Kind, Memory, Placement, Plan, Policy
+from tuned_virt.placement import (
+    MemoryPlacement,
+    Placement,
+    PlacementKind,
+    PlacementPlan,
+    PlacementPolicy,
+)
 from tuned_virt.plugins.vm_pinning import record
-from tuned_virt.plugins.vm_pinning.controller import PinnedGuests
-from tuned_virt.plugins.vm_pinning.placement_controller import Decider
+from tuned_virt.plugins.vm_pinning.controller import PinningController
+from tuned_virt.plugins.vm_pinning.placement_controller import PlacementController
 from tuned_virt.plugins.vm_pinning.plugin import PinningTuner
 from tuned_virt.plugins.vm_pinning.policy import PinningPolicy
 
-Planner = Callable[[Host, Sequence[Guest], Mapping[str, Policy], Mapping[str, Placement]], Plan]
+Planner = Callable[
+    [Host, Sequence[Guest], Mapping[str, PlacementPolicy], Mapping[str, Placement]], PlacementPlan
+]
 
 
 def on_cpu_1(
     host: Host,
     guests: Sequence[Guest],
-    policies: Mapping[str, Policy],
+    policies: Mapping[str, PlacementPolicy],
     current: Mapping[str, Placement],
-) -> Plan:
+) -> PlacementPlan:
     """vCPUs on CPU 1, all else on CPU 0: this machine has one node, where `node` changes nothing.
 
     What has an owner keeps it, as the planner has it.
@@ -44,14 +52,16 @@ def on_cpu_1(
     placed = [
         owners(guest) or pinned(guest, "1", "0") for guest in guests if guest.uuid in policies
     ]
-    return Plan(tuple(placed), ())
+    return PlacementPlan(tuple(placed), ())
 
 
 def owners(guest: Guest) -> Placement | None:
     """The placement of a guest with pins of its owner's."""
     if not (guest.owned.vcpus or guest.owned.emulator):
         return None
-    return Placement(guest.name, guest.uuid, Kind.OWNER, (), {}, "", {}, None, "its owner's pins")
+    return Placement(
+        guest.name, guest.uuid, PlacementKind.OWNER, (), {}, "", {}, None, "its owner's pins"
+    )
 
 
 def pinned(guest: Guest, vcpus: str, emulator: str) -> Placement:
@@ -59,12 +69,12 @@ def pinned(guest: Guest, vcpus: str, emulator: str) -> Placement:
     return Placement(
         guest.name,
         guest.uuid,
-        Kind.SHARED,
+        PlacementKind.SHARED,
         (0,),
         dict.fromkeys(guest.online, vcpus),
         emulator,
         dict.fromkeys(guest.iothreads, emulator),
-        Memory("move", "0"),
+        MemoryPlacement("move", "0"),
         "a test wants it there",
     )
 
@@ -77,10 +87,10 @@ class Pinner:
         self.folder = folder
         self._plan = plan
         self.file = folder / "vm_pinning.json"
-        self.baseline = Baseline(folder)
+        self.baseline = Originals(folder)
         self.tuner = _Tuner(self)
         self.policy: PinningPolicy = self.tuner.parse({"uri": uri, **options})
-        self.steward: GuestSteward[PinningPolicy] = GuestSteward(self.tuner, uri)
+        self.manager: GuestManager[PinningPolicy] = GuestManager(self.tuner, uri)
         self._claims: dict[Run, Claim[PinningPolicy]] = {}
         self._applied = threading.Lock()
         self._off = False
@@ -88,43 +98,43 @@ class Pinner:
     def start(self) -> None:
         """As when the profile is applied."""
         self._off = False
-        running = self.steward.attach(self)
+        running = self.manager.attach(self)
         self._claims = self._wanted(running)
-        self.steward.claim(self._claims)
-        self.steward.settle()
+        self.manager.claim(self._claims)
+        self.manager.settle()
 
     def off(self) -> bool:
         """As tuned-adm off; whether all was put back at once."""
         with self._applied:
             self._off = True
-        self.steward.release()
-        done = self.steward.settle()
-        self.steward.detach(self)
+        self.manager.release()
+        done = self.manager.settle()
+        self.manager.detach(self)
         return done
 
-    def guests_changed(self, guests: Mapping[str, Active]) -> None:
-        """See `guesttuner.Listener`."""
+    def guests_changed(self, guests: Mapping[str, Domain]) -> None:
+        """See `manager.GuestListener`."""
         claims = self._wanted(guests)
         with self._applied:
             if claims != self._claims and not self._off:
                 self._claims = claims
-                self.steward.claim(claims)
+                self.manager.claim(claims)
 
-    def _wanted(self, guests: Mapping[str, Active]) -> dict[Run, Claim[PinningPolicy]]:
+    def _wanted(self, guests: Mapping[str, Domain]) -> dict[Run, Claim[PinningPolicy]]:
         return {one.run: Claim(device(one.name, one.uuid), self.policy) for one in guests.values()}
 
-    def guests(self) -> PinnedGuests:
+    def guests(self) -> PinningController:
         """What carries it out."""
-        return PinnedGuests(
+        return PinningController(
             self.uri,
             KernelFS(),
             self.baseline,
             Journal(self.folder / "journal"),
-            Decider(KernelFS(), self._plan),
+            PlacementController(KernelFS(), self._plan),
             self.file,
         )
 
-    def held(self) -> Mapping[str, record.Held]:
+    def held(self) -> Mapping[str, record.HeldPlacement]:
         """What is held, by UUID."""
         return {one.uuid: one for one in record.load(self.uri, self.file).values()}
 
@@ -138,14 +148,14 @@ class Pinner:
 
     def verify(self) -> list[Finding]:
         """What verify says of all guests."""
-        return [*self.steward.absent(), *self.steward.findings(self._claims, False)]
+        return [*self.manager.unavailable(), *self.manager.findings(self._claims, False)]
 
 
 class _Tuner(PinningTuner):
     def __init__(self, pinner: Pinner) -> None:
         self._pinner = pinner
 
-    def guests(self, uri: str) -> Guests[PinningPolicy]:
+    def guests(self, uri: str) -> GuestController[PinningPolicy]:
         return self._pinner.guests()
 
 

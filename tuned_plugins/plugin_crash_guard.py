@@ -24,4 +24,4 @@ class CrashGuardPlugin(planned_plugin.PlannedPlugin):  # type: ignore[misc]
     ====
     """
 
-    tuner = crash_guard.GuardTuner()
+    tuner = crash_guard.CrashGuardTuner()

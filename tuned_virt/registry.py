@@ -8,40 +8,40 @@ from types import MappingProxyType
 from typing import Any
 
 from tuned_virt.core.engine import Tuner
-from tuned_virt.core.guest_source import Follower
+from tuned_virt.core.guest_source import GuestSource
 from tuned_virt.plugins.blk_elevator_virt import DisksTuner
-from tuned_virt.plugins.blk_elevator_virt.guest_users import Guest as DiskUser
-from tuned_virt.plugins.crash_guard import GuardTuner
+from tuned_virt.plugins.blk_elevator_virt.guest_users import DiskUser
+from tuned_virt.plugins.crash_guard import CrashGuardTuner
 from tuned_virt.plugins.hugepages_numa import HugepagesTuner
-from tuned_virt.plugins.hugepages_numa.demand import Asks
+from tuned_virt.plugins.hugepages_numa.demand import GuestPageRequest
 from tuned_virt.plugins.ksm import KsmTuner
 from tuned_virt.plugins.ksm.sampler import LibvirtGuest
 from tuned_virt.plugins.virt_system import SystemTuner
 from tuned_virt.plugins.vm_blkio import BlkioTuner
-from tuned_virt.plugins.vm_blkio.plugin import Libvirt
-from tuned_virt.plugins.vm_limits.restore import LimitsUndo
-from tuned_virt.plugins.vm_pinning.restore import ConfigurationUndo, PinningUndo
+from tuned_virt.plugins.vm_blkio.plugin import GuestWeightsApi
+from tuned_virt.plugins.vm_limits.restore import LimitsRestore
+from tuned_virt.plugins.vm_pinning.restore import ConfigurationRestore, PinningRestore
 
 
-def _follow_libvirt(changed: Callable[[str], None]) -> Follower[LibvirtGuest]:
+def _follow_libvirt(changed: Callable[[str], None]) -> GuestSource[LibvirtGuest]:
     from tuned_virt.libvirt_api.follower import Hypervisor  # its binding takes time to import
 
     return Hypervisor(changed)
 
 
-def _follow_pages(changed: Callable[[str], None]) -> Follower[Asks]:
+def _follow_pages(changed: Callable[[str], None]) -> GuestSource[GuestPageRequest]:
     from tuned_virt.libvirt_api.guest_pages import PageFollower
 
     return PageFollower(changed)
 
 
-def _follow_disks(changed: Callable[[str], None]) -> Follower[DiskUser]:
+def _follow_disks(changed: Callable[[str], None]) -> GuestSource[DiskUser]:
     from tuned_virt.libvirt_api.guest_disks import DiskFollower
 
     return DiskFollower(changed)
 
 
-def _weights() -> Libvirt:
+def _weights() -> GuestWeightsApi:
     from tuned_virt.libvirt_api.guest_weights import GuestWeights
 
     return GuestWeights()
@@ -51,15 +51,15 @@ TUNERS: Mapping[str, Tuner[Any, Any]] = MappingProxyType(
     {
         tuner.name: tuner
         for tuner in (
-            PinningUndo(),
-            ConfigurationUndo(),
-            LimitsUndo(),
+            PinningRestore(),
+            ConfigurationRestore(),
+            LimitsRestore(),
             KsmTuner(_follow_libvirt),
             HugepagesTuner(_follow_pages),
             DisksTuner(_follow_disks),
             BlkioTuner(_weights),
             SystemTuner(),
-            GuardTuner(),
+            CrashGuardTuner(),
         )
     }
 )

@@ -18,8 +18,8 @@ from tests.sandbox import Sandbox, wait_for
 from tuned_virt.core.engine import Engine
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.options import Section
-from tuned_virt.core.originals import Baseline
-from tuned_virt.core.plan_runner import Steward
+from tuned_virt.core.originals import Originals
+from tuned_virt.core.plan_runner import PlanRunner
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api.guest_weights import GuestWeights
 from tuned_virt.plugins.vm_blkio import BlkioTuner, WeightPolicy, WeightState
@@ -81,7 +81,7 @@ def no_guests_left(libvirtd: Libvirtd) -> Iterator[None]:
 
 def engine(libvirtd: Libvirtd, folder: Path, fs: KernelFS = MACHINE) -> Weighing:
     tuner = BlkioTuner(lambda: GuestWeights(libvirtd.uri))
-    return Engine(tuner, fs, Baseline(folder, "boot"), Journal(folder / "journal"))
+    return Engine(tuner, fs, Originals(folder, "boot"), Journal(folder / "journal"))
 
 
 def parameters(libvirtd: Libvirtd, name: str) -> dict[str, Any]:
@@ -131,17 +131,17 @@ def test_a_weight_is_forgotten_with_its_guest(libvirtd: Libvirtd, tmp_path: Path
     libvirtd.start_guest("web1")
     restored = weighing.restore()
     assert restored.made == ()
-    assert weighing.baseline.record("vm_blkio").originals == {}
+    assert weighing.originals.record("vm_blkio").originals == {}
 
 
 def test_a_guest_started_later_is_weighed(libvirtd: Libvirtd, tmp_path: Path) -> None:
-    steward = Steward(engine(libvirtd, tmp_path))
-    steward.apply(ASKED)
+    runner = PlanRunner(engine(libvirtd, tmp_path))
+    runner.apply(ASKED)
     try:
         libvirtd.start_guest("web2")
         wait_for("its weight", lambda: weight(libvirtd, "web2") == 300, 15)
     finally:
-        steward.restore()
+        runner.restore()
     assert weight(libvirtd, "web2") != 300
 
 

@@ -151,7 +151,7 @@ def test_libvirtd_restarted(libvirtd: Libvirtd, following: Following) -> None:
     wait_for("defined", lambda: "guest web1 is there" in following.said)
     libvirtd.kill9()
     wait_for("absent", lambda: following.follower.guests is None)
-    assert following.follower.absence
+    assert following.follower.unavailable
     libvirtd.start()
     wait_for("listed again", lambda: following.paths() == {"web1": (ROOT,)}, 60)
 

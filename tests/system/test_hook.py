@@ -161,7 +161,7 @@ def test_a_migrated_guest_is_let_go_here_and_pinned_there(hooked: Libvirtd) -> N
         here.wait_pinned(uuid)
         migrate("placed", source, hooked)
         there.wait_pinned(uuid)
-        wait_for("let go", lambda: not here.held() and not here.baseline.records())
+        wait_for("let go", lambda: not here.held() and not here.baseline.all())
         assert there.off()
         with hooked.connection() as connection:
             assert connection.lookupByName("placed").vcpuPinInfo(0) == [(True, True)]

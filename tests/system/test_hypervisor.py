@@ -132,12 +132,12 @@ def test_libvirtd_killed_and_started_again(
     following.wait("guest before started")
     libvirtd.kill9()
     assert following.wait("libvirt is gone: libvirtd closed the connection") is None
-    assert following.hypervisor.absence
+    assert following.hypervisor.unavailable
     time.sleep(1.5)
     assert following.hypervisor.guests is None
     libvirtd.start()
     assert following.wait("libvirt is back", seconds=5) == {"before"}
-    assert following.hypervisor.absence == ""
+    assert following.hypervisor.unavailable == ""
     libvirtd.start_guest("after")
     assert following.wait("guest after started") == {"before", "after"}
     assert [record.message for record in caplog.records] == [
@@ -153,7 +153,7 @@ def test_stop_returns_at_once_while_libvirtd_hangs(libvirtd: Libvirtd, following
             other.start()
         time.sleep(0.3)
         assert later[0].guests is None
-        assert later[0].absence == "libvirt has not answered yet"
+        assert later[0].unavailable == "libvirt has not answered yet"
         assert max(map(stop_seconds, later)) < 0.05
         assert stop_seconds(following.hypervisor) < 0.05
         wait_for("one thread that opens, one that closes", lambda: len(workers()) <= 2, 2)
@@ -218,7 +218,7 @@ def test_nothing_leaks(libvirtd: Libvirtd) -> None:
 LATE_END = """
 import ctypes, sys, threading, time
 from tuned_virt.libvirt_api.follower import Hypervisor
-from tuned_virt.libvirt_api.worker import control
+from tuned_virt.libvirt_api.worker import libvirt_worker
 
 libc = ctypes.CDLL(None)
 assert libc.__cxa_atexit(libc.sleep, ctypes.c_void_p(1), None) == 0
@@ -230,16 +230,16 @@ class Idle:
         pass
 
 uri, seconds, stops = sys.argv[1], float(sys.argv[2]), sys.argv[3] == "stops"
-listed, department = threading.Event(), Idle()
+listed, idle = threading.Event(), Idle()
 hypervisor = Hypervisor(lambda _: listed.set(), uri)
 hypervisor.start()
-control(uri).serve(department)
+libvirt_worker(uri).register(idle)
 assert listed.wait(30)
 print("listed", flush=True)
 time.sleep(seconds)
 if stops:
     hypervisor.stop()
-    control(uri).leave(department)
+    libvirt_worker(uri).unregister(idle)
 """
 """Ends as TuneD does, but takes a second for it once Python's interpreter is no more: libvirt's
 event loop would wake twice in it."""
@@ -281,7 +281,7 @@ def test_two_follow_at_once(libvirtd: Libvirtd, following: Follower) -> None:
 
 
 ASK = (
-    "import dataclasses, json; from tuned_virt.libvirt_api import running_guests;"
+    "import dataclasses, json; from tuned_virt.libvirt_api.follower import running_guests;"
     "print(json.dumps([dataclasses.asdict(guest) for guest in running_guests().values()]))"
 )
 

@@ -31,8 +31,8 @@ from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import placement_tag
 from tuned_virt.model.guest import Guest
 from tuned_virt.model.topology import Host
-from tuned_virt.placement import Placement, Plan, Policy
-from tuned_virt.plugins.vm_pinning.restore import PinningUndo
+from tuned_virt.placement import Placement, PlacementPlan, PlacementPolicy
+from tuned_virt.plugins.vm_pinning.restore import PinningRestore
 
 TWO_CPUS = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="pins need two CPUs to differ")
 pytestmark = [TWO_CPUS, pytest.mark.usefixtures("no_guests_left")]
@@ -169,9 +169,9 @@ def test_our_own_events_wake_nobody(libvirtd: Libvirtd) -> None:
     def counting(
         host: Host,
         guests: Sequence[Guest],
-        policies: Mapping[str, Policy],
+        policies: Mapping[str, PlacementPolicy],
         current: Mapping[str, Placement],
-    ) -> Plan:
+    ) -> PlacementPlan:
         asked.append(len(guests))
         return on_cpu_1(host, guests, policies, current)
 
@@ -190,9 +190,9 @@ def test_libvirtd_killed_in_the_middle_of_applying(libvirtd: Libvirtd) -> None:
     def killing(
         host: Host,
         guests: Sequence[Guest],
-        policies: Mapping[str, Policy],
+        policies: Mapping[str, PlacementPolicy],
         current: Mapping[str, Placement],
-    ) -> Plan:
+    ) -> PlacementPlan:
         plan = on_cpu_1(host, guests, policies, current)
         if len(guests) == len(uuids) == 4 and not killed.is_set():
             killed.set()
@@ -264,7 +264,7 @@ def test_tuned_killed_in_the_middle_of_applying(libvirtd: Libvirtd, pins: int) -
 
 def restore(pinner: Pinner) -> Mapping[str, str]:
     """As `tuned-virt restore` without TuneD; what is pending afterwards."""
-    undo = PinningUndo(pinner.file)
+    undo = PinningRestore(pinner.file)
     engine = Engine(undo, KernelFS(), pinner.baseline, Journal(pinner.folder / "journal"))
     engine.restore(undo.parse({}))
     return pinner.baseline.record("vm_pinning").pending
@@ -305,9 +305,9 @@ def test_a_guest_that_goes_between_plan_and_pin(libvirtd: Libvirtd) -> None:
     def destroying(
         host: Host,
         guests: Sequence[Guest],
-        policies: Mapping[str, Policy],
+        policies: Mapping[str, PlacementPolicy],
         current: Mapping[str, Placement],
-    ) -> Plan:
+    ) -> PlacementPlan:
         if any(guest.name == "short" for guest in guests):
             gone.set()
             with contextlib.suppress(libvirt.libvirtError):
@@ -328,10 +328,10 @@ def test_a_pin_that_is_refused_leaves_the_guest_as_it_was(libvirtd: Libvirtd) ->
     def beyond(
         host: Host,
         guests: Sequence[Guest],
-        policies: Mapping[str, Policy],
+        policies: Mapping[str, PlacementPolicy],
         current: Mapping[str, Placement],
-    ) -> Plan:
-        return Plan(tuple(pinned(guest, "77", "0") for guest in guests), ())
+    ) -> PlacementPlan:
+        return PlacementPlan(tuple(pinned(guest, "77", "0") for guest in guests), ())
 
     with pinning(libvirtd.uri, beyond) as pinner:
         uuid = libvirtd.start_guest("refused")
@@ -368,11 +368,11 @@ def test_libvirtd_that_comes_later(libvirtd: Libvirtd) -> None:
     libvirtd.kill9()
     try:
         with pinning(libvirtd.uri) as pinner:
-            wait_for("absence said", lambda: bool(pinner.steward.absent()))
+            wait_for("absence said", lambda: bool(pinner.manager.unavailable()))
             [note] = pinner.verify()
             assert note.result is Result.NOTE
             libvirtd.start()
-            wait_for("connected", lambda: not pinner.steward.absent(), 15)
+            wait_for("connected", lambda: not pinner.manager.unavailable(), 15)
             pinner.wait_pinned(libvirtd.start_guest("late"))
     finally:
         if libvirtd._daemon is None:

@@ -16,7 +16,7 @@ from tests.sandbox import wait_for
 from tuned_virt.core.engine import Result
 from tuned_virt.model.guest import Guest
 from tuned_virt.model.topology import Host
-from tuned_virt.placement import Placement, Plan, Policy
+from tuned_virt.placement import Placement, PlacementPlan, PlacementPolicy
 
 pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="pins need two CPUs to differ")
 
@@ -45,9 +45,9 @@ class Planner:
         self,
         host: Host,
         guests: Sequence[Guest],
-        policies: Mapping[str, Policy],
+        policies: Mapping[str, PlacementPolicy],
         current: Mapping[str, Placement],
-    ) -> Plan:
+    ) -> PlacementPlan:
         self.sizes += [(len(guest.online), guest.memory) for guest in guests]
         plan = on_cpu_1(host, guests, policies, current)
         moved = [
@@ -59,7 +59,7 @@ class Planner:
         ]
         kept = [current.get(one.uuid, one) if one.vcpus else one for one in moved]
         free = [policies[one.uuid].rebalance > 0 for one in moved]
-        return Plan(tuple(m if may else k for m, k, may in zip(moved, kept, free)), ())
+        return PlacementPlan(tuple(m if may else k for m, k, may in zip(moved, kept, free)), ())
 
 
 def vcpus(libvirtd: Libvirtd, name: str) -> list[str]:

@@ -18,7 +18,7 @@ from tuned_virt.core.journal import Journal
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import placement_tag
 from tuned_virt.plugins.vm_pinning.configured_guest import RECORD
-from tuned_virt.plugins.vm_pinning.restore import ConfigurationUndo
+from tuned_virt.plugins.vm_pinning.restore import ConfigurationRestore
 
 pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="pins need two CPUs to differ")
 
@@ -76,7 +76,7 @@ def test_both_is_there_and_back_exactly(libvirtd: Libvirtd, connection: Any, ext
         pinner.wait_pinned(guest.UUIDString())
         assert pinner.off()
         assert configuration(guest) == before
-        assert not pinner.baseline.records()
+        assert not pinner.baseline.all()
         assert "1" not in affinities(libvirtd.guest_pid("kept")).values()
 
 
@@ -151,11 +151,11 @@ def test_restore_without_tuned(libvirtd: Libvirtd, connection: Any) -> None:
         wait_for("configured", lambda: configured(guest) == PINS)
         guest.destroy()
         wait_for("forgotten", lambda: not pinner.held())
-        tuner = ConfigurationUndo()
+        tuner = ConfigurationRestore()
         engine = Engine(tuner, KernelFS(), pinner.baseline, Journal(pinner.folder / "journal"))
         engine.restore(tuner.parse({}))
         assert configuration(guest) == before
-        assert RECORD not in pinner.baseline.records()
+        assert RECORD not in pinner.baseline.all()
 
 
 @pytest.mark.parametrize("extra", [OTHERS, LISTED])

@@ -13,14 +13,22 @@ from hypothesis import strategies as st
 
 from tests import machines
 from tuned_virt.kernel import cpuset
-from tuned_virt.model.guest import Cell, CpuTopology, Guest, Owned
+from tuned_virt.model.guest import Cell, CpuTopology, Guest, UserPins
 from tuned_virt.model.topology import Host, NumaNode
-from tuned_virt.placement import Kind, Placement, Plan, Policy, parse, plan, planner
+from tuned_virt.placement import (
+    Placement,
+    PlacementKind,
+    PlacementPlan,
+    PlacementPolicy,
+    parse,
+    plan,
+    planner,
+)
 
 
 def fresh(
-    host: Host, guests: list[Guest], policy: Policy, current: Mapping[str, Placement]
-) -> Plan:
+    host: Host, guests: list[Guest], policy: PlacementPolicy, current: Mapping[str, Placement]
+) -> PlacementPlan:
     """A plan that remembers none before it."""
     planner._sessions = ()
     return plan(host, guests, policy, current)
@@ -40,9 +48,9 @@ def some_guest(draw: random.Random, host: Host, number: int) -> Guest:
             Cell(0, frozenset(range(half)), kib // 2),
             Cell(1, frozenset(range(half, vcpus)), kib // 2),
         )
-    owned = Owned()
+    owned = UserPins()
     if draw.random() < 0.1:
-        owned = Owned(vcpus={vcpu: frozenset({draw.choice(cpus)}) for vcpu in range(vcpus)})
+        owned = UserPins(vcpus={vcpu: frozenset({draw.choice(cpus)}) for vcpu in range(vcpus)})
     banks = [node.id for node in host.nodes if node.memory]
     devices = sorted(host.devices)
     return Guest(
@@ -69,7 +77,7 @@ def some_guests(draw: random.Random, host: Host) -> list[Guest]:
     return guests
 
 
-def some_policy(draw: random.Random, host: Host) -> Policy:
+def some_policy(draw: random.Random, host: Host) -> PlacementPolicy:
     options = {
         "policy": draw.choice(["node", "dedicated", "dedicated"]),
         "smt": draw.choice(["prefer", "require", "isolate"]),
@@ -82,24 +90,26 @@ def some_policy(draw: random.Random, host: Host) -> Policy:
     return parse(options)
 
 
-def dedicated(made: Plan) -> dict[int, str]:
+def dedicated(made: PlacementPlan) -> dict[int, str]:
     """CPU → guest, each once."""
     taken: dict[int, str] = {}
     for one in made.placements:
-        if one.kind is Kind.DEDICATED:
+        if one.kind is PlacementKind.DEDICATED:
             for text in one.vcpus.values():
                 assert int(text) not in taken
                 taken[int(text)] = one.guest
     return taken
 
 
-def check_cpus(host: Host, guests: list[Guest], policy: Policy, made: Plan) -> None:
+def check_cpus(
+    host: Host, guests: list[Guest], policy: PlacementPolicy, made: PlacementPlan
+) -> None:
     taken = dedicated(made)
     assert taken.keys() <= host.cpus.keys()
     pinned = {min(cpus) for guest in guests for cpus in guest.owned.vcpus.values()}
     assert len(host.cpus) == 1 or not taken.keys() & pinned
     for one in made.placements:
-        if one.kind is Kind.SHARED:
+        if one.kind is PlacementKind.SHARED:
             for text in one.vcpus.values():
                 assert cpuset.parse(text) <= host.cpus.keys() - taken.keys()
 
@@ -111,7 +121,7 @@ def usual(host: Host, node: NumaNode) -> set[int]:
     return {cpu for cpu in node.cpus & host.cpus.keys() if cpu not in special}
 
 
-def check_housekeeping(host: Host, policy: Policy, made: Plan) -> None:
+def check_housekeeping(host: Host, policy: PlacementPolicy, made: PlacementPlan) -> None:
     """What is named, or without that the first core of each node, is nobody's own."""
     taken = dedicated(made)
     assert not taken.keys() & (policy.housekeeping or frozenset())
@@ -122,11 +132,11 @@ def check_housekeeping(host: Host, policy: Policy, made: Plan) -> None:
                 assert not taken.keys() & host.cpus[min(own)].siblings & own
 
 
-def check_whole_cores(host: Host, policy: Policy, made: Plan) -> None:
+def check_whole_cores(host: Host, policy: PlacementPolicy, made: PlacementPlan) -> None:
     """require and isolate: nobody else has a thread of a guest's cores."""
     taken = dedicated(made)
     for one in made.placements:
-        if one.kind is not Kind.DEDICATED or policy.smt.value == "prefer":
+        if one.kind is not PlacementKind.DEDICATED or policy.smt.value == "prefer":
             continue
         cpus = [int(text) for text in one.vcpus.values()]
         cores = [host.cpus[cpu].siblings for cpu in cpus]
@@ -144,7 +154,9 @@ def torn(host: Host, guest: Guest, one: Placement) -> list[tuple[int, int]]:
     return [(a, b) for a, b in pairs if b not in host.cpus[a].siblings]
 
 
-def check_siblings(host: Host, guests: list[Guest], policy: Policy, made: Plan) -> int:
+def check_siblings(
+    host: Host, guests: list[Guest], policy: PlacementPolicy, made: PlacementPlan
+) -> int:
     """Exact pairs, on cores of two threads; how many were looked at.
 
     require gives whole cores, so that no pair on one node is torn. With prefer a pair is torn only
@@ -157,7 +169,7 @@ def check_siblings(host: Host, guests: list[Guest], policy: Policy, made: Plan) 
     for one in made.placements:
         guest = known[one.uuid]
         smt = policy.smt.value
-        if one.kind is not Kind.DEDICATED or guest.threads != 2 or smt == "isolate":
+        if one.kind is not PlacementKind.DEDICATED or guest.threads != 2 or smt == "isolate":
             continue
         looked += len(one.vcpus) // 2
         broken = torn(host, guest, one)
@@ -183,7 +195,7 @@ def cores_beside(host: Host, cpu: int) -> list[frozenset[int]]:
     return [core for core in same if len(core) == 2 and host.cpus[min(core)].node == node]
 
 
-def reserved(host: Host, guests: list[Guest], policy: Policy) -> set[int]:
+def reserved(host: Host, guests: list[Guest], policy: PlacementPolicy) -> set[int]:
     """CPUs that may not be dedicated at all: housekeeping, owners' pins, and on nodes with isolated
     CPUs all the others."""
     found = set(policy.housekeeping or ())
@@ -200,14 +212,20 @@ def reserved(host: Host, guests: list[Guest], policy: Policy) -> set[int]:
 # --- one node when it fits ------------------------------------------------------------------------
 
 
-def check_no_needless_split(host: Host, guests: list[Guest], policy: Policy, made: Plan) -> int:
+def check_no_needless_split(
+    host: Host, guests: list[Guest], policy: PlacementPolicy, made: PlacementPlan
+) -> int:
     """No node has room, in the end, for a guest that is on several; how many were looked at.
 
     Others only ever take more room, so that what would fit in the end would have fitted. For guests
     without owners' pins, cells, devices and memory in use, on nodes with memory, and smt=prefer.
     """
     known = {guest.uuid: guest for guest in guests}
-    placed = [one for one in made.placements if one.kind in {Kind.DEDICATED, Kind.SHARED}]
+    placed = [
+        one
+        for one in made.placements
+        if one.kind in {PlacementKind.DEDICATED, PlacementKind.SHARED}
+    ]
     taken = dedicated(made)
     off_limits = reserved(host, guests, policy)
     of_cpu = {cpu: detail.node for cpu, detail in host.cpus.items()}
@@ -217,7 +235,7 @@ def check_no_needless_split(host: Host, guests: list[Guest], policy: Policy, mad
         for text in one.vcpus.values():
             home = of_cpu[min(cpuset.parse(text))]
             memory[home] -= known[one.uuid].memory / len(one.vcpus)
-            load[home] += 0 if one.kind is Kind.DEDICATED else 1 / policy.overcommit
+            load[home] += 0 if one.kind is PlacementKind.DEDICATED else 1 / policy.overcommit
     looked = 0
     for one in placed:
         guest = known[one.uuid]
@@ -225,7 +243,7 @@ def check_no_needless_split(host: Host, guests: list[Guest], policy: Policy, mad
         if len(set(homes)) == 1:
             continue
         looked += 1
-        floats = one.kind is Kind.SHARED
+        floats = one.kind is PlacementKind.SHARED
         for node in host.nodes:
             own = homes.count(node.id)
             cpus = {cpu for cpu, home in of_cpu.items() if home == node.id}

@@ -11,10 +11,10 @@ import pytest
 from tests.libvirtd import Libvirtd
 from tests.pinners import affinities, pinning
 from tuned_virt.cli import plan, plan_text, planning_input, processes
-from tuned_virt.cli.plan_text import Change
+from tuned_virt.cli.plan_text import GuestChange
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model.guest import Guest
-from tuned_virt.placement import Kind, Placement
+from tuned_virt.placement import Placement, PlacementKind
 
 pytestmark = [
     pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="pins need two CPUs to differ"),
@@ -29,12 +29,12 @@ def ksm_stopped() -> None:
     """These guests need nothing of KSM: it is left alone."""
 
 
-def planned(libvirtd: Libvirtd, uuid: str) -> tuple[Placement, list[Change]]:
+def planned(libvirtd: Libvirtd, uuid: str) -> tuple[Placement, list[GuestChange]]:
     """A guest's placement, and what that changes."""
     gathered = planning_input.here(KernelFS(), libvirtd.uri)
     guests = {guest.uuid: guest for guest in gathered.guests}
     assert guests[uuid].resident, "root sees where its memory is"
-    made = plan.planned(gathered, plan.Asked())
+    made = plan.planned(gathered, plan.PlanRequest())
     [one] = [one for one in made.placements if one.uuid == uuid]
     return one, list(plan_text.changes(guests[uuid], one, gathered.now[uuid]))
 
@@ -42,7 +42,7 @@ def planned(libvirtd: Libvirtd, uuid: str) -> tuple[Placement, list[Change]]:
 def test_only_threads_that_are_elsewhere_change(libvirtd: Libvirtd) -> None:
     uuid = libvirtd.start_guest("web1")
     placed, some = planned(libvirtd, uuid)
-    assert (placed.kind, some) == (Kind.SHARED, [])
+    assert (placed.kind, some) == (PlacementKind.SHARED, [])
     pid = libvirtd.guest_pid("web1")
     vcpu = next(
         task
@@ -52,7 +52,7 @@ def test_only_threads_that_are_elsewhere_change(libvirtd: Libvirtd) -> None:
     subprocess.run(["taskset", "-p", "1", vcpu], check=True, stdout=subprocess.DEVNULL)
     everywhere = set(affinities(os.getpid()).values()).pop()
     placed, some = planned(libvirtd, uuid)
-    assert some == [Change("vCPU", 0, "0", everywhere)]
+    assert some == [GuestChange("vCPU", 0, "0", everywhere)]
     [line] = plan_text.commands(placed, some)
     assert line == f"virsh vcpupin web1 0 {everywhere} --live"
 
@@ -60,7 +60,7 @@ def test_only_threads_that_are_elsewhere_change(libvirtd: Libvirtd) -> None:
 def test_an_owners_guest_is_shown_and_a_tagged_one_is_ours(libvirtd: Libvirtd) -> None:
     owned = libvirtd.start_guest("db1", extra_xml=OWNED)
     placed, some = planned(libvirtd, owned)
-    assert (placed.kind, placed.vcpus, some) == (Kind.OWNER, {0: "1"}, [])
+    assert (placed.kind, placed.vcpus, some) == (PlacementKind.OWNER, {0: "1"}, [])
     with pinning(libvirtd.uri) as pinner:
         uuid = libvirtd.start_guest("web1")
         pinner.wait_pinned(uuid)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tuned_virt.plugins.ksm.controller import decide
-from tuned_virt.plugins.ksm.decision import Decision, Memory, Sample
+from tuned_virt.plugins.ksm.decision import ControllerMemory, Decision, Sample
 
 MIB = 256
 """Pages."""
@@ -100,16 +100,18 @@ class Machine:
                 for guest in self.guests.values():
                     guest.seen += 1
 
-    def run_for(self, policy, seconds: float, memory: Memory | None = None) -> Memory:  # type: ignore[no-untyped-def]
+    def run_for(  # type: ignore[no-untyped-def]
+        self, policy, seconds: float, memory: ControllerMemory | None = None
+    ) -> ControllerMemory:
         """Let the law drive for some seconds; its decisions are in `log`."""
-        memory = memory or Memory()
+        memory = memory or ControllerMemory()
         end = self.now + seconds
         while self.now < end:
             decision = decide(policy, self.sample(), memory)
             self.settings.update(decision.changes)
             memory = decision.memory
             self.log.append(decision)
-            left = min(decision.again, end - self.now)
+            left = min(decision.next_look, end - self.now)
             while left > 0:
                 self.scan(min(left, 0.25))
                 left -= 0.25

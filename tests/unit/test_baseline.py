@@ -10,23 +10,23 @@ from pathlib import Path
 import pytest
 
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import Baseline, BaselineError, start_time
+from tuned_virt.core.originals import Originals, OriginalsError, start_time
 from tuned_virt.core.plan import Change
 
 
 @pytest.fixture
-def baseline(tmp_path: Path) -> Baseline:
-    return Baseline(tmp_path, "this boot")
+def baseline(tmp_path: Path) -> Originals:
+    return Originals(tmp_path, "this boot")
 
 
-def test_the_first_writer_wins(baseline: Baseline, tmp_path: Path) -> None:
+def test_the_first_writer_wins(baseline: Originals, tmp_path: Path) -> None:
     baseline.keep("ksm", {"run": "0"})
     baseline.keep("ksm", {"run": "1", "pages_to_scan": "100"})
-    again = Baseline(tmp_path, "this boot")
+    again = Originals(tmp_path, "this boot")
     assert again.record("ksm").originals == {"run": "0", "pages_to_scan": "100"}
 
 
-def test_what_is_forgotten_is_gone(baseline: Baseline, tmp_path: Path) -> None:
+def test_what_is_forgotten_is_gone(baseline: Originals, tmp_path: Path) -> None:
     baseline.keep("ksm", {"run": "0", "x": "1"})
     baseline.keep("disks", {"vda": "none"})
     baseline.set_pending("ksm", {"run": "busy"})
@@ -40,7 +40,7 @@ def test_what_is_forgotten_is_gone(baseline: Baseline, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("umask", [0, 0o077])
 def test_all_read_and_only_root_writes_whatever_the_umask(
-    umask: int, baseline: Baseline, tmp_path: Path
+    umask: int, baseline: Originals, tmp_path: Path
 ) -> None:
     before = os.umask(umask)
     try:
@@ -53,7 +53,7 @@ def test_all_read_and_only_root_writes_whatever_the_umask(
 
 
 def test_the_boot_is_the_running_kernels(tmp_path: Path) -> None:
-    Baseline(tmp_path).keep("ksm", {"run": "0"})
+    Originals(tmp_path).keep("ksm", {"run": "0"})
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     assert json.loads((tmp_path / "baseline.json").read_text())["boot_id"] == boot
 
@@ -67,8 +67,8 @@ def test_a_process_started_when_it_did() -> None:
 
 
 def test_another_boots_file_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    Baseline(tmp_path, "earlier").keep("ksm", {"run": "0"})
-    assert Baseline(tmp_path, "later").records() == {}
+    Originals(tmp_path, "earlier").keep("ksm", {"run": "0"})
+    assert Originals(tmp_path, "later").all() == {}
     assert "is of an earlier boot" in caplog.text
     assert len(list(tmp_path.glob("baseline.json.*"))) == 1
 
@@ -86,7 +86,7 @@ WHOLE = json.dumps(
     ],
 )
 def test_a_damaged_file_is_said_set_aside_and_never_fatal(
-    damaged: str, baseline: Baseline, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    damaged: str, baseline: Originals, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "baseline.json").write_text(damaged)
     baseline.keep("ksm", {"run": "1"})
@@ -96,18 +96,18 @@ def test_a_damaged_file_is_said_set_aside_and_never_fatal(
     assert aside.read_text() == damaged
 
 
-def test_undecodable_bytes_are_set_aside(baseline: Baseline, tmp_path: Path) -> None:
+def test_undecodable_bytes_are_set_aside(baseline: Originals, tmp_path: Path) -> None:
     (tmp_path / "baseline.json").write_bytes(b"\xff\xfe")
-    assert baseline.records() == {}
+    assert baseline.all() == {}
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(BaselineError, match=r"cannot keep originals in .*baseline.json"):
-        Baseline(tmp_path / "file", "boot").keep("ksm", {"run": "0"})
+    with pytest.raises(OriginalsError, match=r"cannot keep originals in .*baseline.json"):
+        Originals(tmp_path / "file", "boot").keep("ksm", {"run": "0"})
 
 
-def test_the_holder_is_a_live_process(baseline: Baseline, tmp_path: Path) -> None:
+def test_the_holder_is_a_live_process(baseline: Originals, tmp_path: Path) -> None:
     baseline.keep("ksm", {"run": "0"})
     assert baseline.holder("ksm") == os.getpid()
     text = (tmp_path / "baseline.json").read_text()
@@ -119,7 +119,7 @@ def test_the_holder_is_a_live_process(baseline: Baseline, tmp_path: Path) -> Non
 
 def _keep_many(folder: Path, who: int) -> None:
     for number in range(50):
-        Baseline(folder, "boot").keep("ksm", {f"{who}-{number}": "x", "contested": str(who)})
+        Originals(folder, "boot").keep("ksm", {f"{who}-{number}": "x", "contested": str(who)})
 
 
 def test_two_daemons_at_once_lose_nothing(tmp_path: Path) -> None:
@@ -129,13 +129,13 @@ def test_two_daemons_at_once_lose_nothing(tmp_path: Path) -> None:
         process.start()
     for process in both:
         process.join()
-    originals = Baseline(tmp_path, "boot").record("ksm").originals
+    originals = Originals(tmp_path, "boot").record("ksm").originals
     assert len(originals) == 101
     assert originals["contested"] in ("1", "2")
 
 
 def test_a_writer_killed_between_write_and_rename_harms_nothing(
-    baseline: Baseline, tmp_path: Path
+    baseline: Originals, tmp_path: Path
 ) -> None:
     baseline.keep("ksm", {"run": "0"})
     (tmp_path / "baseline.new").write_text('{"format": 1, "boo')
@@ -144,7 +144,7 @@ def test_a_writer_killed_between_write_and_rename_harms_nothing(
     assert baseline.record("ksm").originals == {"run": "0", "x": "1"}
 
 
-def test_saving_hundreds_is_not_slow_in_kind(baseline: Baseline) -> None:
+def test_saving_hundreds_is_not_slow_in_kind(baseline: Originals) -> None:
     started = time.monotonic()
     baseline.keep("ksm", {str(number): "x" for number in range(500)})
     assert len(baseline.record("ksm").originals) == 500

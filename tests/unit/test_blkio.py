@@ -14,8 +14,8 @@ from tests.unit.blockdev import LOOP, FakeDisks
 from tuned_virt.core.engine import Engine
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.options import BadOptions, Section
-from tuned_virt.core.originals import Baseline
-from tuned_virt.core.replan_trigger import Source
+from tuned_virt.core.originals import Originals
+from tuned_virt.core.replan_trigger import EventSource
 from tuned_virt.libvirt_api.guest_weights import WeightError, Weights, device_weights, has_weights
 from tuned_virt.plugins.vm_blkio import BlkioTuner, WeightPolicy, WeightState, parse
 from tuned_virt.plugins.vm_blkio.policy import parse_sections
@@ -28,14 +28,14 @@ class FakeLibvirt:
         self.guests = {guest.uuid: guest for guest in guests}
         self.writes: list[tuple[str, str, int | str]] = []
         self.hangs: threading.Event | None = None
-        self.absence = ""
+        self.unavailable = ""
         self.takes_nothing_away = False
 
     def read(self) -> list[Weights]:
         if self.hangs:
             self.hangs.wait()
-        if self.absence:
-            raise WeightError(self.absence)
+        if self.unavailable:
+            raise WeightError(self.unavailable)
         return list(self.guests.values())
 
     def write(self, uuid: str, run: int, parameter: str, value: int | str) -> None:
@@ -53,7 +53,7 @@ class FakeLibvirt:
             devices = {path: weight for path, weight in devices.items() if weight}
             self.guests[uuid] = replace(guest, devices=devices)
 
-    def follow(self, changed: Callable[[str], None]) -> Source:
+    def follow(self, changed: Callable[[str], None]) -> EventSource:
         raise NotImplementedError
 
 
@@ -73,7 +73,7 @@ def fs(tmp_path: Path) -> FakeDisks:
 
 def engine(fs: FakeDisks, tmp_path: Path, libvirt: FakeLibvirt) -> Weighing:
     tuner = BlkioTuner(lambda: libvirt)
-    return Engine(tuner, fs, Baseline(tmp_path, "boot"), Journal(tmp_path / "journal"))
+    return Engine(tuner, fs, Originals(tmp_path, "boot"), Journal(tmp_path / "journal"))
 
 
 def lines(weighing: Weighing, asked: WeightPolicy) -> list[str]:
@@ -121,7 +121,7 @@ def test_weights_are_set_verified_and_put_back(fs: FakeDisks, tmp_path: Path) ->
     assert libvirt.guests["u1"].devices == {"/dev/sda": 500}
     weighing.restore()
     assert list(libvirt.guests.values()) == [WEB, DB]
-    assert weighing.baseline.records() == {}
+    assert weighing.originals.all() == {}
 
 
 def test_a_device_whose_weight_cannot_be_taken_away_has_its_guests(
@@ -135,7 +135,7 @@ def test_a_device_whose_weight_cannot_be_taken_away_has_its_guests(
     restored = weighing.restore()
     assert restored.failed == {}
     assert (libvirt.guests["u2"].weight, libvirt.guests["u2"].devices) == (500, {"/dev/sdb": 500})
-    assert weighing.baseline.records() == {}
+    assert weighing.originals.all() == {}
 
 
 def test_a_second_apply_writes_nothing(fs: FakeDisks, tmp_path: Path) -> None:
@@ -204,15 +204,15 @@ def test_a_libvirtd_that_hangs_or_is_gone(
     weighing = engine(fs, tmp_path, libvirt)
     asked = parse({"blkio_weight": "200"})
     weighing.apply(asked)
-    libvirt.absence = "libvirtd is gone"
+    libvirt.unavailable = "libvirtd is gone"
     weighing.restore()
-    pending = weighing.baseline.record("vm_blkio").pending
+    pending = weighing.originals.record("vm_blkio").pending
     assert pending == {"web#u1.1/blkio_weight": "libvirtd is gone"}
-    libvirt.absence, libvirt.hangs = "", threading.Event()
+    libvirt.unavailable, libvirt.hangs = "", threading.Event()
     weighing.restore()
-    assert "libvirt does not answer" in str(weighing.baseline.record("vm_blkio").pending)
+    assert "libvirt does not answer" in str(weighing.originals.record("vm_blkio").pending)
     libvirt.hangs.set()
-    while weighing.tuner._lanes.busy:  # type: ignore[attr-defined]
+    while weighing.tuner._workers.busy:  # type: ignore[attr-defined]
         pass
     weighing.restore()
     assert libvirt.guests["u1"] == WEB

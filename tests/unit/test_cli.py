@@ -14,7 +14,7 @@ from tuned_virt import cli
 from tuned_virt.cli import daemon, ksm_table, log, restore, status
 from tuned_virt.cli.common import CouldNot
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import Baseline
+from tuned_virt.core.originals import Originals
 from tuned_virt.core.plan import Change
 from tuned_virt.plugins.ksm import KsmPolicy, KsmTuner
 
@@ -99,13 +99,13 @@ def test_verify_prints_wanted_and_found(
 
 def test_a_verified_profile_is_exit_0(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_daemon(monkeypatch, True, ["INFO     tuned: verify: passed: 'a' = '1'"])
-    monkeypatch.setattr(status, "Baseline", _NothingKept)
+    monkeypatch.setattr(status, "Originals", _NothingKept)
     assert cli.main(["verify"]) == 0
     assert cli.main(["status"]) == 0
 
 
 class _NothingKept:
-    def records(self) -> dict[str, object]:
+    def all(self) -> dict[str, object]:
         return {}
 
 
@@ -150,17 +150,17 @@ def test_restore_unmerges_as_far_as_it_is_told(
             asked.append(super().parse(options).unmerge.value)
             return super().parse(options)
 
-    baseline = Baseline(tmp_path)
+    baseline = Originals(tmp_path)
     baseline.keep("ksm", {"run": "0"})
     baseline.release("ksm")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(restore, "Baseline", lambda: baseline)
+    monkeypatch.setattr(restore, "Originals", lambda: baseline)
     monkeypatch.setattr(restore, "Journal", lambda: Journal(tmp_path / "journal"))
     monkeypatch.setattr(restore, "KernelFS", lambda: FakeKsm({**FRESH, "run": "1"}))
     monkeypatch.setattr(restore, "TUNERS", {"ksm": Tuner(state=tmp_path)})
     assert cli.main(["restore", *arguments]) == 0
     assert asked == [unmerge]
-    assert baseline.records() == {}
+    assert baseline.all() == {}
 
 
 def test_restore_unmerges_in_one_way(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from tuned_virt.core import device_filter
 from tuned_virt.core.engine import Engine
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.options import BadOptions, Section
-from tuned_virt.core.originals import Baseline
+from tuned_virt.core.originals import Originals
 from tuned_virt.core.plan import Change
 from tuned_virt.plugins.blk_elevator_virt import DisksTuner, judge, policy
 from tuned_virt.plugins.blk_elevator_virt.planner import DiskState, SetByUdev
@@ -37,7 +37,7 @@ def engine(fs: FakeDisks, tmp_path: Path) -> Disks:
 
 def made(fs: FakeDisks, tmp_path: Path) -> Disks:
     tuner = DisksTuner(folder=tmp_path)
-    return Engine(tuner, fs, Baseline(tmp_path / "run", "boot"), Journal(tmp_path / "journal"))
+    return Engine(tuner, fs, Originals(tmp_path / "run", "boot"), Journal(tmp_path / "journal"))
 
 
 GUEST = parse({"role": "guest", "guest_virtio": "queues", "guest_emulated": "mq-deadline"})
@@ -231,7 +231,7 @@ def test_the_way_back_is_identical(fs: FakeDisks, engine: Disks, active: str) ->
         assert fs.scheduler("vda") == word
     engine.restore()
     assert fs.state() == before
-    assert engine.baseline.record("blk_elevator_virt").originals == {}
+    assert engine.originals.record("blk_elevator_virt").originals == {}
 
 
 def test_the_way_back_after_kill9(fs: FakeDisks, engine: Disks, tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ def test_a_disk_that_vanishes_mid_write_is_no_failure(fs: FakeDisks, engine: Dis
         "verify: passed: 'blk_elevator_virt loop1/scheduler' = 'bfq'",
     ]
     engine.restore()
-    assert engine.baseline.records() == {}
+    assert engine.originals.all() == {}
 
 
 def test_a_namesake_is_not_given_another_disks_past(fs: FakeDisks, engine: Disks) -> None:
@@ -382,7 +382,7 @@ def test_a_scheduler_whose_module_can_be_loaded_is_written(fs: FakeDisks, engine
     fs.add("loop0", f"{LOOP}loop0", offered="none mq-deadline")
     fs.file(f"/lib/modules/{os.uname().release}/modules.dep", "kernel/block/bfq.ko.xz:")
     engine.apply(EVERYTHING)
-    assert "loop0" in engine.baseline.record("blk_elevator_virt").originals.popitem()[0]
+    assert "loop0" in engine.originals.record("blk_elevator_virt").originals.popitem()[0]
 
 
 def test_a_dead_queue_is_not_written_to(fs: FakeDisks, engine: Disks) -> None:
@@ -409,7 +409,7 @@ def test_requests_in_flight_that_do_not_complete(
 def test_a_write_that_never_returns_holds_up_nobody(
     fs: FakeDisks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(DisksTuner, "lane_seconds", 0.2)
+    monkeypatch.setattr(DisksTuner, "worker_timeout", 0.2)
     engine = made(fs, tmp_path)
     for name in ("loop0", "loop1", "loop2"):
         fs.add(name, f"{LOOP}{name}")
@@ -420,15 +420,15 @@ def test_a_write_that_never_returns_holds_up_nobody(
     assert "its queue does not drain: the write still waits in the kernel" in found[1]
     engine.restore()
     assert (fs.scheduler("loop0"), fs.scheduler("loop1")) == ("none", "none")
-    pending = engine.baseline.record("blk_elevator_virt").pending
+    pending = engine.originals.record("blk_elevator_virt").pending
     assert pending.keys() == {"loop1#4/scheduler", "loop1#4/nr_requests"}
     drained.set()
-    while engine._lanes.busy:
+    while engine._workers.busy:
         pass
     assert fs.scheduler("loop1") == "bfq"
     engine.restore()
     assert fs.scheduler("loop1") == "none"
-    assert engine.baseline.records() == {}
+    assert engine.originals.all() == {}
 
 
 def test_many_disks(fs: FakeDisks, engine: Disks) -> None:

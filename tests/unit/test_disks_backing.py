@@ -11,13 +11,18 @@ from typing import Any
 import pytest
 
 from tests.unit.blockdev import LOOP, FakeDisks, hba
-from tuned_virt.core.guest_source import Known
+from tuned_virt.core.guest_source import FixedGuests
 from tuned_virt.core.plan import Plan
-from tuned_virt.libvirt_api.guest_disks import GuestDisks, Source, difference, sources
+from tuned_virt.libvirt_api.guest_disks import DiskSource, GuestDisks, difference, sources
 from tuned_virt.plugins.blk_elevator_virt import DisksTuner, parse, state
 from tuned_virt.plugins.blk_elevator_virt import backing as back
-from tuned_virt.plugins.blk_elevator_virt.backing import Backing, Mount, mount_of, mounts
-from tuned_virt.plugins.blk_elevator_virt.guest_users import Users
+from tuned_virt.plugins.blk_elevator_virt.backing import (
+    BackingDevices,
+    FilesystemMount,
+    mount_of,
+    mounts,
+)
+from tuned_virt.plugins.blk_elevator_virt.guest_users import DiskUsers
 
 MOUNTS = """\
 21 1 8:2 / / rw,relatime shared:1 - ext4 /dev/sda2 rw
@@ -59,13 +64,15 @@ def qemu(fs: FakeDisks, pid: int, name: str, *files: tuple[str, int]) -> None:
 
 
 def users(fs: FakeDisks, *defined: GuestDisks) -> dict[str, tuple[str, ...]]:
-    disks = state.Reader(fs).read()
-    return Users(fs).of(disks, Known({guest.uuid: guest for guest in defined}))[0]
+    disks = state.DiskReader(fs).read()
+    return DiskUsers(fs).of(disks, FixedGuests({guest.uuid: guest for guest in defined}))[0]
 
 
 def test_mounts() -> None:
     found = mounts(MOUNTS)
-    assert found["32"] == Mount("253:0", "/var/lib/libvirt/images", "xfs", "/dev/mapper/vg-images")
+    assert found["32"] == FilesystemMount(
+        "253:0", "/var/lib/libvirt/images", "xfs", "/dev/mapper/vg-images"
+    )
     assert found["33"].point == "/with space"
     points = [
         (path, mount.point if (mount := mount_of(path, found.values())) else None)
@@ -121,7 +128,7 @@ def test_a_dead_file_system_keeps_the_last_answer(
     fs: FakeDisks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(back, "PATIENCE", 0.1)
-    found = Backing(fs)
+    found = BackingDevices(fs)
     paths = {"u1": ("/srv/a",), "u2": ("/data/b",)}
     before = found.of_paths(paths)
     alive = threading.Event()
@@ -137,7 +144,7 @@ def test_a_dead_file_system_keeps_the_last_answer(
     alive.set()
 
 
-def plan(fs: FakeDisks, libvirt: Known[Any], originals: dict[str, str]) -> Plan:
+def plan(fs: FakeDisks, libvirt: FixedGuests[Any], originals: dict[str, str]) -> Plan:
     tuner = DisksTuner()
     tuner.ask(libvirt)
     asked = parse({"role": "host", "host_backing": "mq-deadline"})
@@ -146,7 +153,7 @@ def plan(fs: FakeDisks, libvirt: Known[Any], originals: dict[str, str]) -> Plan:
 
 def test_disks_of_defined_guests_are_set_and_go_back(fs: FakeDisks) -> None:
     guest = GuestDisks("u1", "web", ("/data/x",))
-    there = plan(fs, Known({"u1": guest}), {})
+    there = plan(fs, FixedGuests({"u1": guest}), {})
     assert sorted(change.path for change in there.changes) == [
         "/sys/block/sdb/queue/scheduler",
         "/sys/block/sdc/queue/scheduler",
@@ -154,17 +161,17 @@ def test_disks_of_defined_guests_are_set_and_go_back(fs: FakeDisks) -> None:
     assert there.changes[0].why == "SCSI HBA, backs web: host_backing=mq-deadline"
     for change in there.changes:
         fs.write(change.path, change.after)
-    gone = plan(fs, Known({}), dict(there.originals))
+    gone = plan(fs, FixedGuests({}), dict(there.originals))
     assert {change.after for change in gone.changes} == {"none", "64"}
 
 
 def test_while_libvirt_is_not_known_nothing_goes_back(fs: FakeDisks) -> None:
     fs.file("/usr/sbin/libvirtd", "")
     guest = GuestDisks("u1", "web", ("/data/x",))
-    there = plan(fs, Known({"u1": guest}), {})
+    there = plan(fs, FixedGuests({"u1": guest}), {})
     for change in there.changes:
         fs.write(change.path, change.after)
-    unknown = plan(fs, Known(None, "libvirt is gone"), dict(there.originals))
+    unknown = plan(fs, FixedGuests(None, "libvirt is gone"), dict(there.originals))
     assert unknown.changes == ()
     assert unknown.originals == there.originals
     assert unknown.notes == ("guests: defined guests are not known: libvirt is gone",)
@@ -186,11 +193,11 @@ XML = """
 
 def test_sources_of_a_guests_xml() -> None:
     assert sources(XML) == [
-        Source("/a.qcow2"),
-        Source("/base.qcow2"),
-        Source("/dev/vg/lv"),
-        Source(pool="images", volume="b"),
-        Source("/vvfat"),
+        DiskSource("/a.qcow2"),
+        DiskSource("/base.qcow2"),
+        DiskSource("/dev/vg/lv"),
+        DiskSource(pool="images", volume="b"),
+        DiskSource("/vvfat"),
     ]
 
 

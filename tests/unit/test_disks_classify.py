@@ -11,103 +11,141 @@ import pytest
 
 from tests.unit.blockdev import AHCI, VIRTIO, FakeDisks, hba
 from tuned_virt.plugins.blk_elevator_virt import state
-from tuned_virt.plugins.blk_elevator_virt.classify import Facts, Kind, Pci, classify
+from tuned_virt.plugins.blk_elevator_virt.classify import Attachment, DiskFacts, Pci, classify
 
 P = "/sys/devices/pci0000:00/0000:00:05.0"
 QEMU = Pci("x", "8086", "2922", "1af4")
 REAL = Pci("x", "8086", "a282", "1028")
 
 CASES = [
-    (Facts("vda", f"{P}/virtio1/block/vda"), Kind.VIRTIO_BLK, True),
-    (Facts("vda", "/sys/devices/css0/0.0.1/0.0.0001/virtio1/block/vda"), Kind.VIRTIO_BLK, True),
+    (DiskFacts("vda", f"{P}/virtio1/block/vda"), Attachment.VIRTIO_BLK, True),
     (
-        Facts("sda", f"{P}/virtio2/host2/target2:0:0/2:0:0:0/block/sda", "virtio_scsi", "QEMU"),
-        Kind.VIRTIO_SCSI,
+        DiskFacts("vda", "/sys/devices/css0/0.0.1/0.0.0001/virtio1/block/vda"),
+        Attachment.VIRTIO_BLK,
         True,
     ),
     (
-        Facts("sda", f"{P}/virtio2/host2/target2:0:0/2:0:0:0/block/sda", "virtio_scsi", "DELL"),
-        Kind.LUN,
-        False,
-    ),
-    (
-        Facts("sdb", "/sys/devices/platform/host3/session1/target3:0:0/3:0:0:1/block/sdb"),
-        Kind.ISCSI,
-        False,
-    ),
-    (
-        Facts("sdb", f"{P}/host3/session1/target3:0:0/3:0:0:1/block/sdb", "qla4xxx", "NETAPP"),
-        Kind.ISCSI,
-        False,
-    ),
-    (Facts("sda", f"{P}/ata1/host0/t/0:0:0:0/block/sda", "ahci", "ATA", pci=QEMU), Kind.ATA, True),
-    (Facts("sda", f"{P}/ata1/host0/t/0:0:0:0/block/sda", "ahci", "ATA", pci=REAL), Kind.ATA, False),
-    (
-        Facts("sdc", f"{P}/usb1/1-1/1-1:1.0/host4/t/4:0:0:0/block/sdc", "usb-storage"),
-        Kind.USB,
+        DiskFacts("sda", f"{P}/virtio2/host2/target2:0:0/2:0:0:0/block/sda", "virtio_scsi", "QEMU"),
+        Attachment.VIRTIO_SCSI,
         True,
     ),
     (
-        Facts("sdd", f"{P}/host5/t/5:2:0:0/block/sdd", "megaraid_sas", "DELL", pci=REAL),
-        Kind.HBA,
+        DiskFacts("sda", f"{P}/virtio2/host2/target2:0:0/2:0:0:0/block/sda", "virtio_scsi", "DELL"),
+        Attachment.LUN,
         False,
     ),
     (
-        Facts("sdd", f"{P}/host5/t/5:2:0:0/block/sdd", "megaraid_sas", "QEMU", pci=REAL),
-        Kind.HBA,
+        DiskFacts("sdb", "/sys/devices/platform/host3/session1/target3:0:0/3:0:0:1/block/sdb"),
+        Attachment.ISCSI,
+        False,
+    ),
+    (
+        DiskFacts("sdb", f"{P}/host3/session1/target3:0:0/3:0:0:1/block/sdb", "qla4xxx", "NETAPP"),
+        Attachment.ISCSI,
+        False,
+    ),
+    (
+        DiskFacts("sda", f"{P}/ata1/host0/t/0:0:0:0/block/sda", "ahci", "ATA", pci=QEMU),
+        Attachment.ATA,
         True,
     ),
     (
-        Facts("sdd", f"{P}/host5/t/5:0:0:0/block/sdd", "", "VMware", pci=Pci("vmw_pvscsi", "15ad")),
-        Kind.HBA,
+        DiskFacts("sda", f"{P}/ata1/host0/t/0:0:0:0/block/sda", "ahci", "ATA", pci=REAL),
+        Attachment.ATA,
+        False,
+    ),
+    (
+        DiskFacts("sdc", f"{P}/usb1/1-1/1-1:1.0/host4/t/4:0:0:0/block/sdc", "usb-storage"),
+        Attachment.USB,
         True,
     ),
-    (Facts("sdd", "/sys/devices/pseudo_0/adapter0/host2/t/2:0:0:0/block/sdd"), Kind.HBA, False),
-    (Facts("sr0", f"{P}/ata1/host0/t/0:0:0:0/block/sr0", "ahci", pci=QEMU), Kind.OPTICAL, False),
     (
-        Facts(
+        DiskFacts("sdd", f"{P}/host5/t/5:2:0:0/block/sdd", "megaraid_sas", "DELL", pci=REAL),
+        Attachment.HBA,
+        False,
+    ),
+    (
+        DiskFacts("sdd", f"{P}/host5/t/5:2:0:0/block/sdd", "megaraid_sas", "QEMU", pci=REAL),
+        Attachment.HBA,
+        True,
+    ),
+    (
+        DiskFacts(
+            "sdd", f"{P}/host5/t/5:0:0:0/block/sdd", "", "VMware", pci=Pci("vmw_pvscsi", "15ad")
+        ),
+        Attachment.HBA,
+        True,
+    ),
+    (
+        DiskFacts("sdd", "/sys/devices/pseudo_0/adapter0/host2/t/2:0:0:0/block/sdd"),
+        Attachment.HBA,
+        False,
+    ),
+    (
+        DiskFacts("sr0", f"{P}/ata1/host0/t/0:0:0:0/block/sr0", "ahci", pci=QEMU),
+        Attachment.OPTICAL,
+        False,
+    ),
+    (
+        DiskFacts(
             "nvme0n1", f"{P}/nvme/nvme0/nvme0n1", transport="pcie", pci=Pci("nvme", "1b36", "0010")
         ),
-        Kind.NVME,
+        Attachment.NVME,
         True,
     ),
-    (Facts("nvme0n1", f"{P}/nvme/nvme0/nvme0n1", transport="pcie", pci=REAL), Kind.NVME, False),
-    (Facts("nvme0c0n1", f"{P}/nvme/nvme0/nvme0c0n1", transport="pcie", pci=REAL), Kind.NVME, False),
     (
-        Facts("nvme0n1", "/sys/devices/virtual/nvme-subsystem/nvme-subsys0/nvme0n1"),
-        Kind.NVME_HEAD,
+        DiskFacts("nvme0n1", f"{P}/nvme/nvme0/nvme0n1", transport="pcie", pci=REAL),
+        Attachment.NVME,
         False,
     ),
     (
-        Facts("nvme1n1", "/sys/devices/virtual/nvme-fabrics/ctl/nvme1/nvme1n1", transport="tcp"),
-        Kind.NVME_FABRICS,
+        DiskFacts("nvme0c0n1", f"{P}/nvme/nvme0/nvme0c0n1", transport="pcie", pci=REAL),
+        Attachment.NVME,
         False,
     ),
     (
-        Facts("mmcblk0", "/sys/devices/platform/fe300000.mmc/mmc_host/mmc0/mmc0:1/block/mmcblk0"),
-        Kind.MMC,
+        DiskFacts("nvme0n1", "/sys/devices/virtual/nvme-subsystem/nvme-subsys0/nvme0n1"),
+        Attachment.NVME_HEAD,
         False,
     ),
-    (Facts("xvda", "/sys/devices/vbd-51712/block/xvda"), Kind.XEN, True),
-    (Facts("dm-0", "/sys/devices/virtual/block/dm-0", dm_uuid="mpath-3600"), Kind.MULTIPATH, False),
-    (Facts("dm-1", "/sys/devices/virtual/block/dm-1", dm_uuid="LVM-abc"), Kind.DM, False),
-    (Facts("md0", "/sys/devices/virtual/block/md0"), Kind.MD, False),
-    (Facts("md_d0", "/sys/devices/virtual/block/md_d0"), Kind.MD, False),
-    (Facts("loop3", "/sys/devices/virtual/block/loop3"), Kind.LOOP, False),
-    (Facts("zram0", "/sys/devices/virtual/block/zram0"), Kind.OTHER, False),
-    (Facts("fd0", "/sys/devices/platform/floppy.0/block/fd0"), Kind.OTHER, False),
+    (
+        DiskFacts(
+            "nvme1n1", "/sys/devices/virtual/nvme-fabrics/ctl/nvme1/nvme1n1", transport="tcp"
+        ),
+        Attachment.NVME_FABRICS,
+        False,
+    ),
+    (
+        DiskFacts(
+            "mmcblk0", "/sys/devices/platform/fe300000.mmc/mmc_host/mmc0/mmc0:1/block/mmcblk0"
+        ),
+        Attachment.MMC,
+        False,
+    ),
+    (DiskFacts("xvda", "/sys/devices/vbd-51712/block/xvda"), Attachment.XEN, True),
+    (
+        DiskFacts("dm-0", "/sys/devices/virtual/block/dm-0", dm_uuid="mpath-3600"),
+        Attachment.MULTIPATH,
+        False,
+    ),
+    (DiskFacts("dm-1", "/sys/devices/virtual/block/dm-1", dm_uuid="LVM-abc"), Attachment.DM, False),
+    (DiskFacts("md0", "/sys/devices/virtual/block/md0"), Attachment.MD, False),
+    (DiskFacts("md_d0", "/sys/devices/virtual/block/md_d0"), Attachment.MD, False),
+    (DiskFacts("loop3", "/sys/devices/virtual/block/loop3"), Attachment.LOOP, False),
+    (DiskFacts("zram0", "/sys/devices/virtual/block/zram0"), Attachment.OTHER, False),
+    (DiskFacts("fd0", "/sys/devices/platform/floppy.0/block/fd0"), Attachment.OTHER, False),
 ]
 
 
 @pytest.mark.parametrize(("facts", "kind", "emulated"), CASES)
-def test_kinds(facts: Facts, kind: Kind, emulated: bool) -> None:
+def test_kinds(facts: DiskFacts, kind: Attachment, emulated: bool) -> None:
     found = classify(facts)
     assert (found.kind, found.emulated) == (kind, emulated)
     assert found.fact
 
 
 def test_every_kind_is_tried() -> None:
-    assert {kind for _, kind, _ in CASES} == set(Kind)
+    assert {kind for _, kind, _ in CASES} == set(Attachment)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +172,7 @@ def test_facts_are_read_from_sysfs(tmp_path: Path) -> None:
     hba(fs, "sdb", 5)
     fs.add("nvme0n1", "{pci}/nvme/nvme0/nvme0n1")
     fs.controller("nvme0n1", vendor="0x1b36", device="0x0010", subsystem_vendor="0x1af4")
-    disks = state.Reader(fs).read()
+    disks = state.DiskReader(fs).read()
     facts = {name: disk.attached.fact for name, disk in disks.items()}
     assert facts == {
         "vda": "virtio_blk",
@@ -161,7 +199,7 @@ def test_layers_are_followed_to_the_queues_that_count(tmp_path: Path) -> None:
     fs.slaves("dm-2", "sdc", "sdd")
     fs.add("dm-3", "/sys/devices/virtual/block/dm-3", offered="", dm__uuid="LVM-y")
     fs.slaves("dm-3", "dm-2")
-    disks = state.Reader(fs).read()
+    disks = state.DiskReader(fs).read()
     assert state.queues_of("dm-1", disks) == {"sda", "sdb"}
     assert state.queues_of("sdb", disks) == {"sdb"}
     assert state.queues_of("dm-3", disks) == {"dm-2"}
@@ -176,7 +214,7 @@ def test_a_multipath_head_is_made_of_its_hidden_paths(tmp_path: Path) -> None:
     fs.add("nvme0n1", head, offered="")
     fs.add("nvme0c0n1", "{pci}/nvme/nvme0/nvme0c0n1")
     fs.add("nvme0c1n1", "{pci}/nvme/nvme1/nvme0c1n1")
-    disks = state.Reader(fs).read()
+    disks = state.DiskReader(fs).read()
     assert state.queues_of("nvme0n1", disks) == {"nvme0c0n1", "nvme0c1n1"}
 
 
@@ -196,7 +234,7 @@ def test_a_disk_that_does_not_answer_is_passed_over(
 
     monkeypatch.setattr(FakeDisks, "read", hangs)
     monkeypatch.setattr(state, "PATIENCE", 0.1)
-    reader = state.Reader(fs)
+    reader = state.DiskReader(fs)
     for _ in range(2):
         disks = reader.read()
         assert (disks["vda"].trouble, disks["vda"].offered) == ("no answer", ())
@@ -211,7 +249,7 @@ def test_a_disk_that_answers_no_more_is_still_itself(
     fs = FakeDisks(tmp_path)
     fs.add("vda", f"{VIRTIO}vda")
     monkeypatch.setattr(state, "PATIENCE", 0.1)
-    reader = state.Reader(fs)
+    reader = state.DiskReader(fs)
     (before,) = reader.read().values()
     drained = threading.Event()
     read = FakeDisks.read

@@ -15,11 +15,11 @@ from tests.unit.blockdev import LOOP, FakeDisks
 from tuned_virt.core import replan_trigger as watching
 from tuned_virt.core.engine import Engine
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import Baseline
-from tuned_virt.core.plan_runner import Steward
-from tuned_virt.core.replan_trigger import Watch
+from tuned_virt.core.originals import Originals
+from tuned_virt.core.plan_runner import PlanRunner
+from tuned_virt.core.replan_trigger import ReplanTrigger
 from tuned_virt.plugins.blk_elevator_virt import DisksTuner, parse, udev_events
-from tuned_virt.plugins.blk_elevator_virt.record import Record
+from tuned_virt.plugins.blk_elevator_virt.record import PolicyInForce
 from tuned_virt.plugins.blk_elevator_virt.udev_events import DiskEvents
 
 
@@ -59,7 +59,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 def test_events_that_come_together_are_one_look(observers: list[Observer]) -> None:
     looks = threading.Semaphore(0)
-    watch = Watch("disks", looks.release)
+    watch = ReplanTrigger("disks", looks.release)
     watch.follow(DiskEvents(watch.wake))
     watch.start()
     for number in range(20):
@@ -79,7 +79,7 @@ def test_events_without_end_are_looked_at_anyhow(
 ) -> None:
     monkeypatch.setattr(watching, "LONGEST", 0.2)
     looks = threading.Semaphore(0)
-    watch = Watch("disks", looks.release)
+    watch = ReplanTrigger("disks", looks.release)
     watch.follow(DiskEvents(watch.wake))
     watch.start()
     deadline = time.monotonic() + 30
@@ -93,7 +93,7 @@ def test_without_pyudev_it_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(udev_events, "pyudev", None)
-    watch = Watch("blk_elevator_virt", lambda: None)
+    watch = ReplanTrigger("blk_elevator_virt", lambda: None)
     watch.follow(DiskEvents(watch.wake))
     watch.start()
     [finding] = watch.findings()
@@ -111,24 +111,24 @@ def test_a_disk_added_later_is_set_and_one_reset_is_set_again(
     fs = FakeDisks(tmp_path / "root")
     fs.add("loop0", f"{LOOP}loop0")
     tuner = DisksTuner(folder=tmp_path)
-    engine = Engine(tuner, fs, Baseline(tmp_path, "boot"), Journal(tmp_path / "journal"))
-    steward = Steward(engine)
+    engine = Engine(tuner, fs, Originals(tmp_path, "boot"), Journal(tmp_path / "journal"))
+    runner = PlanRunner(engine)
     asked = parse({"role": "host", "host_other": "bfq"})
-    steward.apply(asked)
-    steward.apply(asked)
-    assert Record(tmp_path).load() == asked
+    runner.apply(asked)
+    runner.apply(asked)
+    assert PolicyInForce(tmp_path).load() == asked
     fs.add("loop1", f"{LOOP}loop1", active="kyber")
     observers[0].wake("add loop1")
     wait_for(lambda: fs.scheduler("loop1") == "bfq")
-    wait_for(lambda: len(steward.verify(False)) == 2)
+    wait_for(lambda: len(runner.verify(False)) == 2)
     fs.write("/sys/block/loop0/queue/scheduler", "none")
     observers[0].wake("change loop0")
     wait_for(lambda: fs.scheduler("loop0") == "bfq")
     fs.pull("loop0")
     observers[0].wake("remove loop0")
-    wait_for(lambda: len(steward.verify(False)) == 1)
-    steward.restore()
-    wait_for(lambda: engine.baseline.records() == {})  # a look under way comes first
+    wait_for(lambda: len(runner.verify(False)) == 1)
+    runner.restore()
+    wait_for(lambda: engine.originals.all() == {})  # a look under way comes first
     assert fs.scheduler("loop1") == "kyber"
-    assert Record(tmp_path).load() is None
+    assert PolicyInForce(tmp_path).load() is None
     assert [one.running for one in observers] == [False]

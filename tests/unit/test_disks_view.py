@@ -12,12 +12,12 @@ import pytest
 from tests.unit.blockdev import LOOP, VIRTIO, FakeDisks
 from tuned_virt import cli
 from tuned_virt.cli import disks as command
-from tuned_virt.core.guest_source import Known
+from tuned_virt.core.guest_source import FixedGuests
 from tuned_virt.core.options import Section
-from tuned_virt.core.originals import Baseline
+from tuned_virt.core.originals import Originals
 from tuned_virt.plugins.blk_elevator_virt import parse
 from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy, parse_sections
-from tuned_virt.plugins.blk_elevator_virt.record import Record
+from tuned_virt.plugins.blk_elevator_virt.record import PolicyInForce
 
 
 @pytest.fixture
@@ -29,17 +29,17 @@ def fs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeDisks:
     made.slaves("dm-0", "vda", "vdb")
     made.add("zram0", f"{LOOP}zram0", offered="")
     monkeypatch.setattr(command, "KernelFS", lambda: made)
-    monkeypatch.setattr(command, "Baseline", lambda: Baseline(tmp_path / "run", "boot"))
-    monkeypatch.setattr(command, "Record", lambda: Record(tmp_path / "run"))
-    monkeypatch.setattr(command, "_libvirt", lambda: Known({}))
+    monkeypatch.setattr(command, "Originals", lambda: Originals(tmp_path / "run", "boot"))
+    monkeypatch.setattr(command, "PolicyInForce", lambda: PolicyInForce(tmp_path / "run"))
+    monkeypatch.setattr(command, "_libvirt", lambda: FixedGuests({}))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setenv("COLUMNS", "200")
     return made
 
 
 def in_force(tmp_path: Path, policy: DiskPolicy) -> None:
-    Record(tmp_path / "run").save(policy)
-    Baseline(tmp_path / "run", "boot").keep("blk_elevator_virt", {"vdb#2/scheduler": "none"})
+    PolicyInForce(tmp_path / "run").save(policy)
+    Originals(tmp_path / "run", "boot").keep("blk_elevator_virt", {"vdb#2/scheduler": "none"})
 
 
 GUEST = parse({"role": "guest", "guest_virtio": "queues"})
@@ -115,7 +115,7 @@ def test_udev_rules_are_printed_or_written(
 
 
 def test_the_policy_in_force_is_kept_and_read_again(tmp_path: Path) -> None:
-    record = Record(tmp_path / "new")
+    record = PolicyInForce(tmp_path / "new")
     assert record.load() is None
     record.save(GUEST)
     assert record.load() == GUEST

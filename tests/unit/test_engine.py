@@ -8,13 +8,13 @@ import pytest
 from tests.unit.kernel import FakeKsm
 from tuned_virt.core.engine import Engine
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import Baseline, BaselineError
+from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.kernel.files import KernelFileError
 from tuned_virt.plugins import ksm
 
 
 def engine(fs: FakeKsm, folder: Path) -> Engine[ksm.KsmPolicy, ksm.KsmState]:
-    return Engine(ksm.KsmTuner(), fs, Baseline(folder, "boot"), Journal(folder / "journal"))
+    return Engine(ksm.KsmTuner(), fs, Originals(folder, "boot"), Journal(folder / "journal"))
 
 
 def lines(tune: Engine[ksm.KsmPolicy, ksm.KsmState], options: dict[str, str]) -> list[str]:
@@ -29,7 +29,7 @@ def test_originals_are_kept_before_the_first_write(
     write = FakeKsm.write
 
     def looks_first(self: FakeKsm, path: str, value: str) -> None:
-        kept.append(Baseline(tmp_path, "boot").record("ksm").originals)
+        kept.append(Originals(tmp_path, "boot").record("ksm").originals)
         write(self, path, value)
 
     monkeypatch.setattr(FakeKsm, "write", looks_first)
@@ -40,10 +40,10 @@ def test_originals_are_kept_before_the_first_write(
 def test_without_room_for_originals_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def full(self: Baseline, plugin: str, originals: dict[str, str]) -> None:
-        raise BaselineError("cannot keep originals: No space left on device")
+    def full(self: Originals, plugin: str, originals: dict[str, str]) -> None:
+        raise OriginalsError("cannot keep originals: No space left on device")
 
-    monkeypatch.setattr(Baseline, "keep", full)
+    monkeypatch.setattr(Originals, "keep", full)
     fs = FakeKsm()
     found = lines(engine(fs, tmp_path), {"run": "1"})
     assert fs.writes == []

@@ -12,7 +12,7 @@ import pytest
 
 from tuned_virt.core.engine import GIVEN_UP, Engine, Tuner
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import Baseline
+from tuned_virt.core.originals import Originals
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.kernel.files import KernelFS, NotDone
 
@@ -22,8 +22,8 @@ class Files(Tuner[Values, Values]):
 
     name = "files"
     options = MappingProxyType({})
-    lane_seconds = 0.1
-    lane_late = "the write still waits"
+    worker_timeout = 0.1
+    timeout_reason = "the write still waits"
 
     def __init__(self) -> None:
         self.go = threading.Event()
@@ -63,7 +63,7 @@ class Files(Tuner[Values, Values]):
     def values(self, state: Values) -> Values:
         return state
 
-    def lane(self, setting: str) -> str:
+    def worker_key(self, setting: str) -> str:
         return setting if setting.startswith("slow") else ""
 
     def gone(self, state: Values, setting: str) -> str:
@@ -81,12 +81,12 @@ def tuner() -> Files:
 
 
 @pytest.fixture
-def baseline(tmp_path: Path) -> Baseline:
-    return Baseline(tmp_path / "run", "boot")
+def baseline(tmp_path: Path) -> Originals:
+    return Originals(tmp_path / "run", "boot")
 
 
 @pytest.fixture
-def tune(tuner: Files, baseline: Baseline, tmp_path: Path) -> Engine[Values, Values]:
+def tune(tuner: Files, baseline: Originals, tmp_path: Path) -> Engine[Values, Values]:
     for name in ("a", "b", "plug", "slow"):
         (tmp_path / name).write_text("0")
     return Engine(tuner, KernelFS(tmp_path), baseline, Journal(tmp_path / "journal"))
@@ -139,7 +139,7 @@ def test_what_a_plan_says_is_logged_and_verified(
 def test_what_cannot_be_put_back_stays_kept_and_nobodys(
     tune: Engine[Values, Values],
     tuner: Files,
-    baseline: Baseline,
+    baseline: Originals,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     tune.apply({"a": "1", "b": "1"})
@@ -192,7 +192,7 @@ def test_another_process_says_it_too(
     monkeypatch.setattr(Files, "write", refuses)
     tune.restore()
     caplog.clear()
-    Engine(tune.tuner, tune._fs, tune.baseline, tune._journal).restore()
+    Engine(tune.tuner, tune._fs, tune.originals, tune._journal).restore()
     assert [one.message for one in caplog.records] == [
         "files: a: in use",
         "files: a not put back yet: in use",
@@ -207,7 +207,7 @@ def test_undoing_has_the_permissions_of_what_it_undoes(tune: Engine[Values, Valu
 def test_a_lane_that_hangs_is_said_and_put_back_once_it_goes_on(
     tune: Engine[Values, Values],
     tuner: Files,
-    baseline: Baseline,
+    baseline: Originals,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -219,12 +219,12 @@ def test_a_lane_that_hangs_is_said_and_put_back_once_it_goes_on(
     tune.restore()
     assert baseline.record("files").pending == {"slow": "the write still waits"}
     tuner.go.set()
-    while tune._lanes.busy:
+    while tune._workers.busy:
         threading.Event().wait(0.01)
     assert (tmp_path / "slow").read_text() == "1"
     tune.restore()
     assert (tmp_path / "slow").read_text() == "0"
-    assert baseline.records() == {}
+    assert baseline.all() == {}
 
 
 def test_a_lane_that_fails_says_why(tune: Engine[Values, Values], tmp_path: Path) -> None:

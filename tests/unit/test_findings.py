@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from __future__ import annotations
 
-from tuned_virt.cli.findings import Line, differing, parse, summary
+from tuned_virt.cli.findings import VerifyLine, differing, parse, summary
 
 LOG = """\
 INFO     tuned.daemon.daemon: verifying profile(s): virtual-host-plus
@@ -17,7 +17,7 @@ INFO     tuned: verify: note: ksm: this kernel has no KSM
 
 def test_lines_are_taken_apart() -> None:
     lines = parse(LOG)
-    assert lines[0] == Line(
+    assert lines[0] == VerifyLine(
         "passed", "'vm.swappiness' = '10'", None, "vm.swappiness", found="10", wanted="10"
     )
     assert (lines[2].device, lines[2].option, lines[2].found, lines[2].wanted) == (
@@ -25,7 +25,7 @@ def test_lines_are_taken_apart() -> None:
     )
     assert lines[3].result == "missing"
     assert lines[5].option == "ksm run"
-    assert lines[6] == Line("note", "ksm: this kernel has no KSM")
+    assert lines[6] == VerifyLine("note", "ksm: this kernel has no KSM")
 
 
 def test_of_many_names_the_first_few() -> None:

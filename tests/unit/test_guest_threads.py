@@ -15,9 +15,9 @@ from tuned_virt.kernel import migrate_pages, numa_maps
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api.placement_tag import Pins
 from tuned_virt.model.guest import qemu_threads
-from tuned_virt.placement import Kind, Memory, Placement
+from tuned_virt.placement import MemoryPlacement, Placement, PlacementKind
 from tuned_virt.plugins.vm_pinning import conflicts, original, pinner
-from tuned_virt.plugins.vm_pinning.original import Original
+from tuned_virt.plugins.vm_pinning.original import OriginalPins
 from tuned_virt.plugins.vm_pinning.placement_controller import local_node, spread
 
 TASKS = {
@@ -79,7 +79,7 @@ def test_threads_by_role(fs: KernelFS) -> None:
 
 
 def test_processes_by_uuid(fs: KernelFS) -> None:
-    finder = qemu_threads.Finder(fs)
+    finder = qemu_threads.ThreadFinder(fs)
     assert finder.find(["u1", "u2"]) == {"u1": 100}
     twin = fs.root / "proc/300"
     twin.mkdir()
@@ -111,9 +111,19 @@ def test_a_running_guests_own_node() -> None:
 
 
 PLACED = Placement(
-    "web1", "u", Kind.DEDICATED, (0,), {0: "4", 1: "5"}, "0-1", {1: "0"}, Memory("strict", "0"), ""
+    "web1",
+    "u",
+    PlacementKind.DEDICATED,
+    (0,),
+    {0: "4", 1: "5"},
+    "0-1",
+    {1: "0"},
+    MemoryPlacement("strict", "0"),
+    "",
 )
-FOUND = Original("uri", "u", "web1", 1, 0, 0, {0: "0-7", 1: "5"}, "0-7", {1: "0-7"}, nodes="0-3")
+FOUND = OriginalPins(
+    "uri", "u", "web1", 1, 0, 0, {0: "0-7", 1: "5"}, "0-7", {1: "0-7"}, nodes="0-3"
+)
 
 
 def test_a_placement_in_libvirts_words() -> None:

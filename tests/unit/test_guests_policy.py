@@ -10,11 +10,11 @@ import pytest
 from tuned_virt.core.guest_filter import device, selects
 from tuned_virt.core.options import BadOptions
 from tuned_virt.model.guest import Guest
-from tuned_virt.placement import Mode
+from tuned_virt.placement import PlacementMode
 from tuned_virt.plugins.vm_limits import policy as limits
 from tuned_virt.plugins.vm_limits.controller import owned
 from tuned_virt.plugins.vm_pinning import policy as pinning
-from tuned_virt.plugins.vm_pinning.policy import Already, Persist, Rebalance
+from tuned_virt.plugins.vm_pinning.policy import Persist, Rebalance, RunningGuests
 
 UUID = "0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0f1"
 
@@ -54,9 +54,9 @@ def test_a_guest_cannot_take_anothers_uuid_for_its_name() -> None:
 def test_defaults_of_pinning_are_safe() -> None:
     policy = pinning.parse({name: about.default or "" for name, about in pinning.OPTIONS.items()})
     assert policy == pinning.parse({}) == pinning.PinningPolicy()
-    assert policy.running is Already.LOCAL
+    assert policy.running is RunningGuests.LOCAL
     assert policy.rebalance is Rebalance.NEVER
-    assert policy.placement.policy is Mode.NODE
+    assert policy.placement.policy is PlacementMode.NODE
     assert policy.balancing is None
 
 
@@ -76,8 +76,8 @@ def test_every_option_of_pinning_is_read() -> None:
             "observe": "yes",
         }
     )
-    assert policy.placement.policy is Mode.DEDICATED
-    assert (policy.running, policy.rebalance) == (Already.PLACE, Rebalance.ON_STOP)
+    assert policy.placement.policy is PlacementMode.DEDICATED
+    assert (policy.running, policy.rebalance) == (RunningGuests.PLACE, Rebalance.ON_STOP)
     assert policy.persist is Persist.BOTH
     assert (policy.grace, policy.move, policy.rate, policy.limit) == (30, False, 0, 4096)
     assert (policy.balancing, policy.observe) == (0, True)
@@ -115,7 +115,7 @@ def test_limits_for_one_guest() -> None:
     policy = limits.parse(
         {"memory_hard_limit": "2G", "swap_hard_limit": "300%", "cpu_shares": "50"}
     )
-    assert limits.wanted(policy, guest()) == limits.Wanted(
+    assert limits.wanted(policy, guest()) == limits.WantedLimits(
         {"hard_limit": 2 * GIB, "swap_hard_limit": 3 * GIB}, 50
     )
 

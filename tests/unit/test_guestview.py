@@ -10,18 +10,20 @@ import time
 import pytest
 
 from tuned_virt.cli import guests
-from tuned_virt.cli.guests import Row
+from tuned_virt.cli.guests import GuestRow
 
 ROWS = [
-    Row(
+    GuestRow(
         *("web1-production", "u1", 11, "shared", (0,), {0: "0-15,32-47", 1: "0-15,32-47"}),
         *("tuned-virt", "fits on node 0", 99.5, {0: 4096, 1: 20}, (), 12.3),
     ),
-    Row(
+    GuestRow(
         *("db", "u2", 12, "dedicated", (0, 1), {0: "4", 1: "5", 2: "7"}),
         *("tuned-virt", "x", 100.0, {0: 65536, 1: 65536}, ("vCPU 0 on 0-15, not 4",), 0.0),
     ),
-    Row("free", "u3", 13, "unplaced", (), {0: "0-63"}, "nobody", "is new", None, {3: 2}, (), None),
+    GuestRow(
+        "free", "u3", 13, "unplaced", (), {0: "0-63"}, "nobody", "is new", None, {3: 2}, (), None
+    ),
 ]
 
 SHOWN = """\
@@ -41,7 +43,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:
     """What each look was given of the look before."""
     given: list[dict[str, int]] = []
 
-    def gather(_fs: object, before: dict[str, int], now: dict[str, int]) -> list[Row]:
+    def gather(_fs: object, before: dict[str, int], now: dict[str, int]) -> list[GuestRow]:
         given.append(dict(before))
         now["thread"] = len(given)
         return ROWS

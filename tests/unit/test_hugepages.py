@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.hugetlb import G1, M2, Counts, FakeHugetlb, Memory
-from tuned_virt.core.engine import Engine, Outcome
+from tuned_virt.core.engine import ApplyResult, Engine
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.options import BadOptions
-from tuned_virt.core.originals import Baseline
+from tuned_virt.core.originals import Originals
 from tuned_virt.model import topology
 from tuned_virt.plugins import hugepages_numa
 from tuned_virt.plugins.hugepages_numa import HugepagesTuner, boot, targets
@@ -40,11 +40,11 @@ def machine(
 
 
 def engine(fs: FakeHugetlb, folder: Path) -> Engine[HugepagesPolicy, HugepagesState]:
-    baseline = Baseline(folder, "boot")
+    baseline = Originals(folder, "boot")
     return Engine(HugepagesTuner(folder=folder), fs, baseline, Journal(folder / "journal"))
 
 
-def apply(fs: FakeHugetlb, folder: Path, **options: str) -> Outcome:
+def apply(fs: FakeHugetlb, folder: Path, **options: str) -> ApplyResult:
     return engine(fs, folder).apply(hugepages_numa.parse(options))
 
 
@@ -132,7 +132,7 @@ def test_nothing_is_written_where_all_is_right(tmp_path: Path) -> None:
     fs = machine(2, pools={(0, M2): Counts(400)})
     apply(fs, tmp_path, pages_2M="0:400")
     assert fs.writes == []
-    assert Baseline(tmp_path, "boot").record("hugepages_numa").originals == {
+    assert Originals(tmp_path, "boot").record("hugepages_numa").originals == {
         "pages_2M node0": "400"
     }
 
@@ -273,7 +273,7 @@ def test_what_an_old_kernel_cannot_do_while_guests_run_is_pending(
     fs = FakeHugetlb({node: Memory(8 * GIB, 4 * GIB) for node in (0, 1)}, pools, (M2, G1), True)
     apply(fs, tmp_path, pages_2M="1:64")
     engine(fs, tmp_path).restore()
-    [reason] = Baseline(tmp_path, "boot").record("hugepages_numa").pending.values()
+    [reason] = Originals(tmp_path, "boot").record("hugepages_numa").pending.values()
     assert reason == (
         "10 pages of 2M asked for, 24 got; kernels before 6.7 keep at least as many as there are"
         " surplus pages on other nodes, 24"
@@ -459,7 +459,7 @@ def test_a_node_that_goes_offline_keeps_the_others_original(tmp_path: Path) -> N
     del fs.memory[1]
     engine(fs, tmp_path).restore()
     assert fs.persistent()[0, M2] == 0
-    record = Baseline(tmp_path, "boot").record("hugepages_numa")
+    record = Originals(tmp_path, "boot").record("hugepages_numa")
     assert record.originals == {"pages_2M node1": "7"}
     assert record.pending == {"pages_2M node1": "its node or file is not there"}
 
@@ -608,7 +608,7 @@ def test_any_request_leaves_floors_and_mapped_pages_and_can_be_undone(
         assert not tune.plan(policy).changes, "applied once is applied"
     tune.restore()
     assert fs.persistent() == before
-    assert not Baseline(folder, "boot").records()
+    assert not Originals(folder, "boot").all()
 
 
 def test_the_loop_ends_whatever_the_kernel_says() -> None:

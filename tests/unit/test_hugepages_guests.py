@@ -12,10 +12,10 @@ import pytest
 from tests.unit.hugetlb import G1, M2, Counts, FakeHugetlb, Memory
 from tests.unit.test_steward import wait_until
 from tuned_virt.core.engine import Engine
-from tuned_virt.core.guest_source import Known
+from tuned_virt.core.guest_source import FixedGuests
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import Baseline
-from tuned_virt.core.plan_runner import Steward
+from tuned_virt.core.originals import Originals
+from tuned_virt.core.plan_runner import PlanRunner
 from tuned_virt.model.guest import Guest
 from tuned_virt.plugins import hugepages_numa
 from tuned_virt.plugins.hugepages_numa import HugepagesTuner, demand
@@ -65,7 +65,7 @@ def planned(fs: FakeHugetlb, guests: list[One]) -> tuple[HugepagesPolicy, Hugepa
     from tuned_virt.plugins.hugepages_numa import state
 
     policy = hugepages_numa.parse({"pages_2M": "guests"})
-    known = Known(dict(enumerate_uuids(guests)))
+    known = FixedGuests(dict(enumerate_uuids(guests)))
     return policy, state.read(fs, policy, {}, known)
 
 
@@ -107,7 +107,7 @@ class Guests:
 
     def __init__(self) -> None:
         self.guests: Mapping[str, One] | None = None
-        self.absence = "libvirt has not answered yet"
+        self.unavailable = "libvirt has not answered yet"
         self.changed: Callable[[str], None] = lambda reason: None
 
     def follow(self, changed: Callable[[str], None]) -> Guests:
@@ -129,12 +129,12 @@ def test_pools_grow_with_guests_and_never_shrink_by_themselves(tmp_path: Path) -
     fs = FakeHugetlb({node: Memory(8 * GIB, 6 * GIB) for node in (0, 1)})
     libvirt = Guests()
     tuner = HugepagesTuner(libvirt.follow, tmp_path)
-    engine = Engine(tuner, fs, Baseline(tmp_path, "boot"), Journal(tmp_path / "journal"))
-    steward = Steward(engine)
-    steward.apply(hugepages_numa.parse({"pages_2M": "guests", "headroom": "10%"}))
+    engine = Engine(tuner, fs, Originals(tmp_path, "boot"), Journal(tmp_path / "journal"))
+    runner = PlanRunner(engine)
+    runner.apply(hugepages_numa.parse({"pages_2M": "guests", "headroom": "10%"}))
     assert fs.writes == []
     assert any(
-        "not known: libvirt has not answered yet" in str(one) for one in steward.verify(False)
+        "not known: libvirt has not answered yet" in str(one) for one in runner.verify(False)
     )
     libvirt.now(bound("1"))
     wait_until(lambda: fs.pools[1, M2].nr == 564)
@@ -142,10 +142,10 @@ def test_pools_grow_with_guests_and_never_shrink_by_themselves(tmp_path: Path) -
     wait_until(lambda: fs.pools[0, M2].nr == 1127)
     libvirt.now()
     libvirt.now(bound("0"))
-    wait_until(lambda: "still being applied" not in "".join(map(str, steward.verify(False))))
-    assert "failed" not in "".join(map(str, steward.verify(False)))
+    wait_until(lambda: "still being applied" not in "".join(map(str, runner.verify(False))))
+    assert "failed" not in "".join(map(str, runner.verify(False)))
     assert (fs.pools[0, M2].nr, fs.pools[1, M2].nr) == (1127, 564)
-    steward.restore()
+    runner.restore()
     wait_until(lambda: fs.persistent() == dict.fromkeys(fs.pools, 0))
 
 

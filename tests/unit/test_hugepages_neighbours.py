@@ -13,12 +13,12 @@ import pytest
 from tests.unit.hugetlb import G1, M2, FakeHugetlb, Memory
 from tuned_virt import cli
 from tuned_virt.cli import hugepages_plan
-from tuned_virt.core.guest_source import Known
-from tuned_virt.core.originals import Baseline
+from tuned_virt.core.guest_source import FixedGuests
+from tuned_virt.core.originals import Originals
 from tuned_virt.kernel.commands import ToolError
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.plugins.hugepages_numa import conflicts, mounts, parse, progress, state
-from tuned_virt.plugins.hugepages_numa.mounts import Mount, Mounted
+from tuned_virt.plugins.hugepages_numa.mounts import HugetlbMount, Mounted
 from tuned_virt.plugins.hugepages_numa.planner import MountChange
 from tuned_virt.plugins.hugepages_numa.plugin import HugepagesTuner
 from tuned_virt.plugins.hugepages_numa.writer import Progress
@@ -60,11 +60,11 @@ def test_a_mount_that_is_there_is_used(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     fs = KernelFS(tmp_path)
     there = mounts.read(fs, M2)
-    systemds = Mount("/dev/hugepages", gid="36", mode="1770")
+    systemds = HugetlbMount("/dev/hugepages", gid="36", mode="1770")
     assert mounts.setting(fs, systemds, M2, there) == "/dev/hugepages gid=36 mode=1770"
     assert mounts.setting(fs, systemds, G1, there) == "2048 KiB pages"
-    assert mounts.setting(fs, Mount("/empty"), M2, there) == "absent"
-    assert mounts.setting(fs, Mount("/nowhere"), M2, there) == "absent, no folder"
+    assert mounts.setting(fs, HugetlbMount("/empty"), M2, there) == "absent"
+    assert mounts.setting(fs, HugetlbMount("/nowhere"), M2, there) == "absent, no folder"
 
 
 def test_what_an_option_says_is_what_its_setting_reads() -> None:
@@ -79,7 +79,7 @@ def test_a_mount_behind_a_symbolic_link_is_seen(tmp_path: Path) -> None:
     (tmp_path / "var").mkdir()
     (tmp_path / "var/run").symlink_to("../run")
     fs = KernelFS(tmp_path)
-    found = mounts.setting(fs, Mount("/var/run/huge"), M2, mounts.read(fs, M2))
+    found = mounts.setting(fs, HugetlbMount("/var/run/huge"), M2, mounts.read(fs, M2))
     assert found == "/var/run/huge"
 
 
@@ -140,7 +140,7 @@ def test_a_folder_is_made_for_root_alone_to_write(
     tmp_path: Path, run: list[tuple[str, ...]]
 ) -> None:
     path = tmp_path / "a/b"
-    before = mounts.setting(KernelFS(), Mount(str(path)), G1, [])
+    before = mounts.setting(KernelFS(), HugetlbMount(str(path)), G1, [])
     assert before == f"absent, no folder {tmp_path}/a"
     umask = os.umask(0)
     try:
@@ -218,7 +218,7 @@ def test_a_service_that_fills_the_same_pools_is_named(tmp_path: Path) -> None:
 def test_a_libvirtd_that_started_before_the_mount_does_not_see_it(tmp_path: Path) -> None:
     put(tmp_path, "/dev/hugepages/x")
     fs = KernelFS(tmp_path)
-    wanted = {"mount_2M /dev/hugepages": (M2, Mount("/dev/hugepages"))}
+    wanted = {"mount_2M /dev/hugepages": (M2, HugetlbMount("/dev/hugepages"))}
     put(tmp_path, "/proc/stat", "btime 1000\n")
     assert conflicts.blind(fs, wanted, {"libvirtd": os.getpid()}) == dict.fromkeys(
         wanted, "libvirtd"
@@ -235,7 +235,7 @@ def test_a_libvirtd_that_started_before_the_mount_does_not_see_it(tmp_path: Path
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHugetlb:
     fs = FakeHugetlb({node: Memory(8 * GIB, 6 * GIB) for node in (0, 1)})
     monkeypatch.setattr(hugepages_plan, "KernelFS", lambda: fs)
-    monkeypatch.setattr(hugepages_plan, "Baseline", lambda: Baseline(tmp_path, "boot"))
+    monkeypatch.setattr(hugepages_plan, "Originals", lambda: Originals(tmp_path, "boot"))
     monkeypatch.setattr(hugepages_plan, "FILES", (tmp_path / "none", tmp_path / "variables.conf"))
     return fs
 
@@ -306,5 +306,5 @@ def test_progress_of_a_process_that_is_gone_is_none(tmp_path: Path) -> None:
 
 
 def test_reading_costs_little_where_nothing_is_asked(machine: FakeHugetlb) -> None:
-    found = state.read(machine, parse({}), {}, Known())
+    found = state.read(machine, parse({}), {}, FixedGuests())
     assert (found.conflicts, found.mounts, found.demand) == ((), {}, {})

@@ -13,7 +13,7 @@ from tuned_virt.plugins import hugepages_numa
 from tuned_virt.plugins.hugepages_numa import planner
 from tuned_virt.plugins.hugepages_numa.planner import MountChange
 from tuned_virt.plugins.hugepages_numa.pools import Pool
-from tuned_virt.plugins.hugepages_numa.state import HugepagesState, NodeMemory
+from tuned_virt.plugins.hugepages_numa.state import HugepagesState, NodeFreeMemory
 
 GIB = 1 << 20
 MOUNT = "mount_2M /dev/huge"
@@ -23,7 +23,7 @@ POOL = "pages_2M node0"
 def state(pages: int = 0, mounted: str = "absent", overcommit: int = 0) -> HugepagesState:
     return HugepagesState(
         pools={(0, M2): Pool(0, M2, pages, pages, 0), (0, G1): Pool(0, G1, 0, 0, 0)},
-        nodes={0: NodeMemory(8 * GIB, 8 * GIB, 0)},
+        nodes={0: NodeFreeMemory(8 * GIB, 8 * GIB, 0)},
         overcommit={M2: overcommit},
         transparent={"transparent_hugepages": "madvise"},
         mounts={MOUNT: mounted},

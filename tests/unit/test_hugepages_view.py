@@ -306,5 +306,7 @@ def test_a_kernel_without_huge_pages(host: Host, capsys: pytest.CaptureFixture[s
 
 def test_transparent_huge_pages_alone(host: Host) -> None:
     host.thp()
-    assert hugepages.transparent(host.fs) == hugepages.Transparent("madvise", "defer+madvise", G1)
+    assert hugepages.transparent(host.fs) == hugepages.TransparentHugePages(
+        "madvise", "defer+madvise", G1
+    )
     assert hugepages.read(host.fs) == []

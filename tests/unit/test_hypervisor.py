@@ -215,7 +215,7 @@ def test_a_package_that_is_missing_is_said_once(
     follower.start()
     until(lambda: not workers())
     assert follower.guests is None
-    assert follower.absence == f"{package} is not installed"
+    assert follower.unavailable == f"{package} is not installed"
     follower.stop()
     assert running_guests() is None
     assert said == []
@@ -232,7 +232,7 @@ def test_without_a_socket_libvirt_is_not_asked(
     follower = Hypervisor(lambda reason: None)
     follower.start()
     time.sleep(0.2)
-    assert follower.absence == missing() == "there is no libvirt socket (/nowhere/ro)"
+    assert follower.unavailable == missing() == "there is no libvirt socket (/nowhere/ro)"
     follower.stop()
     until(lambda: not workers())
     assert running_guests() is None
@@ -246,7 +246,7 @@ def test_a_refusal_is_said_without_control_characters(
     fake.refuses = "authentication failed\n\x1b"
     follower = Hypervisor(said.append, URI)
     follower.start()
-    until(lambda: follower.absence == "authentication failed??")
+    until(lambda: follower.unavailable == "authentication failed??")
     assert running_guests(URI) is None
     fake.refuses = ""
     until(lambda: said == ["libvirt is back"])
@@ -364,7 +364,7 @@ def test_stop_waits_for_nobody(fake: FakeLibvirt) -> None:
     follower.stop()
     assert time.monotonic() - began < 0.05
     assert follower.guests is None
-    assert follower.absence == "no longer followed"
+    assert follower.unavailable == "no longer followed"
     leave.set()
     until(lambda: not workers())
     assert (fake.open_connections, fake.callbacks, fake.on_close) == (0, {}, None)

@@ -13,12 +13,12 @@ from tests.unit.kernel import FRESH, FakeKsm
 from tuned_virt.core.engine import Engine, Result
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.options import BadOptions
-from tuned_virt.core.originals import Baseline
+from tuned_virt.core.originals import Originals
 from tuned_virt.core.plan import Plan
 from tuned_virt.plugins import ksm
 from tuned_virt.plugins.ksm import KsmState, KsmTuner, parse
-from tuned_virt.plugins.ksm.conflicts import Masters
-from tuned_virt.plugins.ksm.policy import Mode
+from tuned_virt.plugins.ksm.conflicts import KsmConflicts
+from tuned_virt.plugins.ksm.policy import KsmMode
 
 
 def state(**changed: str) -> KsmState:
@@ -207,8 +207,11 @@ def test_a_law_decides_what_is_kept_and_not_written(mode: str) -> None:
     ("found", "why"),
     [
         (state(run="2"), "run is 2: somebody has switched KSM off and unmerged all"),
-        (KsmState(FRESH, masters=Masters(masked=("ksm.service",))), "ksm.service masked"),
-        (KsmState(FRESH, masters=Masters(other="MOM (process momd, 5)")), "MOM (process momd, 5)"),
+        (KsmState(FRESH, masters=KsmConflicts(masked=("ksm.service",))), "ksm.service masked"),
+        (
+            KsmState(FRESH, masters=KsmConflicts(other="MOM (process momd, 5)")),
+            "MOM (process momd, 5)",
+        ),
     ],
 )
 def test_auto_keeps_its_hands_off_where_somebody_has_decided(found: KsmState, why: str) -> None:
@@ -239,7 +242,7 @@ def test_unmerging_by_force() -> None:
 
 def with_services(ksm_service: str, ksmtuned: str, **changed: str) -> KsmState:
     services = {"ksm.service": ksm_service, "ksmtuned.service": ksmtuned}
-    return KsmState({**FRESH, **changed}, available=10**7, masters=Masters(services))
+    return KsmState({**FRESH, **changed}, available=10**7, masters=KsmConflicts(services))
 
 
 def test_services_that_run_are_stopped_first_and_started_again_first() -> None:
@@ -301,7 +304,7 @@ WORDS = {
     "smart_scan": ("0", "1"),
     "advisor_mode": ("none", "scan-time"),
     "unmerge": ("never", "allow", "force"),
-    "mode": tuple(Mode),
+    "mode": tuple(KsmMode),
 }
 OPTIONS = st.fixed_dictionaries(
     {},
@@ -323,7 +326,7 @@ MACHINE = st.fixed_dictionaries(
 
 
 def engine(folder: Path, fs: FakeKsm) -> Engine[ksm.KsmPolicy, KsmState]:
-    return Engine(KsmTuner(), fs, Baseline(folder, "boot"), Journal(folder / "journal"))
+    return Engine(KsmTuner(), fs, Originals(folder, "boot"), Journal(folder / "journal"))
 
 
 def without_advised(settings: dict[str, str]) -> dict[str, str]:

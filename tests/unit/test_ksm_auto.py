@@ -11,7 +11,7 @@ from tests.unit.ksmd import Machine
 from tuned_virt.plugins.ksm import auto
 from tuned_virt.plugins.ksm.auto import AutoPolicy
 from tuned_virt.plugins.ksm.controller import decide
-from tuned_virt.plugins.ksm.decision import Memory, Phase, Sample
+from tuned_virt.plugins.ksm.decision import ControllerMemory, Phase, Sample
 
 EAGER = AutoPolicy(eager=True)
 
@@ -240,7 +240,7 @@ policies = st.builds(
 def test_never_outside_its_bounds(
     policy: AutoPolicy, seen: list[Sample], data: st.DataObject
 ) -> None:
-    memory, now = Memory(), 0.0
+    memory, now = ControllerMemory(), 0.0
     for sample in seen:
         now += data.draw(st.floats(0, 100))
         decision = decide(policy, Sample(**{**vars(sample), "now": now}), memory)
@@ -248,7 +248,7 @@ def test_never_outside_its_bounds(
         assert changes.get("run", "0") in ("0", "1")
         assert auto.PAGES[0] <= int(changes.get("pages_to_scan", 64)) <= auto.PAGES[1]
         assert auto.SLEEPS[0] <= int(changes.get("sleep_millisecs", 1)) <= auto.SLEEPS[1]
-        assert 0 < decision.again <= auto.CALM_LOOK
+        assert 0 < decision.next_look <= auto.CALM_LOOK
         if sample.settings["run"] == "2":
             assert not changes
         memory = decision.memory
@@ -257,14 +257,14 @@ def test_never_outside_its_bounds(
 @settings(max_examples=25)
 @given(policies, samples.filter(lambda sample: sample.known < 2**20))
 def test_settles_for_every_constant_input(policy: AutoPolicy, sample: Sample) -> None:
-    memory, now, written = Memory(), 0.0, dict(sample.settings)
+    memory, now, written = ControllerMemory(), 0.0, dict(sample.settings)
     turns = []
     while now < 6000:  # a scan of 2**20 pages at 1 % of a CPU takes 2,300 s
         decision = decide(
             policy, Sample(**{**vars(sample), "now": now, "settings": written}), memory
         )
         written = {**written, **decision.changes}
-        now += decision.again
+        now += decision.next_look
         if decision.memory.phase is not memory.phase:
             turns.append(now)
         memory = decision.memory
@@ -276,7 +276,7 @@ def test_settles_for_every_constant_input(policy: AutoPolicy, sample: Sample) ->
 def test_a_cost_that_cannot_be_measured_makes_no_hurry() -> None:
     machine = four_guests(shows_cpu=False, counts_pages=False)
     machine.run_for(AutoPolicy(eager=True, max_cpu=1), 60)
-    assert [decision.again for decision in machine.log[:3]] == [0.25, 1.0, 1.0]
+    assert [decision.next_look for decision in machine.log[:3]] == [0.25, 1.0, 1.0]
 
 
 @settings(max_examples=15)

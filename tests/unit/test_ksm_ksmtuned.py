@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuned_virt.plugins.ksm.controller import decide
-from tuned_virt.plugins.ksm.decision import Memory, Phase, Sample
+from tuned_virt.plugins.ksm.decision import ControllerMemory, Phase, Sample
 from tuned_virt.plugins.ksm.ksmtuned import KsmtunedPolicy
 
 GIB = 1 << 20
@@ -20,14 +20,14 @@ def sample(free: int, resident: int, total: int = 16 * GIB, **more: object) -> S
 
 
 def test_plenty() -> None:
-    decision = decide(KsmtunedPolicy(), sample(10 * GIB, 2 * GIB), Memory())
+    decision = decide(KsmtunedPolicy(), sample(10 * GIB, 2 * GIB), ControllerMemory())
     assert decision.changes == {}
     assert decision.memory.phase is Phase.IDLE
-    assert decision.again == 60.0
+    assert decision.next_look == 60.0
 
 
 def test_boost_and_decay_within_bounds() -> None:
-    memory, seen = Memory(), []
+    memory, seen = ControllerMemory(), []
     for free in (1, 1, 1, 1, 1, 4, 4):
         decision = decide(KsmtunedPolicy(), sample(free * GIB, 14 * GIB), memory)
         memory = decision.memory
@@ -39,12 +39,12 @@ def test_boost_and_decay_within_bounds() -> None:
 
 
 def test_committed_memory_alone_starts_it_slowly() -> None:
-    decision = decide(KsmtunedPolicy(), sample(8 * GIB, 14 * GIB), Memory())
+    decision = decide(KsmtunedPolicy(), sample(8 * GIB, 14 * GIB), ControllerMemory())
     assert decision.changes == {"pages_to_scan": "64", "sleep_millisecs": "10", "run": "1"}
 
 
 def test_small_servers_sleep_longer() -> None:
-    decision = decide(KsmtunedPolicy(), sample(100, GIB, total=GIB), Memory())
+    decision = decide(KsmtunedPolicy(), sample(100, GIB, total=GIB), ControllerMemory())
     assert decision.changes["sleep_millisecs"] == "160"
 
 
@@ -56,7 +56,7 @@ def test_the_larger_threshold_holds() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 2**34), st.integers(0, 2**34)), min_size=1))
 def test_never_outside_its_bounds_and_settles(figures: list[tuple[int, int]]) -> None:
-    policy, memory = KsmtunedPolicy(), Memory()
+    policy, memory = KsmtunedPolicy(), ControllerMemory()
     for free, resident in figures:
         memory = decide(policy, sample(free, resident), memory).memory
         assert memory.npages == 0 or policy.npages_min <= memory.npages <= policy.npages_max

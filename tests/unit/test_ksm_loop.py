@@ -17,14 +17,14 @@ from tests.sandbox import wait_for
 from tests.unit.test_ksm_sampler import machine
 from tests.unit.test_qemu import process
 from tuned_virt.core.engine import Result
-from tuned_virt.core.guest_source import Known
+from tuned_virt.core.guest_source import FixedGuests
 from tuned_virt.core.journal import Journal
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.plugins.ksm.auto import AutoPolicy
-from tuned_virt.plugins.ksm.controller import REPEAT, Clock, Loop
-from tuned_virt.plugins.ksm.decision import Memory, Phase
+from tuned_virt.plugins.ksm.controller import REPEAT, Clock, KsmController
+from tuned_virt.plugins.ksm.decision import ControllerMemory, Phase
 from tuned_virt.plugins.ksm.ksmtuned import KsmtunedPolicy
-from tuned_virt.plugins.ksm.record import Record
+from tuned_virt.plugins.ksm.record import ControllerStateFile
 from tuned_virt.plugins.ksm.sampler import Sampler
 
 EAGER = AutoPolicy(eager=True)
@@ -71,10 +71,12 @@ def fs(tmp_path: Path) -> KernelFS:
 def started(fs: KernelFS, tmp_path: Path) -> Iterator[Any]:
     loops = []
 
-    def start(policy: AutoPolicy | KsmtunedPolicy = EAGER, clock: Clock | None = None) -> Loop:
-        record = Record(tmp_path / "ksm.json")
-        loop = Loop(policy, fs, Journal(tmp_path / "journal"), record, clock)
-        loop.sample_with(Sampler(fs, Known()))
+    def start(
+        policy: AutoPolicy | KsmtunedPolicy = EAGER, clock: Clock | None = None
+    ) -> KsmController:
+        record = ControllerStateFile(tmp_path / "ksm.json")
+        loop = KsmController(policy, fs, Journal(tmp_path / "journal"), record, clock)
+        loop.sample_with(Sampler(fs, FixedGuests()))
         loops.append(loop)
         loop.start()
         return loop
@@ -112,7 +114,7 @@ def test_an_event_wakes_it(started: Any, fs: KernelFS, tmp_path: Path) -> None:
     loop.wake("guest late started")
 
     def seen() -> bool:
-        made = Record(tmp_path / "ksm.json").load().decisions
+        made = ControllerStateFile(tmp_path / "ksm.json").load().decisions
         return "guest late (process 8) started" in [decision.why for decision in made]
 
     wait_for("woken", seen, seconds=5)
@@ -193,14 +195,17 @@ def test_a_restarted_tuned_goes_on_where_it_was(started: Any, fs: KernelFS, tmp_
     wait_for("the first look", lambda: len(clock.waits) == 2)
     for _ in range(12):
         clock.advance(1)
-    left = Record(tmp_path / "ksm.json").load()
+    left = ControllerStateFile(tmp_path / "ksm.json").load()
     assert left.memory.phase is Phase.MAINTENANCE
     again = Driven()
     again.time = clock.time + 5
     loop = started(clock=again)
     wait_for("its first look", lambda: len(again.waits) == 2)
     assert "maintenance" in "".join(map(str, loop.findings()))
-    assert Record(tmp_path / "ksm.json").load().decisions[0].why == "guest web (process 7) started"
+    assert (
+        ControllerStateFile(tmp_path / "ksm.json").load().decisions[0].why
+        == "guest web (process 7) started"
+    )
 
 
 def test_another_policy_begins_anew(started: Any, tmp_path: Path) -> None:
@@ -211,20 +216,20 @@ def test_another_policy_begins_anew(started: Any, tmp_path: Path) -> None:
     started(KsmtunedPolicy(monitor_interval=7), other)
     wait_for("its first look", lambda: len(other.waits) == 2)
     assert other.waits[1] == 7.0
-    assert Record(tmp_path / "ksm.json").load().law.startswith("KsmtunedPolicy")
+    assert ControllerStateFile(tmp_path / "ksm.json").load().law.startswith("KsmtunedPolicy")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"boot_id": "other"}', '{"law": 1}'])
 def test_a_record_that_says_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / "ksm.json").write_text(text)
-    assert Record(tmp_path / "ksm.json").load().memory == Memory()
+    assert ControllerStateFile(tmp_path / "ksm.json").load().memory == ControllerMemory()
 
 
 def test_a_record_comes_back_as_it_was(started: Any, tmp_path: Path) -> None:
     clock = Driven()
     started(clock=clock)
     wait_for("the first look", lambda: len(clock.waits) == 2)
-    content = Record(tmp_path / "ksm.json").load()
-    Record(tmp_path / "copy.json").save(content)
-    assert Record(tmp_path / "copy.json").load() == content
+    content = ControllerStateFile(tmp_path / "ksm.json").load()
+    ControllerStateFile(tmp_path / "copy.json").save(content)
+    assert ControllerStateFile(tmp_path / "copy.json").load() == content
     assert json.loads((tmp_path / "copy.json").read_text())["memory"]["phase"] == "burst"

@@ -30,7 +30,7 @@ def test_states_of_a_service(shown: str, state: str) -> None:
 def test_nobody_else(tmp_path: Path) -> None:
     process(tmp_path, 5, "bash", "/bin/bash")
     found = conflicts.read(KernelFS(tmp_path))
-    assert found == conflicts.Masters()
+    assert found == conflicts.KsmConflicts()
     assert found.hands_off == ""
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.unit.test_qemu import KIB, process
-from tuned_virt.core.guest_source import Known
+from tuned_virt.core.guest_source import FixedGuests
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api.running_guests import RunningGuest
 from tuned_virt.plugins.ksm.sampler import Sampler, cpu_seconds, ksmd
@@ -25,7 +25,7 @@ COUNTERS = {
 }
 
 
-class Libvirt(Known[RunningGuest]):
+class Libvirt(FixedGuests[RunningGuest]):
     """Says what a test tells it."""
 
     def __init__(self, **memory: int) -> None:
@@ -53,7 +53,7 @@ def machine(root: Path) -> KernelFS:
 def test_a_sample(tmp_path: Path) -> None:
     fs = machine(tmp_path)
     process(tmp_path, 7, "qemu-kvm", "/usr/libexec/qemu-kvm", "q -name web")
-    sample = Sampler(fs, Known()).sample(5.0)
+    sample = Sampler(fs, FixedGuests()).sample(5.0)
     assert (sample.total, sample.free, sample.available) == (64_000_000, 150, 40_000_000)
     assert (sample.merged, sample.known, sample.full_scans) == (25, 100, 4)
     assert (sample.scanned, sample.cpu, sample.pressure) == (12345, 1.5, 2.34)
@@ -65,7 +65,7 @@ def test_older_kernels_and_containers(tmp_path: Path) -> None:
     fs = machine(tmp_path)
     for gone in ("sys/kernel/mm/ksm/pages_scanned", "proc/pressure/memory", "proc/37/comm"):
         (tmp_path / gone).unlink()
-    sample = Sampler(fs, Known()).sample(5.0)
+    sample = Sampler(fs, FixedGuests()).sample(5.0)
     assert (sample.scanned, sample.cpu, sample.pressure) == (None, None, None)
 
 
@@ -87,7 +87,7 @@ def test_guests_count_with_what_libvirt_lets_them_use(tmp_path: Path) -> None:
 
 def test_guests_are_counted_now_and_then_or_when_they_change(tmp_path: Path) -> None:
     fs = machine(tmp_path)
-    sampler = Sampler(fs, Known())
+    sampler = Sampler(fs, FixedGuests())
     assert not sampler.sample(0.0).guests
     process(tmp_path, 7, "qemu-kvm", "/usr/libexec/qemu-kvm")
     assert not sampler.sample(9.0).guests

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import collections
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,17 @@ def test_no_arrow_points_up(module: str) -> None:
         parts = name.split(".")
         if parts[0] == "tuned_virt" and len(parts) > 1 and parts[1] in known:
             assert layer(parts[1]) <= layer(top(module)), f"{module} imports {name}"
+
+
+def test_one_class_name_means_one_thing() -> None:
+    """Private names count as well; what two modules share, one of them imports."""
+    found = collections.Counter(
+        node.name
+        for path in modules().values()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, times in found.items() if times > 1] == []
 
 
 def test_plugins_hold_no_policy() -> None:

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import Baseline
+from tuned_virt.core.originals import Originals
 from tuned_virt.guests.manager import Claim
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import binding
-from tuned_virt.libvirt_api.connection import Active
-from tuned_virt.libvirt_api.worker import View
+from tuned_virt.libvirt_api.connection import Domain
+from tuned_virt.libvirt_api.worker import GuestsView
 from tuned_virt.plugins.vm_limits import controller as limited
 from tuned_virt.plugins.vm_limits import original, policy
-from tuned_virt.plugins.vm_limits.controller import LimitedGuests
+from tuned_virt.plugins.vm_limits.controller import LimitsController
 from tuned_virt.plugins.vm_limits.policy import UNLIMITED
 
 UUID = "0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0f1"
@@ -70,7 +70,7 @@ class FakeLink:
     def asking(self, patience: float = 0) -> Iterator[None]:
         yield
 
-    def own(self, active: Active, key: str, value: str) -> None:
+    def own(self, active: Domain, key: str, value: str) -> None:
         pass
 
     def alive(self) -> bool:
@@ -78,12 +78,14 @@ class FakeLink:
 
 
 @pytest.fixture
-def baseline(tmp_path: Path) -> Baseline:
-    return Baseline(tmp_path / "run", "boot")
+def baseline(tmp_path: Path) -> Originals:
+    return Originals(tmp_path / "run", "boot")
 
 
 @pytest.fixture
-def guests(tmp_path: Path, baseline: Baseline, monkeypatch: pytest.MonkeyPatch) -> LimitedGuests:
+def guests(
+    tmp_path: Path, baseline: Originals, monkeypatch: pytest.MonkeyPatch
+) -> LimitsController:
     class Fake:
         libvirtError = Refused
         VIR_DOMAIN_AFFECT_LIVE = 1
@@ -91,21 +93,21 @@ def guests(tmp_path: Path, baseline: Baseline, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(binding, "libvirt", Fake)
     monkeypatch.setattr(limited, "AGAIN", 0.0)
     fs = KernelFS(tmp_path / "root")
-    return LimitedGuests("fake:///", fs, baseline, Journal(tmp_path / "journal"))
+    return LimitsController("fake:///", fs, baseline, Journal(tmp_path / "journal"))
 
 
-def guest(more: str = "") -> Active:
-    return Active(UUID, 1, "web1", DOMAIN.format(UUID, more), FakeDomain())
+def guest(more: str = "") -> Domain:
+    return Domain(UUID, 1, "web1", DOMAIN.format(UUID, more), FakeDomain())
 
 
-def adjust(guests: LimitedGuests, web: Active, **options: str) -> None:
+def adjust(guests: LimitsController, web: Domain, **options: str) -> None:
     """With a policy for the guest, or without any claim."""
     claims = {web.run: Claim(web.name, policy.parse(options))} if options else {}
     link: Any = FakeLink()
-    guests.adjust(View(link, {web.uuid: web}), claims)
+    guests.adjust(GuestsView(link, {web.uuid: web}), claims)
 
 
-def test_limits_are_set_once_and_put_back(guests: LimitedGuests, baseline: Baseline) -> None:
+def test_limits_are_set_once_and_put_back(guests: LimitsController, baseline: Originals) -> None:
     web = guest()
     asked = {"memory_hard_limit": "2G", "swap_hard_limit": "3G", "cpu_shares": "50"}
     adjust(guests, web, **asked)
@@ -114,13 +116,13 @@ def test_limits_are_set_once_and_put_back(guests: LimitedGuests, baseline: Basel
     written = len(web.domain.writes)
     adjust(guests, web, **asked)
     assert len(web.domain.writes) == written
-    assert list(baseline.records()) == ["vm_limits"]
+    assert list(baseline.all()) == ["vm_limits"]
     adjust(guests, web)
     assert (web.domain.memory, web.domain.shares) == (FREE, 100)
-    assert baseline.records() == {}
+    assert baseline.all() == {}
 
 
-def test_the_owners_limit_stays(guests: LimitedGuests) -> None:
+def test_the_owners_limit_stays(guests: LimitsController) -> None:
     web = guest("<memtune><hard_limit unit='KiB'>4194304</hard_limit></memtune>")
     web.domain.memory["hard_limit"] = 4 * GIB
     adjust(guests, web, memory_hard_limit="2G", memory_soft_limit="1G")
@@ -129,14 +131,14 @@ def test_the_owners_limit_stays(guests: LimitedGuests) -> None:
     assert web.domain.memory == {**FREE, "hard_limit": 4 * GIB}
 
 
-def test_a_policy_that_asks_for_less_lets_go_of_the_rest(guests: LimitedGuests) -> None:
+def test_a_policy_that_asks_for_less_lets_go_of_the_rest(guests: LimitsController) -> None:
     web = guest()
     adjust(guests, web, memory_hard_limit="2G", cpu_shares="50")
     adjust(guests, web, memory_hard_limit="4G")
     assert (web.domain.memory, web.domain.shares) == ({**FREE, "hard_limit": 4 * GIB}, 100)
 
 
-def test_what_the_owner_limits_later_stays(guests: LimitedGuests) -> None:
+def test_what_the_owner_limits_later_stays(guests: LimitsController) -> None:
     web = guest()
     adjust(guests, web, memory_hard_limit="2G")
     web.domain.memory["soft_limit"] = GIB
@@ -146,7 +148,7 @@ def test_what_the_owner_limits_later_stays(guests: LimitedGuests) -> None:
 
 
 def test_a_policy_that_asks_for_more_keeps_what_it_finds(
-    guests: LimitedGuests, baseline: Baseline
+    guests: LimitsController, baseline: Originals
 ) -> None:
     web = guest()
     adjust(guests, web, memory_hard_limit="2G")
@@ -161,7 +163,7 @@ def test_a_policy_that_asks_for_more_keeps_what_it_finds(
 
 
 def test_what_is_refused_is_tried_again_and_said_once(
-    guests: LimitedGuests, caplog: pytest.LogCaptureFixture
+    guests: LimitsController, caplog: pytest.LogCaptureFixture
 ) -> None:
     web = guest()
     web.domain.refuses = {"hard_limit"}
@@ -176,7 +178,7 @@ def test_what_is_refused_is_tried_again_and_said_once(
 
 
 def test_a_limit_that_would_kill_the_guest_is_said_once(
-    guests: LimitedGuests, caplog: pytest.LogCaptureFixture
+    guests: LimitsController, caplog: pytest.LogCaptureFixture
 ) -> None:
     web = guest()
     for _ in range(3):
@@ -188,7 +190,7 @@ def test_a_limit_that_would_kill_the_guest_is_said_once(
     ]
 
 
-def test_what_cannot_be_put_back_is_pending(guests: LimitedGuests, baseline: Baseline) -> None:
+def test_what_cannot_be_put_back_is_pending(guests: LimitsController, baseline: Originals) -> None:
     web = guest()
     adjust(guests, web, memory_hard_limit="2G")
     web.domain.refuses = {"hard_limit"}
@@ -198,4 +200,4 @@ def test_what_cannot_be_put_back_is_pending(guests: LimitedGuests, baseline: Bas
     web.domain.refuses = set()
     adjust(guests, web)
     assert web.domain.memory == FREE
-    assert baseline.records() == {}
+    assert baseline.all() == {}

@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuned_virt.core.options import Choice, Modifier, Number, OptionError, Wanted, is_yes, no_such
+from tuned_virt.core.options import (
+    Modifier,
+    Number,
+    OneOf,
+    OptionError,
+    WantedValue,
+    is_yes,
+    no_such,
+)
 from tuned_virt.core.options import given as said
 
 SCAN = Number(1, 1000, "pages")
@@ -14,12 +22,12 @@ SCAN = Number(1, 1000, "pages")
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("7", Wanted(7)),
-        (">7", Wanted(7, Modifier.AT_LEAST)),
-        ("< 1000", Wanted(1000, Modifier.AT_MOST)),
+        ("7", WantedValue(7)),
+        (">7", WantedValue(7, Modifier.AT_LEAST)),
+        ("< 1000", WantedValue(1000, Modifier.AT_MOST)),
     ],
 )
-def test_numbers(text: str, wanted: Wanted) -> None:
+def test_numbers(text: str, wanted: WantedValue) -> None:
     assert SCAN.parse("pages_to_scan", text) == wanted
 
 
@@ -34,15 +42,15 @@ def test_bad_numbers_name_option_value_and_what_is_valid(text: str) -> None:
 
 @given(st.integers(1, 1000), st.integers(0, 2000))
 def test_modifiers_are_relative_to_the_original(value: int, original: int) -> None:
-    assert Wanted(value).against(str(original)) == str(value)
-    assert Wanted(value, Modifier.AT_LEAST).against(str(original)) == str(max(value, original))
-    assert Wanted(value, Modifier.AT_MOST).against(str(original)) == str(min(value, original))
+    assert WantedValue(value).against(str(original)) == str(value)
+    assert WantedValue(value, Modifier.AT_LEAST).against(str(original)) == str(max(value, original))
+    assert WantedValue(value, Modifier.AT_MOST).against(str(original)) == str(min(value, original))
 
 
 def test_choice() -> None:
-    assert Choice(("a", "b")).parse("x", "b") == "b"
+    assert OneOf(("a", "b")).parse("x", "b") == "b"
     with pytest.raises(OptionError, match="'c' is not valid: one of a, b"):
-        Choice(("a", "b")).parse("x", "c")
+        OneOf(("a", "b")).parse("x", "c")
 
 
 @pytest.mark.parametrize(

@@ -14,23 +14,23 @@ import pytest
 
 from tuned_virt import placement
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import Baseline
+from tuned_virt.core.originals import Originals
 from tuned_virt.guests.manager import Claim
-from tuned_virt.guests.tracker import Roster, Seen
+from tuned_virt.guests.tracker import GuestTracker, TrackedGuest
 from tuned_virt.kernel import numa_maps
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.kernel.numa_maps import Area
 from tuned_virt.libvirt_api import binding
-from tuned_virt.libvirt_api.connection import Active
-from tuned_virt.libvirt_api.worker import View
+from tuned_virt.libvirt_api.connection import Domain
+from tuned_virt.libvirt_api.worker import GuestsView
 from tuned_virt.model.guest import Guest, GuestError
 from tuned_virt.model.topology import Host
-from tuned_virt.placement import Kind
+from tuned_virt.placement import PlacementKind
 from tuned_virt.plugins.vm_pinning import policy
-from tuned_virt.plugins.vm_pinning.controller import PinnedGuests
-from tuned_virt.plugins.vm_pinning.page_migrator import Move, Mover
-from tuned_virt.plugins.vm_pinning.placement_controller import Decider
-from tuned_virt.plugins.vm_pinning.record import Held
+from tuned_virt.plugins.vm_pinning.controller import PinningController
+from tuned_virt.plugins.vm_pinning.page_migrator import PageMigration, PageMigrator
+from tuned_virt.plugins.vm_pinning.placement_controller import PlacementController
+from tuned_virt.plugins.vm_pinning.record import HeldPlacement
 
 DATA = Path(__file__).parents[3] / "shared/data"
 UUID = "0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0f1"
@@ -116,18 +116,18 @@ class FakeLink:
     def asking(self, patience: float = 0) -> Iterator[None]:
         yield
 
-    def own(self, active: Active, key: str, value: str) -> None:
+    def own(self, active: Domain, key: str, value: str) -> None:
         pass
 
     def alive(self) -> bool:
         return True
 
-    def reread(self, active: Active) -> Active:
+    def reread(self, active: Domain) -> Domain:
         return active
 
 
 @pytest.fixture
-def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PinnedGuests:
+def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PinningController:
     class Fake:
         libvirtError = Gone
         VIR_DOMAIN_AFFECT_LIVE = 1
@@ -137,34 +137,34 @@ def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PinnedGuests:
 
 
 @pytest.fixture
-def again(guests: PinnedGuests, tmp_path: Path) -> PinnedGuests:
+def again(guests: PinningController, tmp_path: Path) -> PinningController:
     """The same in a TuneD that was killed and started again."""
     return pinned_guests(tmp_path)
 
 
-def pinned_guests(folder: Path) -> PinnedGuests:
+def pinned_guests(folder: Path) -> PinningController:
     fs, journal = KernelFS(folder / "root"), Journal(folder / "journal")
-    return PinnedGuests("fake:///", fs, Baseline(folder), journal, file=folder / "held.json")
+    return PinningController("fake:///", fs, Originals(folder), journal, file=folder / "held.json")
 
 
-def adjust(guests: PinnedGuests, *running: Active, **options: str) -> None:
+def adjust(guests: PinningController, *running: Domain, **options: str) -> None:
     """As a guest that starts while the profile is active."""
     claims = {one.run: Claim(one.name, policy.parse(options)) for one in running}
     link: Any = FakeLink()
     if guests._claims is None:
-        guests.adjust(View(link, {}), {})
-    guests.adjust(View(link, {one.uuid: one for one in running}), claims)
+        guests.adjust(GuestsView(link, {}), {})
+    guests.adjust(GuestsView(link, {one.uuid: one for one in running}), claims)
 
 
-def active(xml: str, uuid: str = UUID) -> Active:
-    return Active(uuid, 1, "web1", xml, FakeDomain())
+def active(xml: str, uuid: str = UUID) -> Domain:
+    return Domain(uuid, 1, "web1", xml, FakeDomain())
 
 
 def pins(domain: FakeDomain) -> list[tuple[Any, ...]]:
     return [call for call in domain.calls if call[0] == "pinVcpu"]
 
 
-def test_a_guest_is_tagged_then_pinned_inside_a_node(guests: PinnedGuests) -> None:
+def test_a_guest_is_tagged_then_pinned_inside_a_node(guests: PinningController) -> None:
     web = active(DOMAIN.format(uuid=UUID, more=""))
     adjust(guests, web)
     assert web.domain.calls[0][0] == "setMetadata"
@@ -176,7 +176,7 @@ def test_a_guest_is_tagged_then_pinned_inside_a_node(guests: PinnedGuests) -> No
 
 
 def test_a_guest_that_has_gone_is_no_error(
-    guests: PinnedGuests, caplog: pytest.LogCaptureFixture
+    guests: PinningController, caplog: pytest.LogCaptureFixture
 ) -> None:
     web = active(DOMAIN.format(uuid=UUID, more=""))
     web.domain.gone = True
@@ -187,7 +187,7 @@ def test_a_guest_that_has_gone_is_no_error(
 
 
 def test_what_is_refused_is_tried_again_and_said_once(
-    guests: PinnedGuests, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    guests: PinningController, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tuned_virt.plugins.vm_pinning.controller.AGAIN", 0.0)
     web = active(DOMAIN.format(uuid=UUID, more=""))
@@ -202,7 +202,7 @@ def test_what_is_refused_is_tried_again_and_said_once(
     assert pins(web.domain)[-1][2] == (True, True)
 
 
-def test_the_owner_may_opt_out(guests: PinnedGuests) -> None:
+def test_the_owner_may_opt_out(guests: PinningController) -> None:
     wish = '<metadata><policy xmlns="urn:tuned-virt-plus:policy:1" policy="none"/></metadata>'
     web = active(DOMAIN.format(uuid=UUID, more=wish))
     adjust(guests, web)
@@ -226,7 +226,7 @@ def pinned_files() -> list[Path]:
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="shared/data is not here")
-def test_nothing_that_an_owner_pinned_is_changed(guests: PinnedGuests) -> None:
+def test_nothing_that_an_owner_pinned_is_changed(guests: PinningController) -> None:
     files = pinned_files()
     assert len(files) >= 3
     for file in files:
@@ -242,15 +242,17 @@ def test_nothing_that_an_owner_pinned_is_changed(guests: PinnedGuests) -> None:
         if "<numatune" in text or guest.owned.automatic:
             assert not any(call[0] == "setNumaParameters" for call in changed), file
         if guest.owned.vcpus:
-            assert [held.placement.kind for held in guests._held.values()] == [Kind.OWNER], file
+            assert [held.placement.kind for held in guests._held.values()] == [
+                PlacementKind.OWNER
+            ], file
 
 
 def test_memory_that_a_kill_kept_from_following_follows_after_the_restart(
-    guests: PinnedGuests, again: PinnedGuests, monkeypatch: pytest.MonkeyPatch
+    guests: PinningController, again: PinningController, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moves: list[Move] = []
-    monkeypatch.setattr(Mover, "add", lambda self, move: moves.append(move))
-    monkeypatch.setattr(Roster, "look", visible(Roster.look))
+    moves: list[PageMigration] = []
+    monkeypatch.setattr(PageMigrator, "add", lambda self, move: moves.append(move))
+    monkeypatch.setattr(GuestTracker, "look", visible(GuestTracker.look))
     web = active(DOMAIN.format(uuid=UUID, more=""))
     adjust(guests, web)
     adjust(again, web)
@@ -261,10 +263,12 @@ def test_memory_that_a_kill_kept_from_following_follows_after_the_restart(
     assert not again._held[moves[0].key].follows
 
 
-def visible(look: Callable[..., Mapping[str, Seen]]) -> Callable[..., Mapping[str, Seen]]:
+def visible(
+    look: Callable[..., Mapping[str, TrackedGuest]],
+) -> Callable[..., Mapping[str, TrackedGuest]]:
     """Guests' processes are seen here."""
 
-    def looking(roster: Roster, *arguments: Any) -> Mapping[str, Seen]:
+    def looking(roster: GuestTracker, *arguments: Any) -> Mapping[str, TrackedGuest]:
         found = look(roster, *arguments)
         roster._seen.update({s.active.run: replace(s, pid=1, start=1) for s in found.values()})
         return {seen.key: seen for seen in roster._seen.values()}
@@ -282,20 +286,22 @@ def test_memory_that_cannot_follow_is_measured_where_its_guest_might_move(
     asked: list[Mapping[int, int]] = []
     host = [HOST]
 
-    def plan(host: Host, guests: list[Guest], *rest: Any) -> placement.Plan:
+    def plan(host: Host, guests: list[Guest], *rest: Any) -> placement.PlacementPlan:
         asked.extend(guest.resident for guest in guests)
         return placement.plan(host, guests, *rest)
 
     monkeypatch.setattr(numa_maps, "read", lambda *_: [Area(0, 1 << 26, 4, {0: 65536})])
     link: Any = FakeLink()
     monkeypatch.setattr(link, "capabilities", lambda: host[0])
-    decider = Decider(KernelFS(tmp_path), plan)
+    decider = PlacementController(KernelFS(tmp_path), plan)
     web = active(DOMAIN.format(uuid=UUID, more=more))
-    seen = Seen(web, "k", 1, 1, Guest.from_xml(web.xml), "", 0.0, fresh=True)
+    seen = TrackedGuest(
+        web, "k", 1, 1, Guest.from_xml(web.xml), "", 0.0, started_under_profile=True
+    )
     claims = {"k": Claim("web1", policy.parse({}))}
     decided = decider.decide(link, {"k": seen}, claims, {}, True)
     assert asked == [{}], "its memory is not there yet as it starts"
-    held = {"k": Held("k", UUID, "web1", "web1", 1, decided.placements["k"])}
+    held = {"k": HeldPlacement("k", UUID, "web1", "web1", 1, decided.placements["k"])}
     decider.decide(link, {"k": seen}, claims, held, True)
     assert asked == [{}, {}], "nothing may move"
     host[0] = HOST.replace("value='21'", "value='31'")
@@ -303,5 +309,5 @@ def test_memory_that_cannot_follow_is_measured_where_its_guest_might_move(
     (tmp_path / "sys/devices/system/cpu/online").write_text("0-3")
     decider.decide(link, {"k": seen}, claims, held, False)
     assert asked == [{}, {}, told]
-    Decider(KernelFS(tmp_path), plan).decide(link, {"k": seen}, claims, held, True)
+    PlacementController(KernelFS(tmp_path), plan).decide(link, {"k": seen}, claims, held, True)
     assert asked == [{}, {}, told, told], "a restarted TuneD does not know"

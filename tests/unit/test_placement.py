@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tuned_virt.model.guest import Guest
 from tuned_virt.model.topology import Host
-from tuned_virt.placement import Kind, parse, plan
+from tuned_virt.placement import PlacementKind, parse, plan
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -23,9 +23,9 @@ def test_guests_float_each_in_a_node_and_stay_there() -> None:
     guests = [guest("a", 4), guest("b", 6), guest("c", 2)]
     first = plan(TWO_NODES, guests, parse({}), {})
     assert {one.guest: (one.kind, one.nodes) for one in first.placements} == {
-        "a": (Kind.SHARED, (1,)),
-        "b": (Kind.SHARED, (0,)),
-        "c": (Kind.SHARED, (1,)),
+        "a": (PlacementKind.SHARED, (1,)),
+        "b": (PlacementKind.SHARED, (0,)),
+        "c": (PlacementKind.SHARED, (1,)),
     }
     current = {one.uuid: one for one in first.placements}
     assert plan(TWO_NODES, guests, parse({}), current) == first
@@ -34,7 +34,7 @@ def test_guests_float_each_in_a_node_and_stay_there() -> None:
 def test_dedicated_cpus_leave_the_first_core_of_a_node() -> None:
     made = plan(TWO_NODES, [guest("a", 4)], parse({"policy": "dedicated"}), {})
     [one] = made.placements
-    assert (one.kind, one.nodes, one.emulator) == (Kind.DEDICATED, (0,), "0-3")
+    assert (one.kind, one.nodes, one.emulator) == (PlacementKind.DEDICATED, (0,), "0-3")
     assert one.vcpus == {0: "4", 1: "5", 2: "6", 3: "7"}
 
 

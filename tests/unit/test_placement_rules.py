@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tuned_virt.model.guest import Cell, CpuTopology, Guest, HugePages, Owned
+from tuned_virt.model.guest import Cell, CpuTopology, Guest, HugePages, UserPins
 from tuned_virt.model.topology import Cache, CpuDetail, Host, NumaNode
-from tuned_virt.placement import Kind, Placement, Plan, multi_node, parse, plan
+from tuned_virt.placement import Placement, PlacementKind, PlacementPlan, multi_node, parse, plan
 
 GIB = 1 << 20
 NEAR, FAR = 12, 20
@@ -69,7 +69,7 @@ def test_huge_pages_must_be_free_on_the_node() -> None:
     split = planned(with_pages(machine(), 256, 256), wants)["a"]
     assert split.nodes == (0, 1), "half its pages on each"
     alone = planned(with_pages(machine(), 255, 256), wants)["a"]
-    assert alone.kind is Kind.UNPLACED
+    assert alone.kind is PlacementKind.UNPLACED
     assert "no node with 2 vCPUs' room at overcommit=1 has 512 huge pages of 2048 KiB free" in (
         alone.why
     )
@@ -109,7 +109,7 @@ def test_memory_that_is_there_pulls_and_immovable_memory_binds() -> None:
     assert (made.nodes, made.why) == (
         (1,), "node 1, before node 0: 0.0 GiB of its memory are elsewhere, against 1.0"
     )  # fmt: skip
-    full = guest("big", 8, owned=Owned(nodes=frozenset({1})))
+    full = guest("big", 8, owned=UserPins(nodes=frozenset({1})))
     assert planned(machine(), there, full)["a"].nodes == (0,)
     locked = planned(machine(), replace(there, locked=True), full)
     assert locked["a"].nodes != (0,), "its pages cannot follow"
@@ -126,7 +126,7 @@ def test_a_device_pulls_its_guest() -> None:
     assert (one.nodes, one.why) == (
         (2,), f"node 2, before node 3: nearer to its device {DEVICE} (distance +0, against +2)"
     )  # fmt: skip
-    full = guest("big", 8, owned=Owned(nodes=frozenset({2})))
+    full = guest("big", 8, owned=UserPins(nodes=frozenset({2})))
     beside = planned(host, full, guest("a", 2, devices=(DEVICE,)))
     assert 3 in {*beside["a"].nodes, *beside["big"].nodes}, "the nearest other, not the emptiest"
 
@@ -191,7 +191,7 @@ def test_what_isolate_and_require_leave_of_a_core_stays_idle() -> None:
 
 def test_cores_without_smt_are_not_enough_for_require() -> None:
     one = planned(machine(1, cores=8, threads=1), guest("a", 2), policy="dedicated", smt="require")
-    assert one["a"].kind is Kind.SHARED
+    assert one["a"].kind is PlacementKind.SHARED
     assert one["a"].why.startswith(
         "not dedicated, as no node has 2 CPUs of whole cores with SMT to dedicate"
     )
@@ -202,9 +202,9 @@ def test_overcommit_is_what_a_node_takes() -> None:
     for overcommit, fitting in (("1", 8), ("1.5", 12), ("4", 32)):
         crowd = [guest(f"g{n:02}", 2, 0.1) for n in range(40)]
         made = planned(machine(2, gib=64), *crowd, overcommit=overcommit)
-        placed = [one for one in made.values() if one.kind is Kind.SHARED]
+        placed = [one for one in made.values() if one.kind is PlacementKind.SHARED]
         assert len(placed) == fitting
-        alone = [one for one in made.values() if one.kind is Kind.UNPLACED]
+        alone = [one for one in made.values() if one.kind is PlacementKind.UNPLACED]
         assert all(f"no node has 2 vCPUs' room at overcommit={overcommit}" in o.why for o in alone)
         assert len(placed) + len(alone) == 40
 
@@ -217,18 +217,18 @@ def test_a_guest_wishes_for_itself() -> None:
     made = planned(
         machine(), guest("a", 2, wishes=wishes), guest("b", 2, wishes={"policy": "none"})
     )
-    assert (made["a"].kind, cpus_of(made["a"])) == (Kind.DEDICATED, ["4", "6"])
+    assert (made["a"].kind, cpus_of(made["a"])) == (PlacementKind.DEDICATED, ["4", "6"])
     assert (made["a"].memory, made["a"].emulator) == (None, "0-1")
-    assert (made["b"].kind, made["b"].chosen) == (Kind.UNPLACED, True)
+    assert (made["b"].kind, made["b"].chosen) == (PlacementKind.UNPLACED, True)
 
 
 @pytest.mark.parametrize("wish", [{"smt": "maybe"}, {"overcommit": "64"}, {"housekeeping": "0"}])
 def test_wishes_that_are_not_a_guests_leave_it_alone(wish: dict[str, str]) -> None:
     made = planned(machine(), guest("a", 2, wishes=wish), guest("b", 2))
-    assert made["a"].kind is Kind.UNPLACED
+    assert made["a"].kind is PlacementKind.UNPLACED
     assert made["a"].why.startswith("its metadata is not valid: option '")
     assert not made["a"].chosen
-    assert made["b"].kind is Kind.SHARED
+    assert made["b"].kind is PlacementKind.SHARED
 
 
 # --- several nodes --------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ def test_cells_go_whole_to_the_nearest_nodes() -> None:
     assert one.nodes == (0, 1)
     assert one.memory
     assert one.memory.cells == {0: 0, 1: 1}
-    taken = guest("x", 2, 1, owned=Owned(nodes=frozenset({1})))
+    taken = guest("x", 2, 1, owned=UserPins(nodes=frozenset({1})))
     beside = planned(machine(4), cells(2, 16, 4), taken)["cells"]
     assert beside.nodes == (2, 3), "a near pair that is free, before 0 and a far one"
     assert set(cpus_of(beside)[:8]) == {"16-23"}
@@ -302,7 +302,7 @@ def test_vcpus_that_are_added_sit_beside_the_others() -> None:
 
 def test_added_vcpus_that_do_not_fit_beside_the_others_move_the_guest() -> None:
     small = guest("a", 2, resident={0: GIB})
-    full = guest("b", 4, owned=Owned(nodes=frozenset({0})))
+    full = guest("b", 4, owned=UserPins(nodes=frozenset({0})))
     before = planned(machine(), small, full, policy="dedicated")
     assert before["a"].nodes == (0,)
     after = planned(
@@ -334,7 +334,7 @@ def test_a_placement_on_cpus_that_are_gone_is_made_anew() -> None:
     fewer = replace(host, cpus=left, offline=frozenset({gone}))
     after = planned(fewer, guest("a", 2), current=before.values(), policy="dedicated")
     assert str(gone) not in cpus_of(after["a"])
-    assert after["a"].kind is Kind.DEDICATED
+    assert after["a"].kind is PlacementKind.DEDICATED
 
 
 # --- why ------------------------------------------------------------------------------------------
@@ -403,8 +403,8 @@ def test_why(host: Host, guests: list[Guest], options: dict[str, Any], why: str)
 
 
 def test_a_cpu_that_two_owners_pinned_is_said() -> None:
-    pins = Owned(vcpus={0: frozenset({3})})
-    made: Plan = plan(
+    pins = UserPins(vcpus={0: frozenset({3})})
+    made: PlacementPlan = plan(
         machine(), [guest("a", 1, owned=pins), guest("b", 1, owned=pins)], parse({}), {}
     )
     assert made.warnings == ("CPU 3 is pinned by 2 vCPUs: a, b",)

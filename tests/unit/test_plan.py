@@ -13,12 +13,18 @@ from pathlib import Path
 import pytest
 
 from tuned_virt.cli import main, plan, plan_text, planning_input, processes, snapshot
-from tuned_virt.cli.planning_input import Described
+from tuned_virt.cli.planning_input import DescribedGuest
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api.placement_tag import Pins
 from tuned_virt.model.guest import Guest
 from tuned_virt.model.topology import Host
-from tuned_virt.placement import Kind, Memory, Mode, Placement, Policy
+from tuned_virt.placement import (
+    MemoryPlacement,
+    Placement,
+    PlacementKind,
+    PlacementMode,
+    PlacementPolicy,
+)
 from tuned_virt.placement.policy import Smt
 from tuned_virt.plugins.vm_pinning import policy as pinning
 
@@ -88,8 +94,8 @@ def test_the_profile_names_variables_as_the_command_reads_them() -> None:
     devices = told.pop("devices")
     asked = plan.read_asked(str(ROOT / "profiles/virtual-host-plus-variables.conf"), [])
     parsed = pinning.parse(told)
-    assert asked == plan.Asked(parsed.placement, devices, parsed.running)
-    assert asked.policy.policy is Mode.NODE
+    assert asked == plan.PlanRequest(parsed.placement, devices, parsed.running)
+    assert asked.policy.policy is PlacementMode.NODE
 
 
 def test_variables_and_options_on_top(tmp_path: Path) -> None:
@@ -98,8 +104,10 @@ def test_variables_and_options_on_top(tmp_path: Path) -> None:
         "# vm_smt=require\nvm_policy = dedicated  # text\nvm_devices=db*\nksm_mode=off\n"
     )
     asked = plan.read_asked(str(file), ["smt=isolate", "running=leave"])
-    assert asked == plan.Asked(
-        Policy(policy=Mode.DEDICATED, smt=Smt.ISOLATE), "db*", pinning.Already.LEAVE
+    assert asked == plan.PlanRequest(
+        PlacementPolicy(policy=PlacementMode.DEDICATED, smt=Smt.ISOLATE),
+        "db*",
+        pinning.RunningGuests.LEAVE,
     )
 
 
@@ -147,21 +155,21 @@ def test_guests_without_a_host(capsys: pytest.CaptureFixture[str]) -> None:
 
 EVERYWHERE = Pins(dict.fromkeys(range(3), "0-15"), "0-15")
 HELD = Placement(
-    "web", "00000000-0000-4000-8000-000000000002", Kind.SHARED, (1,),
-    dict.fromkeys(range(3), "8-15"), "8-15", {}, Memory("move", "1"), "it is there",
+    "web", "00000000-0000-4000-8000-000000000002", PlacementKind.SHARED, (1,),
+    dict.fromkeys(range(3), "8-15"), "8-15", {}, MemoryPlacement("move", "1"), "it is there",
 )  # fmt: skip
 SPREAD = {0: 600 << 10, 1: 400 << 10}
-ASKED = plan.Asked(running=pinning.Already.LOCAL)
+ASKED = plan.PlanRequest(running=pinning.RunningGuests.LOCAL)
 
 
-def one(described: Described, asked: plan.Asked = ASKED) -> Placement:
+def one(described: DescribedGuest, asked: plan.PlanRequest = ASKED) -> Placement:
     [placed] = plan.planned(planning_input.of(TWO_NODES, [("web", described)]), asked).placements
     return placed
 
 
 def test_a_guest_that_is_held_stays_and_nothing_changes() -> None:
     now = Pins(HELD.vcpus, HELD.emulator)
-    described = Described(document("web"), now, {1: 1 << 20}, HELD)
+    described = DescribedGuest(document("web"), now, {1: 1 << 20}, HELD)
     placed = one(described)
     assert placed == HELD
     guest = planning_input.of(TWO_NODES, [("web", described)]).guests[0]
@@ -185,25 +193,37 @@ def test_only_what_differs_is_a_change() -> None:
 @pytest.mark.parametrize(
     ("running", "resident", "kind", "why"),
     [
-        (pinning.Already.LOCAL, {0: 1, 1: 1 << 20}, Kind.SHARED, "node 1"),
-        (pinning.Already.LOCAL, SPREAD, Kind.UNPLACED, "spread (60 % on node 0, 40 % on node 1)"),
-        (pinning.Already.LOCAL, {}, Kind.UNPLACED, "cannot be seen"),
-        (pinning.Already.LEAVE, {1: 1}, Kind.UNPLACED, "running=leave"),
-        (pinning.Already.PLACE, SPREAD, Kind.SHARED, "0.4 GiB of its memory are elsewhere"),
+        (pinning.RunningGuests.LOCAL, {0: 1, 1: 1 << 20}, PlacementKind.SHARED, "node 1"),
+        (
+            pinning.RunningGuests.LOCAL,
+            SPREAD,
+            PlacementKind.UNPLACED,
+            "spread (60 % on node 0, 40 % on node 1)",
+        ),
+        (pinning.RunningGuests.LOCAL, {}, PlacementKind.UNPLACED, "cannot be seen"),
+        (pinning.RunningGuests.LEAVE, {1: 1}, PlacementKind.UNPLACED, "running=leave"),
+        (
+            pinning.RunningGuests.PLACE,
+            SPREAD,
+            PlacementKind.SHARED,
+            "0.4 GiB of its memory are elsewhere",
+        ),
     ],
 )
 def test_guests_that_ran_before(
-    running: pinning.Already, resident: dict[int, int], kind: Kind, why: str
+    running: pinning.RunningGuests, resident: dict[int, int], kind: PlacementKind, why: str
 ) -> None:
-    placed = one(Described(document("web"), EVERYWHERE, resident), plan.Asked(running=running))
+    placed = one(
+        DescribedGuest(document("web"), EVERYWHERE, resident), plan.PlanRequest(running=running)
+    )
     assert placed.kind is kind
     assert why in placed.why
 
 
 def test_memory_that_is_elsewhere_is_a_change_without_a_command() -> None:
-    described = Described(document("web"), EVERYWHERE, SPREAD)
+    described = DescribedGuest(document("web"), EVERYWHERE, SPREAD)
     gathered = planning_input.of(TWO_NODES, [("web", described)])
-    [placed] = plan.planned(gathered, plan.Asked()).placements
+    [placed] = plan.planned(gathered, plan.PlanRequest()).placements
     [*_, last] = plan_text.changes(gathered.guests[0], placed, EVERYWHERE)
     assert (last.what, last.before, last.after) == (
         "memory", "0.6 GiB on 0, 0.4 GiB on 1", "all on 0"
@@ -212,15 +232,15 @@ def test_memory_that_is_elsewhere_is_a_change_without_a_command() -> None:
 
 
 def test_guests_that_are_not_selected_are_left() -> None:
-    placed = one(Described(document("web")), plan.Asked(devices="db*"))
-    assert (placed.kind, placed.why) == (Kind.UNPLACED, "not selected by devices=db*")
+    placed = one(DescribedGuest(document("web")), plan.PlanRequest(devices="db*"))
+    assert (placed.kind, placed.why) == (PlacementKind.UNPLACED, "not selected by devices=db*")
 
 
 def test_a_snapshot_keeps_where_guests_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    held = Placement(**{**HELD.__dict__, "memory": Memory("move", "0-1", {0: 0, 1: 1})})
-    described = Described(
+    held = Placement(**{**HELD.__dict__, "memory": MemoryPlacement("move", "0-1", {0: 0, 1: 1})})
+    described = DescribedGuest(
         document("web"), Pins(HELD.vcpus, "8-15", {}, ("strict", "1")), {1: 5}, held
     )
     gathered = planning_input.of(TWO_NODES, [("web", described)], ("a note",))
@@ -297,7 +317,7 @@ def test_threads_without_names_are_counted_by_smp(kernel: KernelFS, tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["5", "-x", "a b", "$(reboot)", "x" * 60])
 def test_names_that_cannot_be_typed_are_typed_as_uuid(name: str) -> None:
-    change = plan_text.Change("vCPU", 0, "", "1")
+    change = plan_text.GuestChange("vCPU", 0, "", "1")
     [line] = plan_text.commands(replace(HELD, guest=name), [change])
     assert line == f"virsh vcpupin {HELD.uuid} 0 1 --live"
 

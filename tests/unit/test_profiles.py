@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tuned_virt.cli import hugepages_plan
-from tuned_virt.core.options import Described
+from tuned_virt.core.options import OptionSpec
 from tuned_virt.registry import TUNERS
 
 FOLDER = Path(__file__).parents[2] / "profiles"
@@ -77,7 +77,7 @@ def test_the_administrators_file_comes_after_the_defaults(name: str) -> None:
 @pytest.mark.parametrize("tuner", TUNERS.values(), ids=str)
 def test_every_option_is_described(tuner) -> None:  # type: ignore[no-untyped-def]
     for described in tuner.options.values():
-        assert isinstance(described, Described)
+        assert isinstance(described, OptionSpec)
         assert len(described.hint) > 10
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model.guest import qemu_process
-from tuned_virt.model.guest.qemu_process import Processes, identify
+from tuned_virt.model.guest.qemu_process import QemuProcesses, identify
 
 KIB = os.sysconf("SC_PAGE_SIZE") // 1024
 
@@ -75,7 +75,7 @@ def test_what_the_command_line_says(tmp_path: Path) -> None:
 def test_processes_come_grow_and_go(tmp_path: Path) -> None:
     process(tmp_path, 1, "init", "/sbin/init")
     process(tmp_path, 7, "qemu-kvm", "/usr/libexec/qemu-kvm", pages=100)
-    processes = Processes(KernelFS(tmp_path))
+    processes = QemuProcesses(KernelFS(tmp_path))
     assert [(g.pid, g.resident) for g in processes.guests(0)] == [(7, 100 * KIB)]
     process(tmp_path, 7, "qemu-kvm", "/usr/libexec/qemu-kvm", pages=300)
     process(tmp_path, 8, "qemu-kvm", "/usr/libexec/qemu-kvm")
@@ -89,7 +89,7 @@ def test_processes_come_grow_and_go(tmp_path: Path) -> None:
 
 def test_a_process_becomes_qemu_some_time_after_its_fork(tmp_path: Path) -> None:
     process(tmp_path, 7, "libvirtd", "/usr/sbin/libvirtd")
-    processes = Processes(KernelFS(tmp_path))
+    processes = QemuProcesses(KernelFS(tmp_path))
     assert processes.guests(0) == []
     process(tmp_path, 7, "qemu-kvm", "/usr/libexec/qemu-kvm")
     assert [g.pid for g in processes.guests(qemu_process.YOUNG / 2)] == [7]
@@ -97,7 +97,7 @@ def test_a_process_becomes_qemu_some_time_after_its_fork(tmp_path: Path) -> None
 
 def test_a_number_used_again_is_looked_at_again(tmp_path: Path) -> None:
     process(tmp_path, 7, "bash", "/usr/bin/bash")
-    processes = Processes(KernelFS(tmp_path))
+    processes = QemuProcesses(KernelFS(tmp_path))
     for now in (0.0, qemu_process.YOUNG, qemu_process.YOUNG + 1):
         assert processes.guests(now) == []
     process(tmp_path, 7, "qemu-kvm", "/usr/libexec/qemu-kvm")
@@ -112,7 +112,7 @@ def test_files_kept_open_are_bounded_and_closed(
     for pid in range(10, 20):
         process(tmp_path, pid, "qemu-kvm", "/usr/libexec/qemu-kvm")
     before = len(os.listdir("/proc/self/fd"))
-    processes = Processes(KernelFS(tmp_path))
+    processes = QemuProcesses(KernelFS(tmp_path))
     assert len(processes.guests(0)) == 10
     assert len(os.listdir("/proc/self/fd")) == before + 3
     processes.close()

@@ -11,7 +11,7 @@ import pytest
 
 from tuned_virt.cli import planning_input, snapshot
 from tuned_virt.cli.common import CouldNot
-from tuned_virt.cli.planning_input import Described
+from tuned_virt.cli.planning_input import DescribedGuest
 from tuned_virt.libvirt_api.placement_tag import Pins
 from tuned_virt.model.topology import Host
 
@@ -22,7 +22,7 @@ NUMBER = "expected a whole number from"
 def written() -> dict[str, Any]:
     """A good one, of a guest that is pinned, as JSON has it."""
     xml = (DATA / "guests/web.xml").read_text()
-    described = Described(xml, Pins({0: "0"}, "1", {1: "2"}, ("strict", "0")), {0: 5}, None)
+    described = DescribedGuest(xml, Pins({0: "0"}, "1", {1: "2"}, ("strict", "0")), {0: 5}, None)
     host = Host.from_xml((DATA / "hosts/two-nodes.xml").read_text())
     gathered = planning_input.of(host, [("web", described)])
     content: dict[str, Any] = json.loads(json.dumps(snapshot._content(gathered)))

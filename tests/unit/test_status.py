@@ -16,12 +16,12 @@ import pytest
 from tests.unit.kernel import FRESH
 from tuned_virt import cli
 from tuned_virt.cli import daemon, ksm_report, ksm_table, status, table
-from tuned_virt.core.originals import Baseline
+from tuned_virt.core.originals import Originals
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import binding, follower
-from tuned_virt.model.guest.qemu_process import Guest
-from tuned_virt.plugins.ksm.decision import Memory, Phase
-from tuned_virt.plugins.ksm.record import Content, Made, Record
+from tuned_virt.model.guest.qemu_process import QemuProcess
+from tuned_virt.plugins.ksm.decision import ControllerMemory, Phase
+from tuned_virt.plugins.ksm.record import ControllerState, ControllerStateFile, LoggedDecision
 
 PAGES = 256
 """Pages of a MiB."""
@@ -64,13 +64,13 @@ class Host:
             self.put(f"/proc/{pid}/ksm_stat", stat)
 
     def loop(self, why: str = "a full scan gained only 3 MiB", when: float | None = None) -> None:
-        memory = Memory(Phase.MAINTENANCE, since=time.monotonic() - 5)
+        memory = ControllerMemory(Phase.MAINTENANCE, since=time.monotonic() - 5)
         changes = {"pages_to_scan": "1428", "sleep_millisecs": "990"}
-        made = Made(time.time() if when is None else when, "maintenance", why, changes)
-        Record(self.state / "ksm.json").save(Content(LAW, memory, (made,)))
+        made = LoggedDecision(time.time() if when is None else when, "maintenance", why, changes)
+        ControllerStateFile(self.state / "ksm.json").save(ControllerState(LAW, memory, (made,)))
 
     def hold(self) -> None:
-        Baseline(self.state).keep("ksm", {"run": "0"})
+        Originals(self.state).keep("ksm", {"run": "0"})
 
 
 @pytest.fixture
@@ -82,8 +82,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 
     monkeypatch.setattr(daemon.Daemon, "__init__", gone)
     monkeypatch.setattr(status, "KernelFS", lambda: made.fs)
-    monkeypatch.setattr(status, "Baseline", lambda: Baseline(made.state))
-    monkeypatch.setattr(ksm_report, "Baseline", lambda: Baseline(made.state))
+    monkeypatch.setattr(status, "Originals", lambda: Originals(made.state))
+    monkeypatch.setattr(ksm_report, "Originals", lambda: Originals(made.state))
     monkeypatch.setattr(ksm_report, "STATE_FOLDER", made.state)
     monkeypatch.setattr(ksm_table, "ask_libvirt", lambda: ({}, ""))
     return made
@@ -98,8 +98,8 @@ def known(name: str, mib: int, shares_pages: bool = True) -> Any:
     return SimpleNamespace(name=name, memory=mib * 1024, shares_pages=shares_pages)
 
 
-def process(pid: int, uuid: str = "", name: str = "", shares_pages: bool = True) -> Guest:
-    return Guest(pid, uuid, name, shares_pages, 0)
+def process(pid: int, uuid: str = "", name: str = "", shares_pages: bool = True) -> QemuProcess:
+    return QemuProcess(pid, uuid, name, shares_pages, 0)
 
 
 def reader(files: Mapping[str, str]) -> Any:
@@ -123,10 +123,10 @@ def test_rows_join_processes_libvirt_and_the_kernel() -> None:
     libvirt = {"u1": known("web\n1", 2048), "u2": known("elsewhere", 512)}
     found = ksm_table.rows(processes, libvirt, reader({"/proc/30/ksm_stat": STAT}))
     assert found == [
-        ksm_table.Row("10", 10, None, False),
-        ksm_table.Row("by hand", 20, None, False),
-        ksm_table.Row("elsewhere", None, 512, False),
-        ksm_table.Row("web?1", 30, 2048, False, 700.0, 410.0, 401.0),
+        ksm_table.KsmRow("10", 10, None, False),
+        ksm_table.KsmRow("by hand", 20, None, False),
+        ksm_table.KsmRow("elsewhere", None, 512, False),
+        ksm_table.KsmRow("web?1", 30, 2048, False, 700.0, 410.0, 401.0),
     ]
 
 
@@ -210,7 +210,7 @@ def test_the_loop_is_shown_with_its_last_reason(
     host.ksm(run="1", pages_to_scan="1428", sleep_millisecs="990", pages_sharing=str(8 * PAGES))
     host.loop()
     host.hold()
-    decided = Record(host.state / "ksm.json").load().decisions[0].when
+    decided = ControllerStateFile(host.state / "ksm.json").load().decisions[0].when
     clock = time.strftime("%H:%M:%S", time.localtime(decided))
     assert (
         "KSM       maintenance, 8.0 MiB saved, 1428 pages each 990 ms, across NUMA nodes;"

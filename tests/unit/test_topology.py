@@ -18,7 +18,7 @@ def test_nodes(tmp_path: Path) -> None:
         (folder / "distance").write_text("10 21 32\n")
     found = topology.nodes(KernelFS(tmp_path))
     assert [node.id for node in found] == [0, 2, 10]
-    assert found[0] == topology.Node(0, "0-3,8", 100, 7, (10, 21, 32))
+    assert found[0] == topology.MemoryNode(0, "0-3,8", 100, 7, (10, 21, 32))
     (tmp_path / "sys/devices/system/node/has_memory").write_text("0,2\n")
     assert topology.memory_nodes(KernelFS(tmp_path)) == {0, 2}
 

@@ -16,7 +16,7 @@ from tests.vm.daemon import Tuned, own_profile
 from tests.vm.kernel import NODES, State, changed
 from tests.vm.test_hugepages import guest
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import Baseline
+from tuned_virt.core.originals import Originals
 
 M2, G1 = 2048, 1 << 20
 SECTION = "hugepages_numa"
@@ -65,7 +65,7 @@ def use(tuned: Tuned, **options: str) -> tuple[bool, str]:
 def off(tuned: Tuned) -> None:
     """tuned-adm off, and what it leaves to go on by itself."""
     tuned.off()
-    wait_for("all put back", lambda: SECTION not in Baseline().records(), 60)
+    wait_for("all put back", lambda: SECTION not in Originals().all(), 60)
 
 
 def settled(tuned: Tuned) -> tuple[bool, str]:

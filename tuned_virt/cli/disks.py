@@ -12,8 +12,8 @@ from typing import Any
 from tuned_virt import __version__
 from tuned_virt.cli import table
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot, print_json
-from tuned_virt.core.guest_source import Known
-from tuned_virt.core.originals import Baseline
+from tuned_virt.core.guest_source import FixedGuests
+from tuned_virt.core.originals import Originals
 from tuned_virt.core.plan import Values
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.blk_elevator_virt import (
@@ -24,10 +24,10 @@ from tuned_virt.plugins.blk_elevator_virt import (
     udev_events,
     udev_rules,
 )
-from tuned_virt.plugins.blk_elevator_virt.guest_users import Guest
+from tuned_virt.plugins.blk_elevator_virt.guest_users import DiskUser
 from tuned_virt.plugins.blk_elevator_virt.plugin import DisksTuner, own_role
 from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy
-from tuned_virt.plugins.blk_elevator_virt.record import Record
+from tuned_virt.plugins.blk_elevator_virt.record import PolicyInForce
 
 NAME = "disks"
 
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     asked = active or policy.defaults()
     if asked.asks_users(own_role(fs)):
         tuner.ask(_libvirt())
-    originals = Baseline().record(tuner.name).originals
+    originals = Originals().record(tuner.name).originals
     state = tuner.read(fs, asked, originals)
     verdicts = judge(asked, state, originals)
     plan = tuner.decide(asked, state, originals)
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
 
 def in_force() -> DiskPolicy | None:
     """The policy that a running TuneD keeps up, None where none does."""
-    return Record().load() if Baseline().holder(DisksTuner.name) else None
+    return PolicyInForce().load() if Originals().holder(DisksTuner.name) else None
 
 
 def _write_rule(file: str, verdicts: list[Verdict]) -> int:
@@ -101,11 +101,11 @@ def _write_rule(file: str, verdicts: list[Verdict]) -> int:
     return FINE
 
 
-def _libvirt() -> Known[Guest]:
+def _libvirt() -> FixedGuests[DiskUser]:
     from tuned_virt.libvirt_api.binding import missing  # its binding takes time to import
     from tuned_virt.libvirt_api.guest_disks import guest_disks
 
-    return Known(guest_disks(), missing() or "libvirt does not answer")
+    return FixedGuests(guest_disks(), missing() or "libvirt does not answer")
 
 
 def _with_choice(verdicts: list[Verdict]) -> list[Verdict]:

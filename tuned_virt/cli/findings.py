@@ -17,7 +17,7 @@ SETTING = re.compile(
 
 
 @dataclass(frozen=True)
-class Line:
+class VerifyLine:
     """One line of verify: passed, failed, note or missing. What it does not tell is None."""
 
     result: str
@@ -34,7 +34,7 @@ class Line:
         return f"{named} of {self.device}" if self.device else named
 
 
-def parse(lines: Iterable[str]) -> list[Line]:
+def parse(lines: Iterable[str]) -> list[VerifyLine]:
     """The lines that are verify's, in their order; all else in the log is passed over."""
     found = []
     for text in lines:
@@ -45,7 +45,7 @@ def parse(lines: Iterable[str]) -> list[Line]:
             if line["result"] == "passed":
                 parts["wanted"] = parts.get("found")
             result = "missing" if line["result"].startswith("skipped") else line["result"]
-            found.append(Line(result, line["text"], **parts))
+            found.append(VerifyLine(result, line["text"], **parts))
     return found
 
 
@@ -58,6 +58,6 @@ def summary(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def differing(lines: Iterable[Line]) -> list[str]:
+def differing(lines: Iterable[VerifyLine]) -> list[str]:
     """Names of the settings that failed."""
     return [line.name for line in lines if line.result == "failed"]

@@ -18,9 +18,9 @@ from tuned_virt.kernel import cpuset, numa_maps
 from tuned_virt.kernel.cpuset import text as cpus_text
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model.guest import printable, qemu_process, qemu_threads
-from tuned_virt.placement import Kind
+from tuned_virt.placement import PlacementKind
 from tuned_virt.plugins.vm_pinning import record
-from tuned_virt.plugins.vm_pinning.record import Held
+from tuned_virt.plugins.vm_pinning.record import HeldPlacement
 
 NAME = "guests"
 
@@ -40,7 +40,7 @@ COLUMNS: Mapping[str, bool] = {
 
 
 @dataclass(frozen=True)
-class Row:
+class GuestRow:
     """One guest.
 
     owner     who decides where it is: tuned-virt, its owner, or nobody
@@ -107,10 +107,10 @@ def run(options: argparse.Namespace) -> int:
             return FINE
 
 
-def gather(fs: KernelFS, before: Mapping[str, int], now: dict[str, int]) -> list[Row]:
+def gather(fs: KernelFS, before: Mapping[str, int], now: dict[str, int]) -> list[GuestRow]:
     """A row for each QEMU process. Delays in ns by thread are left in `now`."""
     held = {one.pid: one for found in record.everything().values() for one in found if one.pid}
-    processes = qemu_process.Processes(fs)
+    processes = qemu_process.QemuProcesses(fs)
     guests = processes.guests(time.monotonic())
     processes.close()
     rows = [_row(fs, guest, held.get(guest.pid), before, now) for guest in guests]
@@ -119,17 +119,17 @@ def gather(fs: KernelFS, before: Mapping[str, int], now: dict[str, int]) -> list
 
 def _row(
     fs: KernelFS,
-    guest: qemu_process.Guest,
-    held: Held | None,
+    guest: qemu_process.QemuProcess,
+    held: HeldPlacement | None,
     before: Mapping[str, int],
     now: dict[str, int],
-) -> Row:
+) -> GuestRow:
     found = qemu_threads.read(fs, guest.pid)
     by_node = numa_maps.by_node(numa_maps.read(fs, guest.pid))
     nodes = held.placement.nodes if held else ()
     share = numa_maps.share(by_node, frozenset(nodes)) if nodes else None
     kind = held.placement.kind.value if held else "unplaced"
-    return Row(
+    return GuestRow(
         guest=printable(held.name) if held else guest.label,
         uuid=guest.uuid,
         pid=guest.pid,
@@ -145,13 +145,15 @@ def _row(
     )
 
 
-def _owner(held: Held | None) -> str:
+def _owner(held: HeldPlacement | None) -> str:
     if held is not None and held.placed:
         return "tuned-virt"
-    return "its owner" if held is not None and held.placement.kind is Kind.OWNER else "nobody"
+    return (
+        "its owner" if held is not None and held.placement.kind is PlacementKind.OWNER else "nobody"
+    )
 
 
-def _drift(fs: KernelFS, held: Held, found: qemu_threads.Threads) -> tuple[str, ...]:
+def _drift(fs: KernelFS, held: HeldPlacement, found: qemu_threads.QemuThreads) -> tuple[str, ...]:
     if held.failed:
         return tuple(f"{what}: {why}" for what, why in held.failed.items())
     if not held.placed:
@@ -173,7 +175,7 @@ def _drift(fs: KernelFS, held: Held, found: qemu_threads.Threads) -> tuple[str, 
 
 
 def _delay(
-    fs: KernelFS, found: qemu_threads.Threads, before: Mapping[str, int], now: dict[str, int]
+    fs: KernelFS, found: qemu_threads.QemuThreads, before: Mapping[str, int], now: dict[str, int]
 ) -> float | None:
     waited = None
     for thread in found.vcpus.values():
@@ -204,7 +206,7 @@ def _keep_look(now: Mapping[str, int], file: Path = LOOK) -> None:
         return
 
 
-def _cells(row: Row) -> tuple[object, ...]:
+def _cells(row: GuestRow) -> tuple[object, ...]:
     cpus = set[int]().union(*map(cpuset.parse, row.vcpus.values()))
     return (
         row.guest,
@@ -217,6 +219,6 @@ def _cells(row: Row) -> tuple[object, ...]:
     )
 
 
-def _sentence(row: Row) -> str:
+def _sentence(row: GuestRow) -> str:
     told = "; ".join(row.drift) or row.why
     return f"{row.guest}: {'drift' if row.drift else row.owner}: {told}"

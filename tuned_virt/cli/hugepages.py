@@ -44,7 +44,7 @@ GUESTS: Mapping[str, bool] = {
 
 
 @dataclass(frozen=True)
-class Use:
+class PageUse:
     """A guest's huge pages.
 
     mapped_mib  MiB of all of them, None where the kernel does not say
@@ -106,11 +106,11 @@ def gather(fs: KernelFS) -> dict[str, Any]:
     }
 
 
-def guests(fs: KernelFS) -> tuple[list[Use], str]:
+def guests(fs: KernelFS) -> tuple[list[PageUse], str]:
     """The guests by name, and a remark where it cannot be read what one of them uses."""
     uses = []
     remark = ""
-    for guest in qemu_process.Processes(fs).guests(time.monotonic()):
+    for guest in qemu_process.QemuProcesses(fs).guests(time.monotonic()):
         kib = hugepages.mapped(fs, guest.pid)
         pages = _pages(fs, guest.pid, kib)
         if pages is None and not fs.exists(f"/proc/{guest.pid}"):
@@ -118,7 +118,7 @@ def guests(fs: KernelFS) -> tuple[list[Use], str]:
         if pages is None:
             remark = NOT_ROOT if fs.exists(f"/proc/{guest.pid}/numa_maps") else NOT_TOLD
         name = guest.name or str(guest.pid)
-        uses.append(Use(name, guest.pid, None if kib is None else kib // 1024, pages))
+        uses.append(PageUse(name, guest.pid, None if kib is None else kib // 1024, pages))
     return sorted(uses, key=lambda use: (use.name, use.pid)), remark
 
 
@@ -133,7 +133,7 @@ def _pages(fs: KernelFS, pid: int, kib: int | None) -> dict[tuple[int, int], int
     return None if text is None else hugepages.used(text)
 
 
-def _guest(use: Use) -> dict[str, Any]:
+def _guest(use: PageUse) -> dict[str, Any]:
     places = None
     if use.pages is not None:
         places = [

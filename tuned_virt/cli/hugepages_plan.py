@@ -13,9 +13,9 @@ import configobj
 
 from tuned_virt.cli import table
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot, print_json
-from tuned_virt.core.guest_source import Known
+from tuned_virt.core.guest_source import FixedGuests
 from tuned_virt.core.options import BadOptions
-from tuned_virt.core.originals import Baseline
+from tuned_virt.core.originals import Originals
 from tuned_virt.core.plan import Plan
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.hugepages_numa import (
@@ -27,7 +27,7 @@ from tuned_virt.plugins.hugepages_numa import (
     planner,
     state,
 )
-from tuned_virt.plugins.hugepages_numa.demand import Asks
+from tuned_virt.plugins.hugepages_numa.demand import GuestPageRequest
 from tuned_virt.plugins.hugepages_numa.policy import OPTIONS
 
 VARIABLES: Mapping[str, str] = {
@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the plan; 1 where something is refused. Raises CouldNot."""
     policy = _policy(options)
-    originals = Baseline().record(HugepagesTuner.name).originals
+    originals = Originals().record(HugepagesTuner.name).originals
     plan = planner.plan(policy, _state(policy), originals)
     if options.json:
         print_json(_content(plan))
@@ -123,11 +123,11 @@ def _from_file(options: argparse.Namespace) -> dict[str, str]:
 
 
 def _state(policy: HugepagesPolicy) -> state.HugepagesState:
-    guests: Known[Asks] = Known()
+    guests: FixedGuests[GuestPageRequest] = FixedGuests()
     if policy.follows_guests:
         from tuned_virt.libvirt_api.guest_pages import asking_guests
 
-        guests = Known(asking_guests(), "libvirt does not answer")
+        guests = FixedGuests(asking_guests(), "libvirt does not answer")
     return state.read(KernelFS(), policy, {}, guests)
 
 

@@ -10,12 +10,12 @@ MOST = (1 << 63) - 1
 """The largest number: no machine has more of anything, in KiB or by number."""
 
 
-class PartError(ValueError):
+class JsonPartError(ValueError):
     """A part that is absent or of another kind; the text says where and what would be valid."""
 
 
 @dataclass(frozen=True)
-class Part:
+class JsonPart:
     """A value and where it is ("host.nodes[0].memory")."""
 
     value: Any
@@ -25,28 +25,28 @@ class Part:
         """Raises PartError."""
         shown = repr(self.value)
         shown = shown if len(shown) <= 40 else f"{shown[:37]}..."
-        raise PartError(f"{self.where or 'the file'} is {shown}, expected {expected}")
+        raise JsonPartError(f"{self.where or 'the file'} is {shown}, expected {expected}")
 
-    def __getitem__(self, key: str) -> Part:
+    def __getitem__(self, key: str) -> JsonPart:
         """A member of an object."""
         where = f"{self.where}.{key}" if self.where else key
         if not isinstance(self.value, dict):
             self.wrong("an object")
         if key not in self.value:
-            raise PartError(f"{where} is missing")
-        return Part(self.value[key], where)
+            raise JsonPartError(f"{where} is missing")
+        return JsonPart(self.value[key], where)
 
-    def each(self) -> list[Part]:
+    def each(self) -> list[JsonPart]:
         """A list's members."""
         if not isinstance(self.value, list):
             self.wrong("a list")
-        return [Part(one, f"{self.where}[{at}]") for at, one in enumerate(self.value)]
+        return [JsonPart(one, f"{self.where}[{at}]") for at, one in enumerate(self.value)]
 
-    def numbered(self) -> dict[int, Part]:
+    def numbered(self) -> dict[int, JsonPart]:
         """An object's members where their names are numbers."""
         if not isinstance(self.value, dict):
             self.wrong("an object")
-        return {Part(_number(key), self[key].where).number(): self[key] for key in self.value}
+        return {JsonPart(_number(key), self[key].where).number(): self[key] for key in self.value}
 
     def number(self, least: int = 0) -> int:
         """A whole number."""

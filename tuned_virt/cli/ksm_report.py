@@ -10,13 +10,13 @@ from types import MappingProxyType
 from typing import Any
 
 from tuned_virt.core.originals import FOLDER as STATE_FOLDER
-from tuned_virt.core.originals import Baseline
+from tuned_virt.core.originals import Originals
 from tuned_virt.kernel.files import KernelFS, active_word
 from tuned_virt.model import topology
 from tuned_virt.plugins import ksm
 from tuned_virt.plugins.ksm import conflicts, sampler
-from tuned_virt.plugins.ksm.conflicts import Masters
-from tuned_virt.plugins.ksm.record import FILE, Content, Record
+from tuned_virt.plugins.ksm.conflicts import KsmConflicts
+from tuned_virt.plugins.ksm.record import FILE, ControllerState, ControllerStateFile
 
 ABSENT = "not in this kernel"
 
@@ -58,7 +58,7 @@ NO_MEANING = "(new in this kernel)"
 PROFIT = "less its bookkeeping; negative before pages are merged, stale while run is 0"
 
 
-def loop(content: Content, held: bool) -> dict[str, Any] | None:
+def loop(content: ControllerState, held: bool) -> dict[str, Any] | None:
     """What a law's loop does and last decided; None where none runs. `held`: its TuneD lives."""
     if not content.law:
         return None
@@ -78,8 +78,8 @@ def loop(content: Content, held: bool) -> dict[str, Any] | None:
 
 def running() -> dict[str, Any] | None:
     """The loop of this machine, see `loop`."""
-    content = Record(STATE_FOLDER / FILE).load()
-    return loop(content, Baseline().holder("ksm") is not None) if content.law else None
+    content = ControllerStateFile(STATE_FOLDER / FILE).load()
+    return loop(content, Originals().holder("ksm") is not None) if content.law else None
 
 
 def gather(fs: KernelFS) -> dict[str, Any] | None:
@@ -124,7 +124,7 @@ def lines(content: dict[str, Any] | None) -> list[str]:
         f"saved     {content['saved_mib']} MiB: pages_sharing and ksm_zero_pages",
         *_profit(content["general_profit_mib"]),
         f"cost      {_cost(content['ksmd_cpu_seconds'])}",
-        f"services  {_masters(Masters(**content['masters']))}",
+        f"services  {_masters(KsmConflicts(**content['masters']))}",
         f"loop      {_loop(content['loop'])}",
         *map(_decision, content["loop"]["decisions"] if content["loop"] else ()),
     ]
@@ -140,7 +140,7 @@ def _cost(seconds: float | None) -> str:
     return f"ksmd has used {seconds:.1f} s of CPU since boot"
 
 
-def _masters(found: Masters) -> str:
+def _masters(found: KsmConflicts) -> str:
     words = [f"{unit} {state}" for unit, state in found.services.items()]
     words += [f"{unit} masked" for unit in found.masked]
     words += [f"{found.other} drives KSM"] if found.other else []

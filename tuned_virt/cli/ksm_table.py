@@ -16,7 +16,7 @@ from tuned_virt.model.guest import printable, qemu_process
 SILENT = "libvirt does not answer: the guests' names and memory are those of their processes"
 
 
-class Known(Protocol):
+class LibvirtGuestInfo(Protocol):
     """What libvirt says of a guest, see hypervisor.RunningGuest."""
 
     @property
@@ -33,7 +33,7 @@ class Known(Protocol):
 
 
 @dataclass(frozen=True)
-class Row:
+class KsmRow:
     """One guest; None where neither libvirt nor the kernel tells.
 
     memory_mib     what it may use now, by libvirt
@@ -52,16 +52,16 @@ class Row:
     profit_mib: float | None = None
 
 
-def gather(fs: KernelFS) -> tuple[list[Row], str]:
+def gather(fs: KernelFS) -> tuple[list[KsmRow], str]:
     """The rows, and a remark where libvirt is there and does not answer. Waits for it for 5 s."""
-    processes = qemu_process.Processes(fs).guests(time.monotonic())
+    processes = qemu_process.QemuProcesses(fs).guests(time.monotonic())
     if not processes and fs.sees_all_processes():
         return [], ""
     known, remark = ask_libvirt()
     return rows(processes, known, fs.read_optional), remark
 
 
-def ask_libvirt() -> tuple[Mapping[str, Known], str]:
+def ask_libvirt() -> tuple[Mapping[str, LibvirtGuestInfo], str]:
     """Running guests by UUID, none where libvirt is not to be had; and a remark if it hangs."""
     from tuned_virt.libvirt_api import binding, follower
 
@@ -72,10 +72,10 @@ def ask_libvirt() -> tuple[Mapping[str, Known], str]:
 
 
 def rows(
-    processes: Iterable[qemu_process.Guest],
-    libvirt: Mapping[str, Known],
+    processes: Iterable[qemu_process.QemuProcess],
+    libvirt: Mapping[str, LibvirtGuestInfo],
     read: Callable[[str], str | None],
-) -> list[Row]:
+) -> list[KsmRow]:
     """A row for each process, and for each guest of libvirt whose process is not to be seen."""
     seen = list(processes)
     found = [_row(guest, libvirt.get(guest.uuid), read) for guest in seen]
@@ -85,11 +85,13 @@ def rows(
 
 
 def _row(
-    process: qemu_process.Guest | None, known: Known | None, read: Callable[[str], str | None]
-) -> Row:
+    process: qemu_process.QemuProcess | None,
+    known: LibvirtGuestInfo | None,
+    read: Callable[[str], str | None],
+) -> KsmRow:
     shares = all(guest.shares_pages for guest in (process, known) if guest)
     sizes = sizes_of(process.pid, read) if process and shares else (None, None, None)
-    return Row(
+    return KsmRow(
         _name(process, known),
         process.pid if process else None,
         known.memory // 1024 if known else None,
@@ -98,7 +100,7 @@ def _row(
     )
 
 
-def _name(process: qemu_process.Guest | None, known: Known | None) -> str:
+def _name(process: qemu_process.QemuProcess | None, known: LibvirtGuestInfo | None) -> str:
     if known:
         return printable(known.name)
     assert process

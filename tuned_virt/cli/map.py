@@ -15,7 +15,7 @@ from tuned_virt.kernel import cpuset
 from tuned_virt.model.guest import Guest, printable
 from tuned_virt.model.topology import Host
 from tuned_virt.model.topology.grid import Cluster, GridNode
-from tuned_virt.placement import Kind, Plan
+from tuned_virt.placement import PlacementKind, PlacementPlan
 
 NAME = "map"
 
@@ -64,17 +64,17 @@ def run(options: argparse.Namespace) -> int:
     return FINE
 
 
-def _on_cpu(made: Plan) -> dict[int, str]:
+def _on_cpu(made: PlacementPlan) -> dict[int, str]:
     """CPU → the guest that it is dedicated to."""
     return {
         int(text): one.guest
         for one in made.placements
-        if one.kind is Kind.DEDICATED
+        if one.kind is PlacementKind.DEDICATED
         for text in one.vcpus.values()
     }
 
 
-def text(host: Host, made: Plan) -> Iterator[str]:
+def text(host: Host, made: PlacementPlan) -> Iterator[str]:
     """The picture in a terminal: a line per node and LLC, and the guests on the node."""
     taken = _on_cpu(made)
     for node in host.grid.nodes:
@@ -85,7 +85,9 @@ def text(host: Host, made: Plan) -> Iterator[str]:
             names = sorted({printable(taken[cpu]) for cpu in cpus if cpu in taken})
             own = f"  dedicated to {', '.join(names)}" if names else ""
             yield f"  LLC {number}: CPUs {cpuset.text(cpus)}{own}"
-        floating = [p for p in made.placements if p.kind is Kind.SHARED and node.id in p.nodes]
+        floating = [
+            p for p in made.placements if p.kind is PlacementKind.SHARED and node.id in p.nodes
+        ]
         if floating:
             yield f"  floating: {', '.join(printable(one.guest) for one in floating)}"
 
@@ -94,7 +96,7 @@ def _colour(name: str) -> str:
     return f"hsl({zlib.crc32(name.encode()) % 360},65%,72%)"
 
 
-def svg(host: Host, guests: Sequence[Guest], made: Plan) -> str:
+def svg(host: Host, guests: Sequence[Guest], made: PlacementPlan) -> str:
     """The picture as SVG: nodes in rows, a legend with the distances below."""
     taken = _on_cpu(made)
     parts: list[str] = []
@@ -119,7 +121,7 @@ def svg(host: Host, guests: Sequence[Guest], made: Plan) -> str:
 
 
 def _node(
-    host: Host, node: GridNode, taken: dict[int, str], guests: Sequence[Guest], made: Plan
+    host: Host, node: GridNode, taken: dict[int, str], guests: Sequence[Guest], made: PlacementPlan
 ) -> tuple[int, int, str]:
     """Width, height and content of a node's box."""
     parts, x, y, width, row = [], GAP, HEAD, 170, 0
@@ -131,12 +133,12 @@ def _node(
         x, row = x + wide + GAP, max(row, high)
         width = max(width, x)
     y += row + GAP
-    memory = host.by_id[node.bank].memory
+    memory = host.by_id[node.memory_node].memory
     used = sum(
         next(guest.memory for guest in guests if guest.key == (one.uuid or one.guest))
         / len(one.nodes)
         for one in made.placements
-        if node.id in one.nodes and one.kind in {Kind.DEDICATED, Kind.SHARED}
+        if node.id in one.nodes and one.kind in {PlacementKind.DEDICATED, PlacementKind.SHARED}
     )
     full = min(1.0, used / memory) if memory else 0.0
     length = width - 2 * GAP
@@ -156,9 +158,11 @@ def _node(
     return width, height, box + title + "".join(parts)
 
 
-def _floating(node: GridNode, made: Plan) -> Iterator[tuple[str, str]]:
+def _floating(node: GridNode, made: PlacementPlan) -> Iterator[tuple[str, str]]:
     """A line for each guest that floats on a node, for the first few."""
-    found = [one for one in made.placements if one.kind is Kind.SHARED and node.id in one.nodes]
+    found = [
+        one for one in made.placements if one.kind is PlacementKind.SHARED and node.id in one.nodes
+    ]
     for one in found[:MOST_NAMED]:
         yield _colour(one.guest), f"{printable(one.guest)[:24]} floats ({len(one.vcpus)} vCPUs)"
     if len(found) > MOST_NAMED:
@@ -196,7 +200,7 @@ def _distances(host: Host) -> Iterator[tuple[str, str]]:
             yield "", f"distances from node {one}: {row}"
 
 
-def _legend(made: Plan) -> Iterator[tuple[str, str]]:
+def _legend(made: PlacementPlan) -> Iterator[tuple[str, str]]:
     for one in made.placements:
         colour = _colour(one.guest) if one.nodes else ""
         where = f", nodes {cpuset.text(one.nodes)}" if one.nodes else ""

@@ -13,11 +13,17 @@ from typing import Any
 from tuned_virt import placement
 from tuned_virt.cli import hugepages_plan, plan_text, planning_input, snapshot, variables
 from tuned_virt.cli.common import COULD_NOT, FINE, TO_REPORT, CouldNot, print_json
-from tuned_virt.cli.planning_input import Scene
+from tuned_virt.cli.planning_input import PlanningInput
 from tuned_virt.core.guest_filter import selects
 from tuned_virt.core.options import BadOptions
 from tuned_virt.model.guest import Guest
-from tuned_virt.placement import Kind, Mode, Placement, Plan, Policy
+from tuned_virt.placement import (
+    Placement,
+    PlacementKind,
+    PlacementMode,
+    PlacementPlan,
+    PlacementPolicy,
+)
 from tuned_virt.plugins.vm_pinning import policy as pinning
 from tuned_virt.plugins.vm_pinning.placement_controller import bound, local_node, spread
 
@@ -28,12 +34,12 @@ SETTABLE = (*placement.OPTIONS, "devices", "running")
 
 
 @dataclass(frozen=True)
-class Asked:
+class PlanRequest:
     """One section's wish: the policy, for which guests, and what becomes of those that run."""
 
-    policy: Policy = field(default_factory=Policy)
+    policy: PlacementPolicy = field(default_factory=PlacementPolicy)
     devices: str = "*"
-    running: pinning.Already = pinning.Already.PLACE
+    running: pinning.RunningGuests = pinning.RunningGuests.PLACE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
     return FINE if made.complete else TO_REPORT
 
 
-def _fleet(files: list[Path], asked: Asked) -> int:
+def _fleet(files: list[Path], asked: PlanRequest) -> int:
     """One JSON line a host; a file that cannot be read is said in its line, and the rest go on."""
     code = FINE
     for file in files:
@@ -111,15 +117,15 @@ def _fleet(files: list[Path], asked: Asked) -> int:
 # --- what is asked --------------------------------------------------------------------------------
 
 
-def read_asked(file: str | None, settings: list[str]) -> Asked:
+def read_asked(file: str | None, settings: list[str]) -> PlanRequest:
     """What a variables file asks as vm_pinning reads it, with OPTION=VALUE on top.
 
     Without a file guests that run are planned as if they had just started. Raises CouldNot.
     """
-    return _set(_of_file(Path(file)) if file else Asked(), settings)
+    return _set(_of_file(Path(file)) if file else PlanRequest(), settings)
 
 
-def _of_file(file: Path) -> Asked:
+def _of_file(file: Path) -> PlanRequest:
     names = {f"{pinning.VARIABLES}{name}": name for name in (*pinning.OPTIONS, "devices")}
     lines = {names[one.name]: one for one in variables.read(file) if one.name in names}
     texts = {**pinning.IN_PROFILE, **{name: one.value for name, one in lines.items()}}
@@ -129,10 +135,10 @@ def _of_file(file: Path) -> Asked:
     except BadOptions as bad:
         said = (f"{file}: line {lines[error.option].line}: {error}" for error in bad.errors)
         raise CouldNot("\n".join(said)) from bad
-    return Asked(parsed.placement, devices, parsed.running)
+    return PlanRequest(parsed.placement, devices, parsed.running)
 
 
-def _set(asked: Asked, settings: list[str]) -> Asked:
+def _set(asked: PlanRequest, settings: list[str]) -> PlanRequest:
     values = {}
     for setting in settings:
         name, equals, value = (part.strip() for part in setting.partition("="))
@@ -145,7 +151,7 @@ def _set(asked: Asked, settings: list[str]) -> Asked:
     running = {"running": values.pop("running")} if "running" in values else {}
     try:
         already = pinning.parse(running).running if running else asked.running
-        return Asked(placement.changed(asked.policy, values), devices, already)
+        return PlanRequest(placement.changed(asked.policy, values), devices, already)
     except BadOptions as error:
         raise CouldNot(str(error)) from error
 
@@ -153,9 +159,9 @@ def _set(asked: Asked, settings: list[str]) -> Asked:
 # --- the plan -------------------------------------------------------------------------------------
 
 
-def planned(gathered: Scene, asked: Asked) -> Plan:
+def planned(gathered: PlanningInput, asked: PlanRequest) -> PlacementPlan:
     """The plan that vm_pinning would come to, with what could not be read among the warnings."""
-    policies: dict[str, Policy] = {}
+    policies: dict[str, PlacementPolicy] = {}
     homes: dict[str, int] = {}
     left: dict[str, str] = {}
     now, current = gathered.now, gathered.current
@@ -168,39 +174,39 @@ def planned(gathered: Scene, asked: Asked) -> Plan:
             _already(guest, asked, policies, homes, left)
     made = placement.plan(gathered.host, gathered.guests, policies, current)
     placements = tuple(_as_bound(one, homes, left) for one in made.placements)
-    return Plan(placements, (*gathered.notes, *made.warnings))
+    return PlacementPlan(placements, (*gathered.notes, *made.warnings))
 
 
 def _already(
     guest: Guest,
-    asked: Asked,
-    policies: dict[str, Policy],
+    asked: PlanRequest,
+    policies: dict[str, PlacementPolicy],
     homes: dict[str, int],
     left: dict[str, str],
 ) -> None:
     """A guest that ran before: placed, bound to its node, or left, as running= says."""
     node = local_node(guest.resident)
-    if asked.running is pinning.Already.PLACE:
+    if asked.running is pinning.RunningGuests.PLACE:
         policies[guest.key] = asked.policy
-    elif asked.running is pinning.Already.LEAVE:
+    elif asked.running is pinning.RunningGuests.LEAVE:
         left[guest.key] = "it ran before the profile came (running=leave): placed at its next start"
     elif node is None:
         left[guest.key] = f"it ran before, {spread(guest.resident)}"
     else:
         homes[guest.key] = node
-        floats = asked.policy.policy is Mode.DEDICATED
-        mode = Mode.NODE if floats else asked.policy.policy
+        floats = asked.policy.policy is PlacementMode.DEDICATED
+        mode = PlacementMode.NODE if floats else asked.policy.policy
         policies[guest.key] = replace(asked.policy, policy=mode)
 
 
 def _as_bound(one: Placement, homes: Mapping[str, int], left: Mapping[str, str]) -> Placement:
     key = one.uuid or one.guest
-    if one.kind is Kind.UNPLACED and key in left:
+    if one.kind is PlacementKind.UNPLACED and key in left:
         return replace(one, why=left[key])
     return bound(one, homes.get(key))
 
 
-def content(made: Plan) -> dict[str, Any]:
+def content(made: PlacementPlan) -> dict[str, Any]:
     """A plan as JSON has it."""
     return {
         "placements": [_placement(one) for one in made.placements],

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from tuned_virt.cli import table
-from tuned_virt.cli.planning_input import Scene
+from tuned_virt.cli.planning_input import PlanningInput
 from tuned_virt.kernel import cpuset
 from tuned_virt.kernel.numa_maps import share
 from tuned_virt.libvirt_api.placement_tag import Pins
 from tuned_virt.model.guest import Guest, printable
 from tuned_virt.model.topology import Host
-from tuned_virt.placement import Kind, Placement, Plan
+from tuned_virt.placement import Placement, PlacementKind, PlacementPlan
 
 WIDE = 80
 
@@ -32,7 +32,7 @@ SETTLED = 0.95
 
 
 @dataclass(frozen=True)
-class Change:
+class GuestChange:
     """What becomes of threads or memory of a guest.
 
     what    "vCPU", "IOThread", "emulator", "numatune" or "memory"; number: which of its kind
@@ -45,7 +45,7 @@ class Change:
     after: str
 
 
-def show(gathered: Scene, made: Plan) -> None:
+def show(gathered: PlanningInput, made: PlacementPlan) -> None:
     """Print it."""
     _nodes(gathered.host, made.placements)
     guests, now = {guest.key: guest for guest in gathered.guests}, gathered.now
@@ -115,9 +115,9 @@ def _row(one: Placement, cpus: frozenset[int]) -> tuple[str, str, str | None, st
 # --- changes --------------------------------------------------------------------------------------
 
 
-def changes(guest: Guest, placed: Placement, now: Pins | None) -> Iterator[Change]:
+def changes(guest: Guest, placed: Placement, now: Pins | None) -> Iterator[GuestChange]:
     """What differs from now; all of it for a guest that does not run. Nothing of owners' guests."""
-    if placed.kind not in {Kind.DEDICATED, Kind.SHARED}:
+    if placed.kind not in {PlacementKind.DEDICATED, PlacementKind.SHARED}:
         return
     for what, after, before in (
         ("vCPU", placed.vcpus, now.vcpus if now else {}),
@@ -125,14 +125,14 @@ def changes(guest: Guest, placed: Placement, now: Pins | None) -> Iterator[Chang
     ):
         for number, cpus in after.items():
             if cpus and before.get(number) != cpus:
-                yield Change(what, number, before.get(number, ""), cpus)
+                yield GuestChange(what, number, before.get(number, ""), cpus)
     emulator = (now.emulator if now else None) or ""
     if placed.emulator and placed.emulator != emulator:
-        yield Change("emulator", None, emulator, placed.emulator)
+        yield GuestChange("emulator", None, emulator, placed.emulator)
     yield from _memory(guest, placed, now)
 
 
-def _memory(guest: Guest, placed: Placement, now: Pins | None) -> Iterator[Change]:
+def _memory(guest: Guest, placed: Placement, now: Pins | None) -> Iterator[GuestChange]:
     memory = placed.memory
     if memory is None:
         return
@@ -140,15 +140,15 @@ def _memory(guest: Guest, placed: Placement, now: Pins | None) -> Iterator[Chang
         before = now.memory if now else None
         if before != (memory.mode, memory.nodeset):
             after = f"{memory.mode} {memory.nodeset}"
-            yield Change("numatune", None, " ".join(before) if before else "", after)
+            yield GuestChange("numatune", None, " ".join(before) if before else "", after)
         return
     local = share(guest.resident, cpuset.parse(memory.nodeset))
     if local is not None and local < SETTLED:
         parts = (f"{kib / 2**20:.1f} GiB on {node}" for node, kib in guest.resident.items())
-        yield Change("memory", None, ", ".join(parts), f"all on {memory.nodeset}")
+        yield GuestChange("memory", None, ", ".join(parts), f"all on {memory.nodeset}")
 
 
-def _grouped(some: Iterable[Change]) -> Iterator[tuple[str, str | None, str]]:
+def _grouped(some: Iterable[GuestChange]) -> Iterator[tuple[str, str | None, str]]:
     """Rows: threads of one kind that are at one place now, with their CPUs in their order."""
     for (what, before), group in groupby(some, lambda one: (one.what, one.before)):
         members = list(group)
@@ -158,7 +158,7 @@ def _grouped(some: Iterable[Change]) -> Iterator[tuple[str, str | None, str]]:
         yield title, before or None, " ".join(after)
 
 
-def commands(one: Placement, some: Iterable[Change]) -> Iterator[str]:
+def commands(one: Placement, some: Iterable[GuestChange]) -> Iterator[str]:
     """What an administrator would type for changes; pages that move have no command."""
     name = one.guest if TYPED.fullmatch(one.guest) else shlex.quote(one.uuid or one.guest)
     for change in some:

@@ -19,7 +19,7 @@ from tuned_virt.libvirt_api.placement_tag import Pins
 from tuned_virt.model.guest import Guest, GuestError, printable, qemu_threads
 from tuned_virt.model.topology import Host, HostError, overlay, read
 from tuned_virt.model.xml import MOST_CHARACTERS
-from tuned_virt.placement import Kind, Memory, Placement
+from tuned_virt.placement import MemoryPlacement, Placement, PlacementKind
 from tuned_virt.plugins.vm_pinning import record
 
 MOST_GUESTS = 4096
@@ -32,7 +32,7 @@ NOT_ROOT = (
 
 
 @dataclass(frozen=True)
-class Described:
+class DescribedGuest:
     """A guest as it is gathered.
 
     xml       its document
@@ -48,14 +48,14 @@ class Described:
 
 
 @dataclass(frozen=True)
-class Scene:
+class PlanningInput:
     """A host and its guests; by a guest's key, where it is now if it runs, and where it is held.
 
     notes  what could not be read
     """
 
     host: Host
-    described: tuple[Described, ...]
+    described: tuple[DescribedGuest, ...]
     guests: tuple[Guest, ...]
     notes: tuple[str, ...] = ()
 
@@ -72,13 +72,15 @@ class Scene:
         return {guest.key: one.held for guest, one in pairs if one.held is not None}
 
 
-def of(host: Host, named: Iterable[tuple[str, Described]], notes: tuple[str, ...] = ()) -> Scene:
+def of(
+    host: Host, named: Iterable[tuple[str, DescribedGuest]], notes: tuple[str, ...] = ()
+) -> PlanningInput:
     """A scene of guests, each with the name of where it comes from. Raises CouldNot."""
     known = list(named)
     guests = tuple(
         replace(_guest(name, one.xml), resident=dict(one.resident)) for name, one in known
     )
-    return Scene(host, tuple(one for _, one in known), guests, notes)
+    return PlanningInput(host, tuple(one for _, one in known), guests, notes)
 
 
 def _guest(name: str, text: str) -> Guest:
@@ -91,7 +93,7 @@ def _guest(name: str, text: str) -> Guest:
 # --- files ----------------------------------------------------------------------------------------
 
 
-def gather(capabilities: str | None, files: list[str]) -> Scene:
+def gather(capabilities: str | None, files: list[str]) -> PlanningInput:
     """A host and guests from files, or this host with its running guests. Raises CouldNot."""
     if len(files) > MOST_GUESTS:
         raise CouldNot(f"{len(files)} guests are more than {MOST_GUESTS}, the most of one host")
@@ -100,7 +102,7 @@ def gather(capabilities: str | None, files: list[str]) -> Scene:
             raise CouldNot("--guest needs --host: the capabilities of the host to plan for")
         return here(KernelFS())
     host = _host(capabilities, text_of(Path(capabilities)))
-    return of(host, ((name, Described(text_of(Path(name)))) for name in files))
+    return of(host, ((name, DescribedGuest(text_of(Path(name)))) for name in files))
 
 
 def text_of(file: Path, most: int = MOST_CHARACTERS) -> str:
@@ -128,7 +130,7 @@ def _host(name: str, text: str) -> Host:
 # --- this host ------------------------------------------------------------------------------------
 
 
-def here(fs: KernelFS, uri: str = SYSTEM) -> Scene:
+def here(fs: KernelFS, uri: str = SYSTEM) -> PlanningInput:
     """This host: by libvirt with the kernel's view over it, else by sysfs and /proc alone.
 
     What cannot be read is noted. Raises CouldNot where the host itself is not to be read.
@@ -169,7 +171,7 @@ def _by_process(
 ) -> tuple[dict[str, tuple[int, str]], list[str]]:
     """Process (0: not to be seen) and XML by name; and what could not be seen."""
     uuids = {name: _uuid(xml) for name, xml in documents.items()}
-    pids = qemu_threads.Finder(fs).find(filter(None, uuids.values()))
+    pids = qemu_threads.ThreadFinder(fs).find(filter(None, uuids.values()))
     found = {name: (pids.get(uuids[name], 0), xml) for name, xml in documents.items()}
     hidden = sorted(printable(name) for name, (pid, _) in found.items() if not pid)
     notes = [f"processes not to be seen, so taken as libvirt has them: {', '.join(hidden)}"]
@@ -183,17 +185,19 @@ def _uuid(xml: str) -> str:
         return ""
 
 
-def _running(fs: KernelFS, pid: int, xml: str, held: Mapping[str, record.Held]) -> Described:
+def _running(
+    fs: KernelFS, pid: int, xml: str, held: Mapping[str, record.HeldPlacement]
+) -> DescribedGuest:
     """A guest as libvirt and the kernel have it now. Raises GuestError."""
     guest = Guest.from_xml(xml)
     ours, present = placement_tag.read(xml)
     ran = held.get(originals.key(guest.uuid, 0, start_time(pid) or 0)) if pid else None
     placed = ran.placement if ran is not None and ran.placed else _tagged(guest, ours)
     if not pid:
-        return Described(xml, present, held=placed)
+        return DescribedGuest(xml, present, held=placed)
     found = qemu_threads.affinity(fs, qemu_threads.read(fs, pid))
     now = Pins(found.vcpus, found.emulator.get(pid), found.iothreads, present.memory)
-    return Described(xml, now, numa_maps.by_node(numa_maps.read(fs, pid)), placed)
+    return DescribedGuest(xml, now, numa_maps.by_node(numa_maps.read(fs, pid)), placed)
 
 
 def _tagged(guest: Guest, ours: Pins) -> Placement | None:
@@ -202,8 +206,12 @@ def _tagged(guest: Guest, ours: Pins) -> Placement | None:
     if not vcpus:
         return None
     alone = all(cpus.isdecimal() for cpus in vcpus.values())
-    kind = Kind.DEDICATED if alone and len(set(vcpus.values())) == len(vcpus) else Kind.SHARED
-    memory = Memory(*ours.memory) if ours.memory else None
+    kind = (
+        PlacementKind.DEDICATED
+        if alone and len(set(vcpus.values())) == len(vcpus)
+        else PlacementKind.SHARED
+    )
+    memory = MemoryPlacement(*ours.memory) if ours.memory else None
     return Placement(
         guest.name, guest.uuid, kind, (), vcpus, ours.emulator or "", ours.iothreads, memory,
         "it is there by our tag",

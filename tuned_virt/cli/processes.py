@@ -46,7 +46,7 @@ def remarks(fs: KernelFS, guests: int) -> Iterator[str]:
 def documents(fs: KernelFS, ours: Collection[int]) -> dict[str, tuple[int, str]]:
     """Process and XML by name; `ours` are processes whose pins are vm_pinning's."""
     found = {}
-    for guest in qemu_process.Processes(fs).guests(time.monotonic()):
+    for guest in qemu_process.QemuProcesses(fs).guests(time.monotonic()):
         name = guest.name or f"process-{guest.pid}"
         if name in found:
             name = f"{name}-{guest.pid}"
@@ -54,7 +54,9 @@ def documents(fs: KernelFS, ours: Collection[int]) -> dict[str, tuple[int, str]]
     return found
 
 
-def _domain(fs: KernelFS, guest: qemu_process.Guest, name: str, ours: Collection[int]) -> Element:
+def _domain(
+    fs: KernelFS, guest: qemu_process.QemuProcess, name: str, ours: Collection[int]
+) -> Element:
     command = fs.read_optional(f"/proc/{guest.pid}/cmdline") or ""
     roles = qemu_threads.read(fs, guest.pid)
     domain = Element("domain", type="kvm")
@@ -87,7 +89,7 @@ def _bytes(command: str) -> int:
     return int(found[1]) << 10 * unit
 
 
-def _vcpus(domain: Element, roles: qemu_threads.Threads, command: str) -> None:
+def _vcpus(domain: Element, roles: qemu_threads.QemuThreads, command: str) -> None:
     """By the threads' names, or where QEMU was told to give none (debug-threads=off), by -smp."""
     told = VCPUS.search(command)
     numbers = list(roles.vcpus) or list(range(int(told[1]) if told else 1))
@@ -100,7 +102,7 @@ def _vcpus(domain: Element, roles: qemu_threads.Threads, command: str) -> None:
         SubElement(iothreads, "iothread", id=str(number))
 
 
-def _backing(domain: Element, areas: list[numa_maps.Area], guest: qemu_process.Guest) -> None:
+def _backing(domain: Element, areas: list[numa_maps.Area], guest: qemu_process.QemuProcess) -> None:
     backing = SubElement(domain, "memoryBacking")
     sizes = {area.page for area in areas if area.huge}
     if sizes:
@@ -110,7 +112,7 @@ def _backing(domain: Element, areas: list[numa_maps.Area], guest: qemu_process.G
         SubElement(backing, "nosharepages")
 
 
-def _pins(domain: Element, now: qemu_threads.Affinity, pid: int, online: str) -> None:
+def _pins(domain: Element, now: qemu_threads.QemuAffinity, pid: int, online: str) -> None:
     tune = SubElement(domain, "cputune")
     for name, key, places in (
         ("vcpupin", "vcpu", now.vcpus),

@@ -13,7 +13,7 @@ from tuned_virt.cli.activation import Machine
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
 from tuned_virt.core.engine import Engine
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import Baseline, Record
+from tuned_virt.core.originals import Originals, PluginOriginals
 from tuned_virt.core.plan import shown
 from tuned_virt.kernel import systemd
 from tuned_virt.kernel.files import KernelFS
@@ -61,8 +61,8 @@ def run(options: argparse.Namespace) -> int:
         raise CouldNot("only root may: sudo tuned-virt restore")
     if options.leftover and systemd.restarting():
         return FINE
-    baseline = Baseline()
-    records = baseline.records()
+    baseline = Originals()
+    records = baseline.all()
     held = {plugin: pid for plugin in records if (pid := baseline.holder(plugin))}
     if held and not options.leftover:
         pid = next(iter(held.values()))
@@ -92,12 +92,12 @@ def _plugin(record: str) -> str:
     return (TUNERS[record].part_of if record in TUNERS else "") or record
 
 
-def _ordered(records: dict[str, Record]) -> list[str]:
+def _ordered(records: dict[str, PluginOriginals]) -> list[str]:
     known = [plugin for plugin in TUNERS if plugin in records]
     return known + [plugin for plugin in records if plugin not in TUNERS]
 
 
-def _restore(baseline: Baseline, plugin: str, before: Record, unmerge: str) -> int:
+def _restore(baseline: Originals, plugin: str, before: PluginOriginals, unmerge: str) -> int:
     if plugin not in TUNERS:
         print(f"{plugin}: {', '.join(before.originals)}: only its own TuneD plugin can put it back")
         return TO_REPORT

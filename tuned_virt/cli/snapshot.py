@@ -12,8 +12,8 @@ from typing import Any
 
 from tuned_virt.cli import planning_input
 from tuned_virt.cli.common import FINE, CouldNot
-from tuned_virt.cli.json_parts import Part, PartError
-from tuned_virt.cli.planning_input import MOST_GUESTS, Described, Scene
+from tuned_virt.cli.json_parts import JsonPart, JsonPartError
+from tuned_virt.cli.planning_input import MOST_GUESTS, DescribedGuest, PlanningInput
 from tuned_virt.kernel import cpuset
 from tuned_virt.libvirt_api.placement_tag import Pins
 from tuned_virt.model.topology import Cache, CpuDetail, Host, NumaNode
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     return FINE
 
 
-def _content(gathered: Scene) -> dict[str, Any]:
+def _content(gathered: PlanningInput) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "host": _plain(gathered.host),
@@ -81,11 +81,11 @@ def _plain(host: Host) -> dict[str, Any]:
 # --- reading --------------------------------------------------------------------------------------
 
 
-def load(file: Path) -> Scene:
+def load(file: Path) -> PlanningInput:
     """What `snapshot` wrote. Raises CouldNot, which names what is wrong in it."""
     text = planning_input.text_of(file, MOST_SNAPSHOT)
     try:
-        content = Part(json.loads(text))
+        content = JsonPart(json.loads(text))
         if content["format"].value != FORMAT:
             found = content["format"].value
             raise CouldNot(f"{file}: format {found!r} is not {FORMAT}: write it anew")
@@ -104,9 +104,9 @@ def load(file: Path) -> Scene:
     return planning_input.of(host, described, notes)
 
 
-def _described(content: Part) -> Described:
+def _described(content: JsonPart) -> DescribedGuest:
     held, now = content["held"], content["now"]
-    return Described(
+    return DescribedGuest(
         content["xml"].text(),
         None if now.value is None else _pins(now),
         content["resident"].amounts(),
@@ -114,17 +114,17 @@ def _described(content: Part) -> Described:
     )
 
 
-def _held(content: Part) -> Placement:
+def _held(content: JsonPart) -> Placement:
     try:
         made = placement_of(content.value)
         _ = [cpuset.parse(text) for text in (*made.vcpus.values(), *made.iothreads.values())]
         _ = frozenset(made.nodes)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise PartError(f"{content.where} is no placement that tuned-virt keeps") from error
+        raise JsonPartError(f"{content.where} is no placement that tuned-virt keeps") from error
     return made
 
 
-def _pins(content: Part) -> Pins:
+def _pins(content: JsonPart) -> Pins:
     emulator, memory = content["emulator"], content["memory"]
     texts = [] if memory.value is None else [one.text() for one in memory.each()]
     if len(texts) not in (0, 2):
@@ -137,7 +137,7 @@ def _pins(content: Part) -> Pins:
     )
 
 
-def _restored(content: Part) -> Host:
+def _restored(content: JsonPart) -> Host:
     host = Host(
         nodes=tuple(_node(one) for one in content["nodes"].each()),
         cpus={number: _cpu(one) for number, one in content["cpus"].numbered().items()},
@@ -155,23 +155,23 @@ def _restored(content: Part) -> Host:
     return host
 
 
-def _check(host: Host, content: Part) -> None:
+def _check(host: Host, content: JsonPart) -> None:
     """CPUs, their nodes and their siblings agree. Raises PartError."""
     if not host.nodes or len(host.by_id) != len(host.nodes):
-        raise PartError(f"{content['nodes'].where} has no node, or one twice")
+        raise JsonPartError(f"{content['nodes'].where} has no node, or one twice")
     if not host.cpus or len(host.cpus) > MOST_CPUS:
-        raise PartError(f"{content['cpus'].where} has none, or more than {MOST_CPUS}")
+        raise JsonPartError(f"{content['cpus'].where} has none, or more than {MOST_CPUS}")
     for number, cpu in host.cpus.items():
         where = f"{content['cpus'].where}.{number}"
         if cpu.id != number or number >= cpuset.MOST:
-            raise PartError(f"{where}.id is {cpu.id}, expected {number}, below {cpuset.MOST}")
+            raise JsonPartError(f"{where}.id is {cpu.id}, expected {number}, below {cpuset.MOST}")
         if cpu.node not in host.by_id or number not in host.by_id[cpu.node].cpus:
-            raise PartError(f"{where}.node is {cpu.node}, which has no such CPU")
+            raise JsonPartError(f"{where}.node is {cpu.node}, which has no such CPU")
         if number not in cpu.siblings:
-            raise PartError(f"{where}.siblings does not have the CPU itself")
+            raise JsonPartError(f"{where}.siblings does not have the CPU itself")
 
 
-def _node(part: Part) -> NumaNode:
+def _node(part: JsonPart) -> NumaNode:
     available, free = part["available"], part["free_pages"]
     return NumaNode(
         id=part["id"].number(),
@@ -184,7 +184,7 @@ def _node(part: Part) -> NumaNode:
     )
 
 
-def _cpu(part: Part) -> CpuDetail:
+def _cpu(part: JsonPart) -> CpuDetail:
     names = ("id", "node", "socket", "die", "core")
     numbers = {name: part[name].number() for name in names}
     return CpuDetail(
@@ -192,5 +192,5 @@ def _cpu(part: Part) -> CpuDetail:
     )
 
 
-def _cache(part: Part) -> Cache:
+def _cache(part: JsonPart) -> Cache:
     return Cache(part["cpus"].numbers(), part["size"].number())

@@ -12,7 +12,7 @@ from tuned_virt import __version__
 from tuned_virt.cli import findings, ksm_report, ksm_table, table
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot, print_json
 from tuned_virt.cli.daemon import Daemon
-from tuned_virt.core.originals import Baseline
+from tuned_virt.core.originals import Originals
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model import topology
 from tuned_virt.plugins import ksm
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     content = {"version": __version__, **_tuned(), **_machine(KernelFS())}
     content["pending"] = {
         f"{plugin} {setting}": reason
-        for plugin, record in Baseline().records().items()
+        for plugin, record in Originals().all().items()
         for setting, reason in record.pending.items()
     }
     if options.json:

@@ -25,7 +25,7 @@ class Variable:
 
 
 @dataclass(frozen=True)
-class Set:
+class SetVariable:
     """A variable that a file sets, and in which line."""
 
     name: str
@@ -33,7 +33,7 @@ class Set:
     line: int
 
 
-def read(file: Path) -> list[Set]:
+def read(file: Path) -> list[SetVariable]:
     """The variables that a file sets, without comments, as TuneD has them. Raises CouldNot."""
     try:
         text = file.read_text(encoding="utf-8")
@@ -41,14 +41,14 @@ def read(file: Path) -> list[Set]:
         raise CouldNot(f"{file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise CouldNot(f"{file}: it is no UTF-8 text: {error.reason}") from error
-    found: dict[str, Set] = {}
+    found: dict[str, SetVariable] = {}
     for number, line in enumerate(text.splitlines(), 1):
         told = re.sub(r"(^|\s)[#;].*$", "", line).strip()
         name, equals, value = told.partition("=")
         if told and not (equals and re.fullmatch(r"\w+", name.strip())):
             raise CouldNot(f"{file}: line {number}: '{told[:60]}' is no NAME=VALUE")
         if told:
-            found[name.strip()] = Set(name.strip(), value.strip(), number)
+            found[name.strip()] = SetVariable(name.strip(), value.strip(), number)
     return list(found.values())
 
 

@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     return FINE if verified else TO_REPORT
 
 
-def _print(profile: str, verified: bool, lines: list[findings.Line], quiet: bool) -> None:
+def _print(profile: str, verified: bool, lines: list[findings.VerifyLine], quiet: bool) -> None:
     for line in lines:
         if not quiet or line.result == "failed":
             print(f"{line.result:8}{line.text}")

@@ -17,10 +17,10 @@ from enum import Enum
 from typing import Generic, Protocol, TypeVar
 
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.options import Described, Section
-from tuned_virt.core.originals import Baseline, BaselineError
+from tuned_virt.core.options import OptionSpec, Section
+from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.core.plan import Change, Plan, Values, shown
-from tuned_virt.core.worker_pool import Lanes
+from tuned_virt.core.worker_pool import KeyedWorkerPool
 from tuned_virt.kernel.files import KernelFileError, KernelFS, active_word
 
 log = logging.getLogger("tuned")
@@ -50,7 +50,7 @@ class Finding:
         return f"verify: {self.result.value}: {self.text}"
 
 
-class Keeper(Protocol):
+class Controller(Protocol):
     """Goes on tuning after an apply, in a thread of its own."""
 
     def start(self) -> None:
@@ -67,25 +67,25 @@ class Tuner(ABC, Generic[P, S]):
     """What one plugin tunes: its options, how to read the machine, and the pure decision."""
 
     name: str
-    options: Mapping[str, Described]
+    options: Mapping[str, OptionSpec]
     part_of: str = ""
     """The plugin whose second record this is, where `name` is not a plugin."""
-    restore_waits: bool = True
+    restore_is_deferred: bool = True
     """At a profile switch, undoing waits for the next apply, which may want the same."""
     sectioned: bool = False
     """Several sections of a profile stay apart, each with its devices: see `parse_sections`."""
-    rival: tuple[str, str] = ("", "")
+    conflicting_plugin: tuple[str, str] = ("", "")
     """A plugin of TuneD's that sets the same, and with which of its options."""
-    lane_threads: int = 64
-    lane_seconds: float = 5.0
-    lane_late: str = "not done yet"
+    worker_threads: int = 64
+    worker_timeout: float = 5.0
+    timeout_reason: str = "not done yet"
     """Of `lane`: how many at a time, how long one may do nothing, and what is said then."""
 
     @abstractmethod
     def parse(self, options: Mapping[str, str]) -> P:
         """The policy that options ask for. Raises BadOptions, naming all that is wrong."""
 
-    def parse_sections(self, sections: Sequence[Section], rivals: Sequence[Section]) -> P:
+    def parse_sections(self, sections: Sequence[Section], conflicting: Sequence[Section]) -> P:
         """The policy of sections, beside what TuneD's `rival` has. Raises BadOptions."""
         raise NotImplementedError
 
@@ -109,16 +109,16 @@ class Tuner(ABC, Generic[P, S]):
         """The policy that asks for nothing, with the permissions of the one it undoes."""
         return self.parse({})
 
-    def keeper(
-        self, policy: P, plan: Plan, fs: KernelFS, journal: Journal, again: Callable[[], None]
-    ) -> Keeper | None:
+    def controller(
+        self, policy: P, plan: Plan, fs: KernelFS, journal: Journal, replan: Callable[[], None]
+    ) -> Controller | None:
         """What goes on tuning once the plan is carried out; None for a plan that is all.
 
         `again` has the policy planned and applied once more, for a machine that has changed.
         """
         return None
 
-    def lane(self, setting: str) -> str:
+    def worker_key(self, setting: str) -> str:
         """Changes of one lane are made in order, those of several side by side, after those of "".
 
         A lane that hangs is left alone until it goes on by itself, and keeps nobody waiting.
@@ -151,7 +151,7 @@ class Tuner(ABC, Generic[P, S]):
 
 
 @dataclass(frozen=True)
-class Begun:
+class Prepared:
     """A plan about to be carried out; `refused` says why it must not be.
 
     kept      the originals that were kept before
@@ -168,7 +168,7 @@ class Begun:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ApplyResult:
     """A plan after it was carried out; `failed` says by setting why a write did not take, `made`
     what was changed, `refused` why nothing was written at all."""
 
@@ -183,15 +183,17 @@ class Engine(Generic[P, S]):
     """Applies, undoes and verifies one tuner's policies on one machine."""
 
     def __init__(
-        self, tuner: Tuner[P, S], fs: KernelFS, baseline: Baseline, journal: Journal
+        self, tuner: Tuner[P, S], fs: KernelFS, baseline: Originals, journal: Journal
     ) -> None:
         self.tuner = tuner
-        self.baseline = baseline
+        self.originals = baseline
         self._fs = fs
         self._journal = journal
         self._abandoned = threading.Event()
         self._told: Values = {}  # what this process has logged of what is pending
-        self._lanes = Lanes(f"virt-{tuner.name}-lane", tuner.lane_threads, tuner.lane_seconds)
+        self._workers = KeyedWorkerPool(
+            f"virt-{tuner.name}-lane", tuner.worker_threads, tuner.worker_timeout
+        )
 
     def abandon(self) -> None:
         """End what is being carried out early: something else is to be. From any thread."""
@@ -199,97 +201,101 @@ class Engine(Generic[P, S]):
 
     def plan(self, policy: P) -> Plan:
         """What applying the policy would change now."""
-        return self._plan(policy, self.baseline.record(self.tuner.name).originals)
+        return self._plan(policy, self.originals.record(self.tuner.name).originals)
 
     def _plan(self, policy: P, originals: Values) -> Plan:
         return self.tuner.decide(policy, self.tuner.read(self._fs, policy, originals), originals)
 
-    def begin(self, policy: P) -> Begun:
+    def prepare(self, policy: P) -> Prepared:
         """The quick half of `apply`: read, decide, and keep the originals. Writes nothing else."""
         self._abandoned.clear()
-        kept = self.baseline.record(self.tuner.name).originals
+        kept = self.originals.record(self.tuner.name).originals
         plan = self._plan(policy, kept)
         try:
-            self.baseline.keep(self.tuner.name, plan.originals)
-        except BaselineError as error:
+            self.originals.keep(self.tuner.name, plan.originals)
+        except OriginalsError as error:
             log.error("%s: nothing is changed: %s", self.tuner.name, error)
-            return Begun(plan, kept, str(error))
-        return Begun(plan, kept)
+            return Prepared(plan, kept, str(error))
+        return Prepared(plan, kept)
 
-    def finish(self, begun: Begun) -> Outcome:
+    def execute(self, prepared: Prepared) -> ApplyResult:
         """The other half: write, read back, and let go of what is back."""
-        plan = begun.plan
-        if begun.refused:
-            failed = {change.setting: begun.refused for change in plan.changes}
-            return Outcome(plan, failed, refused=begun.refused)
+        plan = prepared.plan
+        if prepared.refused:
+            failed = {change.setting: prepared.refused for change in plan.changes}
+            return ApplyResult(plan, failed, refused=prepared.refused)
         made, failed = self._carry_out(plan.changes)
-        self._let_go(begun, failed)
+        self._let_go(prepared, failed)
         self._say(plan)
-        return Outcome(plan, failed, made)
+        return ApplyResult(plan, failed, made)
 
-    def apply(self, policy: P) -> Outcome:
+    def apply(self, policy: P) -> ApplyResult:
         """Make the machine as the policy asks; originals that it does not claim are put back."""
-        return self.finish(self.begin(policy))
+        return self.execute(self.prepare(policy))
 
-    def keeper(self, policy: P, begun: Begun, again: Callable[[], None]) -> Keeper | None:
+    def controller(
+        self, policy: P, prepared: Prepared, replan: Callable[[], None]
+    ) -> Controller | None:
         """What goes on tuning after a plan; nothing where the originals could not be kept."""
-        if begun.refused:
+        if prepared.refused:
             return None
-        return self.tuner.keeper(policy, begun.plan, self._fs, self._journal, again)
+        return self.tuner.controller(policy, prepared.plan, self._fs, self._journal, replan)
 
-    def restore(self, undone: P | None = None) -> Outcome:
+    def restore(self, undone: P | None = None) -> ApplyResult:
         """Put every kept original back, as the undone policy permits.
 
         What cannot be put back now is pending, and stays kept.
         """
-        return self.finish_restore(self.begin(self.nothing(undone)))
+        return self.execute_restore(self.prepare(self.nothing(undone)))
 
     def nothing(self, undone: P | None = None) -> P:
         """The policy that asks for nothing, with the permissions of the one it undoes."""
         return self.tuner.parse({}) if undone is None else self.tuner.undoing(undone)
 
-    def finish_restore(self, begun: Begun) -> Outcome:
+    def execute_restore(self, prepared: Prepared) -> ApplyResult:
         """As `finish`; afterwards nobody holds the tuning."""
-        outcome = self.finish(begun)
+        result = self.execute(prepared)
         try:
-            self.baseline.release(self.tuner.name)
-        except BaselineError as error:
+            self.originals.release(self.tuner.name)
+        except OriginalsError as error:
             log.error("%s: %s", self.tuner.name, error)
-        return outcome
+        return result
 
-    def observe(self, policy: P) -> Outcome:
+    def observe(self, policy: P) -> ApplyResult:
         """Say what the policy would change; only what an earlier one left is put back."""
         self.restore(policy)
         plan = self.plan(policy)
         for change in plan.changes:
             log.info("%s: observe: would set %s", self.tuner.name, change)
         self._say(plan)
-        return Outcome(plan, observed=True)
+        return ApplyResult(plan, observed=True)
 
-    def verify(self, outcome: Outcome, policy: P, ignore_missing: bool) -> Iterator[Finding]:
+    def verify(self, result: ApplyResult, policy: P, ignore_missing: bool) -> Iterator[Finding]:
         """Compare the machine with what was applied, setting by setting."""
-        originals = self.baseline.record(self.tuner.name)
+        originals = self.originals.record(self.tuner.name)
         state = self.tuner.look(self._fs, policy, originals.originals)
         found = self.tuner.values(state)
-        if outcome.refused and not outcome.failed:
-            yield self._finding(Result.FAILED, f"nothing is changed: {outcome.refused}")
-        for setting, wanted in outcome.plan.wanted.items():
+        if result.refused and not result.failed:
+            yield self._finding(Result.FAILED, f"nothing is changed: {result.refused}")
+        for setting, wanted in result.plan.wanted.items():
             gone = self.tuner.gone(state, setting) if setting not in found else ""
             if gone:
                 yield self._finding(Result.NOTE, f"{shown(setting)}: {gone}")
             else:
-                yield self._compare(setting, found.get(setting), wanted, outcome)
-        yield from self._exceptions(outcome.plan, ignore_missing)
+                yield self._compare(setting, found.get(setting), wanted, result)
+        yield from self._exceptions(result.plan, ignore_missing)
         for setting, reason in originals.pending.items():
             yield self._finding(Result.NOTE, f"{shown(setting)} not put back yet: {reason}")
 
-    def _compare(self, setting: str, found: str | None, wanted: str, outcome: Outcome) -> Finding:
+    def _compare(
+        self, setting: str, found: str | None, wanted: str, result: ApplyResult
+    ) -> Finding:
         name = f"'{self.tuner.name} {shown(setting)}' = '{found}'"
         if found == wanted:
             return Finding(Result.PASSED, name)
-        if outcome.observed:
+        if result.observed:
             return Finding(Result.NOTE, f"{name}, observed only, would be '{wanted}'")
-        why = outcome.failed.get(setting, "it is not there any more" if found is None else "")
+        why = result.failed.get(setting, "it is not there any more" if found is None else "")
         return Finding(Result.FAILED, f"{name}, expected '{wanted}'{f' ({why})' if why else ''}")
 
     def _exceptions(self, plan: Plan, ignore_missing: bool) -> Iterator[Finding]:
@@ -307,23 +313,25 @@ class Engine(Generic[P, S]):
     def _carry_out(self, changes: tuple[Change, ...]) -> tuple[tuple[Change, ...], dict[str, str]]:
         """Make the changes; those that were made, and by setting why one was not."""
         made: list[Change] = []
-        lanes: dict[str, list[Change]] = {}
+        by_key: dict[str, list[Change]] = {}
         for change in changes:
-            lanes.setdefault(self.tuner.lane(change.setting), []).append(change)
+            by_key.setdefault(self.tuner.worker_key(change.setting), []).append(change)
 
         def make(own: Iterable[Change]) -> dict[str, str]:
             return dict(self._make_all(own, made))
 
-        failed = make(lanes.pop("", []))
-        done = self._lanes.run({lane: functools.partial(make, own) for lane, own in lanes.items()})
-        for lane, own in lanes.items():
-            failed.update(done[lane] if lane in done else self._late(own))
+        failed = make(by_key.pop("", []))
+        done = self._workers.run(
+            {worker_key: functools.partial(make, own) for worker_key, own in by_key.items()}
+        )
+        for worker_key, own in by_key.items():
+            failed.update(done[worker_key] if worker_key in done else self._late(own))
         return tuple(made), failed
 
     def _late(self, changes: Iterable[Change]) -> Iterator[tuple[str, str]]:
         for change in changes:
-            self._say_not_made(change, self.tuner.lane_late)
-            yield change.setting, self.tuner.lane_late
+            self._say_not_made(change, self.tuner.timeout_reason)
+            yield change.setting, self.tuner.timeout_reason
 
     def _make_all(self, changes: Iterable[Change], made: list[Change]) -> Iterator[tuple[str, str]]:
         """Make changes in order, add them to those made; yields by setting why one was not."""
@@ -363,26 +371,30 @@ class Engine(Generic[P, S]):
             return ""
         return GIVEN_UP if self._abandoned.is_set() else self.tuner.shortfall(change, now)
 
-    def _let_go(self, begun: Begun, failed: Mapping[str, str]) -> None:
+    def _let_go(self, prepared: Prepared, failed: Mapping[str, str]) -> None:
         """Forget the originals that are back; of the others say why they are not, once."""
         name = self.tuner.name
-        unclaimed = begun.kept.keys() - begun.plan.originals.keys()
-        busy = self._lanes.busy
-        stuck = {
-            **{key: self.tuner.lane_late for key in unclaimed if self.tuner.lane(key) in busy},
+        unclaimed = prepared.kept.keys() - prepared.plan.originals.keys()
+        busy = self._workers.busy
+        pending = {
+            **{
+                key: self.tuner.timeout_reason
+                for key in unclaimed
+                if self.tuner.worker_key(key) in busy
+            },
             **{key: failed[key] for key in unclaimed & failed.keys()},
-            **begun.plan.pending,
+            **prepared.plan.pending,
         }
-        done = unclaimed - stuck.keys()
+        done = unclaimed - pending.keys()
         try:
             if done:
-                self.baseline.forget(name, done)
-            self.baseline.set_pending(name, stuck)
-        except BaselineError as error:
+                self.originals.forget(name, done)
+            self.originals.set_pending(name, pending)
+        except OriginalsError as error:
             log.error("%s: %s", name, error)
-        for setting, reason in sorted(stuck.items() - self._told.items()):
+        for setting, reason in sorted(pending.items() - self._told.items()):
             log.warning("%s: %s not put back yet: %s", name, shown(setting), reason)
-        self._told = stuck
+        self._told = pending
 
     def _say(self, plan: Plan) -> None:
         for setting, reason in plan.refused.items():

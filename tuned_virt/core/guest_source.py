@@ -10,7 +10,7 @@ G = TypeVar("G")
 G_co = TypeVar("G_co", covariant=True)
 
 
-class Follower(Protocol[G_co]):
+class GuestSource(Protocol[G_co]):
     """Follows guests, once it is started."""
 
     @property
@@ -18,7 +18,7 @@ class Follower(Protocol[G_co]):
         """The guests by UUID; None while libvirt is not to be had."""
 
     @property
-    def absence(self) -> str:
+    def unavailable(self) -> str:
         """Why `guests` is None."""
 
     def start(self) -> None:
@@ -28,14 +28,14 @@ class Follower(Protocol[G_co]):
         """End, at once."""
 
 
-class Known(Generic[G]):
+class FixedGuests(Generic[G]):
     """Follows nobody: guests that libvirt was asked for once, or None and why."""
 
     def __init__(
-        self, guests: Mapping[str, G] | None = None, absence: str = "libvirt is not asked"
+        self, guests: Mapping[str, G] | None = None, unavailable: str = "libvirt is not asked"
     ) -> None:
         self.guests = guests
-        self.absence = absence if guests is None else ""
+        self.unavailable = unavailable if guests is None else ""
 
     def start(self) -> None:
         """Nothing to begin."""
@@ -44,6 +44,6 @@ class Known(Generic[G]):
         """Nothing to end."""
 
 
-def nobody(_changed: Callable[[str], None]) -> Known[Any]:
+def no_guests(_changed: Callable[[str], None]) -> FixedGuests[Any]:
     """What follows nobody, for where libvirt is not asked."""
-    return Known()
+    return FixedGuests()

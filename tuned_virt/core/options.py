@@ -55,7 +55,7 @@ class Modifier(str, Enum):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedValue:
     """A number to set, outright or only where it raises (>) or lowers (<) the original."""
 
     value: int
@@ -83,12 +83,12 @@ class Number:
         unit = f" ({self.unit})" if self.unit else ""
         return f"a whole number from {self.minimum} to {self.maximum}{unit}"
 
-    def parse(self, option: str, text: str) -> Wanted:
+    def parse(self, option: str, text: str) -> WantedValue:
         """Raises OptionError."""
         found = re.fullmatch(r"([<>]?)\s*(-?\d{1,19})", text, re.ASCII)
         if not found or not self.minimum <= int(found.group(2)) <= self.maximum:
             raise OptionError(option, text, self.valid)
-        return Wanted(int(found.group(2)), Modifier(found.group(1)))
+        return WantedValue(int(found.group(2)), Modifier(found.group(1)))
 
     def plain(self, option: str, text: str) -> int:
         """A number that no modifier may precede. Raises OptionError."""
@@ -99,7 +99,7 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Choice:
+class OneOf:
     """One of a few words."""
 
     words: tuple[str, ...]
@@ -130,14 +130,14 @@ def is_yes(option: str, text: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Described:
+class OptionSpec:
     """An option as TuneD and the manuals show it: its meaning and default (None: left alone)."""
 
     hint: str
     default: str | None = None
 
 
-OBSERVE = Described("1: plan, log and verify what would be set, and change nothing", "0")
+OBSERVE = OptionSpec("1: plan, log and verify what would be set, and change nothing", "0")
 
 
 @dataclass(frozen=True)

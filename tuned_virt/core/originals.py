@@ -25,12 +25,12 @@ FOLDER = Path("/run/tuned-virt")
 FORMAT = 1
 
 
-class BaselineError(Exception):
+class OriginalsError(Exception):
     """The originals cannot be kept (full or read-only /run), so nothing may be written."""
 
 
 @dataclass
-class Record:
+class PluginOriginals:
     """What is known of one plugin: originals by setting, and why some cannot be put back now.
 
     `owner` is the process that holds the tuning, as (pid, start time in clock ticks).
@@ -62,7 +62,7 @@ def start_time(pid: int) -> int | None:
     return int(stat.rpartition(")")[2].split()[19])
 
 
-class Baseline:
+class Originals:
     """The originals of all plugins, shared by every process of this boot."""
 
     def __init__(self, folder: Path = FOLDER, boot: str | None = None) -> None:
@@ -70,14 +70,14 @@ class Baseline:
         self._lock = folder / "baseline.lock"
         self._new = folder / "baseline.new"
         self._boot = boot or boot_id()
-        self._seen: tuple[tuple[int, ...], dict[str, Record]] | None = None
+        self._seen: tuple[tuple[int, ...], dict[str, PluginOriginals]] | None = None
 
-    def record(self, plugin: str) -> Record:
+    def record(self, plugin: str) -> PluginOriginals:
         """What is known of one plugin, to read only; empty where nothing is."""
         version, seen = self._version(), self._seen
         if seen is None or seen[0] != version:
-            seen = self._seen = (version, self.records())
-        return seen[1].get(plugin, Record())
+            seen = self._seen = (version, self.all())
+        return seen[1].get(plugin, PluginOriginals())
 
     def _version(self) -> tuple[int, ...]:
         """What differs between one content of the file and the next, which is always a new file."""
@@ -87,7 +87,7 @@ class Baseline:
             return ()
         return status.st_ino, status.st_mtime_ns, status.st_size
 
-    def records(self) -> dict[str, Record]:
+    def all(self) -> dict[str, PluginOriginals]:
         """What is known, by plugin. An unreadable or stale file is said and set aside."""
         try:
             with open(self._file) as file:
@@ -101,7 +101,7 @@ class Baseline:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             return self._set_aside(f"is damaged ({type(error).__name__}: {error})")
 
-    def _parse(self, text: str) -> dict[str, Record]:
+    def _parse(self, text: str) -> dict[str, PluginOriginals]:
         content = json.loads(text)
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}, not {FORMAT}")
@@ -109,7 +109,7 @@ class Baseline:
             return self._set_aside("is of an earlier boot, whose values are gone with it")
         return {name: _record(entry) for name, entry in content["plugins"].items()}
 
-    def _set_aside(self, reason: str) -> dict[str, Record]:
+    def _set_aside(self, reason: str) -> dict[str, PluginOriginals]:
         aside = self._file.with_name(f"{self._file.name}.{time.time_ns()}")
         with contextlib.suppress(OSError):
             self._file.rename(aside)
@@ -128,19 +128,19 @@ class Baseline:
         if originals.keys() <= record.originals.keys() and record.owner == owner:
             return
         with self._changing() as records:
-            record = records.setdefault(plugin, Record())
+            record = records.setdefault(plugin, PluginOriginals())
             record.originals = {**originals, **record.originals}
             record.owner = owner
 
     def amend(self, plugin: str, originals: Mapping[str, str]) -> None:
         """Keep these in place of what was kept of the same settings. Raises BaselineError."""
         with self._changing() as records:
-            records.setdefault(plugin, Record()).originals.update(originals)
+            records.setdefault(plugin, PluginOriginals()).originals.update(originals)
 
     def forget(self, plugin: str, settings: Iterable[str]) -> None:
         """Drop settings whose originals are back. Raises BaselineError."""
         with self._changing() as records:
-            record = records.get(plugin, Record())
+            record = records.get(plugin, PluginOriginals())
             for setting in settings:
                 record.originals.pop(setting, None)
                 record.pending.pop(setting, None)
@@ -169,14 +169,14 @@ class Baseline:
         return owner[0] if owner and start_time(owner[0]) == owner[1] else None
 
     @contextlib.contextmanager
-    def _changing(self) -> Iterator[dict[str, Record]]:
+    def _changing(self) -> Iterator[dict[str, PluginOriginals]]:
         try:
             with self._locked():
-                records = self.records()
+                records = self.all()
                 yield records
                 self._replace(records)
         except OSError as error:
-            raise BaselineError(f"cannot keep originals in {self._file}: {error}") from error
+            raise OriginalsError(f"cannot keep originals in {self._file}: {error}") from error
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -192,7 +192,7 @@ class Baseline:
         finally:
             os.close(lock)
 
-    def _replace(self, records: Mapping[str, Record]) -> None:
+    def _replace(self, records: Mapping[str, PluginOriginals]) -> None:
         content = {
             "format": FORMAT,
             "boot_id": self._boot,
@@ -206,9 +206,9 @@ class Baseline:
         os.replace(self._new, self._file)
 
 
-def _record(entry: Any) -> Record:
+def _record(entry: Any) -> PluginOriginals:
     owner = entry["owner"]
-    record = Record(
+    record = PluginOriginals(
         originals=dict(entry["originals"]),
         pending=dict(entry["pending"]),
         owner=(int(owner[0]), int(owner[1])) if owner else None,

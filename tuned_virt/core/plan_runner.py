@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic
 
-from tuned_virt.core.engine import Begun, Engine, Finding, Keeper, Outcome, P, Result, S
+from tuned_virt.core.engine import ApplyResult, Controller, Engine, Finding, P, Prepared, Result, S
 
 log = logging.getLogger("tuned")
 
@@ -35,15 +35,15 @@ RETRY = 30.0
 
 
 @dataclass
-class Held(Generic[P]):
+class AppliedPolicy(Generic[P]):
     """The policy in force; neither outcome nor error while it is still being applied."""
 
     policy: P
-    outcome: Outcome | None = None
+    result: ApplyResult | None = None
     error: str = ""
 
 
-class Steward(Generic[P, S]):
+class PlanRunner(Generic[P, S]):
     """Serves one engine. All its methods may be called from any thread."""
 
     def __init__(self, engine: Engine[P, S]) -> None:
@@ -53,18 +53,18 @@ class Steward(Generic[P, S]):
         self._due = threading.Event()
         self._turn = threading.Condition()
         self._ticket: object | None = None
-        self._held: Held[P] | None = None
+        self._applied: AppliedPolicy[P] | None = None
         self._undone: P | None = None
-        self._keeping: tuple[P, Keeper] | None = None
+        self._controlling: tuple[P, Controller] | None = None
         threading.Thread(target=self._work, name=f"virt-{engine.tuner.name}", daemon=True).start()
         atexit.register(self.flush)
 
     def apply(self, policy: P, observe: bool = False) -> None:
         """Apply a policy, or only say what it would do. Cancels a restore that was put off."""
         self._cancel()
-        self._held = held = Held(policy)
+        self._applied = applied = AppliedPolicy(policy)
         self.engine.abandon()
-        self._do(lambda: self._apply(held, observe))
+        self._do(lambda: self._apply(applied, observe))
 
     def restore(self) -> None:
         """Put everything back; what cannot be now is tried again later."""
@@ -86,96 +86,96 @@ class Steward(Generic[P, S]):
 
     def verify(self, ignore_missing: bool) -> list[Finding]:
         """Findings on what was applied last; none where nothing was."""
-        held = self._held
-        if held is None:
+        applied = self._applied
+        if applied is None:
             return []
-        if held.error:
-            return [Finding(Result.FAILED, f"{self.engine.tuner.name}: {held.error}")]
-        if held.outcome is None:
+        if applied.error:
+            return [Finding(Result.FAILED, f"{self.engine.tuner.name}: {applied.error}")]
+        if applied.result is None:
             return [Finding(Result.NOTE, f"{self.engine.tuner.name}: still being applied")]
-        found = list(self.engine.verify(held.outcome, held.policy, ignore_missing))
-        keeping = self._keeping
+        found = list(self.engine.verify(applied.result, applied.policy, ignore_missing))
+        keeping = self._controlling
         return found + (list(keeping[1].findings()) if keeping else [])
 
-    def _apply(self, held: Held[P], observe: bool) -> Job | None:
-        if self._held is not held:
+    def _apply(self, applied: AppliedPolicy[P], observe: bool) -> Job | None:
+        if self._applied is not applied:
             return None  # overtaken while it waited
-        policy = self.engine.nothing(held.policy) if observe else held.policy
-        if self._keeping and self._keeping[0] != policy:
-            self._stop_keeping()
-        begun = self.engine.begin(policy)
-        keeper = self.engine.keeper(policy, begun, lambda: self._again(policy))
-        if keeper is None:
-            self._stop_keeping()  # before originals are put back: it would change them again
+        policy = self.engine.nothing(applied.policy) if observe else applied.policy
+        if self._controlling and self._controlling[0] != policy:
+            self._stop_controller()
+        prepared = self.engine.prepare(policy)
+        controller = self.engine.controller(policy, prepared, lambda: self._replan(policy))
+        if controller is None:
+            self._stop_controller()  # before originals are put back: it would change them again
 
         def finish() -> None:
             if observe:
-                held.outcome = self.engine.observe(held.policy)
+                applied.result = self.engine.observe(applied.policy)
             else:
-                held.outcome = self.engine.finish(begun)
-                self._keep(policy, keeper)
+                applied.result = self.engine.execute(prepared)
+                self._start_controller(policy, controller)
 
-        return self._now_or_rest(begun, finish)
+        return self._now_or_rest(prepared, finish)
 
-    def _again(self, policy: P) -> None:
+    def _replan(self, policy: P) -> None:
         """Have what is held planned and applied once more, unless another policy has come.
 
         A keeper outlives applies of its policy, so it asks for the policy, not for one apply.
         """
-        held = self._held
-        if held is not None and held.policy == policy and not self._due.is_set():
+        applied = self._applied
+        if applied is not None and applied.policy == policy and not self._due.is_set():
             self._due.set()
-            self._later(lambda: self._once_more(held))
+            self._later(lambda: self._apply_again(applied))
 
-    def _once_more(self, held: Held[P]) -> Job | None:
+    def _apply_again(self, applied: AppliedPolicy[P]) -> Job | None:
         self._due.clear()
-        if self._held is not held:
+        if self._applied is not applied:
             return None
-        begun = self.engine.begin(held.policy)
-        if begun.plan.changes:
-            held.outcome = None
+        prepared = self.engine.prepare(applied.policy)
+        if prepared.plan.changes:
+            applied.result = None
 
         def finish() -> None:
-            held.outcome = self.engine.finish(begun)
+            applied.result = self.engine.execute(prepared)
 
-        return self._now_or_rest(begun, finish)
+        return self._now_or_rest(prepared, finish)
 
-    def _keep(self, policy: P, keeper: Keeper | None) -> None:
+    def _start_controller(self, policy: P, controller: Controller | None) -> None:
         """Have the policy kept up: by the keeper that does already, where there is one.
 
         It starts in the thread: TuneD waits for the apply, not for threads and sockets. It does so
         before anything that waits, which may be to stop it.
         """
-        if keeper is not None and self._keeping is None:
-            self._keeping = (policy, keeper)
+        if controller is not None and self._controlling is None:
+            self._controlling = (policy, controller)
             with self._turn:
-                self._jobs.appendleft((keeper.start, threading.Event()))
+                self._jobs.appendleft((controller.start, threading.Event()))
                 self._turn.notify()
 
-    def _stop_keeping(self) -> None:
-        keeping, self._keeping = self._keeping, None
+    def _stop_controller(self) -> None:
+        keeping, self._controlling = self._controlling, None
         if keeping:
             keeping[1].stop()
 
     def _drop(self) -> None:
-        if self._held:
-            self._undone = self._held.policy
-        self._held = None
+        if self._applied:
+            self._undone = self._applied.policy
+        self._applied = None
 
     def _restore(self) -> Job | None:
-        self._stop_keeping()
-        begun = self.engine.begin(self.engine.nothing(self._undone))
+        self._stop_controller()
+        prepared = self.engine.prepare(self.engine.nothing(self._undone))
 
         def finish() -> None:
-            self.engine.finish_restore(begun)
-            if self.engine.baseline.record(self.engine.tuner.name).pending and not self._held:
+            self.engine.execute_restore(prepared)
+            if self.engine.originals.record(self.engine.tuner.name).pending and not self._applied:
                 self._schedule(RETRY, threading.Event())
 
-        return self._now_or_rest(begun, finish)
+        return self._now_or_rest(prepared, finish)
 
     @staticmethod
-    def _now_or_rest(begun: Begun, finish: Callable[[], None]) -> Job | None:
-        if begun.slow:
+    def _now_or_rest(prepared: Prepared, finish: Callable[[], None]) -> Job | None:
+        if prepared.slow:
             return finish
         finish()
         return None
@@ -192,8 +192,8 @@ class Steward(Generic[P, S]):
         threading.Thread(target=wait, name=name, daemon=True).start()
 
     def _cancel(self) -> bool:
-        put_off, self._ticket = self._ticket is not None, None
-        return put_off
+        deferred, self._ticket = self._ticket is not None, None
+        return deferred
 
     def _do(self, job: Job) -> None:
         """Run a job; what is slow, or comes while another runs, in the thread, in order."""
@@ -237,12 +237,12 @@ class Steward(Generic[P, S]):
 
     def _run(self, job: Job) -> Job | None:
         """A job's quick part; returns its rest. The process must live: any error is only said."""
-        held = self._held
+        applied = self._applied
         try:
             rest: Job | None = job()
             return rest
         except Exception as error:
             log.exception("%s: internal error, please report it", self.engine.tuner.name)
-            if held and held.outcome is None:
-                held.error = f"internal error, please report it: {error!r}"
+            if applied and applied.result is None:
+                applied.error = f"internal error, please report it: {error!r}"
             return None

@@ -21,8 +21,8 @@ LONGEST = 5.0
 """Seconds of events after which it comes anyhow."""
 
 
-class Source(Protocol):
-    """What tells of events, by a call of `Watch.wake`."""
+class EventSource(Protocol):
+    """What tells of events, by a call of `ReplanTrigger.wake`."""
 
     def start(self) -> None:
         """Begin."""
@@ -31,16 +31,16 @@ class Source(Protocol):
         """End, at once."""
 
 
-class Watch:
+class ReplanTrigger:
     """Calls `again` after events: the keeper of a policy that is planned as a whole."""
 
-    def __init__(self, name: str, again: Callable[[], None]) -> None:
+    def __init__(self, name: str, replan: Callable[[], None]) -> None:
         self._name = name
-        self._again = again
+        self._replan = replan
         self._events: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._sources: list[Source] = []
+        self._sources: list[EventSource] = []
 
-    def follow(self, source: Source) -> None:
+    def follow(self, source: EventSource) -> None:
         """Have a source started and stopped with this."""
         self._sources.append(source)
 
@@ -71,7 +71,7 @@ class Watch:
             if event is None or not self._settled():
                 return
             log.debug("%s: looking again: %s", self._name, event)
-            self._again()
+            self._replan()
 
     def _settled(self) -> bool:
         """Wait until no event comes for a while; False once it is to end."""

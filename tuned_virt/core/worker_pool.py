@@ -15,7 +15,7 @@ ROUNDS = 3
 """How often threads that all hang are replaced by others, so that one run ends in any case."""
 
 
-class Lanes:
+class KeyedWorkerPool:
     """Named lanes. A job that hangs keeps its lane busy, and no other is begun there meanwhile.
 
     `patience` is in seconds without any job ending.
@@ -36,7 +36,7 @@ class Lanes:
 
     def run(self, jobs: Mapping[str, Callable[[], T]]) -> dict[str, T]:
         """Results by lane; a lane that is, or stays, busy has none. Raises what a job raises."""
-        run = _Run(jobs, self._busy, self._changed)
+        run = _Batch(jobs, self._busy, self._changed)
         for _ in range(ROUNDS):
             for _ in range(min(self._threads, len(run.waiting))):
                 threading.Thread(target=run.work, name=self._name, daemon=True).start()
@@ -45,7 +45,7 @@ class Lanes:
         return run.end()
 
 
-class _Run(Generic[T]):
+class _Batch(Generic[T]):
     def __init__(
         self,
         jobs: Mapping[str, Callable[[], T]],
@@ -59,7 +59,9 @@ class _Run(Generic[T]):
         self._errors: list[Exception] = []
         self._ended = 0
         with changed:
-            self.waiting = collections.deque(lane for lane in jobs if lane not in busy)
+            self.waiting = collections.deque(
+                worker_key for worker_key in jobs if worker_key not in busy
+            )
             self._due = len(self.waiting)
 
     def work(self) -> None:
@@ -68,19 +70,19 @@ class _Run(Generic[T]):
             with self._changed:
                 if not self.waiting:
                     return
-                lane = self.waiting.popleft()
-                self._busy.add(lane)
-            self._do(lane)
+                worker_key = self.waiting.popleft()
+                self._busy.add(worker_key)
+            self._do(worker_key)
 
-    def _do(self, lane: str) -> None:
+    def _do(self, worker_key: str) -> None:
         result: dict[str, T] = {}
         errors: list[Exception] = []
         try:
-            result[lane] = self._jobs[lane]()
+            result[worker_key] = self._jobs[worker_key]()
         except Exception as error:
             errors.append(error)
         with self._changed:
-            self._busy.discard(lane)
+            self._busy.discard(worker_key)
             self._errors += errors
             self._results.update(result)
             self._ended += 1

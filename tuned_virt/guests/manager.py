@@ -3,7 +3,7 @@
 
 TuneD makes a new plugin object at every profile switch, applies and undoes it in its own threads,
 and waits for that inside D-Bus calls. So a plugin only says what it claims: which guest, under
-which policy. The process's one `GuestSteward` of a tuner and URI has libvirt's worker bring the
+which policy. The process's one `GuestManager` of a tuner and URI has libvirt's worker bring the
 guests to it, and those that nobody claims any more back to what they were. What cannot be done now,
 because libvirt hangs or is gone, is done when it is back.
 """
@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from tuned_virt.core.engine import Finding, Result
-from tuned_virt.core.options import Described
-from tuned_virt.libvirt_api.connection import Active
-from tuned_virt.libvirt_api.worker import Control, View, control
+from tuned_virt.core.options import OptionSpec
+from tuned_virt.libvirt_api.connection import Domain
+from tuned_virt.libvirt_api.worker import GuestsView, LibvirtWorker, libvirt_worker
 
 log = logging.getLogger("tuned")
 
@@ -53,11 +53,11 @@ class Claim(Generic[P]):
     policy: P
 
 
-class Guests(ABC, Generic[P]):
+class GuestController(ABC, Generic[P]):
     """What one tuner does to one libvirt's guests; all but `findings` is for libvirt's worker."""
 
     @abstractmethod
-    def adjust(self, view: View, claims: Mapping[Run, Claim[P]] | None) -> float | None:
+    def adjust(self, view: GuestsView, claims: Mapping[Run, Claim[P]] | None) -> float | None:
         """Bring guests to what is claimed and others back; seconds until it must look again.
 
         None: no plugin is applied; {}: one is, and claims none of the guests that run now.
@@ -65,12 +65,12 @@ class Guests(ABC, Generic[P]):
 
     @abstractmethod
     def findings(
-        self, claims: Mapping[Run, Claim[P]], asked: Control, ignore_missing: bool
+        self, claims: Mapping[Run, Claim[P]], asked: LibvirtWorker, ignore_missing: bool
     ) -> Iterable[Finding]:
         """What verify says of the claims. In TuneD's thread: may not take a second."""
 
     @abstractmethod
-    def put_off(self, why: str) -> None:
+    def defer_restore(self, why: str) -> None:
         """Nothing is wanted any more, and libvirt is not to be had: what is kept is pending."""
 
     @property
@@ -83,14 +83,14 @@ class GuestTuner(ABC, Generic[P]):
     """What a guest plugin tunes: its options, and what carries them out on a libvirt."""
 
     name: str
-    options: Mapping[str, Described]
+    options: Mapping[str, OptionSpec]
 
     @abstractmethod
     def parse(self, options: Mapping[str, str]) -> P:
         """The policy that options ask for. Raises BadOptions, naming all that is wrong."""
 
     @abstractmethod
-    def guests(self, uri: str) -> Guests[P]:
+    def guests(self, uri: str) -> GuestController[P]:
         """What carries policies out on the guests of a libvirt."""
 
     def notes(self) -> Iterable[str]:
@@ -102,34 +102,34 @@ class GuestTuner(ABC, Generic[P]):
         """Each libvirt that originals are kept of."""
 
 
-class Listener(Protocol):
+class GuestListener(Protocol):
     """A plugin object of TuneD's."""
 
-    def guests_changed(self, guests: Mapping[str, Active]) -> None:
+    def guests_changed(self, guests: Mapping[str, Domain]) -> None:
         """The running guests by UUID; from libvirt's worker."""
 
 
-class GuestSteward(Generic[P]):
+class GuestManager(Generic[P]):
     """Serves one tuner on one libvirt. All its methods may be called from any thread."""
 
     def __init__(self, tuner: GuestTuner[P], uri: str) -> None:
         self.tuner = tuner
-        self.control = control(uri)
+        self.control = libvirt_worker(uri)
         self._guests = tuner.guests(uri)
         self._lock = threading.Lock()
-        self._listener: Listener | None = None
+        self._listener: GuestListener | None = None
         self._claims: Mapping[Run, Claim[P]] | None = None
         self._starting = False
         self._wanted = 0
         self._reached = threading.Condition()
         self._done = 0
-        self._listed: Mapping[str, Active] | None = None
+        self._listed: Mapping[str, Domain] | None = None
         self._ticket: object | None = None
         atexit.register(self.flush)
 
     # --- from TuneD -------------------------------------------------------------------------
 
-    def attach(self, listener: Listener) -> Mapping[str, Active]:
+    def attach(self, listener: GuestListener) -> Mapping[str, Domain]:
         """Tell a plugin of guests from now on; the running ones, none if libvirt is not there."""
         with self._lock:
             self._listener = listener
@@ -139,7 +139,7 @@ class GuestSteward(Generic[P]):
         self._until(lambda: self._listed is not None, deadline)
         return self._listed or {}
 
-    def detach(self, listener: Listener) -> None:
+    def detach(self, listener: GuestListener) -> None:
         """Tell it no more."""
         with self._lock:
             if self._listener is listener:
@@ -147,7 +147,7 @@ class GuestSteward(Generic[P]):
                 self._starting = False
         self._turn()
 
-    def tend(self) -> None:
+    def restore_unclaimed(self) -> None:
         """Put back what is kept and nobody claims."""
         self._turn()
 
@@ -190,7 +190,7 @@ class GuestSteward(Generic[P]):
         wanted = self._wanted
         done = self._until(lambda: self._done >= wanted, time.monotonic() + patience)
         if not done and self._claims is None:
-            self._guests.put_off(self.control.absence or "libvirtd does not answer yet")
+            self._guests.defer_restore(self.control.unavailable or "libvirtd does not answer yet")
         return done
 
     def findings(self, runs: Iterable[Run], ignore_missing: bool) -> list[Finding]:
@@ -199,23 +199,25 @@ class GuestSteward(Generic[P]):
         claims = {run: known[run] for run in runs if run in known}
         return list(self._guests.findings(claims, self.control, ignore_missing))
 
-    def absent(self) -> list[Finding]:
+    def unavailable(self) -> list[Finding]:
         """What verify says where libvirt is not to be had: not a failure, others' settings hold."""
-        why = self.control.absence or ("libvirtd does not answer" if self.control.stuck else "")
+        why = self.control.unavailable or (
+            "libvirtd does not answer" if self.control.unresponsive else ""
+        )
         text = f"{self.tuner.name}: guests are left alone: {why}"
         return [Finding(Result.NOTE, text)] if why else []
 
     def _turn(self) -> None:
         with self._lock:
             self._wanted += 1
-        self.control.serve(self)
+        self.control.register(self)
 
     def _until(self, condition: Any, deadline: float) -> bool:
         """Wait for the worker; not for a libvirt that is not there or hangs."""
         with self._reached:
             while not condition():
-                absence = self.control.absence
-                gone = absence not in ("", Control.UNASKED) or self.control.stuck
+                unavailable = self.control.unavailable
+                gone = unavailable not in ("", LibvirtWorker.UNASKED) or self.control.unresponsive
                 if gone or time.monotonic() > deadline:
                     return False
                 self._reached.wait(0.02)
@@ -223,8 +225,8 @@ class GuestSteward(Generic[P]):
 
     # --- from libvirt's worker --------------------------------------------------------------
 
-    def reconcile(self, view: View) -> float | None:
-        """See `control.Department`."""
+    def reconcile(self, view: GuestsView) -> float | None:
+        """See `worker.Reconciler`."""
         self._listed = view.guests
         listener = self._listener
         if listener is not None:
@@ -239,12 +241,12 @@ class GuestSteward(Generic[P]):
         return due
 
     def unreachable(self, why: str) -> None:
-        """See `control.Department`."""
+        """See `worker.Reconciler`."""
         self._listed = None
         with self._reached:
             self._reached.notify_all()
         if self._claims is None:
-            self._guests.put_off(why)
+            self._guests.defer_restore(why)
         self._leave_if_done(self._wanted)
 
     def _leave_if_done(self, wanted: int) -> None:
@@ -257,16 +259,16 @@ class GuestSteward(Generic[P]):
             )
             if not busy:
                 self._listed = None
-                self.control.leave(self)
+                self.control.unregister(self)
 
 
-_stewards: dict[tuple[str, str], GuestSteward[Any]] = {}
-_stewards_lock = threading.Lock()
+_managers: dict[tuple[str, str], GuestManager[Any]] = {}
+_managers_lock = threading.Lock()
 
 
-def steward(tuner: GuestTuner[Any], uri: str) -> GuestSteward[Any]:
-    """The process's one steward of a tuner and a URI."""
-    with _stewards_lock:
-        if (tuner.name, uri) not in _stewards:
-            _stewards[tuner.name, uri] = GuestSteward(tuner, uri)
-        return _stewards[tuner.name, uri]
+def guest_manager(tuner: GuestTuner[Any], uri: str) -> GuestManager[Any]:
+    """The process's one manager of a tuner and a URI."""
+    with _managers_lock:
+        if (tuner.name, uri) not in _managers:
+            _managers[tuner.name, uri] = GuestManager(tuner, uri)
+        return _managers[tuner.name, uri]

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, Protocol, TypeVar
 
-from tuned_virt.core.originals import Baseline, BaselineError, start_time
+from tuned_virt.core.originals import Originals, OriginalsError, start_time
 from tuned_virt.core.plan import Values
 from tuned_virt.model.guest import printable
 
@@ -20,7 +20,7 @@ log = logging.getLogger("tuned")
 SEPARATOR = "/"
 
 
-class Original(Protocol):
+class GuestOriginal(Protocol):
     """How one run of a guest was found.
 
     pid, start: its process (0: not to be seen here), and the clock tick at which that started.
@@ -54,7 +54,7 @@ class Original(Protocol):
         """As it is kept."""
 
 
-O = TypeVar("O", bound=Original)  # noqa: E741
+O = TypeVar("O", bound=GuestOriginal)  # noqa: E741
 
 
 def key(uuid: str, number: int, start: int) -> str:
@@ -62,21 +62,21 @@ def key(uuid: str, number: int, start: int) -> str:
     return f"{uuid}{SEPARATOR}{start or f'#{number}'}"
 
 
-def runs(one: Original) -> bool:
+def runs(one: GuestOriginal) -> bool:
     """Whether a kept guest's process still runs; False where it cannot be seen."""
     return one.pid != 0 and start_time(one.pid) == one.start
 
 
-def may_run(one: Original) -> bool:
+def may_run(one: GuestOriginal) -> bool:
     """Whether it still runs, as far as this process can know."""
     return one.pid == 0 or runs(one)
 
 
-class Kept(Generic[O]):
+class GuestOriginals(Generic[O]):
     """The originals of one plugin, on disk and, for one libvirt, at hand."""
 
     def __init__(
-        self, plugin: str, parse: Callable[[str], O], baseline: Baseline, uri: str | None = None
+        self, plugin: str, parse: Callable[[str], O], baseline: Originals, uri: str | None = None
     ) -> None:
         self._plugin = plugin
         self._parse = parse
@@ -120,7 +120,7 @@ class Kept(Generic[O]):
     def _write(self, write: Callable[[str, Values], None], new: Mapping[str, O]) -> bool:
         try:
             write(self._plugin, {name: one.text() for name, one in new.items()})
-        except BaselineError as error:
+        except OriginalsError as error:
             log.error("%s: nothing is changed: %s", self._plugin, error)
             return False
         self._loaded().update(new)
@@ -132,12 +132,12 @@ class Kept(Generic[O]):
         try:
             if gone:
                 self._baseline.forget(self._plugin, gone)
-        except BaselineError as error:
+        except OriginalsError as error:
             log.error("%s: %s", self._plugin, error)
         for name in gone:
             del self._loaded()[name]
 
-    def pend(self, reasons: Mapping[str, str]) -> None:
+    def set_pending(self, reasons: Mapping[str, str]) -> None:
         """Say which cannot be put back now, and why."""
         record = self._baseline.record(self._plugin)
         told = {
@@ -154,12 +154,12 @@ class Kept(Generic[O]):
                     if name in record.originals
                 },
             )
-        except BaselineError as error:
+        except OriginalsError as error:
             log.error("%s: %s", self._plugin, error)
 
-    def pend_all(self, why: str) -> None:
+    def set_all_pending(self, why: str) -> None:
         """The same for each of them."""
-        self.pend(dict.fromkeys(self.guests, why))
+        self.set_pending(dict.fromkeys(self.guests, why))
 
     def uris(self) -> set[str]:
         """Each libvirt of whose guests something is kept."""

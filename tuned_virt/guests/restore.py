@@ -9,56 +9,56 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from tuned_virt.core.engine import P, Tuner
 from tuned_virt.core.plan import Change, Plan, Values
-from tuned_virt.guests.originals import SEPARATOR, Original, may_run
+from tuned_virt.guests.originals import SEPARATOR, GuestOriginal, may_run
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.model.guest import printable
 
 if TYPE_CHECKING:  # libvirt's binding takes time to import
-    from tuned_virt.libvirt_api.worker import View
+    from tuned_virt.libvirt_api.worker import GuestsView
 
 PATIENCE = 5.0
 """Seconds that libvirt has to connect, and then for each guest."""
 
 CHANGED, AS_FOUND = "changed", "as found"
 
-O = TypeVar("O", bound=Original)  # noqa: E741
+O = TypeVar("O", bound=GuestOriginal)  # noqa: E741
 
 
-class _Visitor:
+class OneShotClient:
     """Asks libvirt's worker, for a process that does nothing else."""
 
     def __init__(self, uri: str) -> None:
-        from tuned_virt.libvirt_api.worker import Control
+        from tuned_virt.libvirt_api.worker import LibvirtWorker
 
-        self._control = Control(uri)
-        self._control.serve(self)
+        self._control = LibvirtWorker(uri)
+        self._control.register(self)
 
-    def reconcile(self, view: View) -> float | None:
+    def reconcile(self, view: GuestsView) -> float | None:
         """Nothing of its own."""
         return None
 
     def unreachable(self, why: str) -> None:
         """Nothing of its own."""
 
-    def ask(self, question: Callable[[View], str]) -> str:
+    def ask(self, question: Callable[[GuestsView], str]) -> str:
         """Raises Unanswered."""
         return self._control.ask_once_there(question, PATIENCE)
 
 
-class GuestUndo(Tuner[P, Values], Generic[P, O]):
+class GuestRestore(Tuner[P, Values], Generic[P, O]):
     """Puts back every guest that is kept. Its state are the kernel settings that are kept too."""
 
     def __init__(self) -> None:
         self._kept: dict[str, O] = {}
         self._done: set[str] = set()
-        self._visitors: dict[str, _Visitor] = {}
+        self._visitors: dict[str, OneShotClient] = {}
 
     @abstractmethod
     def original(self, text: str) -> O:
         """What is kept of one guest. Raises ValueError."""
 
     @abstractmethod
-    def put_back(self, view: View, fs: KernelFS, kept: O) -> str:
+    def put_back(self, view: GuestsView, fs: KernelFS, kept: O) -> str:
         """In libvirt's worker: put one guest back; why it is not, or ""."""
 
     def without_libvirt(self, fs: KernelFS, kept: O) -> str:
@@ -108,7 +108,7 @@ class GuestUndo(Tuner[P, Values], Generic[P, O]):
             super().write(fs, change)
             return
         if kept.uri not in self._visitors:
-            self._visitors[kept.uri] = _Visitor(kept.uri)
+            self._visitors[kept.uri] = OneShotClient(kept.uri)
         one = kept
         try:
             why = self._visitors[kept.uri].ask(lambda view: self.put_back(view, fs, one))

@@ -10,37 +10,37 @@ from dataclasses import dataclass
 from tuned_virt.core.originals import start_time
 from tuned_virt.guests import originals
 from tuned_virt.kernel.files import KernelFS
-from tuned_virt.libvirt_api.connection import Active
+from tuned_virt.libvirt_api.connection import Domain
 from tuned_virt.model.guest import Guest, GuestError
-from tuned_virt.model.guest.qemu_threads import Finder
+from tuned_virt.model.guest.qemu_threads import ThreadFinder
 
 
 @dataclass(frozen=True)
-class Seen:
+class TrackedGuest:
     """One run of a guest.
 
     guest  what its XML asks for; None where that is not read, for the reason in `error`
     since  when it was first seen (monotonic); fresh: it came while a profile was active
     """
 
-    active: Active
+    active: Domain
     key: str
     pid: int
     start: int
     guest: Guest | None
     error: str
     since: float
-    fresh: bool
+    started_under_profile: bool
 
 
-class Roster:
-    """Keeps `Seen` by run; a guest is read anew only when its XML has changed."""
+class GuestTracker:
+    """Keeps `TrackedGuest` by run; a guest is read anew only when its XML has changed."""
 
     def __init__(self, fs: KernelFS) -> None:
-        self._finder = Finder(fs)
-        self._seen: dict[tuple[str, int], Seen] = {}
+        self._finder = ThreadFinder(fs)
+        self._seen: dict[tuple[str, int], TrackedGuest] = {}
 
-    def look(self, guests: Iterable[Active], profile_active: bool) -> Mapping[str, Seen]:
+    def look(self, guests: Iterable[Domain], profile_active: bool) -> Mapping[str, TrackedGuest]:
         """The guests that run now, by key; whether new ones came while a profile was active."""
         now = {active.run: active for active in guests}
         new = [active for run, active in now.items() if run not in self._seen]
@@ -53,28 +53,28 @@ class Roster:
             pid = pid if start else 0
             key = originals.key(active.uuid, active.id, start)
             fresh = (time.monotonic(), profile_active)
-            self._seen[active.run] = Seen(active, key, pid, start, *_read(active), *fresh)
+            self._seen[active.run] = TrackedGuest(active, key, pid, start, *_read(active), *fresh)
         for run, seen in self._seen.items():
             if now[run] is not seen.active:
                 self.reread(run, now[run])
         return {seen.key: seen for seen in self._seen.values()}
 
-    def reread(self, run: tuple[str, int], active: Active) -> Seen:
+    def reread(self, run: tuple[str, int], active: Domain) -> TrackedGuest:
         """A guest whose XML has changed; what the planner reads may still be the same."""
         old = self._seen[run]
         guest, error = _read(active)
         if guest == old.guest:
             guest = old.guest
-        values = (old.key, old.pid, old.start, guest, error, old.since, old.fresh)
-        self._seen[run] = new = Seen(active, *values)
+        values = (old.key, old.pid, old.start, guest, error, old.since, old.started_under_profile)
+        self._seen[run] = new = TrackedGuest(active, *values)
         return new
 
-    def run(self, run: tuple[str, int]) -> Seen | None:
+    def run(self, run: tuple[str, int]) -> TrackedGuest | None:
         """One of them, as it was last looked at."""
         return self._seen.get(run)
 
 
-def _read(active: Active) -> tuple[Guest | None, str]:
+def _read(active: Domain) -> tuple[Guest | None, str]:
     try:
         return Guest.from_xml(active.xml), ""
     except GuestError as error:

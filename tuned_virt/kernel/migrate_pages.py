@@ -28,7 +28,7 @@ ABSENT = -errno.ENOENT
 """A page's status where nothing is mapped."""
 
 
-class CannotMove(Exception):
+class CannotMigrate(Exception):
     """The kernel has no such call here, or refuses it for this process."""
 
 
@@ -42,7 +42,7 @@ class Pace:
 
 
 @dataclass
-class Moved:
+class MigrationResult:
     """What became of pages that were on other nodes, in bytes; `why` counts refusals by reason."""
 
     moved: int = 0
@@ -56,7 +56,7 @@ def _call(pid: int, pages: Sequence[int], node: int | None) -> list[int]:
     """The status of each page, its node or -errno, after moving it if a node is given."""
     number = CALL_NUMBER.get(os.uname().machine)
     if number is None:
-        raise CannotMove("move_pages's number is unknown on this machine")
+        raise CannotMigrate("move_pages's number is unknown on this machine")
     count = len(pages)
     addresses = (ctypes.c_void_p * count)(*pages)
     targets = None if node is None else (ctypes.c_int * count)(*([node] * count))
@@ -72,7 +72,7 @@ def _call(pid: int, pages: Sequence[int], node: int | None) -> list[int]:
         ctypes.c_int(MOVE),
     )
     if done < 0:
-        raise CannotMove(os.strerror(ctypes.get_errno()))
+        raise CannotMigrate(os.strerror(ctypes.get_errno()))
     return list(status)
 
 
@@ -82,13 +82,15 @@ def _batches(ranges: Iterable[tuple[int, int]], page: int) -> Iterator[range]:
             yield range(first, min(end, first + BATCH * page), page)
 
 
-def move(pid: int, ranges: Iterable[tuple[int, int]], nodes: Sequence[int], pace: Pace) -> Moved:
+def move(
+    pid: int, ranges: Iterable[tuple[int, int]], nodes: Sequence[int], pace: Pace
+) -> MigrationResult:
     """Move what is in address ranges and on none of the nodes to them, in turn.
 
     Raises CannotMove.
     """
     page = os.sysconf("SC_PAGE_SIZE")
-    result = Moved()
+    result = MigrationResult()
     began = time.monotonic()
     for turn, batch in enumerate(_batches(ranges, page)):
         if pace.stop.is_set() or result.moved >= pace.limit:
@@ -105,7 +107,7 @@ def move(pid: int, ranges: Iterable[tuple[int, int]], nodes: Sequence[int], pace
     return result
 
 
-def _count(result: Moved, status: Iterable[int], nodes: Sequence[int], page: int) -> None:
+def _count(result: MigrationResult, status: Iterable[int], nodes: Sequence[int], page: int) -> None:
     for node in status:
         if node in nodes:
             result.moved += page

@@ -43,7 +43,7 @@ STARTING = ((3, 11), (5, 0))
 off for an unknown reason): an event follows when it runs."""
 
 
-class Kind(Enum):
+class NoteKind(Enum):
     """Kinds of notes for the worker."""
 
     GUEST = auto()
@@ -53,7 +53,7 @@ class Kind(Enum):
 
 
 @dataclass
-class News:
+class Changes:
     """What came since the last listing: guests to read anew, by UUID, or all; that it is over."""
 
     uuids: set[str] = field(default_factory=set)
@@ -63,7 +63,7 @@ class News:
 
 
 @dataclass(frozen=True)
-class Active:
+class Domain:
     """A running guest: the same object as long as its XML stays the same.
 
     `id` is libvirt's number of this run. The name is another's text: see `printable`.
@@ -81,20 +81,20 @@ class Active:
         return self.uuid, self.id
 
 
-class Link:
+class Connection:
     """A connection, its event registrations, and the guests as they were last read."""
 
-    def __init__(self, uri: str, notes: queue.SimpleQueue[tuple[Kind, str]]) -> None:
+    def __init__(self, uri: str, notes: queue.SimpleQueue[tuple[NoteKind, str]]) -> None:
         self.ended = ""
         self.asked_since: float | None = time.monotonic()
         self._patience = QUICK
         self._notes = notes
-        self._known: dict[tuple[str, int], Active] = {}
+        self._known: dict[tuple[str, int], Domain] = {}
         self._own: dict[tuple[str, str], str] = {}
         self._relist_at = time.monotonic() + RELIST
         self._undo: list[Callable[[], Any]] = []
         binding.quiet()
-        self.connection = binding.libvirt.open(uri)
+        self.handle = binding.libvirt.open(uri)
         try:
             self._register()
         except binding.libvirt.libvirtError:
@@ -102,7 +102,7 @@ class Link:
             raise
 
     def _register(self) -> None:
-        connection = self.connection
+        connection = self.handle
         with contextlib.suppress(binding.libvirt.libvirtError):  # the test driver has none
             connection.setKeepAlive(binding.KEEPALIVE, binding.KEEPALIVE_COUNT)
             connection.registerCloseCallback(self._on_close, None)
@@ -120,28 +120,28 @@ class Link:
 
     def _on_close(self, _connection: Any, reason: int, _opaque: Any) -> None:
         self.ended = binding.CLOSED.get(reason, "the connection to libvirtd broke")
-        self.note(Kind.OVER)
+        self.note(NoteKind.OVER)
 
     def _on_lifecycle(self, _connection: Any, domain: Any, *_: Any) -> None:
-        self.note(Kind.GUEST, domain.UUIDString())
+        self.note(NoteKind.GUEST, domain.UUIDString())
 
     def _on_other(self, _connection: Any, domain: Any, *_: Any) -> None:
-        self.note(Kind.GUEST, domain.UUIDString())
+        self.note(NoteKind.GUEST, domain.UUIDString())
 
     def _on_metadata_change(
         self, _connection: Any, domain: Any, _kind: int, uri: str, _opaque: Any
     ) -> None:
         if uri != placement_tag.NAMESPACE:
-            self.note(Kind.GUEST, domain.UUIDString())
+            self.note(NoteKind.GUEST, domain.UUIDString())
 
     def _on_tunable(
         self, _connection: Any, domain: Any, changed: Mapping[str, Any], _opaque: Any
     ) -> None:
         uuid = domain.UUIDString()
         if any(self._own.get((uuid, key)) != str(value) for key, value in changed.items()):
-            self.note(Kind.GUEST, uuid)
+            self.note(NoteKind.GUEST, uuid)
 
-    def note(self, kind: Kind, uuid: str = "") -> None:
+    def note(self, kind: NoteKind, uuid: str = "") -> None:
         """Leave word for the worker; from any thread."""
         self._notes.put((kind, uuid))
 
@@ -157,7 +157,7 @@ class Link:
             self.asked_since = None
 
     @property
-    def stuck(self) -> bool:
+    def unresponsive(self) -> bool:
         """Whether libvirt has not answered for longer than it should take."""
         since = self.asked_since
         return since is not None and time.monotonic() - since > self._patience
@@ -165,21 +165,21 @@ class Link:
     def capabilities(self) -> str:
         """The host, as XML: libvirt may start every QEMU that there is to answer first."""
         with self.asking(PROBING):
-            xml: str = self.connection.getCapabilities()
+            xml: str = self.handle.getCapabilities()
             return xml
 
     def idle(self) -> None:
         """Nothing is being asked."""
         self.asked_since = None
 
-    def own(self, active: Active, key: str, value: str) -> None:
+    def own(self, active: Domain, key: str, value: str) -> None:
         """We are about to set a tunable: its event is no news."""
         self._own[active.uuid, key] = value
 
     def alive(self) -> bool:
         """Whether the connection still serves."""
         with contextlib.suppress(binding.libvirt.libvirtError):
-            return not self.ended and self.connection.isAlive() == 1
+            return not self.ended and self.handle.isAlive() == 1
         return False
 
     def close(self) -> None:
@@ -188,11 +188,11 @@ class Link:
             with contextlib.suppress(binding.libvirt.libvirtError):
                 undo()
         with contextlib.suppress(binding.libvirt.libvirtError):
-            self.connection.close()
+            self.handle.close()
 
-    def wait(self, due: float | None) -> News:
+    def wait(self, due: float | None) -> Changes:
         """What happens next, with what follows closely; at the latest in `due` seconds."""
-        news = News()
+        news = Changes()
         until = self._relist_at if due is None else min(self._relist_at, time.monotonic() + due)
         asked = False
         while not news.over:
@@ -200,12 +200,12 @@ class Link:
                 kind, uuid = self._notes.get(timeout=max(0.0, until - time.monotonic()))
             except queue.Empty:
                 break
-            if kind is Kind.QUESTION:
+            if kind is NoteKind.QUESTION:
                 asked = True
                 until = min(until, time.monotonic())
                 continue
-            news.over = kind is Kind.OVER and self.ended != ""
-            if kind is Kind.GUEST:
+            news.over = kind is NoteKind.OVER and self.ended != ""
+            if kind is NoteKind.GUEST:
                 news.uuids.add(uuid)
             asked = False
             until = min(until, time.monotonic() + SETTLE)
@@ -215,13 +215,11 @@ class Link:
         news.questions_only = asked and not (news.over or news.uuids or news.everything)
         return news
 
-    def list(self, news: News) -> dict[str, Active]:
+    def list(self, news: Changes) -> dict[str, Domain]:
         """The running guests by UUID, paused ones too; the XML is read anew where news asks."""
         known = {}
         with self.asking():
-            domains = self.connection.listAllDomains(
-                binding.libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
-            )
+            domains = self.handle.listAllDomains(binding.libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
         for domain in domains:
             key = (domain.UUIDString(), domain.ID())
             active = self._known.get(key)
@@ -235,7 +233,7 @@ class Link:
             del self._own[uuid, name]
         return guests
 
-    def read(self, domain: Any, old: Active | None) -> Active | None:
+    def read(self, domain: Any, old: Domain | None) -> Domain | None:
         """A guest as it is now, the old object if nothing differs; None if it has gone."""
         try:
             with self.asking():
@@ -247,10 +245,10 @@ class Link:
             if not self.alive():
                 raise
             return None
-        new = Active(uuid, number, name, xml, domain)
+        new = Domain(uuid, number, name, xml, domain)
         return old if old == new else new
 
-    def reread(self, active: Active) -> Active:
+    def reread(self, active: Domain) -> Domain:
         """After we have changed a guest: as it is now."""
         new = self.read(active.domain, active) or active
         self._known[new.uuid, new.id] = new

@@ -7,10 +7,10 @@ from abc import abstractmethod
 from typing import Any, Protocol, TypeVar
 
 from tuned_virt.libvirt_api import binding
-from tuned_virt.libvirt_api.follower import Kind, News, Session
+from tuned_virt.libvirt_api.follower import FollowerChanges, FollowerNoteKind, FollowerSession
 
 
-class Known(Protocol):
+class GuestWithUuid(Protocol):
     """What is known of one guest."""
 
     @property
@@ -18,10 +18,10 @@ class Known(Protocol):
         """Its UUID."""
 
 
-K = TypeVar("K", bound=Known)
+K = TypeVar("K", bound=GuestWithUuid)
 
 
-class DefinedSession(Session[K]):
+class DefinedSession(FollowerSession[K]):
     """One connection that lists all guests; `_parse` makes what is known of one from its XML."""
 
     def __init__(self, uri: str, follow: bool = False) -> None:
@@ -38,9 +38,9 @@ class DefinedSession(Session[K]):
 
     def _on_lifecycle(self, *arguments: Any) -> None:
         self._stale.add(arguments[1].UUIDString())
-        self.note(Kind.GUESTS)
+        self.note(FollowerNoteKind.GUESTS)
 
-    def list(self, news: News) -> dict[str, K]:
+    def list(self, news: FollowerChanges) -> dict[str, K]:
         """All guests by UUID. Raises libvirtError."""
         known = {}
         stale, self._stale = self._stale, set()

@@ -54,7 +54,7 @@ G = TypeVar("G")
 """What is known of one guest."""
 
 
-class Follower(ABC, Generic[G]):
+class LibvirtFollower(ABC, Generic[G]):
     """Follows libvirt's guests in threads of its own; never blocks its caller.
 
     `changed(reason)` is called from the worker thread once `guests` shows the change, once for all
@@ -70,10 +70,10 @@ class Follower(ABC, Generic[G]):
         self._absence_said = False
         self._stopped = threading.Event()
         self._calling = threading.RLock()
-        self._session: Session[G] | None = None
+        self._session: FollowerSession[G] | None = None
 
     @abstractmethod
-    def _connect(self) -> Session[G]:
+    def _connect(self) -> FollowerSession[G]:
         """A connection that follows. Raises libvirtError."""
 
     @abstractmethod
@@ -93,7 +93,7 @@ class Follower(ABC, Generic[G]):
         self._stopped.set()
         session = self._session
         if session is not None:
-            session.note(Kind.OVER)
+            session.note(FollowerNoteKind.OVER)
         if self._calling.acquire(timeout=CALL_PATIENCE):
             self._calling.release()
 
@@ -103,7 +103,7 @@ class Follower(ABC, Generic[G]):
         return None if self._stopped.is_set() else self._state[0]
 
     @property
-    def absence(self) -> str:
+    def unavailable(self) -> str:
         """Why `guests` is None; "" otherwise."""
         return "no longer followed" if self._stopped.is_set() else self._state[1]
 
@@ -143,7 +143,7 @@ class Follower(ABC, Generic[G]):
             self._session = None
             session.close()
 
-    def _open(self) -> Session[G] | None:
+    def _open(self) -> FollowerSession[G] | None:
         """A connection with its events; None when stopped meanwhile."""
         binding.run_loop()
         while not binding.opening.acquire(timeout=0.2):
@@ -154,9 +154,9 @@ class Follower(ABC, Generic[G]):
         finally:
             binding.opening.release()
 
-    def _relay(self, session: Session[G]) -> str:
+    def _relay(self, session: FollowerSession[G]) -> str:
         """Publish what the connection tells until it ends; why it did."""
-        news = News(everything=True)
+        news = FollowerChanges(everything=True)
         while not (self._stopped.is_set() or news.over):
             try:
                 guests = session.list(news)
@@ -203,12 +203,12 @@ class Follower(ABC, Generic[G]):
                 log.exception("libvirt: internal error, please report it")
 
 
-class Hypervisor(Follower[RunningGuest]):
+class Hypervisor(LibvirtFollower[RunningGuest]):
     """Follows the running guests."""
 
     COUNTED = "running guests"
 
-    def _connect(self) -> Session[RunningGuest]:
+    def _connect(self) -> FollowerSession[RunningGuest]:
         return _RunningSession(self._uri, follow=True)
 
     def _difference(
@@ -222,7 +222,7 @@ def running_guests(uri: str = binding.SYSTEM) -> dict[str, RunningGuest] | None:
     return ask_once(_RunningSession, uri)
 
 
-def ask_once(connect: Callable[[str], Session[G]], uri: str) -> dict[str, G] | None:
+def ask_once(connect: Callable[[str], FollowerSession[G]], uri: str) -> dict[str, G] | None:
     """What one listing has by UUID; None if libvirt does not tell within ONE_SHOT_PATIENCE."""
     found: list[dict[str, G]] = []
 
@@ -230,7 +230,7 @@ def ask_once(connect: Callable[[str], Session[G]], uri: str) -> dict[str, G] | N
         with contextlib.suppress(binding.libvirt.libvirtError):
             session = connect(uri)
             try:
-                found.append(session.list(News(everything=True)))
+                found.append(session.list(FollowerChanges(everything=True)))
             finally:
                 session.close()
 
@@ -242,7 +242,7 @@ def ask_once(connect: Callable[[str], Session[G]], uri: str) -> dict[str, G] | N
     return found[0] if found else None
 
 
-class Kind(enum.Enum):
+class FollowerNoteKind(enum.Enum):
     """Kinds of notes that callbacks and stop() leave for the worker."""
 
     GUESTS = enum.auto()
@@ -251,7 +251,7 @@ class Kind(enum.Enum):
 
 
 @dataclass
-class News:
+class FollowerChanges:
     """What came since the last listing: balloons by UUID, that all is due, that it is over."""
 
     balloons: set[str] = dataclasses.field(default_factory=set)
@@ -263,7 +263,7 @@ class News:
         return self.everything or uuid in self.balloons
 
 
-class Session(ABC, Generic[G]):
+class FollowerSession(ABC, Generic[G]):
     """One read-only connection. All but the callbacks and `note` is for one thread.
 
     Raises libvirtError.
@@ -271,7 +271,7 @@ class Session(ABC, Generic[G]):
 
     def __init__(self, uri: str, follow: bool = False) -> None:
         self.ended = ""
-        self._notes: queue.SimpleQueue[tuple[Kind, str]] = queue.SimpleQueue()
+        self._notes: queue.SimpleQueue[tuple[FollowerNoteKind, str]] = queue.SimpleQueue()
         self._known: dict[tuple[str, int], G] = {}
         self._relist_at = time.monotonic() + RELIST
         self._undo: list[Callable[[], Any]] = []
@@ -298,15 +298,15 @@ class Session(ABC, Generic[G]):
 
     def _on_close(self, _connection: Any, reason: int, _opaque: Any) -> None:
         self.ended = binding.CLOSED.get(reason, "the connection to libvirtd broke")
-        self.note(Kind.OVER)
+        self.note(FollowerNoteKind.OVER)
 
     def _on_lifecycle(self, *_: Any) -> None:
-        self.note(Kind.GUESTS)
+        self.note(FollowerNoteKind.GUESTS)
 
     def _on_balloon(self, _connection: Any, domain: Any, *_: Any) -> None:
-        self.note(Kind.BALLOON, domain.UUIDString())
+        self.note(FollowerNoteKind.BALLOON, domain.UUIDString())
 
-    def note(self, kind: Kind, uuid: str = "") -> None:
+    def note(self, kind: FollowerNoteKind, uuid: str = "") -> None:
         """Leave word for the worker; from any thread."""
         self._notes.put((kind, uuid))
 
@@ -318,18 +318,18 @@ class Session(ABC, Generic[G]):
         with contextlib.suppress(binding.libvirt.libvirtError):
             self._connection.close()
 
-    def wait(self) -> News:
+    def wait(self) -> FollowerChanges:
         """What happens next, with what follows closely, at the latest when a listing is due."""
-        news = News()
+        news = FollowerChanges()
         until = self._relist_at
         while not news.over:
             try:
                 kind, uuid = self._notes.get(timeout=max(0.0, until - time.monotonic()))
             except queue.Empty:
                 break
-            if kind is Kind.OVER:
+            if kind is FollowerNoteKind.OVER:
                 news.over = True
-            elif kind is Kind.BALLOON:
+            elif kind is FollowerNoteKind.BALLOON:
                 news.balloons.add(uuid)
                 until = min(until, time.monotonic() + BALLOON_SETTLE)
             else:
@@ -340,12 +340,12 @@ class Session(ABC, Generic[G]):
         return news
 
     @abstractmethod
-    def list(self, news: News) -> dict[str, G]:
+    def list(self, news: FollowerChanges) -> dict[str, G]:
         """The guests by UUID. Raises libvirtError."""
 
 
-class _RunningSession(Session[RunningGuest]):
-    def list(self, news: News) -> dict[str, RunningGuest]:
+class _RunningSession(FollowerSession[RunningGuest]):
+    def list(self, news: FollowerChanges) -> dict[str, RunningGuest]:
         """The running guests by UUID; memory is read again where the news concerns it."""
         known = {}
         for domain in self._connection.listAllDomains(

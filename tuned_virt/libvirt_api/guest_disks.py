@@ -12,7 +12,12 @@ from typing import Any
 
 from tuned_virt.libvirt_api import binding
 from tuned_virt.libvirt_api.defined_guests import DefinedSession
-from tuned_virt.libvirt_api.follower import Follower, Kind, Session, ask_once
+from tuned_virt.libvirt_api.follower import (
+    FollowerNoteKind,
+    FollowerSession,
+    LibvirtFollower,
+    ask_once,
+)
 from tuned_virt.model.guest import printable
 
 NAMED = 3
@@ -20,7 +25,7 @@ NAMED = 3
 
 
 @dataclass(frozen=True)
-class Source:
+class DiskSource:
     """Where a disk comes from: a path on this machine, or a volume of a storage pool."""
 
     path: str = ""
@@ -42,7 +47,7 @@ class GuestDisks:
     unresolved: int = 0
 
 
-def sources(xml: str) -> list[Source]:
+def sources(xml: str) -> list[DiskSource]:
     """The disks of a guest's XML, backing chains included, that lie on this machine.
 
     Raises ValueError for XML that is none, or that brings a DTD or entities.
@@ -59,18 +64,18 @@ def sources(xml: str) -> list[Source]:
     ]
 
 
-def _source(element: Any) -> Source | None:
+def _source(element: Any) -> DiskSource | None:
     path = element.get("file") or element.get("dev") or element.get("dir") or ""
     if os.path.isabs(path):
-        return Source(path)
+        return DiskSource(path)
     pool, volume = element.get("pool", ""), element.get("volume", "")
-    return Source(pool=pool, volume=volume) if pool and volume else None
+    return DiskSource(pool=pool, volume=volume) if pool and volume else None
 
 
-class DiskFollower(Follower[GuestDisks]):
+class DiskFollower(LibvirtFollower[GuestDisks]):
     """Follows which guests have which disks: definitions, starts and hot-plugged disks."""
 
-    def _connect(self) -> Session[GuestDisks]:
+    def _connect(self) -> FollowerSession[GuestDisks]:
         return DiskSession(self._uri, follow=True)
 
     def _difference(self, before: Mapping[str, GuestDisks], after: Mapping[str, GuestDisks]) -> str:
@@ -127,7 +132,7 @@ class DiskSession(DefinedSession[GuestDisks]):
         """A pool has come or gone: the volumes that none told of may have a path now."""
         known = self._known.values()
         self._stale.update(guest.uuid for guest in known if self._unfinished(guest))
-        self.note(Kind.GUESTS)
+        self.note(FollowerNoteKind.GUESTS)
 
     def _unfinished(self, known: GuestDisks) -> bool:
         return known.unresolved > 0
@@ -145,7 +150,7 @@ class DiskSession(DefinedSession[GuestDisks]):
         known = tuple(sorted({path for path in paths if path}))
         return GuestDisks(domain.UUIDString(), domain.name(), known, paths.count(""))
 
-    def _path(self, source: Source) -> str:
+    def _path(self, source: DiskSource) -> str:
         """Where a source lies; "" for a volume that its pool does not tell of now."""
         if source.path:
             return source.path

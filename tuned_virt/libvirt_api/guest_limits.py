@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tuned_virt.libvirt_api import binding
-from tuned_virt.libvirt_api.connection import Active, Link
-from tuned_virt.libvirt_api.guest_pins import Doing
+from tuned_virt.libvirt_api.connection import Connection, Domain
+from tuned_virt.libvirt_api.guest_pins import CallBatch
 from tuned_virt.model.guest import printable
 
 MEMORY = ("hard_limit", "soft_limit", "swap_hard_limit")
@@ -17,7 +17,7 @@ RAISED = ("swap_hard_limit", "hard_limit", "soft_limit")
 the other."""
 
 
-def read(link: Link, active: Active) -> tuple[Mapping[str, int], int | None]:
+def read(link: Connection, active: Domain) -> tuple[Mapping[str, int], int | None]:
     """Limits in KiB by libvirt's names, and the CPU weight; None without a cpu controller.
 
     Raises libvirtError where there is no memory controller.
@@ -32,10 +32,10 @@ def read(link: Link, active: Active) -> tuple[Mapping[str, int], int | None]:
 
 
 def apply(
-    link: Link, active: Active, memory: Mapping[str, int], shares: int | None
+    link: Connection, active: Domain, memory: Mapping[str, int], shares: int | None
 ) -> dict[str, str]:
     """Set limits; what was refused, and why. Raises GuestGone and libvirtError."""
-    do, live = Doing(link, active), binding.libvirt.VIR_DOMAIN_AFFECT_LIVE
+    do, live = CallBatch(link, active), binding.libvirt.VIR_DOMAIN_AFFECT_LIVE
     try:
         now, _ = read(link, active)
     except binding.libvirt.libvirtError as error:

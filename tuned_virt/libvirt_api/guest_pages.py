@@ -10,7 +10,7 @@ from typing import Any
 
 from tuned_virt.libvirt_api import binding
 from tuned_virt.libvirt_api.defined_guests import DefinedSession
-from tuned_virt.libvirt_api.follower import Follower, Session, ask_once
+from tuned_virt.libvirt_api.follower import FollowerSession, LibvirtFollower, ask_once
 from tuned_virt.model.guest import Guest, GuestError, printable
 
 log = logging.getLogger("tuned")
@@ -38,10 +38,10 @@ class PageSession(DefinedSession[Asking]):
             return Asking(uuid, running, None)
 
 
-class PageFollower(Follower[Asking]):
+class PageFollower(LibvirtFollower[Asking]):
     """Follows which guests ask for huge pages, and which of them run."""
 
-    def _connect(self) -> Session[Asking]:
+    def _connect(self) -> FollowerSession[Asking]:
         return PageSession(self._uri, follow=True)
 
     def _difference(self, before: Mapping[str, Asking], after: Mapping[str, Asking]) -> str:

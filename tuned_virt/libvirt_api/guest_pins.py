@@ -13,7 +13,7 @@ from typing import Any
 
 from tuned_virt.kernel import cpuset
 from tuned_virt.libvirt_api import binding, placement_tag
-from tuned_virt.libvirt_api.connection import Active, Link
+from tuned_virt.libvirt_api.connection import Connection, Domain
 from tuned_virt.libvirt_api.placement_tag import Pins
 from tuned_virt.model.guest import printable
 
@@ -32,11 +32,11 @@ class GuestGone(Exception):
 
 
 @dataclass
-class Doing:
+class CallBatch:
     """Calls for one guest, whose refusals are collected by what they were about."""
 
-    link: Link
-    active: Active
+    link: Connection
+    active: Domain
     refused: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, what: str, call: Callable[..., Any], *arguments: Any) -> None:
@@ -52,7 +52,7 @@ class Doing:
             self.refused[what] = printable(str(error))
 
 
-def _runs(active: Active) -> bool:
+def _runs(active: Domain) -> bool:
     try:
         return bool(active.domain.isActive() == 1 and active.domain.ID() == active.id)
     except binding.libvirt.libvirtError:
@@ -64,9 +64,9 @@ def _mask(cpus: str) -> tuple[bool, ...]:
     return tuple(cpu in numbers for cpu in range(max(numbers, default=-1) + 1))
 
 
-def apply(link: Link, active: Active, pins: Pins) -> dict[str, str]:
+def apply(link: Connection, active: Domain, pins: Pins) -> dict[str, str]:
     """Set pins of a running guest; what was refused, and why. Raises GuestGone and libvirtError."""
-    do, domain = Doing(link, active), active.domain
+    do, domain = CallBatch(link, active), active.domain
     for number, cpus in pins.vcpus.items():
         link.own(active, f"cputune.vcpupin{number}", cpus)
         do(f"vCPU {number} on {cpus}", domain.pinVcpu, number, _mask(cpus))
@@ -83,14 +83,14 @@ def apply(link: Link, active: Active, pins: Pins) -> dict[str, str]:
     return do.refused
 
 
-def tag(link: Link, active: Active, pins: Pins) -> dict[str, str]:
+def tag(link: Connection, active: Domain, pins: Pins) -> dict[str, str]:
     """Say in the guest's metadata which pins are ours; what was refused. Raises as `apply`."""
-    do = Doing(link, active)
+    do = CallBatch(link, active)
     _tag(do, placement_tag.text(pins) if pins else None, binding.libvirt.VIR_DOMAIN_AFFECT_LIVE)
     return do.refused
 
 
-def _tag(do: Doing, text: str | None, flags: int) -> None:
+def _tag(do: CallBatch, text: str | None, flags: int) -> None:
     key = placement_tag.KEY if text else None
     do(
         "metadata",
@@ -103,13 +103,13 @@ def _tag(do: Doing, text: str | None, flags: int) -> None:
     )
 
 
-def configure(link: Link, active: Active, pins: Pins, listed: bool) -> dict[str, str]:
+def configure(link: Connection, active: Domain, pins: Pins, listed: bool) -> dict[str, str]:
     """Tag pins, then set them, in a guest's configuration alone; what was refused.
 
     listed: whether its owner has written <iothreadids>. Raises GuestGone and libvirtError.
     """
     do, domain, config = (
-        Doing(link, active),
+        CallBatch(link, active),
         active.domain,
         binding.libvirt.VIR_DOMAIN_AFFECT_CONFIG,
     )
@@ -129,30 +129,28 @@ def configure(link: Link, active: Active, pins: Pins, listed: bool) -> dict[str,
     return do.refused
 
 
-def configuration(link: Link, domain: Any) -> str:
+def configuration(link: Connection, domain: Any) -> str:
     """A guest's configuration, secrets included; "" for a transient one. Raises libvirtError."""
     flags = binding.libvirt.VIR_DOMAIN_XML_INACTIVE | binding.libvirt.VIR_DOMAIN_XML_SECURE
     with link.asking():
         return str(domain.XMLDesc(flags)) if domain.isPersistent() else ""
 
 
-def configurations(link: Link) -> Iterator[tuple[Any, str]]:
+def configurations(link: Connection) -> Iterator[tuple[Any, str]]:
     """All persistent guests, with their configurations. Raises libvirtError."""
     with link.asking():
-        domains = link.connection.listAllDomains(
-            binding.libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT
-        )
+        domains = link.handle.listAllDomains(binding.libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)
     for domain in domains:
         yield domain, configuration(link, domain)
 
 
-def redefine(link: Link, xml: str) -> None:
+def redefine(link: Connection, xml: str) -> None:
     """Replace a guest's configuration; one that runs goes on as it is. Raises libvirtError."""
     with link.asking():
-        link.connection.defineXML(xml)
+        link.handle.defineXML(xml)
 
 
-def configured(link: Link, active: Active) -> Pins:
+def configured(link: Connection, active: Domain) -> Pins:
     """Where libvirt has the guest's threads, for those whose threads cannot be seen."""
     domain = active.domain
     with link.asking():
@@ -164,7 +162,7 @@ def configured(link: Link, active: Active) -> Pins:
     )
 
 
-def affinity(active: Active) -> Mapping[int, str]:
+def affinity(active: Domain) -> Mapping[int, str]:
     """Where each vCPU may run now, as libvirt tells: up to 8 ms for 64 vCPUs."""
     found: Mapping[int, str] = {info[0]: _text(mask) for info, mask in zip(*active.domain.vcpus())}
     return found

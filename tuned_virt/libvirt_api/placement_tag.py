@@ -124,7 +124,7 @@ class _Found:
         return [one for one in self.present if (one.name, one.attributes) in self.tagged]
 
 
-class _Reader:
+class _TagReader:
     """Finds our elements. Names of a namespace come from expat as "urn name"."""
 
     def __init__(self, text: bytes) -> None:
@@ -187,13 +187,13 @@ def _tagged(attributes: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, ...
 
 def read(xml: str) -> tuple[Pins, Pins]:
     """The pins in a domain's XML that are ours, and all that are there. Raises NotXML."""
-    found = _Reader(xml.encode()).read()
+    found = _TagReader(xml.encode()).read()
     return _pins(found.ours), _pins(found.present)
 
 
 def unlisted(xml: str) -> bool:
     """Whether our tag says that its owner has written no <iothreadids>. Raises NotXML."""
-    return _Reader(xml.encode()).read().unlisted
+    return _TagReader(xml.encode()).read().unlisted
 
 
 def _pins(elements: list[_Element]) -> Pins:
@@ -218,7 +218,7 @@ def _numbered(entries: list[tuple[str, ...]]) -> Iterator[tuple[int, str]]:
 
 def strip(xml: bytes) -> bytes | None:
     """A domain's XML without what is ours; None where nothing is. Raises NotXML."""
-    found = _Reader(xml).read()
+    found = _TagReader(xml).read()
     if not found.tags:
         return None
     gone = sorted(

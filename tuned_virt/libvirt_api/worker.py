@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The one connection that tunes guests: its worker, what it serves, and questions with a deadline.
 
-One `Control` per URI and process, however many plugins tune guests, and whatever plugin objects
-TuneD makes. Its worker alone calls libvirt. It lists the running guests at every event and has each
-department bring them to what is wanted; nobody else ever waits for libvirt, however long it hangs.
+One `LibvirtWorker` per URI and process, however many plugins tune guests, and whatever plugin
+objects TuneD makes. Its thread alone calls libvirt. It lists the running guests at every event and
+has each reconciler bring them to what is wanted; nobody else ever waits for libvirt, however long
+it hangs.
 A connection that ends is made anew, and then all is listed again.
 """
 
@@ -19,7 +20,7 @@ from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 from tuned_virt.libvirt_api import binding
-from tuned_virt.libvirt_api.connection import QUICK, Active, Kind, Link, News
+from tuned_virt.libvirt_api.connection import QUICK, Changes, Connection, Domain, NoteKind
 from tuned_virt.model.guest import printable
 
 log = logging.getLogger("tuned")
@@ -35,17 +36,17 @@ class Unanswered(Exception):
 
 
 @dataclass(frozen=True)
-class View:
+class GuestsView:
     """The running guests by UUID, and the connection to tune them with."""
 
-    link: Link
-    guests: Mapping[str, Active]
+    connection: Connection
+    guests: Mapping[str, Domain]
 
 
-class Department(Protocol):
+class Reconciler(Protocol):
     """What one plugin does to guests, called by the worker alone."""
 
-    def reconcile(self, view: View) -> float | None:
+    def reconcile(self, view: GuestsView) -> float | None:
         """Bring the guests to what is wanted; seconds until it has to look again by itself.
 
         May raise libvirtError once the connection has ended.
@@ -55,91 +56,91 @@ class Department(Protocol):
         """libvirt is not to be had, and why; said again at each attempt."""
 
 
-class Control:
-    """Serves departments with one connection. All its methods may be called from any thread."""
+class LibvirtWorker:
+    """Serves reconcilers with one connection. All its methods may be called from any thread."""
 
     UNASKED = "libvirt is not asked yet"
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        self._absence = self.UNASKED
-        self._departments: list[Department] = []
+        self._unavailable = self.UNASKED
+        self._reconcilers: list[Reconciler] = []
         self._lock = threading.Lock()
-        self._notes: queue.SimpleQueue[tuple[Kind, str]] = queue.SimpleQueue()
-        self._questions: queue.SimpleQueue[Callable[[View], None]] = queue.SimpleQueue()
+        self._notes: queue.SimpleQueue[tuple[NoteKind, str]] = queue.SimpleQueue()
+        self._questions: queue.SimpleQueue[Callable[[GuestsView], None]] = queue.SimpleQueue()
         self._worker: threading.Thread | None = None
-        self._link: Link | None = None
+        self._link: Connection | None = None
         self._opening_since: float | None = None
 
-    def serve(self, department: Department) -> None:
-        """Have a department's `reconcile` called from now on, and soon once."""
+    def register(self, reconciler: Reconciler) -> None:
+        """Have a reconciler's `reconcile` called from now on, and soon once."""
         with self._lock:
-            if department not in self._departments:
-                self._departments = [*self._departments, department]
+            if reconciler not in self._reconcilers:
+                self._reconcilers = [*self._reconcilers, reconciler]
             if self._worker is None or not self._worker.is_alive():
                 self._worker = binding.work(self._work, "virt-control", self.close)
         self.wake()
 
-    def leave(self, department: Department) -> None:
+    def unregister(self, reconciler: Reconciler) -> None:
         """Serve it no more; with the last one the connection is closed and the worker ends."""
         with self._lock:
-            self._departments = [one for one in self._departments if one is not department]
+            self._reconcilers = [one for one in self._reconcilers if one is not reconciler]
         self.wake()
 
     def close(self) -> None:
         """Serve nobody any more."""
         with self._lock:
-            self._departments = []
+            self._reconcilers = []
         self.wake()
 
     def wake(self) -> None:
-        """Have all departments look again, soon."""
-        self._notes.put((Kind.WAKE, ""))
+        """Have all reconcilers look again, soon."""
+        self._notes.put((NoteKind.WAKE, ""))
 
     @property
-    def absence(self) -> str:
+    def unavailable(self) -> str:
         """Why libvirt is not to be had; "" while it is."""
-        return self._absence
+        return self._unavailable
 
     @property
-    def stuck(self) -> bool:
+    def unresponsive(self) -> bool:
         """Whether one call has gone unanswered for long."""
         link, since = self._link, self._opening_since
         if link is not None:
-            return link.stuck
+            return link.unresponsive
         return since is not None and time.monotonic() - since > QUICK
 
-    def ask(self, question: Callable[[View], T], patience: float) -> T:
+    def ask(self, question: Callable[[GuestsView], T], patience: float) -> T:
         """The answer to a question, found in the worker. Raises Unanswered after `patience` s."""
         answers: queue.SimpleQueue[T | Exception] = queue.SimpleQueue()
         deadline = time.monotonic() + patience
 
-        def answer(view: View) -> None:
+        def answer(view: GuestsView) -> None:
             if time.monotonic() < deadline:
                 try:
                     answers.put(question(view))
                 except Exception as error:
                     answers.put(error)
 
-        if self._absence:
-            raise Unanswered(self._absence)
+        if self._unavailable:
+            raise Unanswered(self._unavailable)
         self._questions.put(answer)
-        self._notes.put((Kind.QUESTION, ""))
+        self._notes.put((NoteKind.QUESTION, ""))
         while True:
             try:
                 found = answers.get(timeout=0.05)
             except queue.Empty:
-                if self._absence or self.stuck or time.monotonic() > deadline:
-                    raise Unanswered(self._absence or "libvirtd does not answer") from None
+                if self._unavailable or self.unresponsive or time.monotonic() > deadline:
+                    raise Unanswered(self._unavailable or "libvirtd does not answer") from None
                 continue
             if isinstance(found, Exception):
                 raise Unanswered(printable(str(found)))
             return found
 
-    def ask_once_there(self, question: Callable[[View], T], patience: float) -> T:
+    def ask_once_there(self, question: Callable[[GuestsView], T], patience: float) -> T:
         """As `ask`, and a connection that is still being made is waited for."""
         deadline = time.monotonic() + patience
-        while self._absence == self.UNASKED and time.monotonic() < deadline:
+        while self._unavailable == self.UNASKED and time.monotonic() < deadline:
             time.sleep(0.01)
         return self.ask(question, patience)
 
@@ -157,8 +158,8 @@ class Control:
             if not self._wanted():
                 return
             if not why:
-                continue  # it was closed for want of departments, and one has come since
-            self._say_absent(why)
+                continue  # it was closed for want of reconcilers, and one has come since
+            self._say_unavailable(why)
             if time.monotonic() - began > LONGEST_RETRY:
                 delay = FIRST_RETRY
             self._rest(delay)
@@ -166,16 +167,16 @@ class Control:
 
     def _wanted(self) -> bool:
         with self._lock:
-            if not self._departments:
+            if not self._reconcilers:
                 self._worker = None
-                self._absence = self.UNASKED
+                self._unavailable = self.UNASKED
                 return False
             return True
 
     def _rest(self, seconds: float) -> None:
         """Wait for the next attempt, or until nobody is served any more."""
         until = time.monotonic() + seconds
-        while self._departments and (left := until - time.monotonic()) > 0:
+        while self._reconcilers and (left := until - time.monotonic()) > 0:
             try:
                 self._notes.get(timeout=left)
             except queue.Empty:
@@ -192,7 +193,7 @@ class Control:
         self._opening_since = time.monotonic()
         try:
             binding.run_loop()
-            link = Link(self.uri, self._notes)
+            link = Connection(self.uri, self._notes)
         except binding.libvirt.libvirtError as error:
             return printable(str(error))
         finally:
@@ -204,13 +205,13 @@ class Control:
             self._link = None
             link.close()
 
-    def _serve(self, link: Link) -> str:
-        news = News(everything=True)
-        while self._departments and not news.over:
+    def _serve(self, link: Connection) -> str:
+        news = Changes(everything=True)
+        while self._reconcilers and not news.over:
             try:
-                view = View(link, MappingProxyType(link.list(news)))
-                self._say_present(len(view.guests))
-                due = [one.reconcile(view) for one in self._departments]
+                view = GuestsView(link, MappingProxyType(link.list(news)))
+                self._say_available(len(view.guests))
+                due = [one.reconcile(view) for one in self._reconcilers]
                 self._answer(view)
                 link.idle()
             except binding.libvirt.libvirtError as error:
@@ -220,7 +221,7 @@ class Control:
             news = self._wait(link, min((at for at in due if at is not None), default=None), view)
         return link.ended or ("the connection to libvirtd broke" if news.over else "")
 
-    def _wait(self, link: Link, due: float | None, view: View) -> News:
+    def _wait(self, link: Connection, due: float | None, view: GuestsView) -> Changes:
         """What happens next; questions are answered meanwhile."""
         while True:
             news = link.wait(due)
@@ -229,32 +230,32 @@ class Control:
             if not news.questions_only:
                 return news
 
-    def _answer(self, view: View) -> None:
+    def _answer(self, view: GuestsView) -> None:
         while not self._questions.empty():
             self._questions.get()(view)
 
-    def _say_present(self, guests: int) -> None:
-        if self._absence:
-            again = self._absence != self.UNASKED
-            self._absence = ""
+    def _say_available(self, guests: int) -> None:
+        if self._unavailable:
+            again = self._unavailable != self.UNASKED
+            self._unavailable = ""
             if again:
                 log.info("libvirt is back, with %d running guests", guests)
 
-    def _say_absent(self, why: str) -> None:
-        if self._absence != why:
+    def _say_unavailable(self, why: str) -> None:
+        if self._unavailable != why:
             log.info("libvirt is not to be had: %s", why)
-            self._absence = why
-        for department in self._departments:
-            department.unreachable(why)
+            self._unavailable = why
+        for reconciler in self._reconcilers:
+            reconciler.unreachable(why)
 
 
-_controls: dict[str, Control] = {}
+_controls: dict[str, LibvirtWorker] = {}
 _controls_lock = threading.Lock()
 
 
-def control(uri: str = binding.SYSTEM) -> Control:
+def libvirt_worker(uri: str = binding.SYSTEM) -> LibvirtWorker:
     """The process's one Control for a URI."""
     with _controls_lock:
         if uri not in _controls:
-            _controls[uri] = Control(uri)
+            _controls[uri] = LibvirtWorker(uri)
         return _controls[uri]

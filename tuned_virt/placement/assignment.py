@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tuned_virt.placement.cores import allot
-from tuned_virt.placement.demand import Demand
-from tuned_virt.placement.host_capacity import Board, Seats
-from tuned_virt.placement.model import Kind
-from tuned_virt.placement.node_capacity import Share
+from tuned_virt.placement.demand import GuestDemand
+from tuned_virt.placement.host_capacity import HostCapacity, VcpusByNode
+from tuned_virt.placement.model import PlacementKind
+from tuned_virt.placement.node_capacity import MemoryShare
 
 
 @dataclass
-class Outcome:
+class Assignment:
     """A guest's seats.
 
     cpus    vCPU → CPU number, for a dedicated guest
@@ -23,65 +23,79 @@ class Outcome:
 
     """
 
-    wanted: Demand
-    kind: Kind
+    wanted: GuestDemand
+    kind: PlacementKind
     why: str
-    seats: Seats = field(default_factory=dict)
+    vcpus_by_node: VcpusByNode = field(default_factory=dict)
     cpus: Mapping[int, int] = field(default_factory=dict)
     masks: Mapping[int, int] = field(default_factory=dict)
-    banks: tuple[int, ...] = ()
+    memory_nodes: tuple[int, ...] = ()
 
-    shares: list[Share] = field(default_factory=list)
+    shares: list[MemoryShare] = field(default_factory=list)
 
     @property
     def dedicated(self) -> bool:
         """Whether its vCPUs have CPUs of their own."""
-        return self.kind is Kind.DEDICATED
+        return self.kind is PlacementKind.DEDICATED
 
 
-def settle(board: Board, outcome: Outcome) -> Outcome:
+def reserve(host_capacity: HostCapacity, assignment: Assignment) -> Assignment:
     """Take from the board what an outcome uses."""
-    if not outcome.shares:
-        outcome.shares = board.shares(outcome.wanted, outcome.seats, outcome.banks)
-    board.banks.charge(outcome.shares)
-    for place, mask in outcome.masks.items():
-        board.rooms[place].take(mask)
-    if not outcome.dedicated:
-        for place, vcpus in outcome.seats.items():
-            board.rooms[place].load += len(vcpus) / outcome.wanted.policy.overcommit
-    return outcome
+    if not assignment.shares:
+        assignment.shares = host_capacity.shares(
+            assignment.wanted, assignment.vcpus_by_node, assignment.memory_nodes
+        )
+    host_capacity.memory.charge(assignment.shares)
+    for node_index, mask in assignment.masks.items():
+        host_capacity.node_capacities[node_index].take(mask)
+    if not assignment.dedicated:
+        for node_index, vcpus in assignment.vcpus_by_node.items():
+            host_capacity.node_capacities[node_index].load += (
+                len(vcpus) / assignment.wanted.policy.overcommit
+            )
+    return assignment
 
 
-def unsettle(board: Board, outcome: Outcome) -> None:
+def release(host_capacity: HostCapacity, assignment: Assignment) -> None:
     """Give it back."""
-    board.hopeless.clear()
-    board.banks.charge(outcome.shares, -1)
-    for place, mask in outcome.masks.items():
-        board.rooms[place].give_back(mask)
-    if not outcome.dedicated:
-        for place, vcpus in outcome.seats.items():
-            board.rooms[place].load -= len(vcpus) / outcome.wanted.policy.overcommit
+    host_capacity.unplaceable.clear()
+    host_capacity.memory.charge(assignment.shares, -1)
+    for node_index, mask in assignment.masks.items():
+        host_capacity.node_capacities[node_index].give_back(mask)
+    if not assignment.dedicated:
+        for node_index, vcpus in assignment.vcpus_by_node.items():
+            host_capacity.node_capacities[node_index].load -= (
+                len(vcpus) / assignment.wanted.policy.overcommit
+            )
 
 
 @dataclass(frozen=True)
-class Choice:
+class NodeChoice:
     """Seats that the board has room for, why those, and the memory's nodes if they are others."""
 
-    seats: Seats
+    vcpus_by_node: VcpusByNode
     why: str
-    banks: tuple[int, ...] = ()
+    memory_nodes: tuple[int, ...] = ()
 
 
-def seated(board: Board, wanted: Demand, choice: Choice, dedicated: bool) -> Outcome:
+def assign(
+    host_capacity: HostCapacity, wanted: GuestDemand, choice: NodeChoice, dedicated: bool
+) -> Assignment:
     """The outcome of a choice, settled; CPUs are chosen where they are dedicated."""
-    seats, why, banks = choice.seats, choice.why, choice.banks
+    vcpus_by_node, why, memory_nodes = choice.vcpus_by_node, choice.why, choice.memory_nodes
     if not dedicated:
-        return settle(board, Outcome(wanted, Kind.SHARED, why, seats, banks=banks))
+        return reserve(
+            host_capacity,
+            Assignment(wanted, PlacementKind.SHARED, why, vcpus_by_node, memory_nodes=memory_nodes),
+        )
     cpus: dict[int, int] = {}
     masks = {}
-    for place, vcpus in seats.items():
-        room = board.rooms[place]
-        bits, idle = allot(room, len(vcpus), wanted.guest.threads, wanted.policy.smt)
-        masks[place] = idle | sum(1 << bit for bit in bits)
-        cpus.update({vcpu: room.node.cpus[bit] for vcpu, bit in zip(vcpus, bits)})
-    return settle(board, Outcome(wanted, Kind.DEDICATED, why, seats, cpus, masks, banks))
+    for node_index, vcpus in vcpus_by_node.items():
+        node_capacity = host_capacity.node_capacities[node_index]
+        bits, idle = allot(node_capacity, len(vcpus), wanted.guest.threads, wanted.policy.smt)
+        masks[node_index] = idle | sum(1 << bit for bit in bits)
+        cpus.update({vcpu: node_capacity.node.cpus[bit] for vcpu, bit in zip(vcpus, bits)})
+    return reserve(
+        host_capacity,
+        Assignment(wanted, PlacementKind.DEDICATED, why, vcpus_by_node, cpus, masks, memory_nodes),
+    )

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tuned_virt.model.guest import Guest, HugePages
-from tuned_virt.placement.policy import MemoryMode, Mode, Policy
+from tuned_virt.placement.policy import MemoryMode, PlacementMode, PlacementPolicy
 
 ORDINARY_KIB = 64
 """Pages up to this size are a kernel's base pages, not huge ones (64 KiB on ARM and POWER)."""
 
 
 @dataclass(frozen=True)
-class Part:
+class GuestPart:
     """vCPUs and memory that belong together: a vNUMA cell, or the guest where it has none.
 
     memory   KiB of ordinary pages; huge: page size in KiB → number of pages
@@ -30,18 +30,18 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Demand:
+class GuestDemand:
     """A guest with its policy: all of it as one part, and its vNUMA cells where it has several."""
 
     guest: Guest
-    policy: Policy
-    whole: Part
-    cells: tuple[Part, ...]
+    policy: PlacementPolicy
+    whole: GuestPart
+    cells: tuple[GuestPart, ...]
 
     @property
     def dedicated(self) -> bool:
         """Whether it asks for CPUs of its own."""
-        return self.policy.policy is Mode.DEDICATED
+        return self.policy.policy is PlacementMode.DEDICATED
 
     @property
     def memory_is_ours(self) -> bool:
@@ -81,39 +81,41 @@ class Demand:
         )
 
 
-def _shape(part: Part) -> Hashable:
+def _shape(part: GuestPart) -> Hashable:
     return len(part.vcpus), part.memory, tuple(sorted(part.huge.items())), part.allowed
 
 
-def demand(guest: Guest, policy: Policy, default_page: int) -> Demand:
+def demand(guest: Guest, policy: PlacementPolicy, default_page: int) -> GuestDemand:
     """What a guest needs; default_page is the host's default size of huge pages in KiB."""
     nodes = guest.owned.nodes or None
     if not guest.cells:
         whole = _part(guest, -1, guest.online, guest.memory, default_page)
-        return Demand(guest, policy, _within(whole, nodes), ())
+        return GuestDemand(guest, policy, _within(whole, nodes), ())
     cells = tuple(
-        _within(_cell(guest, place, default_page), guest.owned.memnodes.get(cell.id, nodes))
-        for place, cell in enumerate(guest.cells)
+        _within(_cell(guest, node_index, default_page), guest.owned.memnodes.get(cell.id, nodes))
+        for node_index, cell in enumerate(guest.cells)
     )
-    whole = Part(-1, guest.online, sum(cell.memory for cell in cells), _sum(cells), _common(cells))
-    return Demand(guest, policy, whole, cells if len(cells) > 1 else ())
+    whole = GuestPart(
+        -1, guest.online, sum(cell.memory for cell in cells), _sum(cells), _common(cells)
+    )
+    return GuestDemand(guest, policy, whole, cells if len(cells) > 1 else ())
 
 
-def _cell(guest: Guest, place: int, default_page: int) -> Part:
+def _cell(guest: Guest, node_index: int, default_page: int) -> GuestPart:
     """A cell's part; vCPUs that are in no cell are the first cell's, as QEMU has it."""
-    cell = guest.cells[place]
+    cell = guest.cells[node_index]
     vcpus = [vcpu for vcpu in guest.online if vcpu in cell.vcpus]
-    if place == 0:
+    if node_index == 0:
         inside = frozenset[int]().union(*(other.vcpus for other in guest.cells))
         vcpus = sorted({*vcpus, *(vcpu for vcpu in guest.online if vcpu not in inside)})
     return _part(guest, cell.id, tuple(vcpus), cell.memory, default_page)
 
 
-def _part(guest: Guest, cell: int, vcpus: tuple[int, ...], memory: int, default: int) -> Part:
+def _part(guest: Guest, cell: int, vcpus: tuple[int, ...], memory: int, default: int) -> GuestPart:
     size = _page_size(guest.huge_pages, cell, default)
     if size > ORDINARY_KIB:
-        return Part(cell, vcpus, 0, {size: -(-memory // size)})
-    return Part(cell, vcpus, memory, {})
+        return GuestPart(cell, vcpus, 0, {size: -(-memory // size)})
+    return GuestPart(cell, vcpus, memory, {})
 
 
 def _page_size(pages: Iterable[HugePages], cell: int, default: int) -> int:
@@ -127,11 +129,11 @@ def _page_size(pages: Iterable[HugePages], cell: int, default: int) -> int:
     return size
 
 
-def _within(part: Part, nodes: frozenset[int] | None) -> Part:
-    return Part(part.cell, part.vcpus, part.memory, part.huge, nodes) if nodes else part
+def _within(part: GuestPart, nodes: frozenset[int] | None) -> GuestPart:
+    return GuestPart(part.cell, part.vcpus, part.memory, part.huge, nodes) if nodes else part
 
 
-def _sum(parts: Iterable[Part]) -> dict[int, int]:
+def _sum(parts: Iterable[GuestPart]) -> dict[int, int]:
     total: dict[int, int] = {}
     for part in parts:
         for size, count in part.huge.items():
@@ -139,7 +141,7 @@ def _sum(parts: Iterable[Part]) -> dict[int, int]:
     return total
 
 
-def _common(parts: Iterable[Part]) -> frozenset[int] | None:
+def _common(parts: Iterable[GuestPart]) -> frozenset[int] | None:
     """Nodes that all parts may use; an empty set sends the cells to different nodes."""
     sets = [part.allowed for part in parts if part.allowed is not None]
     return frozenset.intersection(*sets) if sets else None

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 
-from tuned_virt.model.guest import Guest, Owned
-from tuned_virt.placement.assignment import Outcome
+from tuned_virt.model.guest import Guest, UserPins
+from tuned_virt.placement.assignment import Assignment
 from tuned_virt.placement.model import Placement
 from tuned_virt.placement.place import place_guest
-from tuned_virt.placement.placements import Decided, Result
-from tuned_virt.placement.planning_run import Session, housekeeping
-from tuned_virt.placement.policy import Policy
+from tuned_virt.placement.placements import DecidedPlacements, PlacementResult
+from tuned_virt.placement.planning_run import PlanningRun, housekeeping
+from tuned_virt.placement.policy import PlacementPolicy
 
 
-def followed(
-    before: Session, after: Session, guests: list[Guest], current: Mapping[str, Placement]
+def extend(
+    before: PlanningRun, after: PlanningRun, guests: list[Guest], current: Mapping[str, Placement]
 ) -> bool:
     """Make `after` of what `before` ended with; False where more has changed."""
     if after.host is not before.host or len(guests) < len(before.guests):
@@ -31,11 +31,11 @@ def followed(
 
 
 def _new(
-    before: Session, after: Session, guests: list[Guest], current: Mapping[str, Placement]
+    before: PlanningRun, after: PlanningRun, guests: list[Guest], current: Mapping[str, Placement]
 ) -> list[Guest] | None:
     """The guests that were not there; None where others, or their placements, are not the same."""
     new = []
-    one_policy = isinstance(after.policy, Policy)
+    one_policy = isinstance(after.policy, PlacementPolicy)
     if one_policy and after.policy != before.policy:
         return None
     for guest in guests:
@@ -51,54 +51,62 @@ def _new(
     return new if len(guests) - len(new) == len(before.guests) else None
 
 
-def _in_force(before: Session, key: str, now: Placement | None) -> bool:
+def _in_force(before: PlanningRun, key: str, now: Placement | None) -> bool:
     """Whether a guest is where it was placed; one that is left alone need not be mentioned."""
     if now is None:
-        return key in before.fixed or not before.outcomes[key].seats
+        return key in before.fixed or not before.assignments[key].vcpus_by_node
     return now is before.result.placements[key] or key in before.fixed
 
 
-def _begun(before: Session, after: Session, new: list[Guest]) -> bool:
+def _begun(before: PlanningRun, after: PlanningRun, new: list[Guest]) -> bool:
     after.sort_out(new)
     after.housekeeping = housekeeping(after.host, [*before.wanted, *after.wanted], [])
     said = after.fixed or after.warnings != list(after.host.notes)
     if said or after.housekeeping != before.housekeeping:
         return False
-    if any(one.guest.resident or one.guest.owned != Owned() for one in after.wanted):
+    if any(one.guest.resident or one.guest.owned != UserPins() for one in after.wanted):
         return False
-    if any(not one.seats and one.shares for one in before.outcomes.values()):
+    if any(not one.vcpus_by_node and one.shares for one in before.assignments.values()):
         return False
-    if before.board.endless and any(one.dedicated for one in after.wanted):
+    if before.capacity.uncapped and any(one.dedicated for one in after.wanted):
         return False
     return not any(one.policy.rebalance for one in (*before.wanted, *after.wanted))
 
 
-def _untouched(outcome: Outcome, places: Set[int], banks: Set[int]) -> bool:
+def _untouched(assignment: Assignment, places: Set[int], memory_nodes: Set[int]) -> bool:
     """Whether a guest, its emulator and its memory are on such places and no such bank alone."""
     return (
-        outcome.seats.keys() <= places
-        and not outcome.wanted.guest.iothreads
-        and not any(share.bank in banks for share in outcome.shares)
+        assignment.vcpus_by_node.keys() <= places
+        and not assignment.wanted.guest.iothreads
+        and not any(share.node in memory_nodes for share in assignment.shares)
     )
 
 
-def _placed(before: Session, after: Session) -> bool:
-    after.board = before.board.copy()
-    after.outcomes = dict(before.outcomes)
+def _placed(before: PlanningRun, after: PlanningRun) -> bool:
+    after.capacity = before.capacity.copy()
+    after.assignments = dict(before.assignments)
     touched: set[int] = set()
-    banks: set[int] = set()
+    memory_nodes: set[int] = set()
     for wanted in sorted(after.wanted, key=lambda wanted: wanted.hardness):
-        outcome = place_guest(after.board, wanted)
-        after.outcomes[wanted.guest.key] = outcome
-        touched.update(outcome.seats)
-        banks.update(share.bank for share in outcome.shares)
-    kept = {key: before.result.placements[key] for key, one in before.outcomes.items() if one.seats}
-    calm = {place for place, room in enumerate(after.board.rooms) if room.shared} - touched
-    untouched = {key for key in kept if _untouched(before.outcomes[key], calm, banks)}
+        assignment = place_guest(after.capacity, wanted)
+        after.assignments[wanted.guest.key] = assignment
+        touched.update(assignment.vcpus_by_node)
+        memory_nodes.update(share.node for share in assignment.shares)
+    kept = {
+        key: before.result.placements[key]
+        for key, one in before.assignments.items()
+        if one.vcpus_by_node
+    }
+    calm = {
+        node_index
+        for node_index, node_capacity in enumerate(after.capacity.node_capacities)
+        if node_capacity.shared
+    } - touched
+    untouched = {key for key in kept if _untouched(before.assignments[key], calm, memory_nodes)}
     after.guests = {**before.guests, **after.guests}
     after.fixed = before.fixed
     after.wanted = [*before.wanted, *after.wanted]
     after.warnings = before.warnings
-    decided = Decided(after.outcomes, after.fixed, after.warnings, kept, untouched)
-    after.result = Result(after.board, decided)
+    decided = DecidedPlacements(after.assignments, after.fixed, after.warnings, kept, untouched)
+    after.result = PlacementResult(after.capacity, decided)
     return True

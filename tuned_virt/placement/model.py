@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 
-class Kind(str, Enum):
+class PlacementKind(str, Enum):
     """What became of a guest.
 
     DEDICATED  each vCPU has a pCPU that no other guest's vCPU is given
@@ -24,7 +24,7 @@ class Kind(str, Enum):
 
 
 @dataclass(frozen=True)
-class Memory:
+class MemoryPlacement:
     """Where a guest's memory belongs, and how it is held there.
 
     mode     move: pages are moved in batches, no wall; restrictive, strict: <numatune> (a wall)
@@ -52,18 +52,18 @@ class Placement:
 
     guest: str
     uuid: str
-    kind: Kind
+    kind: PlacementKind
     nodes: tuple[int, ...]
     vcpus: Mapping[int, str]
     emulator: str
     iothreads: Mapping[int, str]
-    memory: Memory | None
+    memory: MemoryPlacement | None
     why: str
     chosen: bool = False
 
 
 @dataclass(frozen=True)
-class Plan:
+class PlacementPlan:
     """Placements by guest's name and UUID, and what the administrator should know besides."""
 
     placements: tuple[Placement, ...]
@@ -72,4 +72,4 @@ class Plan:
     @property
     def complete(self) -> bool:
         """Whether every guest that was to be placed has been."""
-        return all(one.kind is not Kind.UNPLACED or one.chosen for one in self.placements)
+        return all(one.kind is not PlacementKind.UNPLACED or one.chosen for one in self.placements)

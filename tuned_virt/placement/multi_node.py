@@ -13,8 +13,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 
-from tuned_virt.placement.demand import Demand, Part
-from tuned_virt.placement.host_capacity import Board, Seats
+from tuned_virt.placement.demand import GuestDemand, GuestPart
+from tuned_virt.placement.host_capacity import HostCapacity, VcpusByNode
 from tuned_virt.placement.single_node import places
 
 MOST_SUBSETS = 3000
@@ -26,13 +26,13 @@ MOST_STEPS = 800
 Table = tuple[tuple[int, ...], ...]
 
 
-def spread(board: Board, wanted: Demand, dedicated: bool) -> Seats | None:
+def spread(host_capacity: HostCapacity, wanted: GuestDemand, dedicated: bool) -> VcpusByNode | None:
     """vCPUs by node for a guest that no node takes whole; None where the host has no room."""
     if wanted.cells:
-        found = _match_cells(board, wanted, dedicated)
+        found = _match_cells(host_capacity, wanted, dedicated)
         if found:
             return found
-    return _cut(board, wanted, dedicated)
+    return _cut(host_capacity, wanted, dedicated)
 
 
 def span(table: Table, chosen: Iterable[int]) -> int:
@@ -43,66 +43,82 @@ def span(table: Table, chosen: Iterable[int]) -> int:
 # --- by vCPUs -------------------------------------------------------------------------------------
 
 
-def _cut(board: Board, wanted: Demand, dedicated: bool) -> Seats | None:
+def _cut(host_capacity: HostCapacity, wanted: GuestDemand, dedicated: bool) -> VcpusByNode | None:
     vcpus = len(wanted.whole.vcpus)
-    room = {
-        place: min(vcpus, _vcpus_with_memory(board, wanted, place, dedicated))
-        for place in places(board, wanted)
+    node_capacity = {
+        node_index: min(vcpus, _vcpus_with_memory(host_capacity, wanted, node_index, dedicated))
+        for node_index in places(host_capacity, wanted)
     }
-    room = {place: most for place, most in room.items() if most > 0}
-    chosen = _fewest(room, vcpus, board, wanted)
+    node_capacity = {node_index: most for node_index, most in node_capacity.items() if most > 0}
+    chosen = _fewest(node_capacity, vcpus, host_capacity, wanted)
     if chosen is None:
         return None
-    numbers = _amounts({place: room[place] for place in chosen}, vcpus, wanted.guest.threads)
-    seats = {}
+    numbers = _amounts(
+        {node_index: node_capacity[node_index] for node_index in chosen},
+        vcpus,
+        wanted.guest.threads,
+    )
+    vcpus_by_node = {}
     rest = _in_cells(wanted)
-    for place, number in numbers.items():
-        seats[place], rest = rest[:number], rest[number:]
-    shares = board.shares(wanted, seats)
+    for node_index, number in numbers.items():
+        vcpus_by_node[node_index], rest = rest[:number], rest[number:]
+    shares = host_capacity.shares(wanted, vcpus_by_node)
     by_bank: dict[int, float] = {}
     for share in shares:
-        by_bank[share.bank] = by_bank.get(share.bank, 0) + share.memory
-    if all(board.banks.fits(by_bank[s.bank], s.huge, s.bank) for s in shares):
-        return seats
+        by_bank[share.node] = by_bank.get(share.node, 0) + share.memory
+    if all(host_capacity.memory.fits(by_bank[s.node], s.huge, s.node) for s in shares):
+        return vcpus_by_node
     return None
 
 
-def _vcpus_with_memory(board: Board, wanted: Demand, place: int, dedicated: bool) -> int:
+def _vcpus_with_memory(
+    host_capacity: HostCapacity, wanted: GuestDemand, node_index: int, dedicated: bool
+) -> int:
     """vCPUs that a node takes together with their part of the memory."""
-    whole, bank = wanted.whole, board.grid.nodes[place].bank
+    whole, memory_node = wanted.whole, host_capacity.grid.nodes[node_index].memory_node
     vcpus = len(whole.vcpus)
-    most = board.capacity(place, wanted.policy, dedicated)
+    most = host_capacity.free_vcpus(node_index, wanted.policy, dedicated)
     if whole.memory:
-        room = board.banks.memory[bank]
-        most = most if room == math.inf else min(most, int(room * vcpus / whole.memory))
+        node_capacity = host_capacity.memory.memory[memory_node]
+        most = (
+            most
+            if node_capacity == math.inf
+            else min(most, int(node_capacity * vcpus / whole.memory))
+        )
     for size, pages in whole.huge.items():
-        most = min(most, int(board.banks.huge.get((bank, size), 0) * vcpus / pages))
+        most = min(most, int(host_capacity.memory.huge.get((memory_node, size), 0) * vcpus / pages))
     return most
 
 
-def _in_cells(wanted: Demand) -> tuple[int, ...]:
+def _in_cells(wanted: GuestDemand) -> tuple[int, ...]:
     """Its vCPUs, cell by cell."""
     ordered = [vcpu for cell in wanted.cells for vcpu in cell.vcpus]
     return tuple(ordered) or wanted.whole.vcpus
 
 
 def _fewest(
-    room: Mapping[int, int], vcpus: int, board: Board, wanted: Demand
+    node_capacity: Mapping[int, int], vcpus: int, host_capacity: HostCapacity, wanted: GuestDemand
 ) -> tuple[int, ...] | None:
-    by_size = sorted(room, key=lambda place: (-room[place], place))
+    by_size = sorted(node_capacity, key=lambda node_index: (-node_capacity[node_index], node_index))
     total, least = 0, 0
     while total < vcpus:
         if least == len(by_size):
             return None
-        total += room[by_size[least]]
+        total += node_capacity[by_size[least]]
         least += 1
-    table = board.grid.distances
+    table = host_capacity.grid.distances
     sets = _sets(by_size, least, table)
-    enough = [chosen for chosen in sets if sum(room[place] for place in chosen) >= vcpus]
+    enough = [
+        chosen
+        for chosen in sets
+        if sum(node_capacity[node_index] for node_index in chosen) >= vcpus
+    ]
 
     def cost(chosen: tuple[int, ...]) -> tuple[float, ...]:
-        devices = sum(board.device_distance(wanted.guest, place) for place in chosen)
-        to_move = sum(board.to_move(wanted.guest, place) for place in chosen)
+        devices = sum(
+            host_capacity.device_distance(wanted.guest, node_index) for node_index in chosen
+        )
+        to_move = sum(host_capacity.to_move(wanted.guest, node_index) for node_index in chosen)
         return (span(table, chosen), devices, to_move, *chosen)
 
     return min(enough, key=cost)
@@ -115,35 +131,39 @@ def _sets(by_size: list[int], number: int, table: Table) -> Iterator[tuple[int, 
         return
     yield tuple(sorted(by_size[:number]))
     for seed in by_size:
-        grown = sorted(by_size, key=lambda place: (table[seed][place], by_size.index(place)))
+        grown = sorted(
+            by_size, key=lambda node_index: (table[seed][node_index], by_size.index(node_index))
+        )
         yield tuple(sorted(grown[:number]))
 
 
-def _amounts(room: Mapping[int, int], vcpus: int, threads: int) -> dict[int, int]:
+def _amounts(node_capacity: Mapping[int, int], vcpus: int, threads: int) -> dict[int, int]:
     """How many vCPUs each node takes, by place: the emptiest most, guest cores kept whole."""
     taken = {}
-    order = sorted(room, key=lambda place: (-room[place], place))
-    for at, place in enumerate(order):
-        later = sum(room[other] for other in order[at + 1 :])
-        most = min(room[place], vcpus)
+    order = sorted(node_capacity, key=lambda node_index: (-node_capacity[node_index], node_index))
+    for at, node_index in enumerate(order):
+        later = sum(node_capacity[other] for other in order[at + 1 :])
+        most = min(node_capacity[node_index], vcpus)
         even = most - most % threads
-        taken[place] = even if even and vcpus - even <= later else most
-        vcpus -= taken[place]
-    return {place: taken[place] for place in sorted(taken) if taken[place]}
+        taken[node_index] = even if even and vcpus - even <= later else most
+        vcpus -= taken[node_index]
+    return {node_index: taken[node_index] for node_index in sorted(taken) if taken[node_index]}
 
 
 # --- by cells -------------------------------------------------------------------------------------
 
 
-def _match_cells(board: Board, wanted: Demand, dedicated: bool) -> Seats | None:
-    search = _CellSearch(board, wanted, dedicated)
+def _match_cells(
+    host_capacity: HostCapacity, wanted: GuestDemand, dedicated: bool
+) -> VcpusByNode | None:
+    search = _CellSearch(host_capacity, wanted, dedicated)
     best = search.run()
     if best is None:
         return None
-    seats: dict[int, tuple[int, ...]] = {}
-    for part, place in sorted(zip(search.parts, best), key=lambda pair: pair[1]):
-        seats[place] = tuple(sorted((*seats.get(place, ()), *part.vcpus)))
-    return {place: vcpus for place, vcpus in seats.items() if vcpus} or None
+    vcpus_by_node: dict[int, tuple[int, ...]] = {}
+    for part, node_index in sorted(zip(search.parts, best), key=lambda pair: pair[1]):
+        vcpus_by_node[node_index] = tuple(sorted((*vcpus_by_node.get(node_index, ()), *part.vcpus)))
+    return {node_index: vcpus for node_index, vcpus in vcpus_by_node.items() if vcpus} or None
 
 
 class _CellSearch:
@@ -154,32 +174,43 @@ class _CellSearch:
     devices, KiB to move.
     """
 
-    def __init__(self, board: Board, wanted: Demand, dedicated: bool) -> None:
-        self.board = board
-        self.table = board.grid.distances
+    def __init__(self, host_capacity: HostCapacity, wanted: GuestDemand, dedicated: bool) -> None:
+        self.host_capacity = host_capacity
+        self.table = host_capacity.grid.distances
         self.parts = sorted(wanted.cells, key=lambda c: (-len(c.vcpus), -c.memory, c.cell))
         self.allowed = [
-            set(board.allowed(part)) & set(places(board, wanted)) for part in self.parts
+            set(host_capacity.allowed(part)) & set(places(host_capacity, wanted))
+            for part in self.parts
         ]
-        self.room = [
-            board.capacity(place, wanted.policy, dedicated) for place in range(len(board.rooms))
+        self.node_capacity = [
+            host_capacity.free_vcpus(node_index, wanted.policy, dedicated)
+            for node_index in range(len(host_capacity.node_capacities))
         ]
-        self.largest = max(self.room, default=0)
+        self.largest = max(self.node_capacity, default=0)
         self.needed = [sum(len(p.vcpus) for p in self.parts[at:]) for at in range(len(self.parts))]
         self.extra = [
-            (board.device_distance(wanted.guest, place), board.to_move(wanted.guest, place))
-            for place in range(len(board.rooms))
+            (
+                host_capacity.device_distance(wanted.guest, node_index),
+                host_capacity.to_move(wanted.guest, node_index),
+            )
+            for node_index in range(len(host_capacity.node_capacities))
         ]
         self.tied = any(map(any, self.extra))
-        self.banks = board.banks.copy()
+        self.memory_nodes = host_capacity.memory.copy()
         self.best: tuple[float, ...] | None = None
         self.found: list[int] | None = None
 
     def run(self) -> list[int] | None:
         """A place for each part, None where none was found."""
-        seeds = [place for place, room in enumerate(self.room) if room > 0]
+        seeds = [
+            node_index
+            for node_index, node_capacity in enumerate(self.node_capacity)
+            if node_capacity > 0
+        ]
         for seed in seeds:
-            self.order = sorted(seeds, key=lambda place: (self.table[seed][place], place))
+            self.order = sorted(
+                seeds, key=lambda node_index: (self.table[seed][node_index], node_index)
+            )
             self.steps = MOST_STEPS // len(seeds)
             self._descend([], 0)
         return self.found
@@ -197,48 +228,50 @@ class _CellSearch:
         if at and _equal(part, self.parts[at - 1]):
             start = self.order.index(chosen[-1])
         used = set(chosen)
-        for place in self.order[start:]:
-            bank = self.board.grid.nodes[place].bank
-            if self._fits(at, place, bank):
-                further = 0 if place in used else sum(self.table[place][one] for one in used)
-                self._use(part, place, bank, 1)
-                self._descend([*chosen, place], distance + further)
-                self._use(part, place, bank, -1)
+        for node_index in self.order[start:]:
+            memory_node = self.host_capacity.grid.nodes[node_index].memory_node
+            if self._fits(at, node_index, memory_node):
+                further = (
+                    0 if node_index in used else sum(self.table[node_index][one] for one in used)
+                )
+                self._use(part, node_index, memory_node, 1)
+                self._descend([*chosen, node_index], distance + further)
+                self._use(part, node_index, memory_node, -1)
 
-    def _fits(self, at: int, place: int, bank: int) -> bool:
+    def _fits(self, at: int, node_index: int, memory_node: int) -> bool:
         part = self.parts[at]
         return (
-            self.room[place] >= len(part.vcpus)
-            and place in self.allowed[at]
-            and self.banks.fits(part.memory, part.huge, bank)
+            self.node_capacity[node_index] >= len(part.vcpus)
+            and node_index in self.allowed[at]
+            and self.memory_nodes.fits(part.memory, part.huge, memory_node)
         )
 
-    def _use(self, part: Part, place: int, bank: int, sign: int) -> None:
-        self.room[place] -= sign * len(part.vcpus)
-        self.banks.memory[bank] -= sign * part.memory
+    def _use(self, part: GuestPart, node_index: int, memory_node: int, sign: int) -> None:
+        self.node_capacity[node_index] -= sign * len(part.vcpus)
+        self.memory_nodes.memory[memory_node] -= sign * part.memory
         for size, pages in part.huge.items():
-            self.banks.huge[bank, size] -= sign * pages
+            self.memory_nodes.huge[memory_node, size] -= sign * pages
 
     def _hopeless(self, chosen: list[int], distance: int) -> bool:
         """Whether even the roomiest further nodes would make it no better than the best."""
         if self.best is None:
             return False
         used = set(chosen)
-        over = self.needed[len(chosen)] - sum(self.room[place] for place in used)
+        over = self.needed[len(chosen)] - sum(self.node_capacity[node_index] for node_index in used)
         nodes = len(used) + max(0, math.ceil(over / self.largest))
         bound, best = (nodes, distance), self.best[:2]
         return bound > best or (bound == best and not self.tied)
 
     def _keep(self, chosen: list[int], distance: int) -> None:
         used = sorted(set(chosen))
-        devices = sum(self.extra[place][0] for place in used)
-        to_move = sum(self.extra[place][1] for place in used)
+        devices = sum(self.extra[node_index][0] for node_index in used)
+        to_move = sum(self.extra[node_index][1] for node_index in used)
         cost = (len(used), distance, devices, to_move, *chosen)
         if self.best is None or cost < self.best:
             self.best, self.found = cost, list(chosen)
 
 
-def _equal(one: Part, other: Part) -> bool:
+def _equal(one: GuestPart, other: GuestPart) -> bool:
     return (
         len(one.vcpus) == len(other.vcpus)
         and one.memory == other.memory
@@ -250,7 +283,9 @@ def _equal(one: Part, other: Part) -> bool:
 # --- by memory ------------------------------------------------------------------------------------
 
 
-def widen(board: Board, wanted: Demand, dedicated: bool) -> tuple[Seats, tuple[int, ...]] | None:
+def widen(
+    host_capacity: HostCapacity, wanted: GuestDemand, dedicated: bool
+) -> tuple[VcpusByNode, tuple[int, ...]] | None:
     """One node for the vCPUs of a guest whose memory fits in none, and the nodes for its memory.
 
     Those are its own and the nearest further ones, filled by their size; never for huge pages.
@@ -259,28 +294,33 @@ def widen(board: Board, wanted: Demand, dedicated: bool) -> tuple[Seats, tuple[i
     if wanted.whole.huge:
         return None
     found = []
-    for place in places(board, wanted):
-        banks = _wide(board, wanted, place)
-        if banks and board.capacity(place, wanted.policy, dedicated) >= len(vcpus):
-            node = board.grid.nodes[place].id
-            far = sum(board.host.distance(node, bank) for bank in banks)
-            found.append((len(banks), far, place, banks))
+    for node_index in places(host_capacity, wanted):
+        memory_nodes = _wide(host_capacity, wanted, node_index)
+        if memory_nodes and host_capacity.free_vcpus(node_index, wanted.policy, dedicated) >= len(
+            vcpus
+        ):
+            node = host_capacity.grid.nodes[node_index].id
+            far = sum(
+                host_capacity.host.distance(node, memory_node) for memory_node in memory_nodes
+            )
+            found.append((len(memory_nodes), far, node_index, memory_nodes))
     if not found:
         return None
-    _, _, place, banks = min(found)
-    return {place: vcpus}, banks
+    _, _, node_index, memory_nodes = min(found)
+    return {node_index: vcpus}, memory_nodes
 
 
-def _wide(board: Board, wanted: Demand, place: int) -> tuple[int, ...]:
-    node = board.grid.nodes[place]
-    with_cpus = {other.bank for other in board.grid.nodes}
+def _wide(host_capacity: HostCapacity, wanted: GuestDemand, node_index: int) -> tuple[int, ...]:
+    node = host_capacity.grid.nodes[node_index]
+    with_cpus = {other.memory_node for other in host_capacity.grid.nodes}
     allowed = wanted.whole.allowed or with_cpus
     order = sorted(
-        with_cpus & allowed - {node.bank}, key=lambda b: (board.host.distance(node.id, b), b)
+        with_cpus & allowed - {node.memory_node},
+        key=lambda b: (host_capacity.host.distance(node.id, b), b),
     )
     for number in range(1, len(order) + 1):
-        banks = tuple(sorted((node.bank, *order[:number])))
-        shares = board.shares(wanted, {place: ()}, banks)
-        if all(board.banks.fits(share.memory, {}, share.bank) for share in shares):
-            return banks
+        memory_nodes = tuple(sorted((node.memory_node, *order[:number])))
+        shares = host_capacity.shares(wanted, {node_index: ()}, memory_nodes)
+        if all(host_capacity.memory.fits(share.memory, {}, share.node) for share in shares):
+            return memory_nodes
     return ()

@@ -21,7 +21,7 @@ def count(mask: int) -> int:
     return bin(mask).count("1")
 
 
-class Room:
+class NodeCapacity:
     """One node's CPUs.
 
     free      may be dedicated;  shared: guests and emulators may float on them
@@ -33,17 +33,17 @@ class Room:
         """avoided: never dedicated, as owners' guests run there; taken: by one alone."""
         self.node = node
         self.housekeeping = housekeeping
-        self.free = (node.quiet or node.everything) & ~(housekeeping | avoided | taken)
-        self.shared = node.everything & ~(node.quiet | taken)
+        self.free = (node.isolated or node.everything) & ~(housekeeping | avoided | taken)
+        self.shared = node.everything & ~(node.isolated | taken)
         self._at_first = (self.free, self.shared)
         self.load = 0.0
         self.free_in = [count(cluster.mask & self.free) for cluster in node.clusters]
         self.free_count = sum(self.free_in)
         self.shared_count = count(self.shared)
 
-    def copy(self) -> Room:
+    def copy(self) -> NodeCapacity:
         """Another with the same content."""
-        other: Room = object.__new__(Room)
+        other: NodeCapacity = object.__new__(NodeCapacity)
         other.__dict__.update(self.__dict__)
         other.free_in = list(self.free_in)
         return other
@@ -56,12 +56,12 @@ class Room:
     @property
     def costs_shared(self) -> bool:
         """Whether dedicating a CPU takes it from the shared ones."""
-        return not self.node.quiet
+        return not self.node.isolated
 
     def dedicable(self, smt: Smt) -> int:
         """vCPUs that could each have a CPU here."""
         if smt is Smt.PREFER:
-            if self.node.quiet:
+            if self.node.isolated:
                 return self.free_count
             return min(self.free_count, int(self.shared_count - self.load + TINY))
         sizes = sorted(map(count, self.whole_cores(smt)), reverse=True)
@@ -118,15 +118,15 @@ def _requirable(sizes: list[int], slack: float) -> int:
 
 
 @dataclass(frozen=True)
-class Share:
+class MemoryShare:
     """Memory of a guest on one bank: KiB of ordinary pages, and huge pages by size in KiB."""
 
-    bank: int
+    node: int
     memory: float
     huge: Mapping[int, float]
 
 
-class Banks:
+class NodeMemory:
     """Memory by node: KiB of ordinary pages, and numbers of huge pages by size.
 
     A host that says nothing about its memory has room for all.
@@ -139,27 +139,27 @@ class Banks:
             (node.id, size): pages for node in host.nodes for size, pages in _pools(node).items()
         }
 
-    def copy(self) -> Banks:
+    def copy(self) -> NodeMemory:
         """Another with the same content."""
-        other: Banks = object.__new__(Banks)
+        other: NodeMemory = object.__new__(NodeMemory)
         other.memory = dict(self.memory)
         other.huge = dict(self.huge)
         return other
 
-    def fits(self, memory: float, huge: Mapping[int, float], bank: int) -> bool:
+    def fits(self, memory: float, huge: Mapping[int, float], memory_node: int) -> bool:
         """Whether so much is there."""
-        if memory > self.memory.get(bank, 0) + TINY:
+        if memory > self.memory.get(memory_node, 0) + TINY:
             return False
         return not huge or all(
-            pages <= self.huge.get((bank, size), 0) + TINY for size, pages in huge.items()
+            pages <= self.huge.get((memory_node, size), 0) + TINY for size, pages in huge.items()
         )
 
-    def charge(self, shares: Iterable[Share], sign: int = 1) -> None:
+    def charge(self, shares: Iterable[MemoryShare], sign: int = 1) -> None:
         """Use memory up; sign -1 gives it back."""
         for share in shares:
-            self.memory[share.bank] -= sign * share.memory
+            self.memory[share.node] -= sign * share.memory
             for size, pages in share.huge.items():
-                key = (share.bank, size)
+                key = (share.node, size)
                 self.huge[key] = self.huge.get(key, 0) - sign * pages
 
 

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping
 
 from tuned_virt.model.guest import Guest
 from tuned_virt.model.topology import Host
-from tuned_virt.placement.incremental import followed
-from tuned_virt.placement.model import Placement, Plan
-from tuned_virt.placement.planning_run import Session
-from tuned_virt.placement.policy import Policy
+from tuned_virt.placement.incremental import extend
+from tuned_virt.placement.model import Placement, PlacementPlan
+from tuned_virt.placement.planning_run import PlanningRun
+from tuned_virt.placement.policy import PlacementPolicy
 
-_sessions: tuple[Session, ...] = ()
+_sessions: tuple[PlanningRun, ...] = ()
 """The last two: one more guest on top of a thousand then does not cost what a thousand do. Only a
 memory: the result is the same without."""
 
@@ -25,9 +25,9 @@ memory: the result is the same without."""
 def plan(
     host: Host,
     guests: Iterable[Guest],
-    policy: Policy | Mapping[str, Policy],
+    policy: PlacementPolicy | Mapping[str, PlacementPolicy],
     current: Mapping[str, Placement],
-) -> Plan:
+) -> PlacementPlan:
     """Place the guests on the host.
 
     policy   for all, or by guest's UUID where selections differ; a guest in none is left alone
@@ -35,11 +35,11 @@ def plan(
     """
     global _sessions  # noqa: PLW0603 - a memory
     known = list(guests)
-    after = Session(host, policy)
-    before = next((one for one in _sessions if followed(one, after, known, current)), None)
+    after = PlanningRun(host, policy)
+    before = next((one for one in _sessions if extend(one, after, known, current)), None)
     if before is None:
-        after = Session(host, policy)
-        after.begin(known)
+        after = PlanningRun(host, policy)
+        after.prepare(known)
         after.place(current)
         before = _sessions[0] if _sessions else after
     _sessions = (after, before)

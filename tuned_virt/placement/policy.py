@@ -10,12 +10,12 @@ from enum import Enum
 from functools import lru_cache
 
 from tuned_virt.core import options as opt
-from tuned_virt.core.options import BadOptions, Choice, Described, OptionError
+from tuned_virt.core.options import BadOptions, OneOf, OptionError, OptionSpec
 from tuned_virt.kernel import cpuset
 from tuned_virt.model.guest import Guest
 
 
-class Mode(str, Enum):
+class PlacementMode(str, Enum):
     """How a guest's vCPUs are placed."""
 
     NODE = "node"
@@ -62,7 +62,7 @@ class MemoryMode(str, Enum):
 
 
 @dataclass(frozen=True)
-class Policy:
+class PlacementPolicy:
     """The options of one selection of guests; see OPTIONS for their meaning.
 
     housekeeping  None: the first core of each node where anything is dedicated
@@ -70,7 +70,7 @@ class Policy:
     rebalance     most guests that one plan moves though they are well where they are
     """
 
-    policy: Mode = Mode.NODE
+    policy: PlacementMode = PlacementMode.NODE
     smt: Smt = Smt.PREFER
     housekeeping: frozenset[int] | None = None
     emulator: EmulatorMode = EmulatorMode.NODE
@@ -81,47 +81,47 @@ class Policy:
 
 
 WORDS: Mapping[str, type[Enum]] = {
-    "policy": Mode,
+    "policy": PlacementMode,
     "smt": Smt,
     "emulator": EmulatorMode,
     "iothreads": IoThreadMode,
     "memory": MemoryMode,
 }
 
-OPTIONS: Mapping[str, Described] = {
-    "policy": Described(
+OPTIONS: Mapping[str, OptionSpec] = {
+    "policy": OptionSpec(
         "node: vCPUs float inside one NUMA node; dedicated: a CPU for each vCPU; none: left alone",
         "node",
     ),
-    "smt": Described(
+    "smt": OptionSpec(
         "Threads of a core for dedicated vCPUs: prefer whole cores, require them, or isolate"
         " (one vCPU a core, the other threads idle)",
         "prefer",
     ),
-    "housekeeping": Described(
+    "housekeeping": OptionSpec(
         "CPUs that are never dedicated, as 0-1,32; auto: the first core of each node where"
         " anything is dedicated",
         "auto",
     ),
-    "emulator": Described(
+    "emulator": OptionSpec(
         "Emulator thread and vhost work: node (the node's undedicated CPUs), housekeeping, or"
         " shared-with-vcpu0",
         "node",
     ),
-    "iothreads": Described(
+    "iothreads": OptionSpec(
         "IOThreads: device (undedicated CPUs of the node of their disk), housekeeping, or emulator",
         "device",
     ),
-    "memory": Described(
+    "memory": OptionSpec(
         "Memory: move (pages follow in batches, no wall), restrictive or strict (<numatune>, only"
         " where the node has room for all of it and 5 %), none",
         "move",
     ),
-    "overcommit": Described(
+    "overcommit": OptionSpec(
         "Floating vCPUs per shared CPU of a node, 1 to 64, as 1.5; guests beyond it are left alone",
         "1",
     ),
-    "rebalance": Described(
+    "rebalance": OptionSpec(
         "Most guests that one plan moves to a better place; never (0) moves none", "never"
     ),
 }
@@ -130,16 +130,16 @@ OPTIONS: Mapping[str, Described] = {
 MOST_OVERCOMMIT = 64.0
 
 
-def parse(options: Mapping[str, str | None]) -> Policy:
+def parse(options: Mapping[str, str | None]) -> PlacementPolicy:
     """The policy of a profile's options (empty ones ask for the default). Raises BadOptions.
 
     Names that are not the planner's are errors too: a caller with options of its own takes
     those out.
     """
-    return changed(Policy(), options)
+    return changed(PlacementPolicy(), options)
 
 
-def changed(policy: Policy, options: Mapping[str, str | None]) -> Policy:
+def changed(policy: PlacementPolicy, options: Mapping[str, str | None]) -> PlacementPolicy:
     """The policy with a profile's options on top. Raises BadOptions."""
     return _changed(policy, options, tuple(OPTIONS))
 
@@ -148,7 +148,7 @@ GUESTS_OWN = ("policy", "smt", "emulator", "iothreads", "memory")
 """Options that a guest's metadata may set for itself; the others concern its neighbours."""
 
 
-def policy_for(guest: Guest, policy: Policy) -> Policy:
+def policy_for(guest: Guest, policy: PlacementPolicy) -> PlacementPolicy:
     """The policy with what the guest's own metadata wishes. Raises BadOptions."""
     if not guest.wishes:
         return policy
@@ -156,11 +156,13 @@ def policy_for(guest: Guest, policy: Policy) -> Policy:
 
 
 @lru_cache(maxsize=256)
-def _wished(policy: Policy, wishes: tuple[tuple[str, str], ...]) -> Policy:
+def _wished(policy: PlacementPolicy, wishes: tuple[tuple[str, str], ...]) -> PlacementPolicy:
     return _changed(policy, dict(wishes), GUESTS_OWN)
 
 
-def _changed(policy: Policy, options: Mapping[str, str | None], known: tuple[str, ...]) -> Policy:
+def _changed(
+    policy: PlacementPolicy, options: Mapping[str, str | None], known: tuple[str, ...]
+) -> PlacementPolicy:
     errors: list[OptionError] = []
     values: dict[str, object] = {}
     for name, text in opt.given(options).items():
@@ -179,7 +181,7 @@ def _value(name: str, text: str, known: tuple[str, ...]) -> object:
         raise OptionError(name, text, f"no such option; there are {', '.join(known)}")
     if name in WORDS:
         words = tuple(member.value for member in WORDS[name])
-        return WORDS[name](Choice(words).parse(name, text))
+        return WORDS[name](OneOf(words).parse(name, text))
     if name == "housekeeping":
         return _housekeeping(text)
     if name == "overcommit":

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tuned_virt.kernel import cpuset
 from tuned_virt.model.guest import Guest
 from tuned_virt.model.topology import Host
-from tuned_virt.placement.model import Kind, Memory, Placement
+from tuned_virt.placement.model import MemoryPlacement, Placement, PlacementKind
 
 
 def reason(guest: Guest, host: Host) -> str:
@@ -32,7 +32,7 @@ def _says_something(cpus: frozenset[int], host: Host) -> bool:
 
 
 @dataclass
-class Claims:
+class ClaimedCpus:
     """By place in the grid: CPUs pinned by one vCPU alone, CPUs where others' threads may run, and
     how many CPUs those need."""
 
@@ -41,10 +41,10 @@ class Claims:
     load: list[float]
 
 
-def claims(host: Host, guests: Iterable[Guest]) -> Claims:
+def claims(host: Host, guests: Iterable[Guest]) -> ClaimedCpus:
     """What all guests' own pins take; a set that holds every CPU takes nothing."""
     nodes = len(host.grid.nodes)
-    found = Claims([0] * nodes, [0] * nodes, [0.0] * nodes)
+    found = ClaimedCpus([0] * nodes, [0] * nodes, [0.0] * nodes)
     for guest in guests:
         owned = guest.owned
         for vcpu in guest.online:
@@ -54,16 +54,16 @@ def claims(host: Host, guests: Iterable[Guest]) -> Claims:
     return found
 
 
-def _claim(found: Claims, host: Host, cpus: frozenset[int], vcpus: int) -> None:
+def _claim(found: ClaimedCpus, host: Host, cpus: frozenset[int], vcpus: int) -> None:
     online = [host.grid.where[cpu] for cpu in cpus if cpu in host.grid.where]
     if not online or not _says_something(cpus, host):
         return
-    for place, bit in online:
+    for node_index, bit in online:
         if vcpus and len(online) == 1:
-            found.taken[place] |= 1 << bit
+            found.taken[node_index] |= 1 << bit
         else:
-            found.avoided[place] |= 1 << bit
-            found.load[place] += vcpus / len(online)
+            found.avoided[node_index] |= 1 << bit
+            found.load[node_index] += vcpus / len(online)
 
 
 def placement(guest: Guest, host: Host, why: str) -> Placement:
@@ -74,14 +74,14 @@ def placement(guest: Guest, host: Host, why: str) -> Placement:
     return Placement(
         guest=guest.name,
         uuid=guest.uuid,
-        kind=Kind.OWNER,
+        kind=PlacementKind.OWNER,
         nodes=tuple(sorted(nodes or owned.nodes)),
         vcpus={
             vcpu: cpuset.text(owned.vcpus[vcpu]) for vcpu in guest.online if vcpu in owned.vcpus
         },
         emulator=cpuset.text(owned.emulator or ()),
         iothreads={number: cpuset.text(cpus) for number, cpus in owned.iothreads.items()},
-        memory=Memory(owned.memory, cpuset.text(owned.nodes)) if owned.nodes else None,
+        memory=MemoryPlacement(owned.memory, cpuset.text(owned.nodes)) if owned.nodes else None,
         why=why,
     )
 

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from tuned_virt.core import options as opt
 from tuned_virt.core.engine import Tuner
-from tuned_virt.core.options import BadOptions, Described, OptionError
+from tuned_virt.core.options import BadOptions, OptionError, OptionSpec
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.kernel.files import KernelFS, active_word
 
@@ -41,9 +41,9 @@ STOCK_FILES = (
 )
 """What TuneD's own plugins write in our profiles and those they include, TuneD 2.20 to 2.27."""
 
-OPTIONS: Mapping[str, Described] = MappingProxyType(
+OPTIONS: Mapping[str, OptionSpec] = MappingProxyType(
     {
-        "files": Described(
+        "files": OptionSpec(
             "kernel files that TuneD's own plugins set, kept against a crash of TuneD: paths under"
             " /proc/sys or /sys with * and ?, separated by commas or spaces; stock: those that"
             " virtual-host, virtual-guest and their additions here set",
@@ -55,21 +55,21 @@ OPTIONS: Mapping[str, Described] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class GuardPolicy:
+class CrashGuardPolicy:
     """Patterns of the files to guard."""
 
     patterns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class GuardState:
+class CrashGuardState:
     """Values by path, of the files that the policy's patterns match and of those kept."""
 
     values: Values
     matched: frozenset[str]
 
 
-def parse(options: Mapping[str, str]) -> GuardPolicy:
+def parse(options: Mapping[str, str]) -> CrashGuardPolicy:
     """The policy of a profile's options. Raises BadOptions."""
     named = opt.given(options).get("files", "").replace(",", " ").split()
     patterns = tuple(path for word in named for path in (STOCK_FILES if word == STOCK else [word]))
@@ -80,7 +80,7 @@ def parse(options: Mapping[str, str]) -> GuardPolicy:
     ]
     if errors:
         raise BadOptions(errors)
-    return GuardPolicy(patterns)
+    return CrashGuardPolicy(patterns)
 
 
 def is_setting(path: str) -> bool:
@@ -88,7 +88,7 @@ def is_setting(path: str) -> bool:
     return path.startswith(ROOTS) and ".." not in path.split("/")
 
 
-def decide(state: GuardState, originals: Values) -> Plan:
+def decide(state: CrashGuardState, originals: Values) -> Plan:
     """Put back every kept original that differs, and keep the value of each guarded file.
 
     Of the kernel's pairs (vm.dirty_ratio and vm.dirty_bytes) writing one zeroes the other, and zero
@@ -107,29 +107,29 @@ def decide(state: GuardState, originals: Values) -> Plan:
     )
 
 
-class GuardTuner(Tuner[GuardPolicy, GuardState]):
+class CrashGuardTuner(Tuner[CrashGuardPolicy, CrashGuardState]):
     """The guarded files, as the plugin `crash_guard` keeps them."""
 
     name = "crash_guard"
     options = OPTIONS
-    restore_waits = False
+    restore_is_deferred = False
 
-    def parse(self, options: Mapping[str, str]) -> GuardPolicy:
+    def parse(self, options: Mapping[str, str]) -> CrashGuardPolicy:
         """See `parse`."""
         return parse(options)
 
-    def read(self, fs: KernelFS, policy: GuardPolicy, originals: Values) -> GuardState:
+    def read(self, fs: KernelFS, policy: CrashGuardPolicy, originals: Values) -> CrashGuardState:
         """Values of the guarded files and of those kept; unreadable ones are left out."""
         matched = {path for pattern in policy.patterns for path in fs.glob(pattern)}
         paths = filter(is_setting, sorted(matched | originals.keys()))
         texts = {path: fs.read_optional(path) for path in paths}
         values = {path: active_word(text) for path, text in texts.items() if text is not None}
-        return GuardState(values, frozenset(matched))
+        return CrashGuardState(values, frozenset(matched))
 
-    def decide(self, policy: GuardPolicy, state: GuardState, originals: Values) -> Plan:
+    def decide(self, policy: CrashGuardPolicy, state: CrashGuardState, originals: Values) -> Plan:
         """See `decide`."""
         return decide(state, originals)
 
-    def values(self, state: GuardState) -> Values:
+    def values(self, state: CrashGuardState) -> Values:
         """The files' values."""
         return state.values

@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 from tuned_virt.core import options as opt
 from tuned_virt.core.engine import Tuner
-from tuned_virt.core.options import BadOptions, Choice, Described, OptionError
+from tuned_virt.core.options import BadOptions, OneOf, OptionError, OptionSpec
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.kernel import commands
 from tuned_virt.kernel.commands import ToolError
@@ -25,7 +25,7 @@ from tuned_virt.kernel.files import KernelFS, NotDone
 
 ONLINE = "memory_auto_online"
 ONLINE_FILE = "/sys/devices/system/memory/auto_online_blocks"
-ONLINE_WORDS = Choice(("auto", "offline", "online", "online_kernel", "online_movable"))
+ONLINE_WORDS = OneOf(("auto", "offline", "online", "online_kernel", "online_movable"))
 
 UDEV_FOLDERS = (
     "/etc/udev/rules.d",
@@ -40,13 +40,13 @@ PATIENCE = 30
 LOADED = "loaded"
 ABSENT = "absent"
 
-OPTIONS: Mapping[str, Described] = MappingProxyType(
+OPTIONS: Mapping[str, OptionSpec] = MappingProxyType(
     {
-        "load_modules": Described(
+        "load_modules": OptionSpec(
             "kernel modules to have loaded, separated by commas or spaces; unloaded again at off if"
             " nothing uses them"
         ),
-        ONLINE: Described(
+        ONLINE: OptionSpec(
             "what becomes of hot-plugged memory: offline, online, online_kernel, online_movable;"
             " auto: online, unless the distribution's udev rules or the kernel command line decide,"
             " and never on s390x"

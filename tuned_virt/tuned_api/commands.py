@@ -13,7 +13,7 @@ from typing import Any
 
 from tuned.plugins import base
 
-from tuned_virt.core.originals import Baseline
+from tuned_virt.core.originals import Originals
 from tuned_virt.tuned_api.common import contained
 
 log = logging.getLogger("tuned")
@@ -34,7 +34,7 @@ class CommandPlugin:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._current = threading.local()
-        self._baseline = Baseline()
+        self._baseline = Originals()
         self._claimed: set[str] = set()
         self._applied_instances = 0
         super().__init__(*args, **kwargs)

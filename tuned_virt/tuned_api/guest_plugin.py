@@ -22,9 +22,9 @@ from tuned.plugins import hotplug
 from tuned_virt.core.engine import Finding, Result
 from tuned_virt.core.guest_filter import SYSTEM, device, selects
 from tuned_virt.core.options import BadOptions, OptionError
-from tuned_virt.guests.manager import UNDOING, Claim, GuestSteward, GuestTuner, Run, steward
+from tuned_virt.guests.manager import UNDOING, Claim, GuestManager, GuestTuner, Run, guest_manager
 from tuned_virt.kernel import systemd
-from tuned_virt.libvirt_api.connection import Active
+from tuned_virt.libvirt_api.connection import Domain
 from tuned_virt.tuned_api.common import (
     contained,
     expanded,
@@ -53,7 +53,7 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._turn = threading.RLock()
-        self._known: dict[str, Active] = {}
+        self._known: dict[str, Domain] = {}
         self._moving: dict[str, float] = {}
         self._unknown: list[OptionError] = []
         self._policies: dict[str, Any] = {}
@@ -62,7 +62,7 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
         self._batch = False
         self._claimed: dict[Run, Claim[Any]] = {}
         self._closed = False
-        self._steward: GuestSteward[Any] | None = None
+        self._manager: GuestManager[Any] | None = None
         super().__init__(*args, **kwargs)
 
     # --- options ----------------------------------------------------------------------------
@@ -112,8 +112,8 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
         instance._has_dynamic_tuning = False
         policy = self._policies.get(instance.name)
         uri = getattr(policy, "uri", SYSTEM)
-        if policy is not None and self._steward is not None and uri != self._steward.control.uri:
-            valid = f"one plugin serves one libvirt, here {self._steward.control.uri}"
+        if policy is not None and self._manager is not None and uri != self._manager.control.uri:
+            valid = f"one plugin serves one libvirt, here {self._manager.control.uri}"
             self._bad[instance.name] = [OptionError("uri", uri, valid)]
             del self._policies[instance.name]
             log.error("%s: %s", self.name, self._bad[instance.name][0])
@@ -131,21 +131,21 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
             super()._init_devices()
 
     def _hardware_events_init(self) -> None:
-        self._steward = steward(self.tuner, self._uri())
-        running = self._steward.attach(self)
+        self._manager = guest_manager(self.tuner, self._uri())
+        running = self._manager.attach(self)
         for uri in self.tuner.uris():
-            if uri != self._steward.control.uri:
-                steward(self.tuner, uri).tend()
+            if uri != self._manager.control.uri:
+                guest_manager(self.tuner, uri).restore_unclaimed()
         with self._turn:
             self._known = _by_device(running)
             self._free_devices |= self._known.keys()
 
     def _hardware_events_cleanup(self) -> None:
         self._closed = True
-        if self._steward is not None:
-            self._steward.detach(self)
+        if self._manager is not None:
+            self._manager.detach(self)
 
-    def guests_changed(self, guests: Mapping[str, Active]) -> None:
+    def guests_changed(self, guests: Mapping[str, Domain]) -> None:
         """Tell TuneD of what came and went; a restarted guest has gone and come."""
         with contained(self.name), self._turn:
             if self._closed or not self._live:
@@ -162,7 +162,7 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
             if self._claims() != self._claimed:  # a claim is news, which brings us here again
                 self._claim()
 
-    def _still(self, now: Mapping[str, Active]) -> set[str]:
+    def _still(self, now: Mapping[str, Domain]) -> set[str]:
         """Devices that are the same run of the same guest as before."""
         before = self._known
         return {name for name in now if name in before and now[name].run == before[name].run}
@@ -285,9 +285,9 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
             self._claim()
 
     def _claim(self) -> None:
-        if self._steward is not None:
+        if self._manager is not None:
             self._claimed = self._claims()
-            self._steward.claim(self._claimed)
+            self._manager.claim(self._claimed)
 
     def _claims(self) -> dict[Run, Claim[Any]]:
         claims: dict[Run, Claim[Any]] = {}
@@ -299,19 +299,19 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
         return claims
 
     def _settle(self) -> None:
-        serving = self._steward if self._live else None
-        if serving is not None and not serving.settle() and not serving.control.absence:
+        serving = self._manager if self._live else None
+        if serving is not None and not serving.settle() and not serving.control.unavailable:
             log.info("%s: goes on by itself", self.name)
 
     def _release(self) -> None:
-        if self._steward is None:
+        if self._manager is None:
             return
         settled = next_apply()
         if settled is None and systemd.restarting():
             log.info("%s: left for the %s that systemd starts next", self.name, systemd.SERVICE)
             return
-        self._steward.release(settled)
-        if settled is None and not self._steward.settle(UNDOING):
+        self._manager.release(settled)
+        if settled is None and not self._manager.settle(UNDOING):
             log.info("%s: put back as soon as libvirt answers", self.name)
 
     def _instance_verify_static(self, instance: Any, ignore_missing: bool, devices: Any) -> bool:
@@ -320,16 +320,16 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
                 Finding(Result.FAILED, f"'{self.name}': {error}")
                 for error in self._bad.get(instance.name, [])
             ]
-            if self._steward is not None:
+            if self._manager is not None:
                 if instance is next(iter(self._instances.values())):
-                    found += self._steward.absent()
+                    found += self._manager.unavailable()
                     notes = self.tuner.notes()
                     found += [Finding(Result.NOTE, f"{self.name}: {note}") for note in notes]
                 known = [self._known[name].run for name in devices if name in self._known]
-                found += self._steward.findings(known, ignore_missing)
+                found += self._manager.findings(known, ignore_missing)
             return log_findings(found)
         return False
 
 
-def _by_device(guests: Mapping[str, Active]) -> dict[str, Active]:
+def _by_device(guests: Mapping[str, Domain]) -> dict[str, Domain]:
     return {device(guest.name, guest.uuid): guest for guest in guests.values()}

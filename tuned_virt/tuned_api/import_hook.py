@@ -22,7 +22,7 @@ FOLDER = os.path.join(SITE, "tuned_plugins")
 PREFIX = "tuned.plugins."
 
 
-class Finder(MetaPathFinder):
+class PluginFinder(MetaPathFinder):
     """Finds `tuned.plugins.plugin_NAME` in our folder."""
 
     def find_spec(
@@ -39,5 +39,5 @@ class Finder(MetaPathFinder):
 
 def install() -> None:
     """Be asked after all other finders."""
-    if not any(isinstance(finder, Finder) for finder in sys.meta_path):
-        sys.meta_path.append(Finder())
+    if not any(isinstance(finder, PluginFinder) for finder in sys.meta_path):
+        sys.meta_path.append(PluginFinder())

@@ -13,8 +13,8 @@ from tuned.plugins import base
 from tuned_virt.core.engine import Engine, Finding, Result, Tuner
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.options import BadOptions, OptionError, Section, is_yes
-from tuned_virt.core.originals import Baseline
-from tuned_virt.core.plan_runner import Steward
+from tuned_virt.core.originals import Originals
+from tuned_virt.core.plan_runner import PlanRunner
 from tuned_virt.kernel import systemd
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.tuned_api.common import (
@@ -27,17 +27,17 @@ from tuned_virt.tuned_api.common import (
 
 log = logging.getLogger("tuned")
 
-_stewards: dict[str, Steward[Any, Any]] = {}
-_stewards_lock = threading.Lock()
+_runners: dict[str, PlanRunner[Any, Any]] = {}
+_runners_lock = threading.Lock()
 
 
-def steward(tuner: Tuner[Any, Any]) -> Steward[Any, Any]:
-    """The process's one steward for a tuner: TuneD makes new plugin objects at every switch."""
-    with _stewards_lock:
-        if tuner.name not in _stewards:
-            engine = Engine(tuner, KernelFS(), Baseline(), Journal())
-            _stewards[tuner.name] = Steward(engine)
-        return _stewards[tuner.name]
+def plan_runner(tuner: Tuner[Any, Any]) -> PlanRunner[Any, Any]:
+    """The process's one plan runner for a tuner: TuneD makes new plugin objects at every switch."""
+    with _runners_lock:
+        if tuner.name not in _runners:
+            engine = Engine(tuner, KernelFS(), Originals(), Journal())
+            _runners[tuner.name] = PlanRunner(engine)
+        return _runners[tuner.name]
 
 
 class PlannedPlugin(base.Plugin):  # type: ignore[misc]
@@ -101,7 +101,7 @@ class PlannedPlugin(base.Plugin):  # type: ignore[misc]
             reasons = [str(error) for error in self._bad]
             reasons += ["internal error while it was applied, see above"] if self._broken else []
             bad = [Finding(Result.FAILED, f"'{self.tuner.name}': {reason}") for reason in reasons]
-            return log_findings(bad + steward(self.tuner).verify(ignore_missing))
+            return log_findings(bad + plan_runner(self.tuner).verify(ignore_missing))
         return False
 
     def _apply(self) -> None:
@@ -116,7 +116,7 @@ class PlannedPlugin(base.Plugin):  # type: ignore[misc]
             log.error("%s: %s; nothing of [%s] is applied", self.tuner.name, bad, self.name)
         if self._bad:
             policy = self.tuner.parse({})
-        steward(self.tuner).apply(policy, observe)
+        plan_runner(self.tuner).apply(policy, observe)
 
     def _whole(self) -> tuple[bool, Any]:
         """Whether only to observe, and the policy of all instances merged. Raises BadOptions."""
@@ -145,7 +145,7 @@ class PlannedPlugin(base.Plugin):  # type: ignore[misc]
 
         Plugins with devices subscribe to udev's events; nothing else leads to them from here.
         """
-        name, option = self.tuner.rival
+        name, option = self.tuner.conflicting_plugin
         inventory = getattr(self, "_hardware_inventory", None)
         subscribed = [
             plugin
@@ -176,15 +176,15 @@ class PlannedPlugin(base.Plugin):  # type: ignore[misc]
         return merged
 
     def _unapply(self) -> None:
-        settled = next_apply() if self.tuner.restore_waits else None
+        settled = next_apply() if self.tuner.restore_is_deferred else None
         if settled is not None:
-            steward(self.tuner).restore_later(settled)
-        elif self.tuner.restore_waits and systemd.restarting():
+            plan_runner(self.tuner).restore_later(settled)
+        elif self.tuner.restore_is_deferred and systemd.restarting():
             log.info(
                 "%s: left for the %s that systemd starts next", self.tuner.name, systemd.SERVICE
             )
         else:
-            steward(self.tuner).restore()
+            plan_runner(self.tuner).restore()
 
 
 def _observe(text: str | None) -> bool:

@@ -9,7 +9,7 @@ from tuned_virt.model.guest.model import (
     Guest,
     GuestError,
     HugePages,
-    Owned,
+    UserPins,
 )
 from tuned_virt.model.guest.text import printable
 
@@ -21,6 +21,6 @@ __all__ = [
     "Guest",
     "GuestError",
     "HugePages",
-    "Owned",
+    "UserPins",
     "printable",
 ]

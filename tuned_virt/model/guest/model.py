@@ -50,7 +50,7 @@ class HugePages:
 
 
 @dataclass(frozen=True)
-class Owned:
+class UserPins:
     """What the owner wrote about places: it is counted and never moved.
 
     vcpus       vCPU → CPUs, from <vcpupin> and <vcpu cpuset>; iothreads: IOThread → CPUs
@@ -103,7 +103,7 @@ class Guest:
     huge_pages: tuple[HugePages, ...] = ()
     devices: tuple[str, ...] = ()
     iothreads: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
-    owned: Owned = field(default_factory=Owned)
+    owned: UserPins = field(default_factory=UserPins)
     manager: str = ""
     wishes: Mapping[str, str] = field(default_factory=dict)
     tagged: Mapping[str, str] = field(default_factory=dict)

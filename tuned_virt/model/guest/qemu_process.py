@@ -39,7 +39,7 @@ SHARE_OF_FILES = 2
 
 
 @dataclass(frozen=True)
-class Guest:
+class QemuProcess:
     """A QEMU process: what its command line says of the guest ("" for nothing), and its memory.
 
     `resident` is in KiB; merged pages are counted. `shares_pages` is False with mem-merge=off,
@@ -64,7 +64,7 @@ class _Watched:
     Such a file belongs to the process, not to its number: once it has ended, reading fails.
     """
 
-    def __init__(self, fs: KernelFS, guest: Guest, keep_open: bool) -> None:
+    def __init__(self, fs: KernelFS, guest: QemuProcess, keep_open: bool) -> None:
         self._fs = fs
         self._path = f"/proc/{guest.pid}/statm"
         self._kib = topology.page_size() // 1024
@@ -90,7 +90,7 @@ class _Watched:
             self.file = None
 
 
-class Processes:
+class QemuProcesses:
     """Finds QEMU's processes again and again; one that is known costs one small read."""
 
     def __init__(self, fs: KernelFS) -> None:
@@ -116,7 +116,7 @@ class Processes:
             self._forget(pid)
         return list(self._watched.values())
 
-    def guests(self, now: float) -> list[Guest]:
+    def guests(self, now: float) -> list[QemuProcess]:
         """The same, as plain values."""
         return [replace(one.guest, resident=one.resident) for one in self.look(now)]
 
@@ -147,7 +147,7 @@ class Processes:
             watched.close()
 
 
-def identify(fs: KernelFS, pid: int) -> Guest | None:
+def identify(fs: KernelFS, pid: int) -> QemuProcess | None:
     """What a process says of its guest; None for one that is no QEMU."""
     program = fs.link(f"/proc/{pid}/exe")
     if program is None:
@@ -159,7 +159,7 @@ def identify(fs: KernelFS, pid: int) -> Guest | None:
     words = (fs.read_optional(f"/proc/{pid}/cmdline") or "").split("\0")
     if words == [""]:
         return None  # a kernel thread or a zombie
-    return Guest(
+    return QemuProcess(
         pid=pid,
         uuid=_after(words, "-uuid"),
         name=_name(_after(words, "-name")),

@@ -23,7 +23,7 @@ IOTHREAD = re.compile(r"IO iothread(\d{1,6})")
 
 
 @dataclass(frozen=True)
-class Threads:
+class QemuThreads:
     """Thread numbers by role; the emulator's begin with the main thread's, the process's own."""
 
     pid: int
@@ -33,7 +33,7 @@ class Threads:
 
 
 @dataclass(frozen=True)
-class Affinity:
+class QemuAffinity:
     """Where threads may run, as cpusets: by vCPU, by IOThread, and by emulator thread's number."""
 
     vcpus: Mapping[int, str] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Affinity:
     emulator: Mapping[int, str] = field(default_factory=dict)
 
 
-class Finder:
+class ThreadFinder:
     """Finds guests' processes by UUID; a process that is known not to be QEMU is read once."""
 
     def __init__(self, fs: KernelFS) -> None:
@@ -72,7 +72,7 @@ class Finder:
         return found
 
 
-def read(fs: KernelFS, pid: int) -> Threads:
+def read(fs: KernelFS, pid: int) -> QemuThreads:
     """A process's threads by role; none for one that has gone."""
     vcpus, iothreads, emulator = {}, {}, [pid]
     for name in fs.names(f"/proc/{pid}/task"):
@@ -85,7 +85,9 @@ def read(fs: KernelFS, pid: int) -> Threads:
             iothreads[int(iothread[1])] = thread
         elif thread != pid:
             emulator.append(thread)
-    return Threads(pid, dict(sorted(vcpus.items())), dict(sorted(iothreads.items())), (*emulator,))
+    return QemuThreads(
+        pid, dict(sorted(vcpus.items())), dict(sorted(iothreads.items())), (*emulator,)
+    )
 
 
 def allowed(fs: KernelFS, pid: int, thread: int) -> str | None:
@@ -95,7 +97,7 @@ def allowed(fs: KernelFS, pid: int, thread: int) -> str | None:
     return found[1] if found else None
 
 
-def affinity(fs: KernelFS, threads: Threads) -> Affinity:
+def affinity(fs: KernelFS, threads: QemuThreads) -> QemuAffinity:
     """Where each of a guest's threads may run; those that ended meanwhile are left out."""
 
     def told(numbers: Mapping[int, int]) -> dict[int, str]:
@@ -103,7 +105,7 @@ def affinity(fs: KernelFS, threads: Threads) -> Affinity:
         return {key: cpus for key, cpus in places.items() if cpus}
 
     emulator = {thread: thread for thread in threads.emulator}
-    return Affinity(told(threads.vcpus), told(threads.iothreads), told(emulator))
+    return QemuAffinity(told(threads.vcpus), told(threads.iothreads), told(emulator))
 
 
 def confine(threads: Iterable[int], cpus: str) -> list[int]:

@@ -18,7 +18,7 @@ from tuned_virt.model.guest.model import (
     Guest,
     GuestError,
     HugePages,
-    Owned,
+    UserPins,
 )
 from tuned_virt.model.guest.text import printable
 from tuned_virt.model.xml import ElementError
@@ -295,7 +295,7 @@ def _disk(disk: Element) -> str:
 # --- what the owner wrote -------------------------------------------------------------------------
 
 
-def _owned(root: Element, vcpus: int, tagged: Mapping[str, str]) -> Owned:
+def _owned(root: Element, vcpus: int, tagged: Mapping[str, str]) -> UserPins:
     vcpu = root.find("vcpu")
     everywhere = frozenset() if vcpu is None else _cpus(vcpu, "cpuset")
     pins = dict.fromkeys(range(vcpus), everywhere) if everywhere else {}
@@ -309,7 +309,7 @@ def _owned(root: Element, vcpus: int, tagged: Mapping[str, str]) -> Owned:
     mode, nodes = _numatune(root, tagged.get("numatune", ""))
     memory = root.find("numatune/memory")
     automatic = [element.get("placement") for element in (vcpu, memory) if element is not None]
-    return Owned(
+    return UserPins(
         vcpus=pins,
         emulator=None if emulated == _set_of(tagged.get("emulator", "")) else emulated,
         iothreads=_iothreadpins(root, _pairs(tagged.get("iothreads", ""))),

@@ -4,7 +4,7 @@
 from tuned_virt.model.topology.host import Cache, CpuDetail, Host, HostError, NumaNode
 from tuned_virt.model.topology.memory import (
     NODES,
-    Node,
+    MemoryNode,
     largest_block,
     meminfo,
     memory_nodes,
@@ -20,7 +20,7 @@ __all__ = [
     "CpuDetail",
     "Host",
     "HostError",
-    "Node",
+    "MemoryNode",
     "NumaNode",
     "largest_block",
     "meminfo",

@@ -38,10 +38,10 @@ class GridNode:
     id: int
     cpus: tuple[int, ...]
     everything: int
-    quiet: int
+    isolated: int
     clusters: tuple[Cluster, ...]
     core_of: tuple[int, ...]
-    bank: int
+    memory_node: int
 
     def numbers(self, mask: int) -> list[int]:
         """The CPU numbers of a mask."""
@@ -55,7 +55,7 @@ class Grid:
     nodes: tuple[GridNode, ...]
     where: Mapping[int, tuple[int, int]]
     distances: tuple[tuple[int, ...], ...]
-    place: Mapping[int, int]
+    node_index: Mapping[int, int]
 
 
 def build(host: Host) -> Grid:
@@ -91,10 +91,10 @@ def _node(
         id=number,
         cpus=tuple(order),
         everything=(1 << len(order)) - 1,
-        quiet=sum(bit[cpu] for cpu in order if cpu in quiet),
+        isolated=sum(bit[cpu] for cpu in order if cpu in quiet),
         clusters=tuple(clusters),
         core_of=tuple(core_of),
-        bank=bank,
+        memory_node=bank,
     )
 
 

@@ -18,7 +18,7 @@ BUDDY_ORDER = 10
 
 
 @dataclass(frozen=True)
-class Node:
+class MemoryNode:
     """One NUMA node: CPUs as a cpuset ("0-3,8"), memory in KiB, distances to the nodes."""
 
     id: int
@@ -58,14 +58,14 @@ def fields(text: str) -> dict[str, int]:
     return {name: int(value) for name, value in re.findall(r"(\S+):\s+(\d+)", text)}
 
 
-def nodes(fs: KernelFS) -> list[Node]:
+def nodes(fs: KernelFS) -> list[MemoryNode]:
     """The online NUMA nodes, by number; empty in a kernel without NUMA."""
     found = []
     for path in fs.glob(f"{NODES}/node[0-9]*"):
         number = int(path.rpartition("node")[2])
         memory = node_meminfo(fs, number)
         found.append(
-            Node(
+            MemoryNode(
                 id=number,
                 cpus=fs.read_optional(f"{path}/cpulist") or "",
                 total=memory.get("MemTotal", 0),

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from tuned_virt.core.worker_pool import Lanes
+from tuned_virt.core.worker_pool import KeyedWorkerPool
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.blk_elevator_virt import state
 
@@ -25,7 +25,7 @@ PATIENCE = 1.0
 
 
 @dataclass(frozen=True)
-class Mount:
+class FilesystemMount:
     """A line of mountinfo (proc(5)): device number, mount point, type and source."""
 
     number: str
@@ -34,14 +34,16 @@ class Mount:
     source: str
 
 
-def mounts(text: str) -> dict[str, Mount]:
+def mounts(text: str) -> dict[str, FilesystemMount]:
     """Mounts by their id."""
     found = {}
     for line in text.splitlines():
         before, _, after = line.partition(" - ")
         fields, rest = before.split(), after.split()
         if len(fields) > 4 and len(rest) > 1:
-            found[fields[0]] = Mount(fields[2], _plain(fields[4]), rest[0], _plain(rest[1]))
+            found[fields[0]] = FilesystemMount(
+                fields[2], _plain(fields[4]), rest[0], _plain(rest[1])
+            )
     return found
 
 
@@ -49,7 +51,7 @@ def _plain(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
 
 
-def mount_of(path: str, all_mounts: Iterable[Mount]) -> Mount | None:
+def mount_of(path: str, all_mounts: Iterable[FilesystemMount]) -> FilesystemMount | None:
     """The mount that a path lies on: the last of those with the longest mount point."""
     found = None
     for mount in all_mounts:
@@ -60,12 +62,12 @@ def mount_of(path: str, all_mounts: Iterable[Mount]) -> Mount | None:
     return found
 
 
-class Backing:
+class BackingDevices:
     """Follows guests' files to block devices."""
 
     def __init__(self, fs: KernelFS) -> None:
         self._fs = fs
-        self._lanes = Lanes("virt-disks-paths", threads=1, patience=PATIENCE)
+        self._workers = KeyedWorkerPool("virt-disks-paths", threads=1, patience=PATIENCE)
         self._last: dict[str, frozenset[str]] = {}
 
     def of_process(self, pid: int) -> frozenset[str]:
@@ -85,14 +87,14 @@ class Backing:
     def of_paths(self, paths: Mapping[str, tuple[str, ...]]) -> dict[str, frozenset[str]]:
         """The same of paths, by guest; one that does not answer keeps its last answer."""
         own = list(mounts(self._fs.read_optional("/proc/self/mountinfo") or "").values())
-        answers = self._lanes.run(
+        answers = self._workers.run(
             {guest: functools.partial(self._of_guest, named, own) for guest, named in paths.items()}
         )
         found = {guest: answers.get(guest, self._last.get(guest, frozenset())) for guest in paths}
         self._last.update(found)
         return found
 
-    def _of_guest(self, paths: Iterable[str], own: list[Mount]) -> frozenset[str]:
+    def _of_guest(self, paths: Iterable[str], own: list[FilesystemMount]) -> frozenset[str]:
         found: set[str] = set()
         for path in paths:
             real = self._fs.resolved(path)
@@ -112,7 +114,7 @@ class Backing:
         link = self._fs.link(f"/sys/dev/block/{number}") or ""
         return link.rpartition("/")[2]
 
-    def _under(self, mount: Mount | None) -> Iterator[str]:
+    def _under(self, mount: FilesystemMount | None) -> Iterator[str]:
         """Block devices under a file system; none for one of the network."""
         if mount is None:
             return
@@ -126,7 +128,7 @@ class Backing:
 
 
 def queues(
-    devices: Iterable[str], disks: Mapping[str, state.Disk], fs: KernelFS, backing: Backing
+    devices: Iterable[str], disks: Mapping[str, state.Disk], fs: KernelFS, backing: BackingDevices
 ) -> frozenset[str]:
     """The disks whose queues order what is sent to block devices, partitions and loops included."""
     found: set[str] = set()

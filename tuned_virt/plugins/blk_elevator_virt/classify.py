@@ -15,7 +15,7 @@ from enum import Enum
 from types import MappingProxyType
 
 
-class Kind(str, Enum):
+class Attachment(str, Enum):
     """How a disk is attached."""
 
     VIRTIO_BLK = "virtio-blk"
@@ -40,20 +40,20 @@ class Kind(str, Enum):
 
 SCSI = frozenset(
     {
-        Kind.VIRTIO_SCSI,
-        Kind.LUN,
-        Kind.ISCSI,
-        Kind.HBA,
-        Kind.ATA,
-        Kind.USB,
-        Kind.MULTIPATH,
+        Attachment.VIRTIO_SCSI,
+        Attachment.LUN,
+        Attachment.ISCSI,
+        Attachment.HBA,
+        Attachment.ATA,
+        Attachment.USB,
+        Attachment.MULTIPATH,
     }
 )
 """SCSI and SATA disks, and what is made of their paths."""
 
-NVME = frozenset({Kind.NVME, Kind.NVME_FABRICS, Kind.NVME_HEAD})
+NVME = frozenset({Attachment.NVME, Attachment.NVME_FABRICS, Attachment.NVME_HEAD})
 
-LAYERS = frozenset({Kind.DM, Kind.MD, Kind.NVME_HEAD})
+LAYERS = frozenset({Attachment.DM, Attachment.MD, Attachment.NVME_HEAD})
 """Kinds without a scheduler of their own: what lies below counts."""
 
 EMULATORS: Mapping[str, str] = MappingProxyType(
@@ -81,7 +81,7 @@ class Pci:
 
 
 @dataclass(frozen=True)
-class Facts:
+class DiskFacts:
     """What sysfs says of one disk.
 
     path       of the disk itself, with all that it hangs from
@@ -102,19 +102,19 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Class:
+class DiskClass:
     """The verdict: the kind, whether a hypervisor makes the disk up, and the fact that decided.
 
     `driver` is that of a SCSI disk's controller.
     """
 
-    kind: Kind
+    kind: Attachment
     emulated: bool
     fact: str
     driver: str = ""
 
 
-def classify(facts: Facts) -> Class:
+def classify(facts: DiskFacts) -> DiskClass:
     """How a disk is attached."""
     if "/devices/virtual/block/" in facts.path:
         return _virtual(facts)
@@ -125,64 +125,73 @@ def classify(facts: Facts) -> Class:
     return _others(facts)
 
 
-def _virtual(facts: Facts) -> Class:
+def _virtual(facts: DiskFacts) -> DiskClass:
     if facts.name.startswith("dm-"):
         maker = facts.dm_uuid.partition("-")[0] or "no UUID"
-        kind = Kind.MULTIPATH if maker == "mpath" else Kind.DM
-        return Class(kind, False, f"dm/uuid: {maker}")
-    for prefix, kind in (("loop", Kind.LOOP), ("md", Kind.MD)):
+        kind = Attachment.MULTIPATH if maker == "mpath" else Attachment.DM
+        return DiskClass(kind, False, f"dm/uuid: {maker}")
+    for prefix, kind in (("loop", Attachment.LOOP), ("md", Attachment.MD)):
         if re.match(rf"{prefix}[\d_]", facts.name):
-            return Class(kind, False, f"virtual device {prefix}")
-    return Class(Kind.OTHER, False, "virtual device")
+            return DiskClass(kind, False, f"virtual device {prefix}")
+    return DiskClass(Attachment.OTHER, False, "virtual device")
 
 
-def _nvme(facts: Facts) -> Class:
+def _nvme(facts: DiskFacts) -> DiskClass:
     if "/devices/virtual/nvme-subsystem/" in facts.path:
-        return Class(Kind.NVME_HEAD, False, "/devices/virtual/nvme-subsystem/")
+        return DiskClass(Attachment.NVME_HEAD, False, "/devices/virtual/nvme-subsystem/")
     if facts.transport in ("tcp", "rdma", "fc", "loop"):
-        return Class(Kind.NVME_FABRICS, False, f"transport {facts.transport}")
+        return DiskClass(Attachment.NVME_FABRICS, False, f"transport {facts.transport}")
     emulator = EMULATORS.get(facts.pci.vendor) or EMULATORS.get(facts.pci.subvendor)
     made_by = f" of {emulator}" if emulator else ": of no known emulator"
-    return Class(Kind.NVME, bool(emulator), f"PCI {facts.pci.ids}{made_by}")
+    return DiskClass(Attachment.NVME, bool(emulator), f"PCI {facts.pci.ids}{made_by}")
 
 
-def _scsi(facts: Facts) -> Class:
+def _scsi(facts: DiskFacts) -> DiskClass:
     driver = facts.proc_name or facts.pci.driver
     if facts.name.startswith("sr"):
-        return Class(Kind.OPTICAL, False, "an optical drive")
+        return DiskClass(Attachment.OPTICAL, False, "an optical drive")
     if re.search(r"/host\d+/session\d+/", facts.path):
-        return Class(Kind.ISCSI, False, f"an iSCSI session of {driver or 'an unknown driver'}")
+        return DiskClass(
+            Attachment.ISCSI, False, f"an iSCSI session of {driver or 'an unknown driver'}"
+        )
     if re.search(r"/virtio\d+/host\d+/", facts.path) or driver == "virtio_scsi":
         return _virtio_scsi(facts)
     if "/usb" in facts.path:
-        return Class(Kind.USB, True, "a USB port")
+        return DiskClass(Attachment.USB, True, "a USB port")
     if re.search(r"/ata\d+/", facts.path):
-        return _controller(Kind.ATA, driver, facts)
-    return _controller(Kind.HBA, driver, facts)
+        return _controller(Attachment.ATA, driver, facts)
+    return _controller(Attachment.HBA, driver, facts)
 
 
-def _virtio_scsi(facts: Facts) -> Class:
+def _virtio_scsi(facts: DiskFacts) -> DiskClass:
     if not facts.vendor or facts.vendor in VIRTUAL_VENDORS:
-        return Class(Kind.VIRTIO_SCSI, True, f"virtio_scsi, INQUIRY {facts.vendor or 'unknown'}")
-    return Class(Kind.LUN, False, f"virtio_scsi, but INQUIRY says {facts.vendor}")
+        return DiskClass(
+            Attachment.VIRTIO_SCSI, True, f"virtio_scsi, INQUIRY {facts.vendor or 'unknown'}"
+        )
+    return DiskClass(Attachment.LUN, False, f"virtio_scsi, but INQUIRY says {facts.vendor}")
 
 
-def _controller(kind: Kind, driver: str, facts: Facts) -> Class:
+def _controller(kind: Attachment, driver: str, facts: DiskFacts) -> DiskClass:
     emulator = EMULATORS.get(facts.pci.subvendor) or EMULATORS.get(facts.pci.vendor)
     if not emulator and facts.vendor in VIRTUAL_VENDORS:
         emulator = f"{facts.vendor} by INQUIRY"
     ids = f", PCI {facts.pci.ids}" if facts.pci.vendor else ""
     made_by = f" of {emulator}" if emulator else ""
-    return Class(kind, bool(emulator), f"driver {driver or 'unknown'}{ids}{made_by}", driver)
+    return DiskClass(kind, bool(emulator), f"driver {driver or 'unknown'}{ids}{made_by}", driver)
 
 
-def _others(facts: Facts) -> Class:
-    tests: tuple[tuple[Callable[[str], object], Kind, bool, str], ...] = (
-        (lambda path: re.search(r"/virtio\d+/block/", path), Kind.VIRTIO_BLK, True, "virtio_blk"),
-        (lambda path: "/mmc_host/" in path, Kind.MMC, False, "an MMC host"),
-        (lambda path: "/vbd-" in path, Kind.XEN, True, "a Xen block device"),
+def _others(facts: DiskFacts) -> DiskClass:
+    tests: tuple[tuple[Callable[[str], object], Attachment, bool, str], ...] = (
+        (
+            lambda path: re.search(r"/virtio\d+/block/", path),
+            Attachment.VIRTIO_BLK,
+            True,
+            "virtio_blk",
+        ),
+        (lambda path: "/mmc_host/" in path, Attachment.MMC, False, "an MMC host"),
+        (lambda path: "/vbd-" in path, Attachment.XEN, True, "a Xen block device"),
     )
     for test, kind, emulated, fact in tests:
         if test(facts.path):
-            return Class(kind, emulated, fact)
-    return Class(Kind.OTHER, False, "nothing that is known")
+            return DiskClass(kind, emulated, fact)
+    return DiskClass(Attachment.OTHER, False, "nothing that is known")

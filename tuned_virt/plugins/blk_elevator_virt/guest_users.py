@@ -8,14 +8,14 @@ import time
 from collections.abc import Mapping
 from typing import Protocol
 
-from tuned_virt.core.guest_source import Follower
+from tuned_virt.core.guest_source import GuestSource
 from tuned_virt.kernel import systemd
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model.guest import printable, qemu_process
 from tuned_virt.plugins.blk_elevator_virt import backing, state
 
 
-class Guest(Protocol):
+class DiskUser(Protocol):
     """A guest as libvirt knows it."""
 
     @property
@@ -31,17 +31,17 @@ class Guest(Protocol):
         """Of its disks, on this machine."""
 
 
-class Users:
+class DiskUsers:
     """Finds guests' disks again and again; what is known of a process is read once."""
 
     def __init__(self, fs: KernelFS) -> None:
         self._fs = fs
-        self._processes = qemu_process.Processes(fs)
-        self._backing = backing.Backing(fs)
+        self._processes = qemu_process.QemuProcesses(fs)
+        self._backing = backing.BackingDevices(fs)
         self._one_at_a_time = threading.Lock()
 
     def of(
-        self, disks: Mapping[str, state.Disk], libvirt: Follower[Guest]
+        self, disks: Mapping[str, state.Disk], libvirt: GuestSource[DiskUser]
     ) -> tuple[dict[str, tuple[str, ...]], str]:
         """Guests' names by disk whose queue orders their requests, and why some are not known."""
         with self._one_at_a_time:
@@ -50,10 +50,10 @@ class Users:
         for label, devices in labels.items():
             for disk in backing.queues(devices, disks, self._fs, self._backing):
                 found.setdefault(disk, set()).add(label)
-        unsettled = "" if libvirt.guests is not None else self._unsettled(libvirt.absence)
+        unsettled = "" if libvirt.guests is not None else self._unsettled(libvirt.unavailable)
         return {disk: tuple(sorted(names)) for disk, names in found.items()}, unsettled
 
-    def _devices(self, defined: Mapping[str, Guest]) -> dict[str, set[str]]:
+    def _devices(self, defined: Mapping[str, DiskUser]) -> dict[str, set[str]]:
         """Block devices by guest's name."""
         labels: dict[str, set[str]] = {}
         for guest in self._processes.guests(time.monotonic()):
@@ -66,6 +66,8 @@ class Users:
             labels.setdefault(printable(defined[uuid].name), set()).update(devices)
         return labels
 
-    def _unsettled(self, absence: str) -> str:
+    def _unsettled(self, unavailable: str) -> str:
         """Why defined guests are not known; "" where this machine has none to know of."""
-        return f"defined guests are not known: {absence}" if systemd.runs_guests(self._fs) else ""
+        return (
+            f"defined guests are not known: {unavailable}" if systemd.runs_guests(self._fs) else ""
+        )

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from tuned_virt.core import device_filter
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.plugins.blk_elevator_virt import state as sysfs
-from tuned_virt.plugins.blk_elevator_virt.classify import NVME, SCSI, Kind
+from tuned_virt.plugins.blk_elevator_virt.classify import NVME, SCSI, Attachment
 from tuned_virt.plugins.blk_elevator_virt.policy import (
     KEEP,
     QUEUES,
     DiskPolicy,
-    Role,
-    Rule,
+    MachineRole,
+    SchedulerRule,
     resolve,
     same,
 )
@@ -50,7 +50,7 @@ class DiskState:
     """
 
     disks: Mapping[str, Disk] = field(default_factory=dict)
-    role: Role = Role.HOST
+    role: MachineRole = MachineRole.HOST
     users: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unsettled: str = ""
     tunables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -98,7 +98,7 @@ def setting(disk: Disk, file: str) -> str:
     return f"{disk.key}/{file}"
 
 
-def lane(name: str) -> str:
+def worker_key(name: str) -> str:
     """The disk of a setting: its changes are made in order, those of others beside them."""
     return name.partition("/")[0]
 
@@ -136,19 +136,19 @@ class _Judge:
         counting = sorted(sysfs.queues_of(disk.name, self._state.disks) - {disk.name})
         return f"its requests go to {named(counting) or 'what it is made of'}"
 
-    def _is_for(self, rule: Rule, disk: Disk) -> bool:
+    def _is_for(self, rule: SchedulerRule, disk: Disk) -> bool:
         if rule.udev_regex:
             properties = self._state.properties.get(disk.name, {})
             return device_filter.matches_udev(rule.udev_regex, properties)
         return device_filter.matches(rule.devices, disk.name, self._above.get(disk.name, ()))
 
-    def _class(self, rule: Rule, disk: Disk, users: tuple[str, ...]) -> tuple[str, str]:
+    def _class(self, rule: SchedulerRule, disk: Disk, users: tuple[str, ...]) -> tuple[str, str]:
         """The option that decides on a disk, and why that one."""
-        role = self._state.role if rule.role is Role.AUTO else rule.role
-        if role is Role.GUEST:
+        role = self._state.role if rule.role is MachineRole.AUTO else rule.role
+        if role is MachineRole.GUEST:
             return guest_class(disk)
         backing = self._backing(disk, users)
-        if role is Role.HOST:
+        if role is MachineRole.HOST:
             return host_class(disk, backing)
         option, why = guest_class(disk)
         if backing and rule.words[option] == KEEP:
@@ -182,10 +182,10 @@ class _Judge:
 
     def _elsewhere(self, disk: Disk, wanted: str) -> str:
         """Who else sets this disk and so keeps it, "" for nobody."""
-        rival = self._policy.rivals.get(disk.name, "")
-        if rival:
+        other = self._policy.conflicting.get(disk.name, "")
+        if other:
             return (
-                f"left to TuneD's own disk plugin, which has elevator={rival} in this profile:"
+                f"left to TuneD's own disk plugin, which has elevator={other} in this profile:"
                 " drop one of the two"
             )
         before = self._originals.get(setting(disk, SCHEDULER), disk.scheduler)
@@ -216,7 +216,7 @@ def guest_class(disk: Disk) -> tuple[str, str]:
     kind, emulated = disk.attached.kind, disk.attached.emulated
     if kind in NVME:
         return "guest_nvme", kind.value
-    if kind in (Kind.VIRTIO_BLK, Kind.VIRTIO_SCSI):
+    if kind in (Attachment.VIRTIO_BLK, Attachment.VIRTIO_SCSI):
         return "guest_virtio", kind.value
     if kind in SCSI:
         return (

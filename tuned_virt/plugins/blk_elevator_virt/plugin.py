@@ -12,22 +12,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tuned_virt.core.engine import Keeper, Tuner
-from tuned_virt.core.guest_source import Follower, Known, nobody
+from tuned_virt.core.engine import Controller, Tuner
+from tuned_virt.core.guest_source import FixedGuests, GuestSource, no_guests
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.options import Section
 from tuned_virt.core.originals import FOLDER
 from tuned_virt.core.plan import Change, Plan, Values
-from tuned_virt.core.replan_trigger import Watch
+from tuned_virt.core.replan_trigger import ReplanTrigger
 from tuned_virt.kernel import systemd
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.plugins.blk_elevator_virt import planner, policy, udev_events, udev_rules
 from tuned_virt.plugins.blk_elevator_virt import state as sysfs
 from tuned_virt.plugins.blk_elevator_virt.classify import SCSI
-from tuned_virt.plugins.blk_elevator_virt.guest_users import Guest, Users
+from tuned_virt.plugins.blk_elevator_virt.guest_users import DiskUser, DiskUsers
 from tuned_virt.plugins.blk_elevator_virt.planner import DiskState
-from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy, Role
-from tuned_virt.plugins.blk_elevator_virt.record import Record
+from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy, MachineRole
+from tuned_virt.plugins.blk_elevator_virt.record import PolicyInForce
 
 JIFFY = 10
 """Most ms that a time may come back off: one jiffy of the slowest kernels (HZ=100)."""
@@ -43,7 +43,7 @@ STALLED, LOOKS = 0.05, 20
 completes it is said not to drain."""
 
 
-NOT_ASKED: Known[Guest] = Known(absence="libvirt is not asked yet")
+NOT_ASKED: FixedGuests[DiskUser] = FixedGuests(unavailable="libvirt is not asked yet")
 
 
 class DisksTuner(Tuner[DiskPolicy, DiskState]):
@@ -52,21 +52,23 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
     name = "blk_elevator_virt"
     options = policy.OPTIONS
     sectioned = True
-    rival = ("disk", "elevator")
-    lane_threads = 128
-    lane_late = "its queue does not drain: the write still waits in the kernel"
+    conflicting_plugin = ("disk", "elevator")
+    worker_threads = 128
+    timeout_reason = "its queue does not drain: the write still waits in the kernel"
 
     def __init__(
         self,
-        follow: Callable[[Callable[[str], None]], Follower[Guest]] = nobody,
+        follow: Callable[[Callable[[str], None]], GuestSource[DiskUser]] = no_guests,
         folder: Path = FOLDER,
     ) -> None:
         self._follow = follow
-        self._libvirt: Follower[Guest] = NOT_ASKED
-        self._record = Record(folder)
-        self._readers: dict[KernelFS, tuple[sysfs.Reader, Users, udev_rules.Reader]] = {}
+        self._libvirt: GuestSource[DiskUser] = NOT_ASKED
+        self._record = PolicyInForce(folder)
+        self._readers: dict[
+            KernelFS, tuple[sysfs.DiskReader, DiskUsers, udev_rules.RuleReader]
+        ] = {}
 
-    def ask(self, libvirt: Follower[Guest]) -> None:
+    def ask(self, libvirt: GuestSource[DiskUser]) -> None:
         """Where guests are known from, until a keeper follows them."""
         self._libvirt = libvirt
 
@@ -74,9 +76,11 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
         """See `policy.parse`."""
         return policy.parse(options)
 
-    def parse_sections(self, sections: Sequence[Section], rivals: Sequence[Section]) -> DiskPolicy:
+    def parse_sections(
+        self, sections: Sequence[Section], conflicting: Sequence[Section]
+    ) -> DiskPolicy:
         """See `policy.parse_sections`."""
-        return policy.parse_sections(sections, rivals)
+        return policy.parse_sections(sections, conflicting)
 
     def read(self, fs: KernelFS, policy: DiskPolicy, originals: Values) -> DiskState:
         """The disks, and what the policy needs to know of guests, udev and the kernel's modules."""
@@ -90,9 +94,9 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
         """The disks alone."""
         return DiskState(self._reader(fs).look())
 
-    def _reader(self, fs: KernelFS) -> sysfs.Reader:
+    def _reader(self, fs: KernelFS) -> sysfs.DiskReader:
         if fs not in self._readers:
-            self._readers[fs] = (sysfs.Reader(fs), Users(fs), udev_rules.Reader(fs))
+            self._readers[fs] = (sysfs.DiskReader(fs), DiskUsers(fs), udev_rules.RuleReader(fs))
         return self._readers[fs][0]
 
     def _surroundings(self, fs: KernelFS, policy: DiskPolicy, state: DiskState) -> DiskState:
@@ -124,27 +128,27 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
         """Scheduler by disk."""
         return state.values
 
-    def lane(self, setting: str) -> str:
+    def worker_key(self, setting: str) -> str:
         """The disk."""
-        return planner.lane(setting)
+        return planner.worker_key(setting)
 
     def gone(self, state: DiskState, setting: str) -> str:
         """A disk that was pulled, or whose name another has now."""
         keys = {disk.key for disk in state.disks.values()}
-        return "" if planner.lane(setting) in keys else "the disk is gone"
+        return "" if planner.worker_key(setting) in keys else "the disk is gone"
 
-    def keeper(
+    def controller(
         self,
         policy: DiskPolicy,
         plan: Plan,
         fs: KernelFS,
         journal: Journal,
-        again: Callable[[], None],
-    ) -> Keeper | None:
+        replan: Callable[[], None],
+    ) -> Controller | None:
         """What follows disks and guests, where anything is asked for."""
         if not policy.rules:
             return None
-        watch = Watch(self.name, again)
+        watch = ReplanTrigger(self.name, replan)
         watch.follow(udev_events.DiskEvents(watch.wake))
         libvirt = self._libvirt
         if policy.asks_users(role_for(policy, fs)):
@@ -153,7 +157,7 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
         watch.follow(_InForce(self, policy, libvirt))
         return watch
 
-    def begun(self, policy: DiskPolicy, libvirt: Follower[Guest]) -> None:
+    def started(self, policy: DiskPolicy, libvirt: GuestSource[DiskUser]) -> None:
         """A policy is kept up, with what this knows of guests."""
         self._libvirt = libvirt
         self._record.save(policy)
@@ -189,13 +193,15 @@ class _InForce:
     A keeper is made at each apply, and only the first of those with the same policy is started.
     """
 
-    def __init__(self, tuner: DisksTuner, policy: DiskPolicy, libvirt: Follower[Guest]) -> None:
+    def __init__(
+        self, tuner: DisksTuner, policy: DiskPolicy, libvirt: GuestSource[DiskUser]
+    ) -> None:
         self._tuner = tuner
         self._policy = policy
         self._libvirt = libvirt
 
     def start(self) -> None:
-        self._tuner.begun(self._policy, self._libvirt)
+        self._tuner.started(self._policy, self._libvirt)
 
     def stop(self) -> None:
         self._tuner.ended()
@@ -225,21 +231,25 @@ def _completed(stat: str) -> int:
     return sum(fields[place] for place in (0, 4, 11, 15) if place < len(fields))
 
 
-def role_for(policy: DiskPolicy, fs: KernelFS) -> Role:
+def role_for(policy: DiskPolicy, fs: KernelFS) -> MachineRole:
     """This machine's role, where a section leaves that open; asking takes some 20 ms."""
-    return own_role(fs) if any(rule.role is Role.AUTO for rule in policy.rules) else Role.HOST
+    return (
+        own_role(fs)
+        if any(rule.role is MachineRole.AUTO for rule in policy.rules)
+        else MachineRole.HOST
+    )
 
 
 @functools.lru_cache(maxsize=4)
-def own_role(fs: KernelFS) -> Role:
+def own_role(fs: KernelFS) -> MachineRole:
     """This machine's: it stays what it is, so it is asked once."""
     try:
         guest = systemd.in_guest()
     except systemd.RoleUnknown:
-        return Role.HOST
+        return MachineRole.HOST
     if not guest:
-        return Role.HOST
-    return Role.BOTH if systemd.runs_guests(fs) else Role.GUEST
+        return MachineRole.HOST
+    return MachineRole.BOTH if systemd.runs_guests(fs) else MachineRole.GUEST
 
 
 MODULES: Mapping[str, str] = {"mq-deadline": "mq-deadline", "kyber": "kyber-iosched", "bfq": "bfq"}

@@ -11,10 +11,10 @@ from types import MappingProxyType
 
 from tuned_virt.core import device_filter
 from tuned_virt.core import options as opt
-from tuned_virt.core.options import BadOptions, Choice, Described, OptionError, Section
+from tuned_virt.core.options import BadOptions, OneOf, OptionError, OptionSpec, Section
 
 
-class Role(str, Enum):
+class MachineRole(str, Enum):
     """Whose disks these are."""
 
     AUTO = "auto"
@@ -29,46 +29,46 @@ QUEUES = "queues"
 SCHEDULERS = ("none", "mq-deadline", "kyber", "bfq", "noop", "deadline", "cfq")
 """The kernel's, and those before 5.0 that the guides still name."""
 
-WORDS = Choice((KEEP, QUEUES, *SCHEDULERS))
+WORDS = OneOf((KEEP, QUEUES, *SCHEDULERS))
 
 ALIASES = (("none", "noop"), ("mq-deadline", "deadline"), ("bfq", "cfq"))
 """Names of the same, since 5.0 and before."""
 
-ROLES = Choice(tuple(role.value for role in Role))
+ROLES = OneOf(tuple(role.value for role in MachineRole))
 
-CLASSES: Mapping[str, Described] = MappingProxyType(
+CLASSES: Mapping[str, OptionSpec] = MappingProxyType(
     {
-        "host_backing": Described(
+        "host_backing": OptionSpec(
             "on hosts: the scheduler of SCSI and SATA disks that back defined or running guests",
             "mq-deadline",
         ),
-        "host_nvme": Described("on hosts: that of NVMe disks", KEEP),
-        "host_other": Described("on hosts: that of all other disks", KEEP),
-        "guest_virtio": Described(
+        "host_nvme": OptionSpec("on hosts: that of NVMe disks", KEEP),
+        "host_other": OptionSpec("on hosts: that of all other disks", KEEP),
+        "guest_virtio": OptionSpec(
             "in guests: that of virtio disks; queues: none with several queues, mq-deadline with"
             " one",
             QUEUES,
         ),
-        "guest_passthrough": Described(
+        "guest_passthrough": OptionSpec(
             "in guests: that of iSCSI disks, multipath devices, and HBAs and LUNs of the host",
             "mq-deadline",
         ),
-        "guest_nvme": Described("in guests: that of NVMe disks, whoever makes them", KEEP),
-        "guest_emulated": Described(
+        "guest_nvme": OptionSpec("in guests: that of NVMe disks, whoever makes them", KEEP),
+        "guest_emulated": OptionSpec(
             "in guests: that of emulated SATA, IDE, USB and SCSI disks", "mq-deadline"
         ),
-        "guest_other": Described("in guests: that of all other disks", KEEP),
+        "guest_other": OptionSpec("in guests: that of all other disks", KEEP),
     }
 )
 """Option of each class: a scheduler's name, queues, or keep. Sources of the defaults: the guide's
 chapters 6 and 7; RHEL 8's and later guides for guests, RHEL 6's and 7's for hosts."""
 
-OPTIONS: Mapping[str, Described] = MappingProxyType(
+OPTIONS: Mapping[str, OptionSpec] = MappingProxyType(
     {
-        "role": Described(
+        "role": OptionSpec(
             "whose disks these are: host, guest, both; auto: what systemd-detect-virt says, both"
             " where a guest has libvirt",
-            Role.AUTO.value,
+            MachineRole.AUTO.value,
         ),
         **CLASSES,
         "observe": opt.OBSERVE,
@@ -77,11 +77,11 @@ OPTIONS: Mapping[str, Described] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class Rule:
+class SchedulerRule:
     """One section: its name, the disks that it is for, and the word by class's option."""
 
     name: str = ""
-    role: Role = Role.AUTO
+    role: MachineRole = MachineRole.AUTO
     words: Mapping[str, str] = field(default_factory=dict)
     devices: str = ""
     udev_regex: str = ""
@@ -99,14 +99,14 @@ class DiskPolicy:
     `rivals` has, by disk, the scheduler that TuneD's own disk plugin sets in the same profile.
     """
 
-    rules: tuple[Rule, ...] = ()
-    rivals: Mapping[str, str] = field(default_factory=dict)
+    rules: tuple[SchedulerRule, ...] = ()
+    conflicting: Mapping[str, str] = field(default_factory=dict)
 
-    def asks_users(self, own: Role) -> bool:
+    def asks_users(self, own: MachineRole) -> bool:
         """Whether a section has to know which disks back guests, on a machine of this role."""
         return any(
             rule.words.get("host_backing", KEEP) != rule.words.get("host_other", KEEP)
-            and (own if rule.role is Role.AUTO else rule.role) is not Role.GUEST
+            and (own if rule.role is MachineRole.AUTO else rule.role) is not MachineRole.GUEST
             for rule in self.rules
         )
 
@@ -116,7 +116,7 @@ def parse(options: Mapping[str, str]) -> DiskPolicy:
     return parse_sections([Section("", options)], ())
 
 
-def parse_sections(sections: Sequence[Section], rivals: Iterable[Section]) -> DiskPolicy:
+def parse_sections(sections: Sequence[Section], conflicting: Iterable[Section]) -> DiskPolicy:
     """The policy of a profile's sections. Raises BadOptions, naming all that is wrong."""
     errors: list[OptionError] = []
     rules = tuple(_rule(section, errors) for section in sections)
@@ -124,7 +124,7 @@ def parse_sections(sections: Sequence[Section], rivals: Iterable[Section]) -> Di
         raise BadOptions(errors)
     elsewhere = {
         disk: text
-        for section in rivals
+        for section in conflicting
         for text in section.options.values()
         for disk in section.devices.split()
     }
@@ -136,12 +136,12 @@ def defaults() -> DiskPolicy:
     return parse({name: option.default or "" for name, option in OPTIONS.items()})
 
 
-def _rule(section: Section, errors: list[OptionError]) -> Rule:
+def _rule(section: Section, errors: list[OptionError]) -> SchedulerRule:
     given = opt.given(section.options)
     words = {}
-    role = Role.AUTO
+    role = MachineRole.AUTO
     try:
-        role = Role(ROLES.parse("role", given.get("role", role.value)))
+        role = MachineRole(ROLES.parse("role", given.get("role", role.value)))
     except OptionError as error:
         errors.append(error)
     for name in CLASSES:
@@ -154,7 +154,7 @@ def _rule(section: Section, errors: list[OptionError]) -> Rule:
     except re.error as error:
         valid = f"a regular expression of Python's ({error})"
         errors.append(OptionError("devices_udev_regex", section.udev_regex, valid))
-    return Rule(section.name, role, words, section.devices, section.udev_regex)
+    return SchedulerRule(section.name, role, words, section.devices, section.udev_regex)
 
 
 def resolve(word: str, queues: int, offered: Sequence[str]) -> str:

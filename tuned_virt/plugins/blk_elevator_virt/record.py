@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from tuned_virt.core.originals import FOLDER, only_root_writes
-from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy, Role, Rule
+from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy, MachineRole, SchedulerRule
 
 log = logging.getLogger("tuned")
 
 FILE = "disks.json"
 
 
-class Record:
+class PolicyInForce:
     """Says to others what is asked of disks."""
 
     def __init__(self, folder: Path = FOLDER) -> None:
@@ -32,7 +32,7 @@ class Record:
                 {**vars(rule), "role": rule.role.value, "words": dict(rule.words)}
                 for rule in policy.rules
             ],
-            "rivals": dict(policy.rivals),
+            "conflicting": dict(policy.conflicting),
         }
         try:
             self._file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -47,10 +47,10 @@ class Record:
         try:
             content: Any = json.loads(self._file.read_text())
             rules = tuple(
-                Rule(**{**section, "role": Role(section["role"])})
+                SchedulerRule(**{**section, "role": MachineRole(section["role"])})
                 for section in content["sections"]
             )
-            return DiskPolicy(rules, dict(content["rivals"]))
+            return DiskPolicy(rules, dict(content["conflicting"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

@@ -12,9 +12,16 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from tuned_virt.core.worker_pool import Lanes
+from tuned_virt.core.worker_pool import KeyedWorkerPool
 from tuned_virt.kernel.files import KernelFS
-from tuned_virt.plugins.blk_elevator_virt.classify import LAYERS, Class, Facts, Kind, Pci, classify
+from tuned_virt.plugins.blk_elevator_virt.classify import (
+    LAYERS,
+    Attachment,
+    DiskClass,
+    DiskFacts,
+    Pci,
+    classify,
+)
 
 BLOCK = "/sys/block"
 
@@ -30,7 +37,7 @@ SILENT = "no answer"
 HIDDEN = re.compile(r"nvme(\d+)c\d+n(\d+)")
 """A path of an NVMe multipath head, nvme0c1n2 of nvme0n2."""
 
-UNKNOWN = Class(Kind.OTHER, False, "")
+UNKNOWN = DiskClass(Attachment.OTHER, False, "")
 """How a disk is attached that is gone, or has never answered."""
 
 
@@ -48,7 +55,7 @@ class Disk:
     """
 
     name: str
-    attached: Class
+    attached: DiskClass
     identity: str = ""
     scheduler: str = ""
     offered: tuple[str, ...] = ()
@@ -62,12 +69,12 @@ class Disk:
         return f"{self.name}#{self.identity}"
 
 
-class Reader:
+class DiskReader:
     """Reads disks again and again; what cannot change while a disk is there is read once."""
 
     def __init__(self, fs: KernelFS) -> None:
         self._fs = fs
-        self._lanes = Lanes("virt-disks-read", threads=1, patience=PATIENCE)
+        self._workers = KeyedWorkerPool("virt-disks-read", threads=1, patience=PATIENCE)
         self._known: dict[str, Disk] = {}
 
     def read(self) -> dict[str, Disk]:
@@ -80,7 +87,7 @@ class Reader:
 
     def _all(self, read: Callable[[str, str], Disk]) -> dict[str, Disk]:
         numbers = {name: str(number) for name, number in sorted(self._fs.entries(BLOCK).items())}
-        found = self._lanes.run(
+        found = self._workers.run(
             {name: functools.partial(read, name, number) for name, number in numbers.items()}
         )
         disks = {
@@ -132,16 +139,16 @@ class Reader:
         return Disk(name, classify(facts(self._fs, name, path)), identity)
 
     def _slaves(self, disk: Disk) -> tuple[str, ...]:
-        if disk.attached.kind not in (Kind.DM, Kind.MULTIPATH, Kind.MD):
+        if disk.attached.kind not in (Attachment.DM, Attachment.MULTIPATH, Attachment.MD):
             return ()
         below = self._fs.names(f"{BLOCK}/{disk.name}/slaves")
         return tuple(sorted({whole(self._fs, name) for name in below}))
 
     def _trouble(self, disk: Disk, offered: tuple[str, ...]) -> str:
-        if not offered or disk.attached.kind is Kind.LOOP:
+        if not offered or disk.attached.kind is Attachment.LOOP:
             return ""
         folder = f"{BLOCK}/{disk.name}"
-        if disk.attached.kind is Kind.MULTIPATH:
+        if disk.attached.kind is Attachment.MULTIPATH:
             suspended = self._fs.read_optional(f"{folder}/dm/suspended")
             return "the device is suspended" if suspended == "1" else ""
         state = self._fs.read_optional(f"{folder}/device/state") or ""
@@ -173,19 +180,19 @@ def with_paths(disks: Mapping[str, Disk]) -> dict[str, Disk]:
     }
 
 
-def facts(fs: KernelFS, name: str, path: str) -> Facts:
+def facts(fs: KernelFS, name: str, path: str) -> DiskFacts:
     """What decides how a disk is attached; the files that its path calls for, no others."""
     if "/devices/virtual/block/" in path:
         is_dm = name.startswith("dm-")
         uuid = fs.read_optional(f"{BLOCK}/{name}/dm/uuid") if is_dm else ""
-        return Facts(name, path, dm_uuid=uuid or "")
+        return DiskFacts(name, path, dm_uuid=uuid or "")
     if "/nvme" in path:
         transport = fs.read_optional(f"{path.rpartition('/')[0]}/transport") or ""
-        return Facts(name, path, transport=transport, pci=pci(fs, path))
+        return DiskFacts(name, path, transport=transport, pci=pci(fs, path))
     host = re.search(r"/(host\d+)/", path)
     if host is None:
-        return Facts(name, path)
-    return Facts(
+        return DiskFacts(name, path)
+    return DiskFacts(
         name,
         path,
         proc_name=fs.read_optional(f"/sys/class/scsi_host/{host[1]}/proc_name") or "",
@@ -247,14 +254,14 @@ def bypassed(disks: Mapping[str, Disk]) -> dict[str, str]:
     return {
         slave: disk.name
         for disk in disks.values()
-        if disk.offered and disk.attached.kind is Kind.MULTIPATH
+        if disk.offered and disk.attached.kind is Attachment.MULTIPATH
         for slave in disk.slaves
     }
 
 
 def is_layer(disk: Disk) -> bool:
     """Whether what lies below counts, as the disk has no scheduler of its own."""
-    return not disk.offered and disk.attached.kind in LAYERS | {Kind.MULTIPATH}
+    return not disk.offered and disk.attached.kind in LAYERS | {Attachment.MULTIPATH}
 
 
 def tunables(fs: KernelFS, name: str) -> dict[str, str]:

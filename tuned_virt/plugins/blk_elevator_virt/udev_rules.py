@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from tuned_virt.kernel.files import KernelFS
-from tuned_virt.plugins.blk_elevator_virt.classify import Kind
+from tuned_virt.plugins.blk_elevator_virt.classify import Attachment
 from tuned_virt.plugins.blk_elevator_virt.planner import SetByUdev, Verdict
 from tuned_virt.plugins.blk_elevator_virt.policy import QUEUES
 from tuned_virt.plugins.blk_elevator_virt.state import HIDDEN
@@ -33,7 +33,7 @@ FILE = "/etc/udev/rules.d/61-tuned-virt-disks.rules"
 
 
 @dataclass(frozen=True)
-class Line:
+class RuleLine:
     """A rule that sets a scheduler."""
 
     place: str
@@ -49,7 +49,7 @@ class Line:
         )
 
 
-def lines(path: str, text: str) -> list[Line]:
+def lines(path: str, text: str) -> list[RuleLine]:
     """The rules of a file that set a scheduler; none for a file of ours."""
     if text.startswith(OURS):
         return []
@@ -59,7 +59,7 @@ def lines(path: str, text: str) -> list[Line]:
         sets = re.search(r'ATTR\{queue/scheduler\}\s*=\s*"([^"]+)"', line)
         if sets and not line.lstrip().startswith("#"):
             found.append(
-                Line(
+                RuleLine(
                     place=f"{path}:{number}",
                     scheduler=sets[1],
                     names=_patterns(line, "==") or ("*",),
@@ -75,14 +75,14 @@ def _patterns(line: str, operator: str) -> tuple[str, ...]:
     return tuple(found[1].split("|")) if found else ()
 
 
-class Reader:
+class RuleReader:
     """Reads the rules again and again; a file that has not changed is read once."""
 
     def __init__(self, fs: KernelFS) -> None:
         self._fs = fs
-        self._known: dict[tuple[str, int], list[Line]] = {}
+        self._known: dict[tuple[str, int], list[RuleLine]] = {}
 
-    def read(self) -> list[Line]:
+    def read(self) -> list[RuleLine]:
         """All rules that set a scheduler, in udev's order."""
         files: dict[str, str] = {}
         for folder in FOLDERS:
@@ -99,7 +99,7 @@ class Reader:
         return [line for found in self._known.values() for line in found]
 
 
-def by_disk(rules: Iterable[Line], names: Iterable[str]) -> dict[str, tuple[SetByUdev, ...]]:
+def by_disk(rules: Iterable[RuleLine], names: Iterable[str]) -> dict[str, tuple[SetByUdev, ...]]:
     """The rules that may set each disk, by name; disks without any are left out."""
     rules = list(rules)
     if not rules:
@@ -117,21 +117,21 @@ def by_disk(rules: Iterable[Line], names: Iterable[str]) -> dict[str, tuple[SetB
 
 # --- ours -----------------------------------------------------------------------------------
 
-BY_CLASS: Mapping[Kind, str] = MappingProxyType(
+BY_CLASS: Mapping[Attachment, str] = MappingProxyType(
     {
-        Kind.VIRTIO_BLK: 'DEVPATH=="*/virtio[0-9]*/block/*"',
-        Kind.VIRTIO_SCSI: 'DEVPATH=="*/virtio[0-9]*/host[0-9]*/*", ATTRS{vendor}=="VENDOR"',
-        Kind.LUN: 'DEVPATH=="*/virtio[0-9]*/host[0-9]*/*", ATTRS{vendor}=="VENDOR"',
-        Kind.ISCSI: 'DEVPATH=="*/host[0-9]*/session[0-9]*/*"',
-        Kind.ATA: 'DEVPATH=="*/ata[0-9]*/host[0-9]*/*"',
-        Kind.USB: 'DEVPATH=="*/usb[0-9]*/host[0-9]*/*"',
-        Kind.HBA: 'KERNEL=="sd*", DRIVERS=="DRIVER"',
-        Kind.NVME: 'KERNEL=="nvme[0-9]*"',
-        Kind.NVME_FABRICS: 'KERNEL=="nvme[0-9]*"',
-        Kind.MULTIPATH: 'KERNEL=="dm-*", ENV{DM_UUID}=="mpath-*"',
-        Kind.MMC: 'KERNEL=="mmcblk[0-9]*"',
-        Kind.XEN: 'KERNEL=="xvd*"',
-        Kind.LOOP: 'KERNEL=="loop[0-9]*"',
+        Attachment.VIRTIO_BLK: 'DEVPATH=="*/virtio[0-9]*/block/*"',
+        Attachment.VIRTIO_SCSI: 'DEVPATH=="*/virtio[0-9]*/host[0-9]*/*", ATTRS{vendor}=="VENDOR"',
+        Attachment.LUN: 'DEVPATH=="*/virtio[0-9]*/host[0-9]*/*", ATTRS{vendor}=="VENDOR"',
+        Attachment.ISCSI: 'DEVPATH=="*/host[0-9]*/session[0-9]*/*"',
+        Attachment.ATA: 'DEVPATH=="*/ata[0-9]*/host[0-9]*/*"',
+        Attachment.USB: 'DEVPATH=="*/usb[0-9]*/host[0-9]*/*"',
+        Attachment.HBA: 'KERNEL=="sd*", DRIVERS=="DRIVER"',
+        Attachment.NVME: 'KERNEL=="nvme[0-9]*"',
+        Attachment.NVME_FABRICS: 'KERNEL=="nvme[0-9]*"',
+        Attachment.MULTIPATH: 'KERNEL=="dm-*", ENV{DM_UUID}=="mpath-*"',
+        Attachment.MMC: 'KERNEL=="mmcblk[0-9]*"',
+        Attachment.XEN: 'KERNEL=="xvd*"',
+        Attachment.LOOP: 'KERNEL=="loop[0-9]*"',
     }
 )
 """What udev matches for a class of disks, where the class alone decides."""

@@ -13,7 +13,7 @@ from tuned_virt.core.plan import Values
 from tuned_virt.kernel import commands, systemd
 from tuned_virt.kernel.commands import ToolError
 from tuned_virt.kernel.files import KernelFS
-from tuned_virt.plugins.hugepages_numa.mounts import Mount
+from tuned_virt.plugins.hugepages_numa.mounts import HugetlbMount
 
 log = logging.getLogger("tuned")
 
@@ -112,7 +112,7 @@ def libvirt_daemons(fs: KernelFS) -> dict[str, int]:
 
 
 def blind(
-    fs: KernelFS, wanted: Mapping[str, tuple[int, Mount]], daemons: Mapping[str, int]
+    fs: KernelFS, wanted: Mapping[str, tuple[int, HugetlbMount]], daemons: Mapping[str, int]
 ) -> Values:
     """Which daemon does not see a mount that is there, by the mount's setting.
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from tuned_virt.core.engine import Finding
-from tuned_virt.core.guest_source import Follower
-from tuned_virt.plugins.hugepages_numa.demand import Asks
+from tuned_virt.core.guest_source import GuestSource
+from tuned_virt.plugins.hugepages_numa.demand import GuestPageRequest
 
 
-class Growing:
+class PoolController:
     """Has the policy applied again when guests change.
 
     `follow` makes what tells of guests, and `use` is given it once it begins to.
@@ -18,11 +18,11 @@ class Growing:
 
     def __init__(
         self,
-        follow: Callable[[Callable[[str], None]], Follower[Asks]],
-        again: Callable[[], None],
-        use: Callable[[Follower[Asks]], None],
+        follow: Callable[[Callable[[str], None]], GuestSource[GuestPageRequest]],
+        replan: Callable[[], None],
+        use: Callable[[GuestSource[GuestPageRequest]], None],
     ) -> None:
-        self._again = again
+        self._again = replan
         self._use = use
         self._source = follow(self._changed)
 

@@ -18,7 +18,7 @@ from tuned_virt.plugins.hugepages_numa.pools import Pool
 Place = tuple[int, int]
 
 
-class Asks(Protocol):
+class GuestPageRequest(Protocol):
     """A guest as libvirt knows it."""
 
     @property
@@ -31,7 +31,7 @@ class Asks(Protocol):
 
 
 @dataclass(frozen=True)
-class Portion:
+class PageDemand:
     """Memory of one guest, in KiB, in pages of one size, on one of some nodes (none: on any)."""
 
     size_kib: int
@@ -44,7 +44,7 @@ class Portion:
         return -(-self.memory // self.size_kib)
 
 
-def portions(guest: Guest, default_kib: int) -> Iterator[Portion]:
+def portions(guest: Guest, default_kib: int) -> Iterator[PageDemand]:
     """What a guest asks for, by cell where it has vNUMA cells."""
     owned = guest.owned
     cells: dict[int | None, int] = {cell.id: cell.memory for cell in guest.cells}
@@ -53,11 +53,14 @@ def portions(guest: Guest, default_kib: int) -> Iterator[Portion]:
         general = [pages for pages in guest.huge_pages if not pages.cells]
         for pages in (named or general)[:1]:
             nodes = owned.memnodes.get(cell, owned.nodes) if cell is not None else owned.nodes
-            yield Portion(pages.size or default_kib, memory, tuple(sorted(nodes)))
+            yield PageDemand(pages.size or default_kib, memory, tuple(sorted(nodes)))
 
 
 def asked(
-    guests: Iterable[Asks], pools: Mapping[Place, Pool], default_kib: int, spare: Mapping[int, int]
+    guests: Iterable[GuestPageRequest],
+    pools: Mapping[Place, Pool],
+    default_kib: int,
+    spare: Mapping[int, int],
 ) -> dict[Place, int]:
     """Pages by pool; `spare` is each node's memory in KiB that could become huge pages."""
     counts = {place: pool.mapped for place, pool in pools.items()}
@@ -71,7 +74,7 @@ def asked(
 
 
 def _shares(
-    portion: Portion,
+    portion: PageDemand,
     nodes: list[int],
     counts: Mapping[Place, int],
     pools: Mapping[Place, Pool],

@@ -33,7 +33,7 @@ PATIENCE = 30
 
 
 @dataclass(frozen=True)
-class Mount:
+class HugetlbMount:
     """A hugetlbfs mount to have: its path, and its root's owner and mode ("": the kernel's)."""
 
     path: str
@@ -61,7 +61,7 @@ class Mounted:
     size_kib: int
 
 
-def parse(name: str, text: str) -> Mount:
+def parse(name: str, text: str) -> HugetlbMount:
     """A mount as an option has it. Raises OptionError."""
     path, *rest = text.split()
     pairs = dict(word.partition("=")[::2] for word in rest)
@@ -75,12 +75,12 @@ def parse(name: str, text: str) -> Mount:
     )
     if not fine:
         raise OptionError(name, text, VALID)
-    return Mount(path, **pairs)
+    return HugetlbMount(path, **pairs)
 
 
-def as_set(path: str, text: str) -> Mount:
+def as_set(path: str, text: str) -> HugetlbMount:
     """The mount that a setting's text stands for; of one that is to be absent, its path."""
-    return parse("", text) if text.startswith("/") else Mount(path)
+    return parse("", text) if text.startswith("/") else HugetlbMount(path)
 
 
 def read(fs: KernelFS, default_kib: int) -> list[Mounted]:
@@ -100,7 +100,7 @@ def _unescaped(path: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), path)
 
 
-def setting(fs: KernelFS, mount: Mount, size_kib: int, mounted: list[Mounted]) -> str:
+def setting(fs: KernelFS, mount: HugetlbMount, size_kib: int, mounted: list[Mounted]) -> str:
     """What a mount's setting reads: its text where it is there, else that it is not.
 
     A mount of that size that others made at the same path counts, whatever its owner and mode.
@@ -140,7 +140,7 @@ def write(fs: KernelFS, path: str, after: str, size_kib: int) -> None:
         raise NotDone(path, str(error), after) from error
 
 
-def _mount(fs: KernelFS, mount: Mount, size_kib: int) -> None:
+def _mount(fs: KernelFS, mount: HugetlbMount, size_kib: int) -> None:
     made: list[str] = []
     try:
         for folder in _missing(fs, mount.path):

@@ -73,10 +73,10 @@ def plan(policy: HugepagesPolicy, state: HugepagesState, originals: Values) -> P
     if refused:
         nothing = plan(HugepagesPolicy(), state, originals)
         return replace(nothing, refused=refused)
-    return _Planning(policy, state, originals, pages).plan(notes)
+    return _PoolPlanning(policy, state, originals, pages).plan(notes)
 
 
-class _Planning:
+class _PoolPlanning:
     """One plan in the making, of targets that are known to be possible."""
 
     def __init__(

@@ -9,15 +9,15 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from tuned_virt.core.engine import Keeper, Tuner
-from tuned_virt.core.guest_source import Follower, Known, nobody
+from tuned_virt.core.engine import Controller, Tuner
+from tuned_virt.core.guest_source import FixedGuests, GuestSource, no_guests
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import FOLDER as STATE_FOLDER
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.hugepages_numa import boot, conflicts, mounts, planner, policy, state
-from tuned_virt.plugins.hugepages_numa.controller import Growing
-from tuned_virt.plugins.hugepages_numa.demand import Asks
+from tuned_virt.plugins.hugepages_numa.controller import PoolController
+from tuned_virt.plugins.hugepages_numa.demand import GuestPageRequest
 from tuned_virt.plugins.hugepages_numa.planner import MountChange, PoolChange
 from tuned_virt.plugins.hugepages_numa.policy import HugepagesPolicy
 from tuned_virt.plugins.hugepages_numa.pools import size_name
@@ -41,11 +41,13 @@ class HugepagesTuner(Tuner[HugepagesPolicy, HugepagesState]):
 
     def __init__(
         self,
-        follow: Callable[[Callable[[str], None]], Follower[Asks]] = nobody,
+        follow: Callable[[Callable[[str], None]], GuestSource[GuestPageRequest]] = no_guests,
         folder: Path = STATE_FOLDER,
     ) -> None:
         self._follow = follow
-        self._guests: Follower[Asks] = Known(absence="libvirt has not answered yet")
+        self._guests: GuestSource[GuestPageRequest] = FixedGuests(
+            unavailable="libvirt has not answered yet"
+        )
         self._progress = ProgressFile(folder)
         self._ended: dict[str, Allocation] = {}
 
@@ -61,20 +63,20 @@ class HugepagesTuner(Tuner[HugepagesPolicy, HugepagesState]):
         """See `state.read`."""
         return state.read(fs, policy, originals, self._guests)
 
-    def keeper(
+    def controller(
         self,
         policy: HugepagesPolicy,
         plan: Plan,
         fs: KernelFS,
         journal: Journal,
-        again: Callable[[], None],
-    ) -> Keeper | None:
+        replan: Callable[[], None],
+    ) -> Controller | None:
         """What has pools grow with what guests ask for, where the policy says so."""
         if not policy.follows_guests or plan.refused:
             return None
-        return Growing(self._follow, again, self._use)
+        return PoolController(self._follow, replan, self._use)
 
-    def _use(self, guests: Follower[Asks]) -> None:
+    def _use(self, guests: GuestSource[GuestPageRequest]) -> None:
         self._guests = guests
 
     def decide(self, policy: HugepagesPolicy, state: HugepagesState, originals: Values) -> Plan:

@@ -15,10 +15,10 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from tuned_virt.core import options as opt
-from tuned_virt.core.options import BadOptions, Choice, Described, Number, OptionError
+from tuned_virt.core.options import BadOptions, Number, OneOf, OptionError, OptionSpec
 from tuned_virt.kernel import cpuset
 from tuned_virt.plugins.hugepages_numa import mounts
-from tuned_virt.plugins.hugepages_numa.mounts import Mount
+from tuned_virt.plugins.hugepages_numa.mounts import HugetlbMount
 from tuned_virt.plugins.hugepages_numa.pools import size_of
 
 T = TypeVar("T")
@@ -36,11 +36,11 @@ PAGES_VALID = (
 RESERVE_VALID = "MiB on each node (4096), or percent of its memory (10%)"
 HEADROOM_VALID = "MiB on each node (2048), or percent of what guests ask for (20%)"
 
-TRANSPARENT: Mapping[str, Choice | Number] = MappingProxyType(
+TRANSPARENT: Mapping[str, OneOf | Number] = MappingProxyType(
     {
-        "transparent_hugepages": Choice(("always", "madvise", "never")),
-        "defrag": Choice(("always", "defer", "defer+madvise", "madvise", "never")),
-        "khugepaged_defrag": Choice(("0", "1")),
+        "transparent_hugepages": OneOf(("always", "madvise", "never")),
+        "defrag": OneOf(("always", "defer", "defer+madvise", "madvise", "never")),
+        "khugepaged_defrag": OneOf(("0", "1")),
         "khugepaged_pages_to_scan": Number(1, 2**31 - 1, "pages a scan"),
         "khugepaged_scan_sleep_millisecs": Number(0, 3_600_000, "ms"),
         "khugepaged_alloc_sleep_millisecs": Number(0, 3_600_000, "ms"),
@@ -91,58 +91,58 @@ REMEDIES: Mapping[str, tuple[Remedy, ...]] = MappingProxyType(
 
 TIMEOUT = Number(1, 86_400, "s")
 OVERCOMMIT = Number(0, 2**40, "pages")
-WORDS: Mapping[str, Choice] = MappingProxyType(
+WORDS: Mapping[str, OneOf] = MappingProxyType(
     {
-        "remedies": Choice(tuple(REMEDIES)),
-        "on_partial": Choice(tuple(OnPartial)),
-        "boot": Choice(("never", "auto")),
+        "remedies": OneOf(tuple(REMEDIES)),
+        "on_partial": OneOf(tuple(OnPartial)),
+        "boot": OneOf(("never", "auto")),
     }
 )
 
 
-def _sized() -> dict[str, Described]:
+def _sized() -> dict[str, OptionSpec]:
     described = {}
     for size in SIZES:
-        described[f"pages_{size}"] = Described(f"huge pages of {size}: {PAGES_VALID}")
-        described[f"mount_{size}"] = Described(
+        described[f"pages_{size}"] = OptionSpec(f"huge pages of {size}: {PAGES_VALID}")
+        described[f"mount_{size}"] = OptionSpec(
             f"where huge pages of {size} are to be mounted: {mounts.VALID}"
         )
-        described[f"overcommit_{size}"] = Described(
+        described[f"overcommit_{size}"] = OptionSpec(
             f"most huge pages of {size} that the kernel may add for a time, on all nodes together"
         )
     return described
 
 
-OPTIONS: Mapping[str, Described] = MappingProxyType(
+OPTIONS: Mapping[str, OptionSpec] = MappingProxyType(
     {
         **_sized(),
-        "headroom": Described(f"guests: huge pages for more of them: {HEADROOM_VALID}", "0"),
-        "reserve_free": Described(
+        "headroom": OptionSpec(f"guests: huge pages for more of them: {HEADROOM_VALID}", "0"),
+        "reserve_free": OptionSpec(
             f"memory that huge pages leave to each node: {RESERVE_VALID}; default: the lesser of"
             " 10% and 8192 MiB"
         ),
-        "remedies": Described(
+        "remedies": OptionSpec(
             "what is tried on a node that yields too few pages: none, compact (its memory), or"
             " compact,drop_caches",
             "compact",
         ),
-        "timeout": Described("most seconds spent on one node's pool", "120"),
-        "on_partial": Described(
+        "timeout": OptionSpec("most seconds spent on one node's pool", "120"),
+        "on_partial": OptionSpec(
             "what becomes of a pool that could not be filled: keep, rollback (as it was), or demote"
             " (take free larger pages that the profile does not ask for)",
             "keep",
         ),
-        "restart_libvirt": Described(
+        "restart_libvirt": OptionSpec(
             "1: restart libvirtd or virtqemud, which does not see a mount that came after its"
             " start; guests run on",
             "0",
         ),
-        "boot": Described(
+        "boot": OptionSpec(
             "auto: pages of 1G and more belong on the kernel's command line, and verify says what"
             " it lacks (tuned-virt hugepages cmdline prints it); never: they do not",
             "never",
         ),
-        **{name: Described(TRANSPARENT_HINTS[name]) for name in TRANSPARENT},
+        **{name: OptionSpec(TRANSPARENT_HINTS[name]) for name in TRANSPARENT},
         "observe": opt.OBSERVE,
     }
 )
@@ -182,7 +182,7 @@ class HugepagesPolicy:
 
     pools: tuple[PoolRequest, ...] = ()
     overcommit: Mapping[int, int] = field(default_factory=dict)
-    mounts: Mapping[int, Mount] = field(default_factory=dict)
+    mounts: Mapping[int, HugetlbMount] = field(default_factory=dict)
     transparent: Mapping[str, str] = field(default_factory=dict)
     reserve: Amount | None = None
     headroom: Amount = Amount(0)
@@ -297,4 +297,4 @@ def _amount(valid: str) -> Callable[[str, str], Amount]:
 
 def _transparent(name: str, text: str) -> str:
     takes = TRANSPARENT[name]
-    return takes.parse(name, text) if isinstance(takes, Choice) else str(takes.plain(name, text))
+    return takes.parse(name, text) if isinstance(takes, OneOf) else str(takes.plain(name, text))

@@ -56,7 +56,7 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Transparent:
+class TransparentHugePages:
     """Transparent huge pages: the two settings' words, and those of anonymous memory in KiB."""
 
     enabled: str
@@ -108,14 +108,14 @@ def reserved(fs: KernelFS) -> dict[int, int]:
     return dict(sorted(sizes.items()))
 
 
-def transparent(fs: KernelFS) -> Transparent | None:
+def transparent(fs: KernelFS) -> TransparentHugePages | None:
     """What transparent huge pages are set to; None in a kernel without them."""
     enabled = fs.read_optional(f"{TRANSPARENT}/enabled")
     if enabled is None:
         return None
     defrag = fs.read_optional(f"{TRANSPARENT}/defrag") or ""
     anonymous = topology.meminfo(fs).get("AnonHugePages", 0)
-    return Transparent(active_word(enabled), active_word(defrag), anonymous)
+    return TransparentHugePages(active_word(enabled), active_word(defrag), anonymous)
 
 
 def used(text: str) -> dict[tuple[int, int], int]:

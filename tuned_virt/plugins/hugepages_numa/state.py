@@ -8,13 +8,13 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from tuned_virt.core.guest_source import Follower
+from tuned_virt.core.guest_source import GuestSource
 from tuned_virt.core.plan import Values
 from tuned_virt.kernel.files import KernelFS, active_word
 from tuned_virt.model import topology
 from tuned_virt.plugins.hugepages_numa import boot, conflicts, demand, mounts, pools
-from tuned_virt.plugins.hugepages_numa.demand import Asks
-from tuned_virt.plugins.hugepages_numa.mounts import Mount
+from tuned_virt.plugins.hugepages_numa.demand import GuestPageRequest
+from tuned_virt.plugins.hugepages_numa.mounts import HugetlbMount
 from tuned_virt.plugins.hugepages_numa.policy import TRANSPARENT, HugepagesPolicy
 from tuned_virt.plugins.hugepages_numa.pools import FOLDER, Pool, size_name, size_of
 
@@ -23,7 +23,7 @@ Place = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class NodeMemory:
+class NodeFreeMemory:
     """A node's memory in KiB; `cache` is what the kernel can free without swapping."""
 
     total: int
@@ -50,7 +50,7 @@ class HugepagesState:
     """
 
     pools: Mapping[Place, Pool] = field(default_factory=dict)
-    nodes: Mapping[int, NodeMemory] = field(default_factory=dict)
+    nodes: Mapping[int, NodeFreeMemory] = field(default_factory=dict)
     demotes: Mapping[int, int] = field(default_factory=dict)
     overcommit: Mapping[int, int] = field(default_factory=dict)
     transparent: Values = field(default_factory=dict)
@@ -121,7 +121,7 @@ def transparent_file(option: str) -> str:
 
 
 def read(
-    fs: KernelFS, policy: HugepagesPolicy, originals: Values, guests: Follower[Asks]
+    fs: KernelFS, policy: HugepagesPolicy, originals: Values, guests: GuestSource[GuestPageRequest]
 ) -> HugepagesState:
     """The machine's state; mounts are those of the policy and of the kept originals.
 
@@ -138,7 +138,7 @@ def read(
         pools=kinds,
         nodes=nodes,
         demand=_demand(fs, known or {}, kinds, nodes),
-        remark=f"what guests ask for is not known: {guests.absence}" if known is None else "",
+        remark=f"what guests ask for is not known: {guests.unavailable}" if known is None else "",
         demotes=dict(_demotes(fs, sizes)),
         overcommit=dict(_overcommit(fs, sizes)),
         transparent=dict(_transparent(fs)),
@@ -153,22 +153,22 @@ def read(
 
 def _demand(
     fs: KernelFS,
-    guests: Mapping[str, Asks],
+    guests: Mapping[str, GuestPageRequest],
     kinds: Mapping[Place, Pool],
-    nodes: Mapping[int, NodeMemory],
+    nodes: Mapping[int, NodeFreeMemory],
 ) -> dict[Place, int]:
     spare = {node: memory.available for node, memory in nodes.items()}
     return demand.asked(guests.values(), kinds, _default_size(fs), spare) if guests else {}
 
 
-def _memory(fs: KernelFS, nodes: Collection[int]) -> dict[int, NodeMemory]:
+def _memory(fs: KernelFS, nodes: Collection[int]) -> dict[int, NodeFreeMemory]:
     """By node; of a single node as the whole machine has it, which knows memory to come, too."""
     found = {}
     single = topology.meminfo(fs) if len(set(nodes)) == 1 else {}
     for node in sorted(nodes):
         fields = single if "MemTotal" in single else topology.node_meminfo(fs, node)
         cache = sum(fields.get(name, 0) for name in CACHE)
-        found[node] = NodeMemory(fields.get("MemTotal", 0), fields.get("MemFree", 0), cache)
+        found[node] = NodeFreeMemory(fields.get("MemTotal", 0), fields.get("MemFree", 0), cache)
     return found
 
 
@@ -201,23 +201,23 @@ def _transparent(fs: KernelFS) -> Iterable[tuple[str, str]]:
             yield option, active_word(text)
 
 
-def _mounts(policy: HugepagesPolicy, originals: Values) -> dict[str, tuple[int, Mount]]:
+def _mounts(policy: HugepagesPolicy, originals: Values) -> dict[str, tuple[int, HugetlbMount]]:
     """Mounts that matter, by setting: size and what is asked for, or an original's path."""
     kept = {name: place for name in originals if (place := mount_of(name))}
     asked = {
         mount_setting(size, mount.path): (size, mount) for size, mount in policy.mounts.items()
     }
-    return {**{name: (size, Mount(path)) for name, (size, path) in kept.items()}, **asked}
+    return {**{name: (size, HugetlbMount(path)) for name, (size, path) in kept.items()}, **asked}
 
 
-def _mounted(fs: KernelFS, wanted: Mapping[str, tuple[int, Mount]]) -> dict[str, str]:
+def _mounted(fs: KernelFS, wanted: Mapping[str, tuple[int, HugetlbMount]]) -> dict[str, str]:
     if not wanted:
         return {}
     there = mounts.read(fs, _default_size(fs))
     return {name: mounts.setting(fs, mount, size, there) for name, (size, mount) in wanted.items()}
 
 
-def mounted(fs: KernelFS, size_kib: int, mount: Mount) -> str:
+def mounted(fs: KernelFS, size_kib: int, mount: HugetlbMount) -> str:
     """What one mount's setting reads now."""
     return mounts.setting(fs, mount, size_kib, mounts.read(fs, _default_size(fs)))
 

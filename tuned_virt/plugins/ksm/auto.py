@@ -25,14 +25,14 @@ import math
 from dataclasses import dataclass, replace
 
 from tuned_virt.plugins.ksm.decision import (
+    ControllerMemory,
+    Counters,
     Decision,
-    Mark,
-    Memory,
     Phase,
     Sample,
+    changes_towards,
     mib,
     mib_of,
-    towards,
 )
 
 PAYS = 2000
@@ -143,7 +143,7 @@ class Step:
     why: str
 
 
-def decide(policy: AutoPolicy, sample: Sample, memory: Memory) -> Decision:
+def decide(policy: AutoPolicy, sample: Sample, memory: ControllerMemory) -> Decision:
     """What to do now."""
     memory = _progress(sample, memory)
     shortage = _shortage(policy, sample, memory)
@@ -151,22 +151,22 @@ def decide(policy: AutoPolicy, sample: Sample, memory: Memory) -> Decision:
     why = step.why if step else ""
     memory = _enter(step, sample, memory) if step else _stay(sample, memory)
     memory = _remember(policy, sample, memory, bool(shortage))
-    again = _again(memory)
-    wanted = _wanted(policy, sample, memory, again)
-    changes, memory, noted = towards(wanted, sample, memory)
+    replan = _again(memory)
+    wanted = _wanted(policy, sample, memory, replan)
+    changes, memory, noted = changes_towards(wanted, sample, memory)
     if not step and changes:
         why = _why(memory)
-    return Decision(changes, why, memory, again, tuple(noted))
+    return Decision(changes, why, memory, replan, tuple(noted))
 
 
-def _why(memory: Memory) -> str:
+def _why(memory: ControllerMemory) -> str:
     """Why settings change within a phase."""
     if memory.phase is Phase.IDLE:
         return "memory is plentiful"
     return f"a page costs {(memory.cost or NOMINAL_COST) * 1e6:.1f} µs"
 
 
-def _again(memory: Memory) -> float:
+def _again(memory: ControllerMemory) -> float:
     if memory.phase is not Phase.BURST:
         return CALM_LOOK
     fresh = not memory.cost and memory.begun == memory.last
@@ -176,18 +176,20 @@ def _again(memory: Memory) -> float:
 # --- what has happened ---------------------------------------------------------------------------
 
 
-def _progress(sample: Sample, memory: Memory) -> Memory:
+def _progress(sample: Sample, memory: ControllerMemory) -> ControllerMemory:
     """The memory with the counters brought up to the sample, and the cost of a page with them."""
     last = memory.last
     if last is None:
-        now = Mark(
+        now = Counters(
             sample.now, sample.cpu or 0.0, sample.scanned or 0, sample.full_scans, sample.merged
         )
         return replace(memory, last=now, begun=now, judged=now, since=sample.now)
     elapsed = max(sample.now - last.now, 0.0)
     scanned = _scanned(sample, memory, last, elapsed)
     cpu = scanned * NOMINAL_COST if sample.cpu is None else max(sample.cpu - last.cpu, 0.0)
-    now = Mark(sample.now, last.cpu + cpu, last.scanned + scanned, sample.full_scans, sample.merged)
+    now = Counters(
+        sample.now, last.cpu + cpu, last.scanned + scanned, sample.full_scans, sample.merged
+    )
     recent = tuple(entry for entry in memory.spent if entry[0] > sample.now - MINUTE)
     lost = min(memory.judged.merged, sample.merged)  # pages that guests wrote to, guests that ended
     return replace(
@@ -207,7 +209,7 @@ def _cost(before: float, cpu: float, scanned: int) -> float:
     return found if found > before else (before + found) / 2
 
 
-def _scanned(sample: Sample, memory: Memory, last: Mark, elapsed: float) -> int:
+def _scanned(sample: Sample, memory: ControllerMemory, last: Counters, elapsed: float) -> int:
     """Pages scanned since the last sample; where they are not counted, from the sleeps."""
     if sample.scanned is not None:
         return max(sample.scanned - last.scanned, 0)
@@ -221,7 +223,7 @@ def _scanned(sample: Sample, memory: Memory, last: Mark, elapsed: float) -> int:
     return int(asleep / max(sleep, 0.001) * pages)
 
 
-def _shortage(policy: AutoPolicy, sample: Sample, memory: Memory) -> str:
+def _shortage(policy: AutoPolicy, sample: Sample, memory: ControllerMemory) -> str:
     """Why memory is short, by the guide's rules or by PSI; "" if it is not."""
     threshold = policy.threshold(sample.total)
     if sample.available < threshold:
@@ -236,12 +238,12 @@ def _shortage(policy: AutoPolicy, sample: Sample, memory: Memory) -> str:
     return ""
 
 
-def _pressed(sample: Sample, memory: Memory) -> bool:
+def _pressed(sample: Sample, memory: ControllerMemory) -> bool:
     limit = EASED if memory.pressed else PRESSED
     return sample.pressure is not None and sample.pressure >= limit
 
 
-def _new_guests(sample: Sample, memory: Memory) -> str:
+def _new_guests(sample: Sample, memory: ControllerMemory) -> str:
     """Which guests started since the last sample, in words."""
     started = sample.guests - memory.guests
     if not started:
@@ -250,14 +252,14 @@ def _new_guests(sample: Sample, memory: Memory) -> str:
     return f"{len(started)} guests started" if many else f"guest {next(iter(started))} started"
 
 
-def _growth(sample: Sample, memory: Memory) -> str:
+def _growth(sample: Sample, memory: ControllerMemory) -> str:
     grown = sample.resident - memory.resident[0]
     if grown < GROWTH_KIB or sample.resident < memory.resident[0] * GROWTH:
         return ""
     return f"guests have grown by {mib(grown)}"
 
 
-def _per_cpu_second(mark: Mark, now: Mark) -> float:
+def _per_cpu_second(mark: Counters, now: Counters) -> float:
     """Pages gained for each CPU second since a mark."""
     return (now.merged - mark.merged) / max(now.cpu - mark.cpu, 0.001)
 
@@ -265,7 +267,9 @@ def _per_cpu_second(mark: Mark, now: Mark) -> float:
 # --- from phase to phase -------------------------------------------------------------------------
 
 
-def _step(policy: AutoPolicy, sample: Sample, memory: Memory, shortage: str) -> Step | None:
+def _step(
+    policy: AutoPolicy, sample: Sample, memory: ControllerMemory, shortage: str
+) -> Step | None:
     """The phase to go to now, None to stay."""
     if sample.settings.get("run") == "2":
         yielded = memory.phase is Phase.YIELDED
@@ -276,7 +280,9 @@ def _step(policy: AutoPolicy, sample: Sample, memory: Memory, shortage: str) -> 
     return Step(Phase.BURST, cause) if cause else _calmer(policy, sample, memory, shortage)
 
 
-def _calmer(policy: AutoPolicy, sample: Sample, memory: Memory, shortage: str) -> Step | None:
+def _calmer(
+    policy: AutoPolicy, sample: Sample, memory: ControllerMemory, shortage: str
+) -> Step | None:
     """What follows where nothing asks for a burst."""
     if memory.phase is Phase.IDLE:
         return _from_idle(policy, sample, memory)
@@ -289,7 +295,7 @@ def _calmer(policy: AutoPolicy, sample: Sample, memory: Memory, shortage: str) -
     return None
 
 
-def _cause(policy: AutoPolicy, sample: Sample, memory: Memory, shortage: str) -> str:
+def _cause(policy: AutoPolicy, sample: Sample, memory: ControllerMemory, shortage: str) -> str:
     """What asks for a new burst, "" for nothing."""
     if not sample.guests and not sample.known:
         return ""
@@ -306,7 +312,7 @@ def _cause(policy: AutoPolicy, sample: Sample, memory: Memory, shortage: str) ->
     return cause
 
 
-def _moving(memory: Memory) -> str:
+def _moving(memory: ControllerMemory) -> str:
     """Whether the trickle gains enough for a burst, in words."""
     assert memory.last is not None
     gained = memory.last.merged - memory.judged.merged
@@ -316,18 +322,18 @@ def _moving(memory: Memory) -> str:
     return f"pages move: the trickle gained {mib_of(gained)}"
 
 
-def _plentiful_for(sample: Sample, memory: Memory) -> float:
+def _plentiful_for(sample: Sample, memory: ControllerMemory) -> float:
     return 0.0 if memory.relaxed is None else sample.now - memory.relaxed
 
 
-def _from_idle(policy: AutoPolicy, sample: Sample, memory: Memory) -> Step | None:
+def _from_idle(policy: AutoPolicy, sample: Sample, memory: ControllerMemory) -> Step | None:
     rested = memory.rest and sample.now - memory.since >= memory.rest
     if policy.eager and rested and (sample.guests or sample.known):
         return Step(Phase.MAINTENANCE, f"looks again after {memory.rest / 60:.0f} minutes")
     return None
 
 
-def _from_burst(sample: Sample, memory: Memory) -> Step | None:
+def _from_burst(sample: Sample, memory: ControllerMemory) -> Step | None:
     assert memory.last is not None
     if memory.last.scanned == memory.begun.scanned:
         stalled = sample.now - memory.begun.now >= STALL
@@ -347,7 +353,7 @@ def _from_burst(sample: Sample, memory: Memory) -> Step | None:
     return Step(Phase.MAINTENANCE, f"{through / max(memory.scan, 1):.0%} of a scan gained {gained}")
 
 
-def _enter(step: Step, sample: Sample, memory: Memory) -> Memory:
+def _enter(step: Step, sample: Sample, memory: ControllerMemory) -> ControllerMemory:
     """The memory in a new phase, or in a burst begun anew."""
     assert memory.last is not None
     entered = replace(
@@ -371,7 +377,7 @@ def _enter(step: Step, sample: Sample, memory: Memory) -> Memory:
     return entered
 
 
-def _stay(sample: Sample, memory: Memory) -> Memory:
+def _stay(sample: Sample, memory: ControllerMemory) -> ControllerMemory:
     """The memory at the edges of scans and looks."""
     assert memory.last is not None
     last, judged = memory.last, memory.judged
@@ -384,7 +390,9 @@ def _stay(sample: Sample, memory: Memory) -> Memory:
     return memory
 
 
-def _remember(policy: AutoPolicy, sample: Sample, memory: Memory, short: bool) -> Memory:
+def _remember(
+    policy: AutoPolicy, sample: Sample, memory: ControllerMemory, short: bool
+) -> ControllerMemory:
     threshold = policy.threshold(sample.total)
     plentiful = not short and sample.available >= RELAXED * threshold
     since = sample.now if memory.relaxed is None else memory.relaxed
@@ -400,7 +408,9 @@ def _remember(policy: AutoPolicy, sample: Sample, memory: Memory, short: bool) -
 # --- the speed -----------------------------------------------------------------------------------
 
 
-def _wanted(policy: AutoPolicy, sample: Sample, memory: Memory, interval: float) -> dict[str, str]:
+def _wanted(
+    policy: AutoPolicy, sample: Sample, memory: ControllerMemory, interval: float
+) -> dict[str, str]:
     """The settings for the phase; none while hands are off."""
     if memory.phase is Phase.YIELDED:
         return {}
@@ -420,7 +430,7 @@ def _wanted(policy: AutoPolicy, sample: Sample, memory: Memory, interval: float)
     return {"pages_to_scan": str(pages), "sleep_millisecs": str(sleep), "run": "1"}
 
 
-def allowance(cap: float, memory: Memory, interval: float) -> float:
+def allowance(cap: float, memory: ControllerMemory, interval: float) -> float:
     """Share of one CPU that the next interval may use, so that no minute has more than the cap."""
     assert memory.last is not None
     start = memory.last.now - MINUTE + interval

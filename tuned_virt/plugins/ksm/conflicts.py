@@ -36,7 +36,7 @@ SECONDS = 60
 
 
 @dataclass(frozen=True)
-class Masters:
+class KsmConflicts:
     """The services that are installed, with their state; those masked; and who else is there."""
 
     services: Mapping[str, str] = field(default_factory=dict)
@@ -51,12 +51,12 @@ class Masters:
         return f"{self.other} drives KSM" if self.other else ""
 
 
-def read(fs: KernelFS) -> Masters:
+def read(fs: KernelFS) -> KsmConflicts:
     """Who is there now."""
     masked = tuple(unit for unit in UNITS if _masked(fs, unit))
     installed = [unit for unit in UNITS if unit not in masked and _installed(fs, unit)]
     services = {unit: state(unit) for unit in installed}
-    return Masters(services, masked, _other(fs))
+    return KsmConflicts(services, masked, _other(fs))
 
 
 def _masked(fs: KernelFS, unit: str) -> bool:

@@ -17,9 +17,9 @@ from tuned_virt.core.plan import Change, Values
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.plugins.ksm import auto, ksmtuned
 from tuned_virt.plugins.ksm.auto import AutoPolicy
-from tuned_virt.plugins.ksm.decision import Decision, Memory, Phase, Sample
+from tuned_virt.plugins.ksm.decision import ControllerMemory, Decision, Phase, Sample
 from tuned_virt.plugins.ksm.ksmtuned import KsmtunedPolicy
-from tuned_virt.plugins.ksm.record import Content, Made, Record
+from tuned_virt.plugins.ksm.record import ControllerState, ControllerStateFile, LoggedDecision
 from tuned_virt.plugins.ksm.sampler import Sampler
 from tuned_virt.plugins.ksm.state import FOLDER
 
@@ -38,7 +38,9 @@ REPEAT = 60.0
 """Seconds before the same complaint is logged again."""
 
 
-def decide(policy: AutoPolicy | KsmtunedPolicy, sample: Sample, memory: Memory) -> Decision:
+def decide(
+    policy: AutoPolicy | KsmtunedPolicy, sample: Sample, memory: ControllerMemory
+) -> Decision:
     """What a policy's law says. Pure."""
     if isinstance(policy, AutoPolicy):
         return auto.decide(policy, sample, memory)
@@ -65,7 +67,7 @@ class Clock:
         return None if None in found else tuple(event for event in found if event)
 
 
-class Loop:
+class KsmController:
     """Carries out one policy's law. `stop` returns at once, and nothing is written after it."""
 
     def __init__(
@@ -73,7 +75,7 @@ class Loop:
         policy: AutoPolicy | KsmtunedPolicy,
         fs: KernelFS,
         journal: Journal,
-        record: Record,
+        record: ControllerStateFile,
         clock: Clock | None = None,
     ) -> None:
         self._policy = policy
@@ -88,7 +90,9 @@ class Loop:
         self._said: dict[str, float] = {}
         found = record.load()
         same = found.law == repr(policy)
-        self._content = Content(repr(policy), found.memory if same else Memory(), found.decisions)
+        self._content = ControllerState(
+            repr(policy), found.memory if same else ControllerMemory(), found.decisions
+        )
         self._sampler: Sampler | None = None
 
     def sample_with(self, sampler: Sampler) -> None:
@@ -142,7 +146,7 @@ class Loop:
         failed = self._carry_out(decision, sample)
         self._remember(decision, failed, before)
         self._trouble(*failed.values())
-        return decision.again
+        return decision.next_look
 
     def _carry_out(self, decision: Decision, sample: Sample) -> dict[str, str]:
         """Write the changes; by name, why the kernel refused one."""
@@ -158,7 +162,7 @@ class Loop:
             self._journal.add("ksm", change)
         return failed
 
-    def _remember(self, decision: Decision, failed: Values, before: Memory) -> None:
+    def _remember(self, decision: Decision, failed: Values, before: ControllerMemory) -> None:
         memory = decision.memory
         kept = tuple(pair for pair in memory.written if pair[0] not in failed)
         memory = replace(memory, written=kept)
@@ -166,12 +170,12 @@ class Loop:
         changes = dict(decision.changes)
         turned = memory.phase is not before.phase or memory.begun != before.begun
         if (turned and decision.why) or self._worth_saying(changes):
-            made = Made(time.time(), memory.phase.value, decision.why, changes)
+            made = LoggedDecision(time.time(), memory.phase.value, decision.why, changes)
             decisions = self._content.with_decision(made)
             log.info("ksm: %s: %s%s", made.phase, made.why, _in_words(changes))
         elif changes:
             log.debug("ksm: %s: %s%s", memory.phase.value, decision.why, _in_words(changes))
-        self._content = Content(self._content.law, memory, decisions)
+        self._content = ControllerState(self._content.law, memory, decisions)
         if changes or turned:
             self._record.save(self._content)
 

@@ -64,7 +64,7 @@ class Phase(str, Enum):
 
 
 @dataclass(frozen=True)
-class Mark:
+class Counters:
     """The counters at a moment, to see what has come since."""
 
     now: float = 0.0
@@ -75,7 +75,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Memory:
+class ControllerMemory:
     """What a law remembers from one sample to the next; survives a restart of TuneD as JSON.
 
     phase, since    the phase and when it began
@@ -111,9 +111,9 @@ class Memory:
     relaxed: float | None = None
     pressed: bool = False
     cost: float = 0.0
-    begun: Mark = Mark()
-    judged: Mark = Mark()
-    last: Mark | None = None
+    begun: Counters = Counters()
+    judged: Counters = Counters()
+    last: Counters | None = None
     fresh: bool = False
     scan: int = 0
     spent: tuple[tuple[float, float], ...] = ()
@@ -132,8 +132,8 @@ class Decision:
 
     changes: Values
     why: str
-    memory: Memory
-    again: float
+    memory: ControllerMemory
+    next_look: float
     noted: tuple[str, ...] = ()
 
 
@@ -141,7 +141,9 @@ INSIST = 60.0
 """Seconds between attempts to set again what somebody else has changed."""
 
 
-def towards(wanted: Values, sample: Sample, memory: Memory) -> tuple[Values, Memory, list[str]]:
+def changes_towards(
+    wanted: Values, sample: Sample, memory: ControllerMemory
+) -> tuple[Values, ControllerMemory, list[str]]:
     """The changes from the sample's settings to the wanted ones, and remarks on foreign changes.
 
     A value that is not the one written last is somebody else's: it is said when it is first seen,

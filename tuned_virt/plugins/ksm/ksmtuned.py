@@ -10,7 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from tuned_virt.plugins.ksm.decision import Decision, Memory, Phase, Sample, mib, towards
+from tuned_virt.plugins.ksm.decision import (
+    ControllerMemory,
+    Decision,
+    Phase,
+    Sample,
+    changes_towards,
+    mib,
+)
 
 REFERENCE_KIB = 16 * 1024 * 1024
 """sleep_msec is for a server of this much memory: smaller sleep longer, larger shorter."""
@@ -46,7 +53,7 @@ class KsmtunedPolicy:
         return max(total * self.thres_coef // 100, self.thres_const)
 
 
-def decide(policy: KsmtunedPolicy, sample: Sample, memory: Memory) -> Decision:
+def decide(policy: KsmtunedPolicy, sample: Sample, memory: ControllerMemory) -> Decision:
     """Stop while memory is plentiful; else scan, faster at each look while it is short."""
     threshold = policy.threshold(sample.total)
     enough = sample.resident + threshold < sample.total
@@ -70,7 +77,7 @@ def decide(policy: KsmtunedPolicy, sample: Sample, memory: Memory) -> Decision:
     return _decision(policy, sample, memory, wanted, f"{word}: {figures}")
 
 
-def _in_phase(phase: Phase, sample: Sample, memory: Memory) -> Memory:
+def _in_phase(phase: Phase, sample: Sample, memory: ControllerMemory) -> ControllerMemory:
     return memory if phase is memory.phase else replace(memory, phase=phase, since=sample.now)
 
 
@@ -81,9 +88,9 @@ def _sleep(policy: KsmtunedPolicy, sample: Sample) -> int:
 def _decision(
     policy: KsmtunedPolicy,
     sample: Sample,
-    memory: Memory,
+    memory: ControllerMemory,
     wanted: dict[str, str],
     why: str,
 ) -> Decision:
-    changes, memory, noted = towards(wanted, sample, memory)
+    changes, memory, noted = changes_towards(wanted, sample, memory)
     return Decision(changes, why, memory, float(policy.monitor_interval), tuple(noted))

@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from tuned_virt.core.options import Wanted
+from tuned_virt.core.options import WantedValue
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.plugins.ksm.conflicts import ACTIVE, INACTIVE, KSM_SERVICE
 from tuned_virt.plugins.ksm.decision import CONTROLLED
-from tuned_virt.plugins.ksm.policy import KsmPolicy, Mode, Unmerge
+from tuned_virt.plugins.ksm.policy import KsmMode, KsmPolicy, Unmerge
 from tuned_virt.plugins.ksm.state import FOLDER, SETTINGS, UNMERGED_FIRST, KsmState
 
 MARGIN = 1.2
@@ -34,7 +34,7 @@ def plan(policy: KsmPolicy, state: KsmState, originals: Values) -> Plan:
     if why:
         nothing = plan(KsmPolicy({}, policy.unmerge), state, originals)
         return replace(nothing, notes=(f"hands off: {why}", *nothing.notes))
-    if policy.mode is Mode.KERNEL and "advisor_mode" not in state.values:
+    if policy.mode is KsmMode.KERNEL and "advisor_mode" not in state.values:
         nothing = plan(KsmPolicy({}, policy.unmerge), state, originals)
         return replace(nothing, refused={"mode": NO_ADVISOR})
     asked, missing = _asked(policy, state, originals)
@@ -67,7 +67,7 @@ def _law_notes(policy: KsmPolicy) -> Iterable[str]:
 
 def _hands_off(policy: KsmPolicy, state: KsmState, originals: Values) -> str:
     """Why KSM is left alone: mode=auto is the default, and somebody has decided otherwise."""
-    if policy.mode is not Mode.AUTO:
+    if policy.mode is not KsmMode.AUTO:
         return ""
     if originals.get("run", state.values["run"]) == "2":
         return "run is 2: somebody has switched KSM off and unmerged all"
@@ -82,7 +82,7 @@ def _asked(
     for name, wanted in policy.settings.items():
         if name not in state.values:
             missing[name] = f"this kernel has no {FOLDER}/{name}"
-        elif isinstance(wanted, Wanted):
+        elif isinstance(wanted, WantedValue):
             asked[name] = wanted.against(originals.get(name, state.values[name]))
         elif wanted != "auto":
             asked[name] = wanted

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tuned_virt.core.engine import Keeper, Tuner
-from tuned_virt.core.guest_source import Follower, nobody
+from tuned_virt.core.engine import Controller, Tuner
+from tuned_virt.core.guest_source import GuestSource, no_guests
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import FOLDER as STATE_FOLDER
 from tuned_virt.core.plan import Change, Plan, Values
@@ -16,10 +16,10 @@ from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model import topology
 from tuned_virt.plugins.ksm import conflicts, planner, policy
 from tuned_virt.plugins.ksm import state as settings
-from tuned_virt.plugins.ksm.controller import Loop
+from tuned_virt.plugins.ksm.controller import KsmController
 from tuned_virt.plugins.ksm.decision import CONTROLLED
 from tuned_virt.plugins.ksm.policy import KsmPolicy
-from tuned_virt.plugins.ksm.record import FILE, Record
+from tuned_virt.plugins.ksm.record import FILE, ControllerStateFile
 from tuned_virt.plugins.ksm.sampler import LibvirtGuest, Sampler
 from tuned_virt.plugins.ksm.state import KsmState
 
@@ -35,11 +35,11 @@ class KsmTuner(Tuner[KsmPolicy, KsmState]):
 
     def __init__(
         self,
-        follow: Callable[[Callable[[str], None]], Follower[LibvirtGuest]] = nobody,
+        follow: Callable[[Callable[[str], None]], GuestSource[LibvirtGuest]] = no_guests,
         state: Path = STATE_FOLDER,
     ) -> None:
         self._follow = follow
-        self._record = Record(state / FILE)
+        self._record = ControllerStateFile(state / FILE)
 
     def parse(self, options: Mapping[str, str]) -> KsmPolicy:
         """See `policy.parse`."""
@@ -76,17 +76,17 @@ class KsmTuner(Tuner[KsmPolicy, KsmState]):
         with mempolicy.interleaved(nodes):
             super().write(fs, change)
 
-    def keeper(
+    def controller(
         self,
         policy: KsmPolicy,
         plan: Plan,
         fs: KernelFS,
         journal: Journal,
-        again: Callable[[], None],
-    ) -> Keeper | None:
+        replan: Callable[[], None],
+    ) -> Controller | None:
         """The loop, where a law decides and nothing speaks against it."""
         if policy.law is None or not plan.originals.keys() >= set(CONTROLLED):
             return None
-        loop = Loop(policy.law, fs, journal, self._record)
+        loop = KsmController(policy.law, fs, journal, self._record)
         loop.sample_with(Sampler(fs, self._follow(loop.wake)))
         return loop

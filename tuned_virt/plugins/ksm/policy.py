@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from tuned_virt.core import options as opt
-from tuned_virt.core.options import BadOptions, Choice, Described, Number, OptionError, Wanted
+from tuned_virt.core.options import BadOptions, Number, OneOf, OptionError, OptionSpec, WantedValue
 from tuned_virt.plugins.ksm.auto import AutoPolicy
 from tuned_virt.plugins.ksm.decision import CONTROLLED
 from tuned_virt.plugins.ksm.ksmtuned import KsmtunedPolicy
@@ -32,60 +32,64 @@ LAW: Mapping[str, Number] = MappingProxyType(
 )
 """What the numbers of the laws take."""
 
-OPTIONS: Mapping[str, Described] = MappingProxyType(
+OPTIONS: Mapping[str, OptionSpec] = MappingProxyType(
     {
-        "mode": Described(
+        "mode": OptionSpec(
             "off: stop merging; unmerge: stop and unmerge all; static: the settings below;"
             " ksmtuned: ksmtuned's law; kernel: the kernel's advisor; auto: burst, then"
             " maintenance, while memory is short",
             "static",
         ),
-        "eager": Described("auto: 1: merge also while memory is plentiful", "0"),
-        "max_cpu": Described(
+        "eager": OptionSpec("auto: 1: merge also while memory is plentiful", "0"),
+        "max_cpu": OptionSpec(
             "auto: most CPU that ksmd may use over a minute, percent of one CPU; 50, and 25 on"
             " hosts of up to 4 CPUs"
         ),
-        "maintenance_cpu": Described(
+        "maintenance_cpu": OptionSpec(
             "auto: most CPU that ksmd may use once all is merged, percent of one CPU; 1"
         ),
-        "thres_coef": Described(
+        "thres_coef": OptionSpec(
             "auto, ksmtuned: percent of all memory under which what is free is short; 20"
         ),
-        "thres_const": Described(
+        "thres_const": OptionSpec(
             "auto, ksmtuned: the same in KiB, as ksmtuned compares it; the larger holds; 2048"
         ),
-        "monitor_interval": Described("ksmtuned: seconds between its looks; 60"),
-        "npages_boost": Described("ksmtuned: pages a batch more at each look at short memory; 300"),
-        "npages_decay": Described("ksmtuned: the same at other looks, so negative; -50"),
-        "npages_min": Described("ksmtuned: fewest pages a batch; 64"),
-        "npages_max": Described("ksmtuned: most pages a batch; 1250"),
-        "sleep_msec": Described(
+        "monitor_interval": OptionSpec("ksmtuned: seconds between its looks; 60"),
+        "npages_boost": OptionSpec(
+            "ksmtuned: pages a batch more at each look at short memory; 300"
+        ),
+        "npages_decay": OptionSpec("ksmtuned: the same at other looks, so negative; -50"),
+        "npages_min": OptionSpec("ksmtuned: fewest pages a batch; 64"),
+        "npages_max": OptionSpec("ksmtuned: most pages a batch; 1250"),
+        "sleep_msec": OptionSpec(
             "ksmtuned: ms between batches on a server of 16 GiB; others in proportion, at least 10;"
             " 10"
         ),
-        "run": Described(
+        "run": OptionSpec(
             "static: 0: stop merging, 1: merge, 2: stop and unmerge all (needs the memory)"
         ),
-        "merge_across_nodes": Described(
+        "merge_across_nodes": OptionSpec(
             "0: merge only pages of the same NUMA node, 1: of all nodes, auto: 0 where there are"
             " several nodes"
         ),
-        "max_page_sharing": Described("most virtual pages that share one physical page"),
-        "use_zero_pages": Described("1: merge empty pages with the kernel's zero page"),
-        "pages_to_scan": Described("pages scanned before each sleep; > and < as in TuneD"),
-        "sleep_millisecs": Described("sleep between batches in ms; > and < as in TuneD"),
-        "smart_scan": Described("1: skip pages that were not merged in earlier scans"),
-        "advisor_mode": Described(
+        "max_page_sharing": OptionSpec("most virtual pages that share one physical page"),
+        "use_zero_pages": OptionSpec("1: merge empty pages with the kernel's zero page"),
+        "pages_to_scan": OptionSpec("pages scanned before each sleep; > and < as in TuneD"),
+        "sleep_millisecs": OptionSpec("sleep between batches in ms; > and < as in TuneD"),
+        "smart_scan": OptionSpec("1: skip pages that were not merged in earlier scans"),
+        "advisor_mode": OptionSpec(
             "scan-time: the kernel chooses pages_to_scan, none: pages_to_scan holds"
         ),
-        "advisor_max_cpu": Described("most CPU the advisor lets ksmd use, percent of one CPU"),
-        "advisor_target_scan_time": Described("seconds in which the advisor scans all memory once"),
-        "advisor_min_pages_to_scan": Described("pages a batch that the advisor begins with"),
-        "advisor_max_pages_to_scan": Described("most pages a batch that the advisor chooses"),
-        "stable_node_chains_prune_millisecs": Described(
+        "advisor_max_cpu": OptionSpec("most CPU the advisor lets ksmd use, percent of one CPU"),
+        "advisor_target_scan_time": OptionSpec(
+            "seconds in which the advisor scans all memory once"
+        ),
+        "advisor_min_pages_to_scan": OptionSpec("pages a batch that the advisor begins with"),
+        "advisor_max_pages_to_scan": OptionSpec("most pages a batch that the advisor chooses"),
+        "stable_node_chains_prune_millisecs": OptionSpec(
             "how often chains of fully shared pages are searched for stale entries, in ms"
         ),
-        "unmerge": Described(
+        "unmerge": OptionSpec(
             "allow: unmerge all pages where a setting needs it and the memory is there, which"
             " spreads them over all NUMA nodes; force: also where it is not; never: leave such a"
             " setting alone and say so",
@@ -104,7 +108,7 @@ class Unmerge(str, Enum):
     FORCE = "force"
 
 
-class Mode(str, Enum):
+class KsmMode(str, Enum):
     """Who decides on KSM's speed, and whether it runs."""
 
     OFF = "off"
@@ -115,25 +119,25 @@ class Mode(str, Enum):
     AUTO = "auto"
 
 
-WORDS = MappingProxyType({"mode": Choice(tuple(Mode)), "unmerge": Choice(tuple(Unmerge))})
+WORDS = MappingProxyType({"mode": OneOf(tuple(KsmMode)), "unmerge": OneOf(tuple(Unmerge))})
 
-MEANS: Mapping[Mode, Mapping[str, str]] = MappingProxyType(
+MEANS: Mapping[KsmMode, Mapping[str, str]] = MappingProxyType(
     {
-        Mode.OFF: {"run": "0"},
-        Mode.UNMERGE: {"run": "2"},
-        Mode.KERNEL: {"advisor_mode": "scan-time", "run": "1"},
+        KsmMode.OFF: {"run": "0"},
+        KsmMode.UNMERGE: {"run": "2"},
+        KsmMode.KERNEL: {"advisor_mode": "scan-time", "run": "1"},
     }
 )
 """Settings that a mode stands for."""
 
-DECIDES: Mapping[Mode, tuple[str, ...]] = MappingProxyType(
+DECIDES: Mapping[KsmMode, tuple[str, ...]] = MappingProxyType(
     {
-        Mode.OFF: ("run",),
-        Mode.UNMERGE: ("run",),
-        Mode.STATIC: (),
-        Mode.KERNEL: ("advisor_mode", "pages_to_scan", "run"),
-        Mode.KSMTUNED: ("advisor_mode", *CONTROLLED),
-        Mode.AUTO: ("advisor_mode", *CONTROLLED),
+        KsmMode.OFF: ("run",),
+        KsmMode.UNMERGE: ("run",),
+        KsmMode.STATIC: (),
+        KsmMode.KERNEL: ("advisor_mode", "pages_to_scan", "run"),
+        KsmMode.KSMTUNED: ("advisor_mode", *CONTROLLED),
+        KsmMode.AUTO: ("advisor_mode", *CONTROLLED),
     }
 )
 """Settings that a mode chooses, and an administrator therefore does not."""
@@ -144,9 +148,9 @@ class KsmPolicy:
     """What a profile asks of KSM: settings by name, whether it may unmerge for them, and who
     decides on the rest (`law`, with modes ksmtuned and auto)."""
 
-    settings: Mapping[str, Wanted | str]
+    settings: Mapping[str, WantedValue | str]
     unmerge: Unmerge = Unmerge.NEVER
-    mode: Mode = Mode.STATIC
+    mode: KsmMode = KsmMode.STATIC
     law: AutoPolicy | KsmtunedPolicy | None = None
 
     @property
@@ -158,7 +162,7 @@ class KsmPolicy:
 def parse(options: Mapping[str, str]) -> KsmPolicy:
     """The policy of a profile's options (empty ones ask for nothing). Raises BadOptions."""
     errors: list[OptionError] = []
-    settings: dict[str, Wanted | str] = {}
+    settings: dict[str, WantedValue | str] = {}
     words: dict[str, str] = {}
     law: dict[str, int] = {}
     for name, text in opt.given(options).items():
@@ -175,7 +179,7 @@ def parse(options: Mapping[str, str]) -> KsmPolicy:
             errors.append(error)
     if errors:
         raise BadOptions(errors)
-    mode = Mode(words.get("mode", Mode.STATIC))
+    mode = KsmMode(words.get("mode", KsmMode.STATIC))
     errors += [*_contradictions(settings), *_decided(mode, settings), *_bounds(law)]
     if errors:
         raise BadOptions(errors)
@@ -183,10 +187,10 @@ def parse(options: Mapping[str, str]) -> KsmPolicy:
     return KsmPolicy({**settings, **MEANS.get(mode, {})}, unmerge, mode, _law(mode, law))
 
 
-def _law(mode: Mode, given: Mapping[str, int]) -> AutoPolicy | KsmtunedPolicy | None:
-    if mode is Mode.AUTO:
+def _law(mode: KsmMode, given: Mapping[str, int]) -> AutoPolicy | KsmtunedPolicy | None:
+    if mode is KsmMode.AUTO:
         return AutoPolicy(**_named(AutoPolicy, given))
-    if mode is Mode.KSMTUNED:
+    if mode is KsmMode.KSMTUNED:
         return KsmtunedPolicy(**_named(KsmtunedPolicy, given))
     return None
 
@@ -196,7 +200,7 @@ def _named(law: type, given: Mapping[str, int]) -> dict[str, Any]:
     return {name: given[name] for name in names if name in given}
 
 
-def _decided(mode: Mode, settings: Mapping[str, Wanted | str]) -> Iterable[OptionError]:
+def _decided(mode: KsmMode, settings: Mapping[str, WantedValue | str]) -> Iterable[OptionError]:
     for name in DECIDES[mode]:
         if name in settings:
             valid = f"leave it out, mode={mode.value} chooses it (or mode=static)"
@@ -211,7 +215,7 @@ def _bounds(law: Mapping[str, int]) -> Iterable[OptionError]:
         yield OptionError("npages_min", str(low), valid)
 
 
-def _contradictions(settings: Mapping[str, Wanted | str]) -> Iterable[OptionError]:
+def _contradictions(settings: Mapping[str, WantedValue | str]) -> Iterable[OptionError]:
     if settings.get("advisor_mode") == "scan-time" and "pages_to_scan" in settings:
         yield OptionError(
             "pages_to_scan",
@@ -219,7 +223,7 @@ def _contradictions(settings: Mapping[str, Wanted | str]) -> Iterable[OptionErro
             "leave it out while advisor_mode=scan-time chooses it",
         )
     low, high = (settings.get(f"advisor_{end}_pages_to_scan") for end in ("min", "max"))
-    if isinstance(low, Wanted) and isinstance(high, Wanted) and low.value > high.value:
+    if isinstance(low, WantedValue) and isinstance(high, WantedValue) and low.value > high.value:
         yield OptionError(
             "advisor_min_pages_to_scan",
             _text(low),
@@ -227,5 +231,5 @@ def _contradictions(settings: Mapping[str, Wanted | str]) -> Iterable[OptionErro
         )
 
 
-def _text(wanted: Wanted | str) -> str:
+def _text(wanted: WantedValue | str) -> str:
     return wanted if isinstance(wanted, str) else f"{wanted.modifier.value}{wanted.value}"

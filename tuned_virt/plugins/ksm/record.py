@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tuned_virt.core.originals import boot_id, only_root_writes
-from tuned_virt.plugins.ksm.decision import Mark, Memory, Phase
+from tuned_virt.plugins.ksm.decision import ControllerMemory, Counters, Phase
 
 log = logging.getLogger("tuned")
 
@@ -29,7 +29,7 @@ KEPT = 10
 
 
 @dataclass(frozen=True)
-class Made:
+class LoggedDecision:
     """A decision as it was made. `when` is in seconds since the epoch."""
 
     when: float
@@ -39,36 +39,36 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Content:
+class ControllerState:
     """The law with its parameters in words, what it remembers, and its last decisions, oldest
     first."""
 
     law: str = ""
-    memory: Memory = field(default_factory=Memory)
-    decisions: tuple[Made, ...] = ()
+    memory: ControllerMemory = field(default_factory=ControllerMemory)
+    decisions: tuple[LoggedDecision, ...] = ()
 
-    def with_decision(self, made: Made) -> tuple[Made, ...]:
+    def with_decision(self, made: LoggedDecision) -> tuple[LoggedDecision, ...]:
         """The decisions with one more."""
         return (*self.decisions, made)[-KEPT:]
 
 
-class Record:
+class ControllerStateFile:
     """One JSON file, replaced atomically. One that cannot be written stops nobody."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._complained = False
 
-    def load(self) -> Content:
+    def load(self) -> ControllerState:
         """What is there of this boot; nothing where there is none, or it is damaged."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             content = json.loads(self._file.read_text())
             if content["boot_id"] == boot_id():
-                decisions = tuple(Made(**made) for made in content["decisions"])
-                return Content(content["law"], _memory(content["memory"]), decisions)
-        return Content()
+                decisions = tuple(LoggedDecision(**made) for made in content["decisions"])
+                return ControllerState(content["law"], _memory(content["memory"]), decisions)
+        return ControllerState()
 
-    def save(self, content: Content) -> None:
+    def save(self, content: ControllerState) -> None:
         """Replace the file."""
         text = json.dumps({"boot_id": boot_id(), **asdict(content)}, default=sorted)
         new = self._file.with_suffix(".new")
@@ -88,14 +88,16 @@ class Record:
             self._file.unlink()
 
 
-def _memory(content: dict[str, Any]) -> Memory:
-    marks = {name: Mark(**content[name]) for name in ("begun", "judged", "last") if content[name]}
+def _memory(content: dict[str, Any]) -> ControllerMemory:
+    marks = {
+        name: Counters(**content[name]) for name in ("begun", "judged", "last") if content[name]
+    }
     pairs = {
         name: tuple(tuple(pair) for pair in content[name])
         for name in ("written", "contested", "spent")
     }
     resident = tuple(content["resident"])
-    known = {one.name: content[one.name] for one in fields(Memory) if one.name in content}
+    known = {one.name: content[one.name] for one in fields(ControllerMemory) if one.name in content}
     phase, guests = Phase(content["phase"]), frozenset(content["guests"])
     plain = {"phase": phase, "guests": guests, "resident": resident}
-    return Memory(**{**known, **marks, **pairs, **plain})
+    return ControllerMemory(**{**known, **marks, **pairs, **plain})

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
-from tuned_virt.core.guest_source import Follower
+from tuned_virt.core.guest_source import GuestSource
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model import topology
 from tuned_virt.model.guest import printable, qemu_process
@@ -33,10 +33,10 @@ class LibvirtGuest(Protocol):
         """KiB."""
 
 
-class Process(Protocol):
+class GuestProcess(Protocol):
     """A guest's process: what it says of itself, a label for people, and the KiB that it has."""
 
-    guest: qemu_process.Guest
+    guest: qemu_process.QemuProcess
     label: str
     resident: int
 
@@ -44,10 +44,10 @@ class Process(Protocol):
 class Sampler:
     """Reads samples; what it knows of processes it keeps from one to the next."""
 
-    def __init__(self, fs: KernelFS, libvirt: Follower[LibvirtGuest]) -> None:
+    def __init__(self, fs: KernelFS, libvirt: GuestSource[LibvirtGuest]) -> None:
         self._fs = fs
         self._libvirt = libvirt
-        self._processes = qemu_process.Processes(fs)
+        self._processes = qemu_process.QemuProcesses(fs)
         self._ksmd: str | None = None
         self._counted = float("-inf")
         self._hidden: Mapping[str, LibvirtGuest] = {}
@@ -111,7 +111,7 @@ class Sampler:
 
 
 def count(
-    processes: Collection[Process], libvirt: Mapping[str, LibvirtGuest]
+    processes: Collection[GuestProcess], libvirt: Mapping[str, LibvirtGuest]
 ) -> tuple[frozenset[str], int, int]:
     """Labels of the guests, and the KiB that they may come to use and have now.
 

@@ -15,29 +15,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from tuned_virt.core.options import Choice, Number
+from tuned_virt.core.options import Number, OneOf
 from tuned_virt.core.plan import Values
 from tuned_virt.kernel.files import KernelFS, active_word
 from tuned_virt.model import topology
-from tuned_virt.plugins.ksm.conflicts import Masters
+from tuned_virt.plugins.ksm.conflicts import KsmConflicts
 
 FOLDER = "/sys/kernel/mm/ksm"
 
-SETTINGS: Mapping[str, Number | Choice] = MappingProxyType(
+SETTINGS: Mapping[str, Number | OneOf] = MappingProxyType(
     {
-        "merge_across_nodes": Choice(("0", "1", "auto")),
+        "merge_across_nodes": OneOf(("0", "1", "auto")),
         "max_page_sharing": Number(2, 2**31 - 1, "virtual pages for one physical page"),
-        "use_zero_pages": Choice(("0", "1")),
-        "smart_scan": Choice(("0", "1")),
+        "use_zero_pages": OneOf(("0", "1")),
+        "smart_scan": OneOf(("0", "1")),
         "stable_node_chains_prune_millisecs": Number(1, 2**32 - 1, "ms"),
         "advisor_min_pages_to_scan": Number(1, 1_000_000, "pages a batch"),
         "advisor_max_pages_to_scan": Number(1, 1_000_000, "pages a batch"),
         "advisor_target_scan_time": Number(1, 86_400, "s"),
         "advisor_max_cpu": Number(1, 100, "percent of one CPU"),
-        "advisor_mode": Choice(("none", "scan-time")),
+        "advisor_mode": OneOf(("none", "scan-time")),
         "pages_to_scan": Number(1, 1_000_000, "pages a batch"),
         "sleep_millisecs": Number(1, 3_600_000, "ms"),
-        "run": Choice(("0", "1", "2")),
+        "run": OneOf(("0", "1", "2")),
     }
 )
 """What each file takes, in the order of writing: the advisor before pages_to_scan, run last.
@@ -67,7 +67,7 @@ class KsmState:
     available: int = 0
     page_size: int = 4096
     nodes: int = 1
-    masters: Masters = field(default_factory=Masters)
+    masters: KsmConflicts = field(default_factory=KsmConflicts)
 
     @property
     def saved(self) -> int:
@@ -77,7 +77,7 @@ class KsmState:
         return (self.pages_sharing + self.zero_pages) * self.page_size // 1024
 
 
-def read(fs: KernelFS, masters: Masters | None = None) -> KsmState:
+def read(fs: KernelFS, masters: KsmConflicts | None = None) -> KsmState:
     """KSM's state from the kernel."""
     values = {}
     for name in SETTINGS:
@@ -94,7 +94,7 @@ def read(fs: KernelFS, masters: Masters | None = None) -> KsmState:
         available=topology.meminfo(fs).get("MemAvailable", 0) if pages_shared else 0,
         page_size=topology.page_size(),
         nodes=len(topology.memory_nodes(fs)),
-        masters=masters or Masters(),
+        masters=masters or KsmConflicts(),
     )
 
 

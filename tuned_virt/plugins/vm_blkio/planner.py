@@ -10,13 +10,13 @@ from typing import Protocol
 from tuned_virt.core import device_filter
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.model.guest import printable
-from tuned_virt.plugins.vm_blkio.policy import REMOVE, Rule, WeightPolicy
+from tuned_virt.plugins.vm_blkio.policy import REMOVE, WeightPolicy, WeightRule
 
 GUEST = "blkio_weight"
 DEVICE = "device_weight"
 
 
-class Guest(Protocol):
+class WeightedGuest(Protocol):
     """A running guest's weights, as libvirt tells them."""
 
     @property
@@ -53,8 +53,8 @@ class WeightState:
     weighing    disks whose scheduler, or the controller's cost model, heeds weights
     """
 
-    guests: Sequence[Guest] = ()
-    absence: str = ""
+    guests: Sequence[WeightedGuest] = ()
+    unavailable: str = ""
     controller: bool = True
     weighing: frozenset[str] = field(default_factory=frozenset)
     paths: frozenset[str] = field(default_factory=frozenset)
@@ -69,7 +69,7 @@ class WeightState:
         }
 
 
-def key(guest: Guest) -> str:
+def key(guest: WeightedGuest) -> str:
     """A guest and this run of it, for settings."""
     name = printable(guest.name).replace("/", "?").replace("#", "?")
     return f"{name}#{guest.uuid}.{guest.run}"
@@ -83,7 +83,7 @@ def address(setting: str) -> tuple[str, int, str, str]:
     return uuid, int(run), kind, device
 
 
-def settings(guest: Guest, paths: Iterable[str]) -> dict[str, str]:
+def settings(guest: WeightedGuest, paths: Iterable[str]) -> dict[str, str]:
     """Value by setting of what a guest has, and of paths that it has no weights on."""
     if guest.weight is None:
         return {}
@@ -115,19 +115,19 @@ def decide(policy: WeightPolicy, state: WeightState, originals: Values) -> Plan:
         originals={name: originals.get(name, now.get(name, str(REMOVE))) for name in asked},
         wanted=asked,
         refused=refused,
-        pending=dict.fromkeys(back, state.absence) if state.absence else {},
+        pending=dict.fromkeys(back, state.unavailable) if state.unavailable else {},
         notes=(*notes, *_effect(policy, asked, state)),
     )
 
 
-def _rule(policy: WeightPolicy, guest: Guest) -> Rule | None:
+def _rule(policy: WeightPolicy, guest: WeightedGuest) -> WeightRule | None:
     for rule in policy.rules:
         if any(device_filter.matches(rule.guests, name) for name in (guest.name, guest.uuid)):
             return rule
     return None
 
 
-def _asked(guest: Guest, rule: Rule) -> Iterator[tuple[str, str]]:
+def _asked(guest: WeightedGuest, rule: WeightRule) -> Iterator[tuple[str, str]]:
     if rule.weight is not None:
         yield f"{key(guest)}/{GUEST}", str(rule.weight)
     for path, weight in rule.devices.items():
@@ -154,8 +154,8 @@ def _changes(targets: Values, now: Values, asked: Values) -> Iterator[Change]:
 
 def _effect(policy: WeightPolicy, asked: Iterable[str], state: WeightState) -> Iterator[str]:
     """What an administrator should know where weights are set and change nothing."""
-    if policy.rules and state.absence:
-        yield f"guests are not known: {state.absence}"
+    if policy.rules and state.unavailable:
+        yield f"guests are not known: {state.unavailable}"
     if asked and not state.weighing:
         yield (
             "weights have no effect: no disk has the scheduler bfq, and io.cost.qos is not enabled;"

@@ -7,15 +7,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from tuned_virt.core.engine import Keeper, Tuner
+from tuned_virt.core.engine import Controller, Tuner
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.options import Section
 from tuned_virt.core.plan import Change, Plan, Values
-from tuned_virt.core.replan_trigger import Source, Watch
-from tuned_virt.core.worker_pool import Lanes
+from tuned_virt.core.replan_trigger import EventSource, ReplanTrigger
+from tuned_virt.core.worker_pool import KeyedWorkerPool
 from tuned_virt.kernel.files import KernelFileError, KernelFS, active_word
 from tuned_virt.plugins.vm_blkio import planner, policy
-from tuned_virt.plugins.vm_blkio.planner import DEVICE, Guest, WeightState
+from tuned_virt.plugins.vm_blkio.planner import DEVICE, WeightedGuest, WeightState
 from tuned_virt.plugins.vm_blkio.policy import REMOVE, WeightPolicy
 
 CGROUP = "/sys/fs/cgroup"
@@ -26,16 +26,16 @@ PATIENCE = 3.0
 """Seconds that libvirt may take to tell the weights of all guests."""
 
 
-class Libvirt(Protocol):
+class GuestWeightsApi(Protocol):
     """What reads and sets weights, and follows guests. Its calls may hang."""
 
-    def read(self) -> Sequence[Guest]:
+    def read(self) -> Sequence[WeightedGuest]:
         """All running guests. Raises Exception with the reason where that fails."""
 
     def write(self, uuid: str, run: int, parameter: str, value: int | str) -> None:
         """Set one parameter. Raises Exception with libvirt's reason."""
 
-    def follow(self, changed: Callable[[str], None]) -> Source:
+    def follow(self, changed: Callable[[str], None]) -> EventSource:
         """Tells of guests that start and stop."""
 
 
@@ -45,20 +45,20 @@ class BlkioTuner(Tuner[WeightPolicy, WeightState]):
     name = "vm_blkio"
     options = policy.OPTIONS
     sectioned = True
-    lane_threads = 8
-    lane_seconds = PATIENCE
-    lane_late = "libvirt does not answer"
+    worker_threads = 8
+    worker_timeout = PATIENCE
+    timeout_reason = "libvirt does not answer"
 
-    def __init__(self, libvirt: Callable[[], Libvirt]) -> None:
+    def __init__(self, libvirt: Callable[[], GuestWeightsApi]) -> None:
         self._connect = libvirt
-        self._lanes = Lanes("virt-vm_blkio-read", threads=1, patience=PATIENCE)
+        self._workers = KeyedWorkerPool("virt-vm_blkio-read", threads=1, patience=PATIENCE)
 
     def parse(self, options: Mapping[str, str]) -> WeightPolicy:
         """See `policy.parse`."""
         return policy.parse(options)
 
     def parse_sections(
-        self, sections: Sequence[Section], rivals: Sequence[Section]
+        self, sections: Sequence[Section], conflicting: Sequence[Section]
     ) -> WeightPolicy:
         """See `policy.parse_sections`."""
         return policy.parse_sections(sections)
@@ -67,12 +67,12 @@ class BlkioTuner(Tuner[WeightPolicy, WeightState]):
         """The running guests; libvirt is asked only where a policy or an original concerns them."""
         if not policy.rules and not originals:
             return WeightState()
-        answer = self._lanes.run({LIBVIRT: self._ask})
-        guests, absence = answer.get(LIBVIRT, ((), self.lane_late))
+        answer = self._workers.run({LIBVIRT: self._ask})
+        guests, unavailable = answer.get(LIBVIRT, ((), self.timeout_reason))
         paths = frozenset(path for rule in policy.rules for path in rule.devices)
-        return WeightState(guests, absence, has_controller(fs), weighing(fs), paths)
+        return WeightState(guests, unavailable, has_controller(fs), weighing(fs), paths)
 
-    def _ask(self) -> tuple[Sequence[Guest], str]:
+    def _ask(self) -> tuple[Sequence[WeightedGuest], str]:
         try:
             return self._connect().read(), ""
         except Exception as error:
@@ -86,22 +86,22 @@ class BlkioTuner(Tuner[WeightPolicy, WeightState]):
         """Weight by setting."""
         return state.values
 
-    def lane(self, setting: str) -> str:
+    def worker_key(self, setting: str) -> str:
         """The guest."""
         return setting.partition("/")[0]
 
     def gone(self, state: WeightState, setting: str) -> str:
         """A guest that has stopped, or runs anew."""
         here = {planner.key(guest) for guest in state.guests}
-        if state.absence:
-            return f"not known: {state.absence}"
-        return "" if self.lane(setting) in here else "the guest has stopped"
+        if state.unavailable:
+            return f"not known: {state.unavailable}"
+        return "" if self.worker_key(setting) in here else "the guest has stopped"
 
     def current(self, fs: KernelFS, change: Change) -> str:
         """The weight that libvirt tells; 0 for a device without. Raises KernelFileError."""
-        guests, absence = self._ask()
-        if absence:
-            raise KernelFileError(change.path, absence)
+        guests, unavailable = self._ask()
+        if unavailable:
+            raise KernelFileError(change.path, unavailable)
         values = WeightState(guests).values
         return values.get(change.setting, "0")
 
@@ -125,21 +125,21 @@ class BlkioTuner(Tuner[WeightPolicy, WeightState]):
     def _own(self, setting: str) -> str:
         """The weight of the whole guest that a setting is of."""
         guests, _ = self._ask()
-        lane = self.lane(setting)
-        return next((str(guest.weight) for guest in guests if planner.key(guest) == lane), "")
+        worker_key = self.worker_key(setting)
+        return next((str(guest.weight) for guest in guests if planner.key(guest) == worker_key), "")
 
-    def keeper(
+    def controller(
         self,
         policy: WeightPolicy,
         plan: Plan,
         fs: KernelFS,
         journal: Journal,
-        again: Callable[[], None],
-    ) -> Keeper | None:
+        replan: Callable[[], None],
+    ) -> Controller | None:
         """What follows guests, where anything is asked for."""
         if not policy.rules:
             return None
-        watch = Watch(self.name, again)
+        watch = ReplanTrigger(self.name, replan)
         watch.follow(self._connect().follow(watch.wake))
         return watch
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from tuned_virt.core import options as opt
-from tuned_virt.core.options import BadOptions, Described, Number, OptionError, Section
+from tuned_virt.core.options import BadOptions, Number, OptionError, OptionSpec, Section
 
 WEIGHT = Number(10, 1000)
 """libvirt's range since kernel 2.6.39 (formatdomain, blkiotune)."""
@@ -17,12 +17,12 @@ WEIGHT = Number(10, 1000)
 REMOVE = 0
 """A device's weight that takes it out of the guest's list (virsh, blkiotune)."""
 
-OPTIONS: Mapping[str, Described] = MappingProxyType(
+OPTIONS: Mapping[str, OptionSpec] = MappingProxyType(
     {
-        "blkio_weight": Described(
+        "blkio_weight": OptionSpec(
             "share of I/O of each guest among all, 10 to 1000; libvirt's default is 100 or 500"
         ),
-        "device_weights": Described(
+        "device_weights": OptionSpec(
             "the same on single disks of the host, as virsh blkiotune takes it:"
             " /dev/sda,500,/dev/sdb,200; 0 takes a disk's weight away"
         ),
@@ -32,7 +32,7 @@ OPTIONS: Mapping[str, Described] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class Rule:
+class WeightRule:
     """One section: its guests, as TuneD selects devices, and their weights."""
 
     name: str = ""
@@ -50,7 +50,7 @@ class Rule:
 class WeightPolicy:
     """The sections; the first that names a guest decides on it."""
 
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[WeightRule, ...] = ()
 
 
 def parse(options: Mapping[str, str]) -> WeightPolicy:
@@ -67,7 +67,7 @@ def parse_sections(sections: Sequence[Section]) -> WeightPolicy:
     return WeightPolicy(rules if any(rule.acts for rule in rules) else ())
 
 
-def _rule(section: Section, errors: list[OptionError]) -> Rule:
+def _rule(section: Section, errors: list[OptionError]) -> WeightRule:
     given = opt.given(section.options)
     if section.udev_regex:
         valid = "devices=, with names or UUIDs of guests: guests have no udev properties"
@@ -84,7 +84,7 @@ def _rule(section: Section, errors: list[OptionError]) -> Rule:
         devices = _devices(given.get("device_weights", ""))
     except OptionError as error:
         errors.append(error)
-    return Rule(section.name, section.devices, weight, devices)
+    return WeightRule(section.name, section.devices, weight, devices)
 
 
 def _devices(text: str) -> dict[str, int]:

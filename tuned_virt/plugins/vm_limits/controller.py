@@ -12,23 +12,23 @@ from xml.etree.ElementTree import Element
 
 from tuned_virt.core.engine import Finding, Result
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import Baseline
+from tuned_virt.core.originals import Originals
 from tuned_virt.core.plan import Change
-from tuned_virt.guests.manager import Claim, Guests, Run
-from tuned_virt.guests.originals import Kept
-from tuned_virt.guests.tracker import Roster, Seen
+from tuned_virt.guests.manager import Claim, GuestController, Run
+from tuned_virt.guests.originals import GuestOriginals
+from tuned_virt.guests.tracker import GuestTracker, TrackedGuest
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import binding
 from tuned_virt.libvirt_api import guest_limits as libvirt
-from tuned_virt.libvirt_api.connection import Active, Link
+from tuned_virt.libvirt_api.connection import Connection, Domain
 from tuned_virt.libvirt_api.guest_pins import GuestGone
-from tuned_virt.libvirt_api.worker import Control, Unanswered, View
+from tuned_virt.libvirt_api.worker import GuestsView, LibvirtWorker, Unanswered
 from tuned_virt.model import xml as safexml
 from tuned_virt.model.guest import printable
 from tuned_virt.model.xml import XmlError
 from tuned_virt.plugins.vm_limits import original
-from tuned_virt.plugins.vm_limits.original import PLUGIN, Original
-from tuned_virt.plugins.vm_limits.policy import UNLIMITED, LimitsPolicy, Wanted, wanted
+from tuned_virt.plugins.vm_limits.original import PLUGIN, OriginalLimits
+from tuned_virt.plugins.vm_limits.policy import UNLIMITED, LimitsPolicy, WantedLimits, wanted
 
 log = logging.getLogger("tuned")
 
@@ -42,30 +42,30 @@ LimitsClaim = Claim[LimitsPolicy]
 
 
 @dataclass(frozen=True)
-class _Held:
+class _LimitedGuest:
     """What one guest has been given, and what of it libvirt or the rules refused."""
 
     device: str
     policy: LimitsPolicy
-    wanted: Wanted
+    wanted: WantedLimits
     failed: Mapping[str, str]
     owners: tuple[str, ...] = ()
 
 
-class LimitedGuests(Guests[LimitsPolicy]):
+class LimitsController(GuestController[LimitsPolicy]):
     """All but `findings` is for libvirt's worker."""
 
-    def __init__(self, uri: str, fs: KernelFS, baseline: Baseline, journal: Journal) -> None:
+    def __init__(self, uri: str, fs: KernelFS, baseline: Originals, journal: Journal) -> None:
         self._uri = uri
-        self._roster = Roster(fs)
-        self._kept = Kept(PLUGIN, original.parse, baseline, uri)
+        self._roster = GuestTracker(fs)
+        self._kept = GuestOriginals(PLUGIN, original.parse, baseline, uri)
         self._journal = journal
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, _LimitedGuest] = {}
         self._by_run: dict[Run, str] = {}
         self._again: float | None = None
 
-    def adjust(self, view: View, claims: Mapping[Run, LimitsClaim] | None) -> float | None:
-        """See `Guests`."""
+    def adjust(self, view: GuestsView, claims: Mapping[Run, LimitsClaim] | None) -> float | None:
+        """See `GuestController`."""
         seen = self._roster.look(view.guests.values(), True)
         gone = {*self._kept.guests, *self._held} - seen.keys()
         self._kept.let_go(gone)
@@ -74,13 +74,13 @@ class LimitedGuests(Guests[LimitsPolicy]):
             del self._held[key]
         active = {key for key, claim in claimed.items() if not claim.policy.observe}
         for key in self._kept.guests.keys() - active:
-            self._put_back(view.link, seen[key])
-        again = self._again is not None and time.monotonic() >= self._again
-        self._again = None if again else self._again
+            self._put_back(view.connection, seen[key])
+        replan = self._again is not None and time.monotonic() >= self._again
+        self._again = None if replan else self._again
         for key, claim in claimed.items():
             held = self._held.get(key)
-            if held is None or held.policy != claim.policy or (held.failed and again):
-                self._limit(view.link, seen[key], claim)
+            if held is None or held.policy != claim.policy or (held.failed and replan):
+                self._limit(view.connection, seen[key], claim)
         self._by_run = {one.active.run: key for key, one in seen.items()}
         return None if self._again is None else max(0.0, self._again - time.monotonic())
 
@@ -90,13 +90,13 @@ class LimitedGuests(Guests[LimitsPolicy]):
             if seen is not None:
                 yield seen.key, claim
 
-    def _limit(self, link: Link, seen: Seen, claim: LimitsClaim) -> None:
+    def _limit(self, link: Connection, seen: TrackedGuest, claim: LimitsClaim) -> None:
         if seen.guest is None:
-            self._hold(seen, claim, Wanted(), {"limits": seen.error})
+            self._hold(seen, claim, WantedLimits(), {"limits": seen.error})
             return
         owners = self._owners(seen)
         asked = wanted(claim.policy, seen.guest)
-        mine = Wanted(
+        mine = WantedLimits(
             {name: kib for name, kib in asked.memory.items() if name not in owners},
             None if "cpu_shares" in owners else asked.shares,
             asked.refused,
@@ -109,7 +109,7 @@ class LimitedGuests(Guests[LimitsPolicy]):
             return
         self._hold(seen, claim, mine, failed, owners)
 
-    def _owners(self, seen: Seen) -> tuple[str, ...]:
+    def _owners(self, seen: TrackedGuest) -> tuple[str, ...]:
         """Limits in the guest's XML that we have not set."""
         kept = self._kept.guests.get(seen.key)
         ours = set(kept.memory) if kept else set()
@@ -117,7 +117,7 @@ class LimitedGuests(Guests[LimitsPolicy]):
             ours.add("cpu_shares")
         return tuple(name for name in owned(seen.active.xml) if name not in ours)
 
-    def _set(self, link: Link, seen: Seen, mine: Wanted) -> Mapping[str, str]:
+    def _set(self, link: Connection, seen: TrackedGuest, mine: WantedLimits) -> Mapping[str, str]:
         if not mine.memory and mine.shares is None:
             if seen.key in self._kept.guests:
                 self._put_back(link, seen)
@@ -130,7 +130,7 @@ class LimitedGuests(Guests[LimitsPolicy]):
             self._write(seen.active, "as found", _words(mine), "asked for")
         return refused
 
-    def _keep(self, link: Link, seen: Seen, mine: Wanted) -> bool:
+    def _keep(self, link: Connection, seen: TrackedGuest, mine: WantedLimits) -> bool:
         """Keep what is found of the limits that are wanted, and not kept yet."""
         active, known = seen.active, self._kept.guests.get(seen.key)
         if known is not None and _covers(known, mine):
@@ -143,14 +143,14 @@ class LimitedGuests(Guests[LimitsPolicy]):
             log.error("%s: guest %s: %s", PLUGIN, *map(printable, (active.name, str(error))))
             return False
         place = (self._uri, active.uuid, active.name, active.id, seen.pid, seen.start)
-        before = known or Original(*place)
+        before = known or OriginalLimits(*place)
         found = {name: memory.get(name, UNLIMITED) for name in mine.memory}
         if mine.shares is not None and before.shares is None:
             before = replace(before, shares=shares)
         both = {seen.key: replace(before, memory={**found, **before.memory})}
         return self._kept.amend(both) if known else self._kept.keep(both)
 
-    def _undo_dropped(self, link: Link, seen: Seen, mine: Wanted) -> None:
+    def _undo_dropped(self, link: Connection, seen: TrackedGuest, mine: WantedLimits) -> None:
         """A new policy asks for less than the last: the rest goes back first, and is not ours."""
         before = self._kept.guests[seen.key]
         memory = {name: kib for name, kib in before.memory.items() if name not in mine.memory}
@@ -162,14 +162,14 @@ class LimitedGuests(Guests[LimitsPolicy]):
             left = before.shares if mine.shares is not None else None
             self._kept.amend({seen.key: replace(before, memory=ours, shares=left)})
 
-    def _put_back(self, link: Link, seen: Seen) -> None:
+    def _put_back(self, link: Connection, seen: TrackedGuest) -> None:
         try:
             refused = put_back(link, seen.active, self._kept.guests[seen.key])
         except GuestGone:
             return
         if refused:
             why = "; ".join(f"{what}: {reason}" for what, reason in refused.items())
-            self._kept.pend({seen.key: why})
+            self._kept.set_pending({seen.key: why})
             self._again = time.monotonic() + AGAIN
             return
         self._kept.let_go([seen.key])
@@ -177,50 +177,50 @@ class LimitedGuests(Guests[LimitsPolicy]):
 
     def _hold(
         self,
-        seen: Seen,
+        seen: TrackedGuest,
         claim: LimitsClaim,
-        mine: Wanted,
+        mine: WantedLimits,
         failed: Mapping[str, str],
         owners: tuple[str, ...] = (),
     ) -> None:
         before = self._held.get(seen.key)
-        self._held[seen.key] = _Held(claim.device, claim.policy, mine, failed, owners)
+        self._held[seen.key] = _LimitedGuest(claim.device, claim.policy, mine, failed, owners)
         known = before.failed.items() if before else ()
         for what, why in failed.items() - known:
             log.error("%s: guest %s: %s", PLUGIN, claim.device, f"{what}: {why}" if why else what)
         if failed:
             self._again = time.monotonic() + AGAIN
 
-    def _write(self, active: Active, before: str, after: str, why: str) -> None:
+    def _write(self, active: Domain, before: str, after: str, why: str) -> None:
         name = printable(active.name)
         change = Change(f"{name} limits", f"libvirt guest {active.uuid}", before, after, why)
         self._journal.add(PLUGIN, change)
         log.info("%s: guest %s: %s (%s)", PLUGIN, name, after, why)
 
-    def put_off(self, why: str) -> None:
-        """See `Guests`."""
-        self._kept.pend_all(why)
+    def defer_restore(self, why: str) -> None:
+        """See `GuestController`."""
+        self._kept.set_all_pending(why)
 
     @property
     def idle(self) -> bool:
-        """See `Guests`."""
+        """See `GuestController`."""
         return not self._kept.guests
 
     # --- verify -----------------------------------------------------------------------------
 
     def findings(
-        self, claims: Mapping[Run, LimitsClaim], asked: Control, ignore_missing: bool
+        self, claims: Mapping[Run, LimitsClaim], asked: LibvirtWorker, ignore_missing: bool
     ) -> Iterable[Finding]:
         """One line a guest."""
         pairs = [(run, self._held.get(self._by_run.get(run, ""))) for run in claims]
         found: dict[Run, tuple[Mapping[str, int], int | None]] = {}
         deadline = time.monotonic() + ASK
 
-        def ask(view: View) -> None:
+        def ask(view: GuestsView) -> None:
             for run, held in pairs:
                 active = view.guests.get(run[0])
                 if held and active and not held.failed and time.monotonic() < deadline:
-                    found[run] = libvirt.read(view.link, active)
+                    found[run] = libvirt.read(view.connection, active)
 
         remark = ""
         try:
@@ -232,13 +232,13 @@ class LimitedGuests(Guests[LimitsPolicy]):
                 yield _finding(held, found.get(run), remark)
 
 
-def _covers(kept: Original, mine: Wanted) -> bool:
+def _covers(kept: OriginalLimits, mine: WantedLimits) -> bool:
     return mine.memory.keys() <= kept.memory.keys() and (
         mine.shares is None or kept.shares is not None
     )
 
 
-def put_back(link: Link, active: Active, before: Original) -> Mapping[str, str]:
+def put_back(link: Connection, active: Domain, before: OriginalLimits) -> Mapping[str, str]:
     """Set what was found; what was refused. Raises GuestGone and libvirtError."""
     return libvirt.apply(link, active, before.memory, before.shares)
 
@@ -258,13 +258,13 @@ def _owned(root: Element) -> list[str]:
     return found + ([] if root.find("cputune/shares") is None else ["cpu_shares"])
 
 
-def _words(mine: Wanted) -> str:
+def _words(mine: WantedLimits) -> str:
     parts = [f"{name} {kib >> 10} MiB" for name, kib in sorted(mine.memory.items())]
     return ", ".join(parts + ([f"cpu_shares {mine.shares}"] if mine.shares else []))
 
 
 def _finding(
-    held: _Held, found: tuple[Mapping[str, int], int | None] | None, remark: str
+    held: _LimitedGuest, found: tuple[Mapping[str, int], int | None] | None, remark: str
 ) -> Finding:
     place = f"device {held.device}: '{PLUGIN}'"
     if held.failed:
@@ -278,8 +278,8 @@ def _finding(
     if found is None:
         return Finding(Result.NOTE, f"device {held.device}: {PLUGIN}: {remark or 'not read'}")
     memory, shares = found
-    now = Wanted({name: memory.get(name, 0) for name in held.wanted.memory}, shares)
-    shown = _words(Wanted(now.memory, now.shares if held.wanted.shares else None))
+    now = WantedLimits({name: memory.get(name, 0) for name in held.wanted.memory}, shares)
+    shown = _words(WantedLimits(now.memory, now.shares if held.wanted.shares else None))
     if shown == expected:
         return Finding(Result.PASSED, f"{place} = '{shown}'")
     return Finding(Result.FAILED, f"{place} = '{shown}', expected '{expected}'")

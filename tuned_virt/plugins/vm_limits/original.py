@@ -14,7 +14,7 @@ PLUGIN = "vm_limits"
 
 
 @dataclass(frozen=True)
-class Original:
+class OriginalLimits:
     """One run of a guest: its limits by libvirt's names, in KiB, and its CPU weight.
 
     Only what we set is kept; what the owner limits stays the owner's.
@@ -39,11 +39,11 @@ class Original:
         return json.dumps(asdict(self))
 
 
-def parse(text: str) -> Original:
+def parse(text: str) -> OriginalLimits:
     """What `text` wrote. Raises ValueError for anything else."""
     try:
         content = json.loads(text)
         memory = {str(name): int(kib) for name, kib in content["memory"].items()}
-        return Original(**{**content, "memory": memory})
+        return OriginalLimits(**{**content, "memory": memory})
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error

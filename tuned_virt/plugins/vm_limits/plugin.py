@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import Baseline
-from tuned_virt.guests.manager import Guests, GuestTuner
-from tuned_virt.guests.originals import Kept
+from tuned_virt.core.originals import Originals
+from tuned_virt.guests.manager import GuestController, GuestTuner
+from tuned_virt.guests.originals import GuestOriginals
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.vm_limits import original, policy
-from tuned_virt.plugins.vm_limits.controller import LimitedGuests
+from tuned_virt.plugins.vm_limits.controller import LimitsController
 from tuned_virt.plugins.vm_limits.policy import LimitsPolicy
 
 
@@ -25,10 +25,10 @@ class LimitsTuner(GuestTuner[LimitsPolicy]):
         """See `policy.parse`."""
         return policy.parse(options)
 
-    def guests(self, uri: str) -> Guests[LimitsPolicy]:
+    def guests(self, uri: str) -> GuestController[LimitsPolicy]:
         """See `GuestTuner`."""
-        return LimitedGuests(uri, KernelFS(), Baseline(), Journal())
+        return LimitsController(uri, KernelFS(), Originals(), Journal())
 
     def uris(self) -> Iterable[str]:
         """See `GuestTuner`."""
-        return Kept(self.name, original.parse, Baseline()).uris()
+        return GuestOriginals(self.name, original.parse, Originals()).uris()

@@ -12,9 +12,9 @@ from tuned_virt.core.guest_filter import SYSTEM, uri
 from tuned_virt.core.options import (
     OBSERVE,
     BadOptions,
-    Described,
     Number,
     OptionError,
+    OptionSpec,
     given,
     is_yes,
 )
@@ -41,22 +41,22 @@ is not possible to know how much QEMU needs and advises against any limit."""
 UNLIMITED = (1 << 53) - 1
 """KiB from which libvirt means no limit (VIR_DOMAIN_MEMORY_PARAM_UNLIMITED)."""
 
-OPTIONS: Mapping[str, Described] = {
-    "memory_hard_limit": Described(
+OPTIONS: Mapping[str, OptionSpec] = {
+    "memory_hard_limit": OptionSpec(
         "Most memory that a guest may take, QEMU's own included: the kernel kills it beyond; 4096M,"
         " or 150% of its memory; libvirt advises against it"
     ),
-    "memory_soft_limit": Described(
+    "memory_soft_limit": OptionSpec(
         "Memory that a guest keeps when the host runs short: 2048M, or 80% of its memory"
     ),
-    "swap_hard_limit": Described(
+    "swap_hard_limit": OptionSpec(
         "Most memory and swap together; not below memory_hard_limit, which it needs"
     ),
-    "min_guarantee": Described("Refused: QEMU has no guaranteed minimum"),
-    "cpu_shares": Described(
+    "min_guarantee": OptionSpec("Refused: QEMU has no guaranteed minimum"),
+    "cpu_shares": OptionSpec(
         "CPU weight against other guests, 1 to 10000; on cgroup v2 a guest has 100 by default"
     ),
-    "uri": Described("libvirt's URI; guests of other machines cannot be tuned", SYSTEM),
+    "uri": OptionSpec("libvirt's URI; guests of other machines cannot be tuned", SYSTEM),
     "observe": OBSERVE,
 }
 
@@ -130,7 +130,7 @@ def _order(memory: Mapping[str, Size], told: Mapping[str, str]) -> Iterator[Opti
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedLimits:
     """What one guest is to be given: KiB by libvirt's names, and shares; and what it is not."""
 
     memory: Mapping[str, int] = field(default_factory=dict)
@@ -146,7 +146,7 @@ LIBVIRT = {
 """Option → virDomainSetMemoryParameters' name."""
 
 
-def wanted(policy: LimitsPolicy, guest: Guest) -> Wanted:
+def wanted(policy: LimitsPolicy, guest: Guest) -> WantedLimits:
     """The policy for one guest, with what would harm it refused."""
     kib = {LIBVIRT[name]: size.kib(guest) for name, size in policy.memory.items()}
     refused = []
@@ -162,5 +162,5 @@ def wanted(policy: LimitsPolicy, guest: Guest) -> Wanted:
     if hard is not None and swap is not None and swap < hard:
         refused.append(f"swap_hard_limit of {swap >> 10} MiB is below memory_hard_limit")
     if refused:
-        return Wanted({}, policy.shares, tuple(refused))
-    return Wanted(kib, policy.shares)
+        return WantedLimits({}, policy.shares, tuple(refused))
+    return WantedLimits(kib, policy.shares)

@@ -6,17 +6,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from tuned_virt.guests.restore import GuestUndo
+from tuned_virt.guests.restore import GuestRestore
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.vm_limits import original, policy
-from tuned_virt.plugins.vm_limits.original import Original
+from tuned_virt.plugins.vm_limits.original import OriginalLimits
 from tuned_virt.plugins.vm_limits.policy import LimitsPolicy
 
 if TYPE_CHECKING:  # libvirt's binding takes time to import
-    from tuned_virt.libvirt_api.worker import View
+    from tuned_virt.libvirt_api.worker import GuestsView
 
 
-class LimitsUndo(GuestUndo[LimitsPolicy, Original]):
+class LimitsRestore(GuestRestore[LimitsPolicy, OriginalLimits]):
     """Puts back every guest that is kept."""
 
     name = original.PLUGIN
@@ -26,12 +26,12 @@ class LimitsUndo(GuestUndo[LimitsPolicy, Original]):
         """See `policy.parse`."""
         return policy.parse(options)
 
-    def original(self, text: str) -> Original:
-        """See `GuestUndo`."""
+    def original(self, text: str) -> OriginalLimits:
+        """See `GuestRestore`."""
         return original.parse(text)
 
-    def put_back(self, view: View, fs: KernelFS, kept: Original) -> str:
-        """See `GuestUndo`."""
+    def put_back(self, view: GuestsView, fs: KernelFS, kept: OriginalLimits) -> str:
+        """See `GuestRestore`."""
         from tuned_virt.libvirt_api.guest_pins import GuestGone
         from tuned_virt.plugins.vm_limits.controller import put_back
 
@@ -39,7 +39,7 @@ class LimitsUndo(GuestUndo[LimitsPolicy, Original]):
         if active is None or active.id != kept.id:
             return ""
         try:
-            refused = put_back(view.link, active, kept)
+            refused = put_back(view.connection, active, kept)
         except GuestGone:
             return ""
         return "; ".join(f"{what}: {why}" for what, why in refused.items())

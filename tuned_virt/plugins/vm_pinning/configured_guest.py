@@ -14,7 +14,7 @@ RECORD = f"{PLUGIN}_configuration"
 
 
 @dataclass(frozen=True)
-class Marked:
+class ConfiguredGuest:
     """A guest whose configuration has pins of ours. It need not run: there is no process."""
 
     uri: str
@@ -39,9 +39,9 @@ def key(uuid: str) -> str:
     return f"{uuid}{SEPARATOR}configuration"
 
 
-def parse(text: str) -> Marked:
+def parse(text: str) -> ConfiguredGuest:
     """What `text` wrote. Raises ValueError for anything else."""
     try:
-        return Marked(**json.loads(text))
+        return ConfiguredGuest(**json.loads(text))
     except TypeError as error:
         raise ValueError(f"TypeError: {error}") from error

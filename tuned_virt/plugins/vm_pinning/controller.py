@@ -11,26 +11,26 @@ from pathlib import Path
 
 from tuned_virt.core.engine import Finding
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import Baseline
-from tuned_virt.guests.manager import Claim, Guests, Run
-from tuned_virt.guests.originals import Kept
-from tuned_virt.guests.tracker import Roster, Seen
+from tuned_virt.core.originals import Originals
+from tuned_virt.guests.manager import Claim, GuestController, Run
+from tuned_virt.guests.originals import GuestOriginals
+from tuned_virt.guests.tracker import GuestTracker, TrackedGuest
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import binding
-from tuned_virt.libvirt_api.connection import Link
+from tuned_virt.libvirt_api.connection import Connection
 from tuned_virt.libvirt_api.guest_pins import GuestGone
 from tuned_virt.libvirt_api.placement_tag import Pins
-from tuned_virt.libvirt_api.worker import Control, View
+from tuned_virt.libvirt_api.worker import GuestsView, LibvirtWorker
 from tuned_virt.model.guest import printable
-from tuned_virt.placement import Kind, Placement
+from tuned_virt.placement import Placement, PlacementKind
 from tuned_virt.plugins.vm_pinning import numa_balancing, original, pinner, record
-from tuned_virt.plugins.vm_pinning.original import PLUGIN, Original
-from tuned_virt.plugins.vm_pinning.page_migrator import Move, Mover
-from tuned_virt.plugins.vm_pinning.persistent_pins import Configurations
-from tuned_virt.plugins.vm_pinning.placement_controller import Decider
-from tuned_virt.plugins.vm_pinning.policy import Already, Persist, PinningPolicy
-from tuned_virt.plugins.vm_pinning.record import Held
-from tuned_virt.plugins.vm_pinning.verify import Checks
+from tuned_virt.plugins.vm_pinning.original import PLUGIN, OriginalPins
+from tuned_virt.plugins.vm_pinning.page_migrator import PageMigration, PageMigrator
+from tuned_virt.plugins.vm_pinning.persistent_pins import PersistentPins
+from tuned_virt.plugins.vm_pinning.placement_controller import PlacementController
+from tuned_virt.plugins.vm_pinning.policy import Persist, PinningPolicy, RunningGuests
+from tuned_virt.plugins.vm_pinning.record import HeldPlacement
+from tuned_virt.plugins.vm_pinning.verify import PinningVerifier
 
 log = logging.getLogger("tuned")
 
@@ -43,52 +43,52 @@ LOOK = 10.0
 PinningClaim = Claim[PinningPolicy]
 
 
-class PinnedGuests(Guests[PinningPolicy]):
+class PinningController(GuestController[PinningPolicy]):
     """All but `findings` and what the mover calls is for libvirt's worker."""
 
     def __init__(  # noqa: PLR0913 - its edges, which tests replace
         self,
         uri: str,
         fs: KernelFS,
-        baseline: Baseline,
+        baseline: Originals,
         journal: Journal,
-        decider: Decider | None = None,
+        decider: PlacementController | None = None,
         file: Path = record.FILE,
     ) -> None:
         self._uri = uri
         self._fs = fs
         self._baseline = baseline
         self._journal = journal
-        self._roster = Roster(fs)
-        self._hands = pinner.Hands(fs, journal)
-        self._decider = decider or Decider(fs)
+        self._roster = GuestTracker(fs)
+        self._hands = pinner.Pinner(fs, journal)
+        self._decider = decider or PlacementController(fs)
         self._file = file
-        self._checks = Checks(fs)
-        self._mover = Mover(fs, self._moved)
-        self._kept = Kept(PLUGIN, original.parse, baseline, uri)
-        self._configurations = Configurations(uri, baseline, journal)
+        self._checks = PinningVerifier(fs)
+        self._mover = PageMigrator(fs, self._moved)
+        self._kept = GuestOriginals(PLUGIN, original.parse, baseline, uri)
+        self._configurations = PersistentPins(uri, baseline, journal)
         self._loaded = False
         self._interrupted: set[str] = set()
-        self._held: dict[str, Held] = {}
+        self._held: dict[str, HeldPlacement] = {}
         self._claims: Mapping[Run, PinningClaim] | None = None
-        self._saved: Mapping[str, Held] = {}
+        self._saved: Mapping[str, HeldPlacement] = {}
         self._again = float("inf")
 
     # --- the worker's turn ------------------------------------------------------------------
 
-    def adjust(self, view: View, claims: Mapping[Run, PinningClaim] | None) -> float | None:
-        """See `Guests`."""
+    def adjust(self, view: GuestsView, claims: Mapping[Run, PinningClaim] | None) -> float | None:
+        """See `GuestController`."""
         seen = self._roster.look(view.guests.values(), self._claims is not None)
-        self._load(view.link, seen)
+        self._load(view.connection, seen)
         self._forget({*self._kept.guests, *self._held} - seen.keys())
         wanted = self._wanted(claims or {})
         active = {key: claim for key, claim in wanted.items() if not claim.policy.observe}
         unclaimed = self._kept.guests.keys() - active.keys()
-        self._kept.let_go({key for key in unclaimed if self._put_back(view.link, seen[key])})
+        self._kept.let_go({key for key in unclaimed if self._put_back(view.connection, seen[key])})
         self._drop(self._held.keys() - wanted.keys())
         news = claims is not self._claims
         if claims is not None:
-            self._decider.prepare(view.link)
+            self._decider.prepare(view.connection)
             wishes = (claim.policy.balancing for claim in active.values())
             numa_balancing.set_to(
                 numa_balancing.wanted_by(wishes), self._fs, self._baseline, self._journal
@@ -98,13 +98,13 @@ class PinnedGuests(Guests[PinningPolicy]):
         self._claims = claims
         wait = self._place(view, seen, wanted, news) if wanted else None
         if claims is None:
-            self._drop_configurations(view.link)
+            self._drop_configurations(view.connection)
         else:
-            self._configure(view.link, seen, active)
+            self._configure(view.connection, seen, active)
         self._save()
         return min((at for at in (wait, self._wait_for_again()) if at is not None), default=None)
 
-    def _load(self, link: Link, seen: Mapping[str, Seen]) -> None:
+    def _load(self, link: Connection, seen: Mapping[str, TrackedGuest]) -> None:
         """What an earlier process holds, once; what a kill interrupted is tagged again."""
         if self._loaded:
             return
@@ -138,7 +138,7 @@ class PinnedGuests(Guests[PinningPolicy]):
 
     # --- the way back -----------------------------------------------------------------------
 
-    def _put_back(self, link: Link, seen: Seen) -> bool:
+    def _put_back(self, link: Connection, seen: TrackedGuest) -> bool:
         """Whether nothing of a guest is to be kept any more."""
         key = seen.key
         self._mover.forget(key)
@@ -151,20 +151,20 @@ class PinnedGuests(Guests[PinningPolicy]):
             return True
         if refused:
             why = "; ".join(f"{what}: {reason}" for what, reason in refused.items())
-            self._kept.pend({key: why})
+            self._kept.set_pending({key: why})
             self._again = min(self._again, time.monotonic() + AGAIN)
             return False
         self._held.pop(key, None)
         return True
 
-    def put_off(self, why: str) -> None:
-        """See `Guests`."""
-        self._kept.pend_all(why)
-        self._configurations.put_off(why)
+    def defer_restore(self, why: str) -> None:
+        """See `GuestController`."""
+        self._kept.set_all_pending(why)
+        self._configurations.defer_restore(why)
 
     @property
     def idle(self) -> bool:
-        """See `Guests`."""
+        """See `GuestController`."""
         return not self._kept.guests and self._configurations.idle
 
     def _wait_for_again(self) -> float | None:
@@ -179,12 +179,12 @@ class PinnedGuests(Guests[PinningPolicy]):
 
     def _place(
         self,
-        view: View,
-        seen: Mapping[str, Seen],
+        view: GuestsView,
+        seen: Mapping[str, TrackedGuest],
         wanted: Mapping[str, PinningClaim],
         news: bool,
     ) -> float | None:
-        decided = self._decider.decide(view.link, seen, wanted, self._held, news)
+        decided = self._decider.decide(view.connection, seen, wanted, self._held, news)
         for held in decided.remarks.values():
             self._hold(held)
         changes = {
@@ -196,10 +196,12 @@ class PinnedGuests(Guests[PinningPolicy]):
             self._move(seen[key], self._held[key].placement, wanted[key].policy)
         self._interrupted -= wanted.keys()
         if changes:
-            self._change(view.link, seen, wanted, changes)
+            self._change(view.connection, seen, wanted, changes)
         return min(decided.wait, LOOK) if decided.wait is not None else LOOK
 
-    def _differs(self, seen: Seen, placement: Placement, claim: PinningClaim, news: bool) -> bool:
+    def _differs(
+        self, seen: TrackedGuest, placement: Placement, claim: PinningClaim, news: bool
+    ) -> bool:
         """Whether a guest is not where it should be; at an apply its threads are looked at too."""
         held = self._held.get(seen.key)
         if held is None or held.placement != placement:
@@ -210,7 +212,7 @@ class PinnedGuests(Guests[PinningPolicy]):
             return news or self._again == float("inf")
         return news and held.placed and self._checks.drifted(held)
 
-    def _later(self, seen: Seen, claim: PinningClaim) -> bool:
+    def _later(self, seen: TrackedGuest, claim: PinningClaim) -> bool:
         """Whether a guest that can be placed is not before it starts anew."""
         return (
             claim.policy.persist is Persist.CONFIG
@@ -221,14 +223,14 @@ class PinnedGuests(Guests[PinningPolicy]):
 
     def _change(
         self,
-        link: Link,
-        seen: Mapping[str, Seen],
+        link: Connection,
+        seen: Mapping[str, TrackedGuest],
         wanted: Mapping[str, PinningClaim],
         changes: Mapping[str, Placement],
     ) -> None:
         """Keep how all these guests are in one write, then change one after the other."""
         needed: dict[str, Pins] = {}
-        new: dict[str, Original] = {}
+        new: dict[str, OriginalPins] = {}
         for key, placement in changes.items():
             still = wanted[key].policy.observe or self._later(seen[key], wanted[key])
             if placement.vcpus and not still:
@@ -241,7 +243,7 @@ class PinnedGuests(Guests[PinningPolicy]):
         for key, placement in changes.items():
             self._carry_out(link, seen[key], placement, wanted[key], needed.get(key))
 
-    def _found(self, link: Link, seen: Seen) -> Original | None:
+    def _found(self, link: Connection, seen: TrackedGuest) -> OriginalPins | None:
         """How a guest is; None for one that does not tell, as it has gone."""
         try:
             return pinner.found(self._fs, link, seen, self._uri)
@@ -251,7 +253,7 @@ class PinnedGuests(Guests[PinningPolicy]):
             log.info("%s: guest %s: %s", PLUGIN, *map(printable, (seen.active.name, str(error))))
             return None
 
-    def _needed(self, seen: Seen, placement: Placement, before: Original) -> Pins:
+    def _needed(self, seen: TrackedGuest, placement: Placement, before: OriginalPins) -> Pins:
         """What to set: only what changes anything, and what earlier pins set and these do not."""
         pins = pinner.wanted(placement, seen.guest.vcpus if seen.guest else 0)
         held = self._held.get(seen.key)
@@ -267,17 +269,19 @@ class PinnedGuests(Guests[PinningPolicy]):
 
     def _carry_out(
         self,
-        link: Link,
-        seen: Seen,
+        link: Connection,
+        seen: TrackedGuest,
         placement: Placement,
         claim: PinningClaim,
         pins: Pins | None,
     ) -> None:
-        new = Held(seen.key, seen.active.uuid, claim.device, seen.active.name, seen.pid, placement)
+        new = HeldPlacement(
+            seen.key, seen.active.uuid, claim.device, seen.active.name, seen.pid, placement
+        )
         if claim.policy.observe:
             log.info("%s: observe: guest %s: %s", PLUGIN, claim.device, placement.why)
             self._hold(replace(new, observed=True))
-        elif not placement.vcpus or placement.kind in (Kind.UNPLACED, Kind.OWNER):
+        elif not placement.vcpus or placement.kind in (PlacementKind.UNPLACED, PlacementKind.OWNER):
             self._yield_to(link, seen, placement)
             self._hold(new)
         elif self._later(seen, claim):
@@ -289,7 +293,14 @@ class PinnedGuests(Guests[PinningPolicy]):
             self._hold(new)
             self._follow(seen, placement, claim.policy)
 
-    def _pin(self, link: Link, seen: Seen, pins: Pins, new: Held, policy: PinningPolicy) -> None:
+    def _pin(
+        self,
+        link: Connection,
+        seen: TrackedGuest,
+        pins: Pins,
+        new: HeldPlacement,
+        policy: PinningPolicy,
+    ) -> None:
         try:
             refused = self._hands.pin(link, seen, pins, new.placement)
         except GuestGone:
@@ -307,19 +318,19 @@ class PinnedGuests(Guests[PinningPolicy]):
         self._hold(replace(new, pins=pins))
         self._follow(seen, new.placement, policy)
 
-    def _yield_to(self, link: Link, seen: Seen, placement: Placement) -> None:
+    def _yield_to(self, link: Connection, seen: TrackedGuest, placement: Placement) -> None:
         """It has no place, or an owner now: what is still ours goes back."""
         if seen.key in self._kept.guests and self._put_back(link, seen):
             self._kept.let_go({seen.key})
         log.info("%s: guest %s: %s", PLUGIN, printable(seen.active.name), placement.why)
 
-    def _hold(self, held: Held) -> None:
+    def _hold(self, held: HeldPlacement) -> None:
         self._held[held.key] = held
 
     # --- configurations ---------------------------------------------------------------------
 
     def _configure(
-        self, link: Link, seen: Mapping[str, Seen], wanted: Mapping[str, PinningClaim]
+        self, link: Connection, seen: Mapping[str, TrackedGuest], wanted: Mapping[str, PinningClaim]
     ) -> None:
         for key, one in seen.items():
             held, claim = self._held.get(key), wanted.get(key)
@@ -329,22 +340,22 @@ class PinnedGuests(Guests[PinningPolicy]):
             else:
                 self._configurations.drop(link, one)
 
-    def _drop_configurations(self, link: Link) -> None:
+    def _drop_configurations(self, link: Connection) -> None:
         if not self._configurations.drop_all(link):
             self._again = min(self._again, time.monotonic() + AGAIN)
 
     # --- memory -----------------------------------------------------------------------------
 
-    def _follow(self, seen: Seen, placement: Placement, policy: PinningPolicy) -> None:
-        if seen.fresh or policy.running is Already.PLACE:
+    def _follow(self, seen: TrackedGuest, placement: Placement, policy: PinningPolicy) -> None:
+        if seen.started_under_profile or policy.running is RunningGuests.PLACE:
             self._move(seen, placement, policy)  # else it ran before, and no memory moves unasked
 
-    def _move(self, seen: Seen, placement: Placement, policy: PinningPolicy) -> None:
+    def _move(self, seen: TrackedGuest, placement: Placement, policy: PinningPolicy) -> None:
         memory, guest = placement.memory, seen.guest
         if seen.pid and policy.move and guest and memory and memory.mode == "move":
             self._hold(replace(self._held[seen.key], follows=True))
             self._mover.add(
-                Move(
+                PageMigration(
                     seen.key,
                     seen.active.name,
                     *(seen.pid, seen.start, placement.nodes, policy.rate, policy.limit),
@@ -368,9 +379,9 @@ class PinnedGuests(Guests[PinningPolicy]):
     # --- verify -----------------------------------------------------------------------------
 
     def findings(
-        self, claims: Mapping[Run, PinningClaim], asked: Control, ignore_missing: bool
+        self, claims: Mapping[Run, PinningClaim], asked: LibvirtWorker, ignore_missing: bool
     ) -> Iterable[Finding]:
-        """See `Guests`."""
+        """See `GuestController`."""
         held = {(one.uuid, one.device): one for one in self._held.values()}
         pairs = [(claim, held.get((run[0], claim.device))) for run, claim in claims.items()]
         return self._checks.findings(pairs, asked)

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterable
 
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import Baseline, BaselineError
+from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.core.plan import Change, Values
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 
@@ -37,7 +37,7 @@ def undo(now: Values, originals: Values) -> list[Change]:
     return [Change(SETTING, FILE, now[SETTING], before, "nobody holds it")]
 
 
-def set_to(wanted: int | None, fs: KernelFS, baseline: Baseline, journal: Journal) -> None:
+def set_to(wanted: int | None, fs: KernelFS, baseline: Originals, journal: Journal) -> None:
     """Have the kernel do as asked, or as before where nobody asks; errors are said."""
     now = values(fs).get(SETTING)
     kept = baseline.record(PLUGIN).originals.get(SETTING)
@@ -55,7 +55,7 @@ def set_to(wanted: int | None, fs: KernelFS, baseline: Baseline, journal: Journa
             log.info("%s: %s", PLUGIN, change)
         if wanted is None:
             baseline.forget(PLUGIN, [SETTING])
-    except (KernelFileError, BaselineError) as error:
+    except (KernelFileError, OriginalsError) as error:
         log.error("%s: %s", PLUGIN, error)
 
 

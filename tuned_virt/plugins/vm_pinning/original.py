@@ -21,7 +21,7 @@ PLUGIN = "vm_pinning"
 
 
 @dataclass(frozen=True)
-class Original:
+class OriginalPins:
     """One run of a guest.
 
     pid, start  its process (0: not to be seen here), and the clock tick at which that started
@@ -83,11 +83,11 @@ class Original:
         return stuck
 
 
-def parse(text: str) -> Original:
+def parse(text: str) -> OriginalPins:
     """What `text` wrote. Raises ValueError for anything else."""
     try:
         content = json.loads(text)
-        return Original(
+        return OriginalPins(
             **{
                 **content,
                 "vcpus": _numbered(content["vcpus"]),

@@ -24,7 +24,7 @@ MIB = 1 << 20
 
 
 @dataclass(frozen=True)
-class Move:
+class PageMigration:
     """One guest's memory to bring to nodes; rate and limit in MiB, see `PinningPolicy`."""
 
     key: str
@@ -37,19 +37,19 @@ class Move:
     movable: bool = True
 
 
-class Mover:
+class PageMigrator:
     """Moves what it is given; `done(key, remark)` is called from its thread after each."""
 
     def __init__(self, fs: KernelFS, done: Callable[[str, str], None]) -> None:
         self._fs = fs
         self._done = done
-        self._moves: queue.SimpleQueue[Move] = queue.SimpleQueue()
-        self._wanted: dict[str, Move] = {}
+        self._moves: queue.SimpleQueue[PageMigration] = queue.SimpleQueue()
+        self._wanted: dict[str, PageMigration] = {}
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def add(self, move: Move) -> None:
+    def add(self, move: PageMigration) -> None:
         """Have a guest's pages follow, after those that were given before."""
         with self._lock:
             self._wanted[move.key] = move
@@ -64,7 +64,7 @@ class Mover:
             if self._wanted.pop(key, None) is not None:
                 self._stop.set()
 
-    def _next(self) -> Move | None:
+    def _next(self) -> PageMigration | None:
         while True:
             with self._lock:
                 if self._moves.empty():
@@ -89,7 +89,7 @@ class Mover:
             if current:
                 self._done(move.key, remark)
 
-    def _move(self, move: Move) -> str:
+    def _move(self, move: PageMigration) -> str:
         """Move one guest's pages; what is left to say of it."""
         areas = numa_maps.read(self._fs, move.pid)
         remote = [area for area in areas if set(area.nodes) - set(move.nodes)]
@@ -104,13 +104,13 @@ class Mover:
         remark = _stays(huge, move.nodes, "huge pages") if huge else ""
         return "; ".join(filter(None, [self._follow(move, plain), remark])) if plain else remark
 
-    def _follow(self, move: Move, areas: Sequence[Area]) -> str:
+    def _follow(self, move: PageMigration, areas: Sequence[Area]) -> str:
         limit = float("inf") if move.limit is None else move.limit * MIB
         pace = migrate_pages.Pace(move.rate * MIB, limit, self._stop)
         ranges = [(area.start, area.end) for area in areas]
         try:
             moved = migrate_pages.move(move.pid, ranges, move.nodes, pace)
-        except migrate_pages.CannotMove as error:
+        except migrate_pages.CannotMigrate as error:
             return f"its memory was not moved: {error}"
         nodes = ",".join(map(str, move.nodes))
         log.info(

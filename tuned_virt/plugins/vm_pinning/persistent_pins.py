@@ -16,18 +16,18 @@ from dataclasses import replace
 from typing import Any
 
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import Baseline
+from tuned_virt.core.originals import Originals
 from tuned_virt.core.plan import Change
-from tuned_virt.guests.originals import Kept
-from tuned_virt.guests.tracker import Seen
+from tuned_virt.guests.originals import GuestOriginals
+from tuned_virt.guests.tracker import TrackedGuest
 from tuned_virt.libvirt_api import binding, placement_tag
 from tuned_virt.libvirt_api import guest_pins as libvirt
-from tuned_virt.libvirt_api.connection import Active, Link
+from tuned_virt.libvirt_api.connection import Connection, Domain
 from tuned_virt.libvirt_api.placement_tag import Pins
 from tuned_virt.model.guest import Guest, GuestError, printable
-from tuned_virt.model.guest.model import Owned
+from tuned_virt.model.guest.model import UserPins
 from tuned_virt.placement import Placement
-from tuned_virt.plugins.vm_pinning.configured_guest import RECORD, Marked, key, parse
+from tuned_virt.plugins.vm_pinning.configured_guest import RECORD, ConfiguredGuest, key, parse
 from tuned_virt.plugins.vm_pinning.original import PLUGIN
 from tuned_virt.plugins.vm_pinning.pinner import wanted, words
 
@@ -39,13 +39,13 @@ IOTHREADIDS = re.compile(r"\s*<iothreadids>(?:\s*<iothread id='\d+'/>)*\s*</ioth
 NOBODY = "nobody wants it any more"
 
 
-class Configurations:
+class PersistentPins:
     """The configurations of one libvirt's guests. For its worker; may raise libvirtError."""
 
-    def __init__(self, uri: str, baseline: Baseline, journal: Journal) -> None:
+    def __init__(self, uri: str, baseline: Originals, journal: Journal) -> None:
         self._uri = uri
         self._journal = journal
-        self._kept = Kept(RECORD, parse, baseline, uri)
+        self._kept = GuestOriginals(RECORD, parse, baseline, uri)
         self._known: dict[str, tuple[str, Placement]] = {}
         self._remarks: dict[str, str] = {}
         self._looked: set[str] = set()
@@ -56,11 +56,11 @@ class Configurations:
         """Whether no configuration has anything of ours."""
         return not self._kept.guests
 
-    def put_off(self, why: str) -> None:
-        """See `Guests`."""
-        self._kept.pend_all(why)
+    def defer_restore(self, why: str) -> None:
+        """See `GuestController`."""
+        self._kept.set_all_pending(why)
 
-    def hold(self, link: Link, seen: Seen, placement: Placement) -> str:
+    def hold(self, link: Connection, seen: TrackedGuest, placement: Placement) -> str:
         """Have a guest's configuration say a placement; what an administrator should know."""
         self._asked = True
         uuid, now = seen.active.uuid, (seen.key, placement)
@@ -69,7 +69,7 @@ class Configurations:
             self._known[uuid] = now
         return self._remarks[uuid]
 
-    def drop(self, link: Link, seen: Seen) -> None:
+    def drop(self, link: Connection, seen: TrackedGuest) -> None:
         """Nobody wants a running guest's placement in its configuration."""
         active = seen.active
         self._known.pop(active.uuid, None)
@@ -81,7 +81,7 @@ class Configurations:
         if brought or key(active.uuid) in self._kept.guests:
             self._clean(link, active.domain, libvirt.configuration(link, active.domain))
 
-    def drop_all(self, link: Link) -> bool:
+    def drop_all(self, link: Connection) -> bool:
         """Nobody wants anything, of guests that do not run either; whether nothing is left."""
         self._known.clear()
         if self._asked or self._kept.guests:
@@ -95,7 +95,7 @@ class Configurations:
         """Runs that have ended."""
         self._looked -= set(gone)
 
-    def _write(self, link: Link, active: Active, placement: Placement) -> str:
+    def _write(self, link: Connection, active: Domain, placement: Placement) -> str:
         xml = libvirt.configuration(link, active.domain)
         try:
             guest = Guest.from_xml(xml) if xml else None
@@ -108,14 +108,14 @@ class Configurations:
         ours, _ = placement_tag.read(xml)
         theirs = cleaned(xml)
         pins = _possible(wanted(placement, guest.vcpus), guest)
-        mark = Marked(self._uri, active.uuid, active.name)
+        mark = ConfiguredGuest(self._uri, active.uuid, active.name)
         if pins != ours and self._kept.keep({mark.key: mark}):
             if placement_tag.without(ours, pins):
                 libvirt.redefine(link, theirs)
             return self._set(link, active, pins, placement.why, "<iothreadids>" in theirs)
         return ""
 
-    def _set(self, link: Link, active: Active, pins: Pins, why: str, listed: bool) -> str:
+    def _set(self, link: Connection, active: Domain, pins: Pins, why: str, listed: bool) -> str:
         refused = libvirt.configure(link, active, pins, listed)
         if refused:
             self._clean(link, active.domain, libvirt.configuration(link, active.domain))
@@ -123,9 +123,9 @@ class Configurations:
         self._say(active.uuid, active.name, words(pins), why)
         return ""
 
-    def _clean(self, link: Link, domain: Any, xml: str) -> str:
+    def _clean(self, link: Connection, domain: Any, xml: str) -> str:
         """Take ours out of one configuration; its key, whatever became of it."""
-        mark = Marked(self._uri, domain.UUIDString(), domain.name())
+        mark = ConfiguredGuest(self._uri, domain.UUIDString(), domain.name())
         if placement_tag.NAMESPACE in xml:
             self._kept.keep({mark.key: mark})
             try:
@@ -133,7 +133,7 @@ class Configurations:
             except binding.libvirt.libvirtError as error:
                 if not link.alive():
                     raise
-                self._kept.pend({mark.key: f"its configuration: {printable(str(error))}"})
+                self._kept.set_pending({mark.key: f"its configuration: {printable(str(error))}"})
                 return mark.key
             self._say(mark.uuid, mark.name, "as before", theirs or NOBODY)
         self._kept.let_go([mark.key])
@@ -146,7 +146,7 @@ class Configurations:
         log.info("%s: guest %s: configuration: %s (%s)", PLUGIN, told, after, why)
 
 
-def clean(link: Link, xml: str) -> str:
+def clean(link: Connection, xml: str) -> str:
     """Redefine a guest without what is ours; what of it is its owner's now, in words.
 
     Raises libvirtError.
@@ -163,7 +163,7 @@ def _unlisted(listed: re.Match[str]) -> str:
     return "" if numbers == list(range(1, len(numbers) + 1)) else listed[0]
 
 
-def clean_guest(link: Link, mark: Marked) -> None:
+def clean_guest(link: Connection, mark: ConfiguredGuest) -> None:
     """The same for a guest if it is still defined. Raises libvirtError."""
     for domain, xml in libvirt.configurations(link):
         if domain.UUIDString() == mark.uuid and placement_tag.NAMESPACE in xml:
@@ -178,7 +178,7 @@ def cleaned(xml: str) -> str:
 
 def _pinned_by_its_owner(guest: Guest) -> bool:
     """Whether a configuration says where threads run; where memory is to be is no matter."""
-    return replace(guest.owned, memory="", nodes=frozenset(), memnodes={}) != Owned()
+    return replace(guest.owned, memory="", nodes=frozenset(), memnodes={}) != UserPins()
 
 
 def _possible(pins: Pins, guest: Guest) -> Pins:

@@ -14,18 +14,18 @@ from dataclasses import replace
 
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.plan import Change
-from tuned_virt.guests.tracker import Seen
+from tuned_virt.guests.tracker import TrackedGuest
 from tuned_virt.kernel.cpuset import text as cpus_text
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import guest_pins as libvirt
 from tuned_virt.libvirt_api import placement_tag
-from tuned_virt.libvirt_api.connection import Active, Link
+from tuned_virt.libvirt_api.connection import Connection, Domain
 from tuned_virt.libvirt_api.guest_pins import GuestGone
 from tuned_virt.libvirt_api.placement_tag import Pins
 from tuned_virt.model import topology
 from tuned_virt.model.guest import printable, qemu_threads
 from tuned_virt.placement import Placement
-from tuned_virt.plugins.vm_pinning.original import PLUGIN, Original
+from tuned_virt.plugins.vm_pinning.original import PLUGIN, OriginalPins
 
 log = logging.getLogger("tuned")
 
@@ -57,26 +57,26 @@ def wanted(placement: Placement, guest_vcpus: int) -> Pins:
     )
 
 
-def needed(pins: Pins, original: Original) -> Pins:
+def needed(pins: Pins, original: OriginalPins) -> Pins:
     """Those pins that change anything; what is as wanted is not even tagged."""
     as_found = Pins(original.vcpus, original.emulator, original.iothreads, original.memory)
     return placement_tag.without(pins, as_found)
 
 
-def brought(fs: KernelFS, seen: Seen) -> bool:
+def brought(fs: KernelFS, seen: TrackedGuest) -> bool:
     """Whether a guest has started with pins of ours from its configuration."""
     ours, _ = placement_tag.read(seen.active.xml)
     return bool(set(ours.vcpus.values()) - {fs.read_optional(ONLINE)})
 
 
-def found(fs: KernelFS, link: Link, seen: Seen, uri: str) -> Original:
+def found(fs: KernelFS, link: Connection, seen: TrackedGuest, uri: str) -> OriginalPins:
     """A guest as it is, to be kept; pins of ours that its XML brought along are none.
 
     Raises libvirtError.
     """
     active = seen.active
     ours, present = placement_tag.read(active.xml)
-    blank = Original(uri, active.uuid, active.name, active.id, seen.pid, seen.start)
+    blank = OriginalPins(uri, active.uuid, active.name, active.id, seen.pid, seen.start)
     now = _now(fs, link, seen)
     online = fs.read_optional(ONLINE) or ""
     return replace(
@@ -89,7 +89,7 @@ def found(fs: KernelFS, link: Link, seen: Seen, uri: str) -> Original:
     )
 
 
-def _now(fs: KernelFS, link: Link, seen: Seen) -> Pins:
+def _now(fs: KernelFS, link: Connection, seen: TrackedGuest) -> Pins:
     """Where its threads are, by the kernel, or where that does not show them by libvirt."""
     if seen.pid:
         told = qemu_threads.affinity(fs, qemu_threads.read(fs, seen.pid))
@@ -98,14 +98,16 @@ def _now(fs: KernelFS, link: Link, seen: Seen) -> Pins:
     return libvirt.configured(link, seen.active)
 
 
-class Hands:
+class Pinner:
     """Changes guests of one libvirt. For its worker; may raise libvirtError and GuestGone."""
 
     def __init__(self, fs: KernelFS, journal: Journal) -> None:
         self._fs = fs
         self._journal = journal
 
-    def pin(self, link: Link, seen: Seen, pins: Pins, placement: Placement) -> Refused:
+    def pin(
+        self, link: Connection, seen: TrackedGuest, pins: Pins, placement: Placement
+    ) -> Refused:
         """Set pins, tagged as ours; nothing of them where something is refused."""
         refused = dict(libvirt.tag(link, seen.active, pins))
         if not refused:
@@ -115,7 +117,9 @@ class Hands:
             self._write(seen.active, "pins", "as found", words(pins), placement.why)
         return refused
 
-    def adopt(self, link: Link, seen: Seen, original: Original, held: Pins) -> Active:
+    def adopt(
+        self, link: Connection, seen: TrackedGuest, original: OriginalPins, held: Pins
+    ) -> Domain:
         """Tag what is ours after a `kill -9` in the middle of pinning or putting back."""
         tagged, present = placement_tag.read(seen.active.xml)
         ours = placement_tag.common(present, [tagged, held, original.back(present)])
@@ -124,7 +128,9 @@ class Hands:
         libvirt.tag(link, seen.active, ours)
         return link.reread(seen.active)
 
-    def put_back(self, link: Link, seen: Seen, original: Original, held: Pins) -> Refused:
+    def put_back(
+        self, link: Connection, seen: TrackedGuest, original: OriginalPins, held: Pins
+    ) -> Refused:
         """Set what is ours to what was found, and keep it tagged as ours: it cannot be removed."""
         active = link.reread(seen.active)
         tagged, present = placement_tag.read(active.xml)
@@ -140,14 +146,14 @@ class Hands:
                 self._write(active, "pins", words(ours), "as found", "nobody wants them any more")
         return refused
 
-    def _confine(self, seen: Seen, cpus: str | None) -> None:
+    def _confine(self, seen: TrackedGuest, cpus: str | None) -> None:
         """Bring along emulator threads that libvirt misses where it has no cpuset controller."""
         if not (seen.pid and cpus):
             return
         told = qemu_threads.affinity(self._fs, qemu_threads.read(self._fs, seen.pid))
         qemu_threads.confine((thread for thread, now in told.emulator.items() if now != cpus), cpus)
 
-    def _write(self, active: Active, setting: str, before: str, after: str, why: str) -> None:
+    def _write(self, active: Domain, setting: str, before: str, after: str, why: str) -> None:
         name = printable(active.name)
         change = Change(f"{name} {setting}", f"libvirt guest {active.uuid}", before, after, why)
         self._journal.add(PLUGIN, change)
@@ -179,4 +185,4 @@ def _grouped(places: Mapping[int, str]) -> Iterable[tuple[str, str]]:
     return [(cpus_text(numbers), cpus) for cpus, numbers in groups.items()]
 
 
-__all__ = ["GuestGone", "Hands", "Refused", "brought", "found", "wanted", "words"]
+__all__ = ["GuestGone", "Pinner", "Refused", "brought", "found", "wanted", "words"]

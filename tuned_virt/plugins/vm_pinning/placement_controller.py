@@ -10,16 +10,16 @@ from dataclasses import dataclass, field, replace
 
 from tuned_virt import placement
 from tuned_virt.guests.manager import Claim
-from tuned_virt.guests.tracker import Seen
+from tuned_virt.guests.tracker import TrackedGuest
 from tuned_virt.kernel import numa_maps
 from tuned_virt.kernel.files import KernelFS
-from tuned_virt.libvirt_api.connection import Link
+from tuned_virt.libvirt_api.connection import Connection
 from tuned_virt.model.guest import Guest
 from tuned_virt.model.topology import Host, HostError, overlay
-from tuned_virt.placement import Kind, Mode, Placement, Policy
+from tuned_virt.placement import Placement, PlacementKind, PlacementMode, PlacementPolicy
 from tuned_virt.plugins.vm_pinning.original import PLUGIN
-from tuned_virt.plugins.vm_pinning.policy import Already, PinningPolicy, Rebalance
-from tuned_virt.plugins.vm_pinning.record import Held
+from tuned_virt.plugins.vm_pinning.policy import PinningPolicy, Rebalance, RunningGuests
+from tuned_virt.plugins.vm_pinning.record import HeldPlacement
 
 log = logging.getLogger("tuned")
 
@@ -31,17 +31,18 @@ LOCAL = 0.8
 MOVES = 1
 """Guests that may move to a better place each time another has stopped, with rebalance=on_stop."""
 
-Plan = Callable[
-    [Host, "list[Guest]", Mapping[str, Policy], Mapping[str, Placement]], placement.Plan
+PlanFunction = Callable[
+    [Host, "list[Guest]", Mapping[str, PlacementPolicy], Mapping[str, Placement]],
+    placement.PlacementPlan,
 ]
 
 
 @dataclass(frozen=True)
-class Decided:
+class PlacementDecision:
     """Placements by key, as far as they are planned; guests left alone; seconds to wait."""
 
     placements: Mapping[str, Placement] = field(default_factory=dict)
-    remarks: Mapping[str, Held] = field(default_factory=dict)
+    remarks: Mapping[str, HeldPlacement] = field(default_factory=dict)
     wait: float | None = None
 
 
@@ -50,9 +51,9 @@ class _Asked:
     """What the planner is asked: guests and policies by UUID, and where each must stay."""
 
     guests: dict[str, Guest] = field(default_factory=dict)
-    policies: dict[str, Policy] = field(default_factory=dict)
+    policies: dict[str, PlacementPolicy] = field(default_factory=dict)
     bound: dict[str, int] = field(default_factory=dict)
-    remarks: dict[str, Held] = field(default_factory=dict)
+    remarks: dict[str, HeldPlacement] = field(default_factory=dict)
     wait: float | None = None
 
 
@@ -62,7 +63,7 @@ class _Question:
 
     host: Host
     guests: Mapping[str, Guest]
-    policies: Mapping[str, Policy]
+    policies: Mapping[str, PlacementPolicy]
 
     def unsettles(self, before: _Question | None) -> bool:
         """Whether placed guests may have to move since then, or since an earlier process's."""
@@ -73,53 +74,53 @@ class _Question:
         )
 
 
-def left(seen: Seen, claim: Claim[PinningPolicy], why: str) -> Held:
+def left(seen: TrackedGuest, claim: Claim[PinningPolicy], why: str) -> HeldPlacement:
     """A guest that is left alone, and why."""
     active = seen.active
     placed = Placement(
-        active.name, active.uuid, Kind.UNPLACED, (), {}, "", {}, None, why, chosen=True
+        active.name, active.uuid, PlacementKind.UNPLACED, (), {}, "", {}, None, why, chosen=True
     )
-    return Held(seen.key, active.uuid, claim.device, active.name, seen.pid, placed)
+    return HeldPlacement(seen.key, active.uuid, claim.device, active.name, seen.pid, placed)
 
 
-class Decider:
+class PlacementController:
     """Asks the planner when something has changed that it depends on."""
 
-    def __init__(self, fs: KernelFS, plan: Plan = placement.plan) -> None:
+    def __init__(self, fs: KernelFS, plan: PlanFunction = placement.plan) -> None:
         self._fs = fs
         self._plan = plan
         self._host: Host | None = None
         self._online: str | None = None
-        self._link: Link | None = None
+        self._link: Connection | None = None
         self._resident: dict[str, Mapping[int, int]] = {}
         self._last: _Question | None = None
         self._placements: Mapping[str, Placement] = {}
         self._warned: tuple[str, ...] = ()
         self._uuids: frozenset[str] = frozenset()
 
-    def prepare(self, link: Link) -> None:
+    def prepare(self, link: Connection) -> None:
         """Read the host before the first guest comes: libvirt takes long to tell the first time."""
         self._read_host(link)
 
     def decide(
         self,
-        link: Link,
-        seen: Mapping[str, Seen],
+        link: Connection,
+        seen: Mapping[str, TrackedGuest],
         wanted: Mapping[str, Claim[PinningPolicy]],
-        held: Mapping[str, Held],
-        again: bool,
-    ) -> Decided:
+        held: Mapping[str, HeldPlacement],
+        replan: bool,
+    ) -> PlacementDecision:
         """Where guests belong. May raise libvirtError."""
         host = self._read_host(link)
         for key in self._resident.keys() - seen.keys():
             del self._resident[key]
         asked = self._ask(seen, wanted, held)
         if host is None:
-            return Decided({}, asked.remarks, asked.wait)
+            return PlacementDecision({}, asked.remarks, asked.wait)
         question = _Question(host, asked.guests, asked.policies)
         stopped = bool(self._uuids - {one.active.uuid for one in seen.values()})
         self._uuids = frozenset(one.active.uuid for one in seen.values())
-        if question != self._last or again or stopped:
+        if question != self._last or replan or stopped:
             current = {
                 one.uuid: one.placement for one in held.values() if one.planned and one.key in seen
             }
@@ -136,15 +137,15 @@ class Decider:
             for key in wanted
             if key not in asked.remarks and seen[key].active.uuid in self._placements
         }
-        return Decided(placements, asked.remarks, asked.wait)
+        return PlacementDecision(placements, asked.remarks, asked.wait)
 
-    def _say(self, plan: placement.Plan) -> None:
+    def _say(self, plan: placement.PlacementPlan) -> None:
         if plan.warnings != self._warned:
             for warning in plan.warnings:
                 log.warning("%s: %s", PLUGIN, warning)
             self._warned = plan.warnings
 
-    def _read_host(self, link: Link) -> Host | None:
+    def _read_host(self, link: Connection) -> Host | None:
         online = self._fs.read_optional(ONLINE)
         if link is not self._link or online != self._online or self._host is None:
             xml = link.capabilities()
@@ -158,9 +159,9 @@ class Decider:
 
     def _ask(
         self,
-        seen: Mapping[str, Seen],
+        seen: Mapping[str, TrackedGuest],
         wanted: Mapping[str, Claim[PinningPolicy]],
-        held: Mapping[str, Held],
+        held: Mapping[str, HeldPlacement],
     ) -> _Asked:
         asked = _Asked()
         for one in seen.values():
@@ -173,14 +174,14 @@ class Decider:
                 asked.remarks[key] = left(one, claim, one.error)
             elif before is not None and before.planned:
                 asked.policies[one.active.uuid] = claim.policy.placement
-            elif one.fresh:
+            elif one.started_under_profile:
                 self._started(asked, one, claim)
             else:
                 self._already(asked, one, claim)
         return asked
 
     @staticmethod
-    def _started(asked: _Asked, one: Seen, claim: Claim[PinningPolicy]) -> None:
+    def _started(asked: _Asked, one: TrackedGuest, claim: Claim[PinningPolicy]) -> None:
         wait = one.since + claim.policy.grace - time.monotonic()
         if wait > 0:
             asked.wait = min(wait, asked.wait or wait)
@@ -189,16 +190,16 @@ class Decider:
         else:
             asked.policies[one.active.uuid] = claim.policy.placement
 
-    def _already(self, asked: _Asked, one: Seen, claim: Claim[PinningPolicy]) -> None:
+    def _already(self, asked: _Asked, one: TrackedGuest, claim: Claim[PinningPolicy]) -> None:
         policy, uuid = claim.policy, one.active.uuid
-        if policy.running is Already.LEAVE:
+        if policy.running is RunningGuests.LEAVE:
             why = "it ran before the profile came (running=leave): placed when it starts anew"
             asked.remarks[one.key] = left(one, claim, why)
             return
         assert one.guest is not None
         resident = self._measure(one)
         asked.guests[uuid] = replace(one.guest, resident=resident)
-        if policy.running is Already.PLACE:
+        if policy.running is RunningGuests.PLACE:
             asked.policies[uuid] = policy.placement
             return
         node = local_node(resident)
@@ -207,18 +208,18 @@ class Decider:
             return
         asked.bound[one.key] = node
         mode = policy.placement.policy
-        floating = Mode.NODE if mode is Mode.DEDICATED else mode
+        floating = PlacementMode.NODE if mode is PlacementMode.DEDICATED else mode
         asked.policies[uuid] = replace(policy.placement, policy=floating)
 
     def _rooted(
-        self, seen: Mapping[str, Seen], current: Mapping[str, Placement]
+        self, seen: Mapping[str, TrackedGuest], current: Mapping[str, Placement]
     ) -> Iterator[tuple[str, Guest]]:
         """Placed guests whose memory cannot follow, with where it is: they move only to there."""
         for one in seen.values():
             if one.active.uuid in current and one.guest is not None and not one.guest.movable:
                 yield one.active.uuid, replace(one.guest, resident=self._measure(one))
 
-    def _measure(self, one: Seen) -> Mapping[int, int]:
+    def _measure(self, one: TrackedGuest) -> Mapping[int, int]:
         if one.key not in self._resident:
             areas = numa_maps.read(self._fs, one.pid) if one.pid else []
             found = numa_maps.by_node(areas)
@@ -229,11 +230,11 @@ class Decider:
 
 
 def _rebalancing(
-    policies: Mapping[str, Policy],
+    policies: Mapping[str, PlacementPolicy],
     wanted: Mapping[str, Claim[PinningPolicy]],
-    seen: Mapping[str, Seen],
+    seen: Mapping[str, TrackedGuest],
     stopped: bool,
-) -> Mapping[str, Policy]:
+) -> Mapping[str, PlacementPolicy]:
     """Policies that let a guest move, where another has stopped and theirs says so."""
     if not stopped:
         return policies
@@ -250,13 +251,16 @@ def _rebalancing(
 
 def bound(placed: Placement, node: int | None) -> Placement:
     """A running guest's placement on its own node, or none; any, where it is bound to none."""
-    if node is None or placed.kind in (Kind.UNPLACED, Kind.OWNER) or placed.nodes == (node,):
+    if (
+        node is None
+        or placed.kind in (PlacementKind.UNPLACED, PlacementKind.OWNER)
+        or placed.nodes == (node,)
+    ):
         return placed
     why = f"it ran before, on node {node}, which has no room for it: left (running=local)"
-    return replace(
-        placed, kind=Kind.UNPLACED, nodes=(), vcpus={}, emulator="", iothreads={}, memory=None,
-        why=why, chosen=True,
-    )  # fmt: skip
+    return Placement(
+        placed.guest, placed.uuid, PlacementKind.UNPLACED, (), {}, "", {}, None, why, chosen=True
+    )
 
 
 def local_node(resident: Mapping[int, int]) -> int | None:

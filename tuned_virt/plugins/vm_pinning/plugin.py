@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import Baseline
-from tuned_virt.guests.manager import Guests, GuestTuner
-from tuned_virt.guests.originals import Kept
+from tuned_virt.core.originals import Originals
+from tuned_virt.guests.manager import GuestController, GuestTuner
+from tuned_virt.guests.originals import GuestOriginals
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.vm_pinning import conflicts, original, policy
-from tuned_virt.plugins.vm_pinning.controller import PinnedGuests
+from tuned_virt.plugins.vm_pinning.controller import PinningController
 from tuned_virt.plugins.vm_pinning.policy import PinningPolicy
 
 
@@ -25,9 +25,9 @@ class PinningTuner(GuestTuner[PinningPolicy]):
         """See `policy.parse`."""
         return policy.parse(options)
 
-    def guests(self, uri: str) -> Guests[PinningPolicy]:
+    def guests(self, uri: str) -> GuestController[PinningPolicy]:
         """See `GuestTuner`."""
-        return PinnedGuests(uri, KernelFS(), Baseline(), Journal())
+        return PinningController(uri, KernelFS(), Originals(), Journal())
 
     def notes(self) -> Iterable[str]:
         """See `GuestTuner`."""
@@ -35,4 +35,4 @@ class PinningTuner(GuestTuner[PinningPolicy]):
 
     def uris(self) -> Iterable[str]:
         """See `GuestTuner`."""
-        return Kept(self.name, original.parse, Baseline()).uris()
+        return GuestOriginals(self.name, original.parse, Originals()).uris()

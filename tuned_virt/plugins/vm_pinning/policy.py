@@ -13,16 +13,16 @@ from tuned_virt.core.guest_filter import SYSTEM, uri
 from tuned_virt.core.options import (
     OBSERVE,
     BadOptions,
-    Choice,
-    Described,
     Number,
+    OneOf,
     OptionError,
+    OptionSpec,
     given,
     is_yes,
 )
 
 
-class Already(str, Enum):
+class RunningGuests(str, Enum):
     """What becomes of guests that ran before the profile came.
 
     LOCAL  confined to the node that holds at least 80 % of their memory; others are left
@@ -70,10 +70,10 @@ class PinningPolicy:
     balancing   kernel.numa_balancing to set, None: left alone
     """
 
-    placement: placement.Policy = field(default_factory=placement.Policy)
+    placement: placement.PlacementPolicy = field(default_factory=placement.PlacementPolicy)
     uri: str = SYSTEM
     persist: Persist = Persist.LIVE
-    running: Already = Already.LOCAL
+    running: RunningGuests = RunningGuests.LOCAL
     rebalance: Rebalance = Rebalance.NEVER
     grace: int = 0
     move: bool = True
@@ -85,7 +85,7 @@ class PinningPolicy:
 
 MODES: Mapping[str, type[Enum]] = {
     "persist": Persist,
-    "running": Already,
+    "running": RunningGuests,
     "rebalance": Rebalance,
 }
 
@@ -95,29 +95,29 @@ LIMIT = Number(0, 1 << 30, "MiB a guest")
 BALANCING = Number(0, 3)
 PLANNERS = {name: about for name, about in placement.OPTIONS.items() if name != "rebalance"}
 
-OPTIONS: Mapping[str, Described] = {
+OPTIONS: Mapping[str, OptionSpec] = {
     **PLANNERS,
-    "uri": Described("libvirt's URI; guests of other machines cannot be tuned", SYSTEM),
-    "persist": Described(
+    "uri": OptionSpec("libvirt's URI; guests of other machines cannot be tuned", SYSTEM),
+    "persist": OptionSpec(
         "Where pins are written: live (into the running guest alone), config (into its"
         " configuration, for its next start), both; off takes ours out of configurations again",
         "live",
     ),
-    "running": Described(
+    "running": OptionSpec(
         "Guests that ran before the profile came: local (confined to the node that has at least"
         " 80 % of their memory, others are left), place (as if just started), leave",
         "local",
     ),
-    "grace": Described("Seconds that a guest is left alone after its start, to boot", "0"),
-    "move_memory": Described(
+    "grace": OptionSpec("Seconds that a guest is left alone after its start, to boot", "0"),
+    "move_memory": OptionSpec(
         "yes: pages that are on other nodes follow in small batches; no: they stay", "yes"
     ),
-    "move_rate": Described("MiB a second at which pages follow; 0: as fast as may be", "256"),
-    "move_limit": Described("Most MiB of one guest that follow; empty: all of it"),
-    "rebalance": Described(
+    "move_rate": OptionSpec("MiB a second at which pages follow; 0: as fast as may be", "256"),
+    "move_limit": OptionSpec("Most MiB of one guest that follow; empty: all of it"),
+    "rebalance": OptionSpec(
         "never: a placed guest stays; on_stop: one may move when another has stopped", "never"
     ),
-    "numa_balancing": Described(
+    "numa_balancing": OptionSpec(
         "kernel.numa_balancing while the profile is active: 0 spares pinned guests its page"
         " faults, but guests that are not placed lose it; empty: left alone"
     ),
@@ -135,7 +135,7 @@ def parse(options: Mapping[str, str]) -> PinningPolicy:
     """The policy of a profile's options. Raises BadOptions, naming all that is wrong."""
     told = given(options)
     errors: list[OptionError] = []
-    planned = placement.Policy()
+    planned = placement.PlacementPolicy()
     try:
         planned = placement.parse({name: text for name, text in told.items() if name in PLANNERS})
     except BadOptions as bad:
@@ -155,7 +155,7 @@ def parse(options: Mapping[str, str]) -> PinningPolicy:
 
 def _word(name: str, text: str) -> Enum:
     kind = MODES[name]
-    return kind(Choice(tuple(str(member.value) for member in kind)).parse(name, text))
+    return kind(OneOf(tuple(str(member.value) for member in kind)).parse(name, text))
 
 
 READERS: Mapping[str, tuple[str, Callable[[str, str], Any]]] = {

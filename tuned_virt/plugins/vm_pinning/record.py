@@ -19,7 +19,7 @@ from typing import Any
 
 from tuned_virt.core.originals import FOLDER, boot_id, only_root_writes
 from tuned_virt.libvirt_api.placement_tag import Pins
-from tuned_virt.placement import Kind, Memory, Placement
+from tuned_virt.placement import MemoryPlacement, Placement, PlacementKind
 
 log = logging.getLogger("tuned")
 
@@ -29,7 +29,7 @@ _writing = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldPlacement:
     """One guest as vm_pinning sees it.
 
     key        its run, see `original.key`; pid: its process, 0 where that is not to be seen
@@ -68,12 +68,12 @@ class Held:
         return bool(self.placement.vcpus) and not self.failed and not self.observed
 
 
-def load(uri: str, file: Path = FILE) -> dict[str, Held]:
+def load(uri: str, file: Path = FILE) -> dict[str, HeldPlacement]:
     """What is held on a libvirt, by key."""
     return {one.key: one for one in everything(file).get(uri, [])}
 
 
-def everything(file: Path = FILE) -> dict[str, list[Held]]:
+def everything(file: Path = FILE) -> dict[str, list[HeldPlacement]]:
     """What is held, by URI."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         content = json.loads(file.read_text())
@@ -82,7 +82,7 @@ def everything(file: Path = FILE) -> dict[str, list[Held]]:
     return {}
 
 
-def save(uri: str, held: Mapping[str, Held], file: Path = FILE) -> None:
+def save(uri: str, held: Mapping[str, HeldPlacement], file: Path = FILE) -> None:
     """Replace what is held on a libvirt."""
     with _writing:
         guests = {known: list(map(asdict, found)) for known, found in everything(file).items()}
@@ -112,11 +112,13 @@ def placement_of(content: dict[str, Any]) -> Placement:
     return Placement(
         **{
             **content,
-            "kind": Kind(content["kind"]),
+            "kind": PlacementKind(content["kind"]),
             "nodes": tuple(content["nodes"]),
             "vcpus": _numbered(content["vcpus"]),
             "iothreads": _numbered(content["iothreads"]),
-            "memory": Memory(memory["mode"], memory["nodeset"], _cells(memory)) if memory else None,
+            "memory": MemoryPlacement(memory["mode"], memory["nodeset"], _cells(memory))
+            if memory
+            else None,
         }
     )
 
@@ -125,13 +127,13 @@ def _cells(memory: Mapping[str, Any]) -> dict[int, int]:
     return {int(cell): int(node) for cell, node in memory["cells"].items()}
 
 
-def _held(content: dict[str, Any]) -> Held:
+def _held(content: dict[str, Any]) -> HeldPlacement:
     pins = content["pins"]
     placement = placement_of(content["placement"])
     memory = tuple(pins["memory"]) if pins["memory"] else None
     vcpus, iothreads = _numbered(pins["vcpus"]), _numbered(pins["iothreads"])
     found = Pins(vcpus, pins["emulator"], iothreads, memory)
-    return Held(**{**content, "placement": placement, "pins": found})
+    return HeldPlacement(**{**content, "placement": placement, "pins": found})
 
 
 def _numbered(content: Mapping[str, Any]) -> dict[int, str]:

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.plan import Change, Values
 from tuned_virt.guests.originals import runs
-from tuned_virt.guests.restore import GuestUndo
+from tuned_virt.guests.restore import GuestRestore
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api.placement_tag import Pins
 from tuned_virt.plugins.vm_pinning import configured_guest, numa_balancing, original, policy, record
-from tuned_virt.plugins.vm_pinning.configured_guest import Marked
-from tuned_virt.plugins.vm_pinning.original import Original
+from tuned_virt.plugins.vm_pinning.configured_guest import ConfiguredGuest
+from tuned_virt.plugins.vm_pinning.original import OriginalPins
 from tuned_virt.plugins.vm_pinning.policy import PinningPolicy
 
 if TYPE_CHECKING:  # libvirt's binding takes time to import
-    from tuned_virt.libvirt_api.worker import View
+    from tuned_virt.libvirt_api.worker import GuestsView
 
 
-class PinningUndo(GuestUndo[PinningPolicy, Original]):
+class PinningRestore(GuestRestore[PinningPolicy, OriginalPins]):
     """Puts back every guest that is kept, and kernel.numa_balancing."""
 
     name = original.PLUGIN
@@ -40,8 +40,8 @@ class PinningUndo(GuestUndo[PinningPolicy, Original]):
         """See `policy.parse`."""
         return policy.parse(options)
 
-    def original(self, text: str) -> Original:
-        """See `GuestUndo`."""
+    def original(self, text: str) -> OriginalPins:
+        """See `GuestRestore`."""
         return original.parse(text)
 
     def kernel(self, fs: KernelFS) -> Values:
@@ -52,26 +52,26 @@ class PinningUndo(GuestUndo[PinningPolicy, Original]):
         """Its way back."""
         return numa_balancing.undo(state, originals)
 
-    def put_back(self, view: View, fs: KernelFS, kept: Original) -> str:
-        """See `GuestUndo`."""
-        from tuned_virt.guests.tracker import Seen
+    def put_back(self, view: GuestsView, fs: KernelFS, kept: OriginalPins) -> str:
+        """See `GuestRestore`."""
+        from tuned_virt.guests.tracker import TrackedGuest
         from tuned_virt.libvirt_api.guest_pins import GuestGone
-        from tuned_virt.plugins.vm_pinning.pinner import Hands
+        from tuned_virt.plugins.vm_pinning.pinner import Pinner
 
         active = view.guests.get(kept.uuid)
         if active is None or active.id != kept.id:
             return ""
-        seen = Seen(active, kept.key, kept.pid, kept.start, None, "", 0.0, False)
+        seen = TrackedGuest(active, kept.key, kept.pid, kept.start, None, "", 0.0, False)
         held = record.load(kept.uri, self._file).get(kept.key)
         try:
-            refused = Hands(fs, Journal()).put_back(
-                view.link, seen, kept, held.pins if held else Pins()
+            refused = Pinner(fs, Journal()).put_back(
+                view.connection, seen, kept, held.pins if held else Pins()
             )
         except GuestGone:
             return ""
         return "; ".join(f"{what}: {why}" for what, why in refused.items())
 
-    def without_libvirt(self, fs: KernelFS, kept: Original) -> str:
+    def without_libvirt(self, fs: KernelFS, kept: OriginalPins) -> str:
         """The threads go back; libvirt is to be told."""
         if not runs(kept):
             return ""
@@ -79,7 +79,7 @@ class PinningUndo(GuestUndo[PinningPolicy, Original]):
         return f"{', '.join(stuck)} refused" if stuck else "its threads are back where they were"
 
 
-class ConfigurationUndo(GuestUndo[PinningPolicy, Marked]):
+class ConfigurationRestore(GuestRestore[PinningPolicy, ConfiguredGuest]):
     """Takes what is ours out of guests' configurations."""
 
     name = configured_guest.RECORD
@@ -90,13 +90,13 @@ class ConfigurationUndo(GuestUndo[PinningPolicy, Marked]):
         """See `policy.parse`."""
         return policy.parse(options)
 
-    def original(self, text: str) -> Marked:
-        """See `GuestUndo`."""
+    def original(self, text: str) -> ConfiguredGuest:
+        """See `GuestRestore`."""
         return configured_guest.parse(text)
 
-    def put_back(self, view: View, fs: KernelFS, kept: Marked) -> str:
-        """See `GuestUndo`."""
+    def put_back(self, view: GuestsView, fs: KernelFS, kept: ConfiguredGuest) -> str:
+        """See `GuestRestore`."""
         from tuned_virt.plugins.vm_pinning.persistent_pins import clean_guest
 
-        clean_guest(view.link, kept)
+        clean_guest(view.connection, kept)
         return ""

@@ -16,13 +16,13 @@ from tuned_virt.kernel import numa_maps
 from tuned_virt.kernel.cpuset import text as cpus_text
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import guest_pins as libvirt
-from tuned_virt.libvirt_api.worker import Control, Unanswered, View
+from tuned_virt.libvirt_api.worker import GuestsView, LibvirtWorker, Unanswered
 from tuned_virt.model.guest import printable, qemu_threads
-from tuned_virt.placement import Kind
+from tuned_virt.placement import PlacementKind
 from tuned_virt.plugins.vm_pinning.original import PLUGIN
 from tuned_virt.plugins.vm_pinning.pinner import WALLS
 from tuned_virt.plugins.vm_pinning.policy import PinningPolicy
-from tuned_virt.plugins.vm_pinning.record import Held
+from tuned_virt.plugins.vm_pinning.record import HeldPlacement
 
 ASK = 0.4
 """Seconds that libvirt has to tell the affinity of all vCPUs."""
@@ -33,16 +33,16 @@ MEMORY = 0.3
 ENOUGH = 0.95
 """Part of a guest's memory that has to be on its nodes behind a wall."""
 
-Pair = tuple[Claim[PinningPolicy], "Held | None"]
+Pair = tuple[Claim[PinningPolicy], "HeldPlacement | None"]
 
 
-class Checks:
+class PinningVerifier:
     """Compares guests with what is held. For TuneD's thread."""
 
     def __init__(self, fs: KernelFS) -> None:
         self._fs = fs
 
-    def findings(self, pairs: Iterable[Pair], asked: Control) -> Iterator[Finding]:
+    def findings(self, pairs: Iterable[Pair], asked: LibvirtWorker) -> Iterator[Finding]:
         """One line a guest."""
         known = list(pairs)
         told, remark = self._told([held for _, held in known if held and held.placed], asked)
@@ -58,22 +58,22 @@ class Checks:
         if remark:
             yield Finding(Result.NOTE, f"{PLUGIN}: {remark}: only the kernel's side is verified")
 
-    def drifted(self, held: Held) -> bool:
+    def drifted(self, held: HeldPlacement) -> bool:
         """Whether threads are elsewhere than they were pinned."""
         return any(self._differences(held, None))
 
     def _told(
-        self, pinned: list[Held], asked: Control
+        self, pinned: list[HeldPlacement], asked: LibvirtWorker
     ) -> tuple[Mapping[str, Mapping[int, str]], str]:
         """What libvirt's `vcpus()` says, by UUID; and why not, where it does not say all."""
         deadline = time.monotonic() + ASK
         found: dict[str, Mapping[int, str]] = {}
 
-        def ask(view: View) -> None:
+        def ask(view: GuestsView) -> None:
             for held in pinned:
                 active = view.guests.get(held.uuid)
                 if active is not None and time.monotonic() < deadline:
-                    with view.link.asking():
+                    with view.connection.asking():
                         found[held.uuid] = libvirt.affinity(active)
 
         try:
@@ -83,7 +83,7 @@ class Checks:
             return dict(found), str(error)
         return found, ""
 
-    def _differences(self, held: Held, told: Mapping[int, str] | None) -> Iterator[str]:
+    def _differences(self, held: HeldPlacement, told: Mapping[int, str] | None) -> Iterator[str]:
         if held.pid:
             now = qemu_threads.affinity(self._fs, qemu_threads.read(self._fs, held.pid))
             placed = held.placement
@@ -96,7 +96,9 @@ class Checks:
             for text in _unlike("vCPU", told, held.placement.vcpus):
                 yield f"{text} by libvirt"
 
-    def _compare(self, held: Held, told: Mapping[int, str] | None, local: float | None) -> Finding:
+    def _compare(
+        self, held: HeldPlacement, told: Mapping[int, str] | None, local: float | None
+    ) -> Finding:
         differing = list(dict.fromkeys(self._differences(held, told)))
         memory = held.placement.memory
         wall = memory is not None and memory.mode in WALLS
@@ -113,7 +115,7 @@ class Checks:
         said = "; ".join(filter(None, [text, held.remark, held.configuration]))
         return _finding(Result.PASSED, held.device, said)
 
-    def _local(self, held: Held) -> float | None:
+    def _local(self, held: HeldPlacement) -> float | None:
         if not (held.pid and held.placement.nodes):
             return None
         nodes = numa_maps.by_node(numa_maps.read(self._fs, held.pid))
@@ -130,7 +132,7 @@ def _unlike(kind: str, now: Mapping[int, str], wanted: Mapping[int, str]) -> Ite
         yield f"{kind} {cpus_text(numbers)} on {cpus}"
 
 
-def _place(held: Held) -> str:
+def _place(held: HeldPlacement) -> str:
     groups: dict[str, list[int]] = {}
     for number, cpus in held.placement.vcpus.items():
         groups.setdefault(cpus, []).append(number)
@@ -139,11 +141,11 @@ def _place(held: Held) -> str:
     return f"{held.placement.kind.value} on node {_nodes(held)}: {vcpus}{emulator}"
 
 
-def _nodes(held: Held) -> str:
+def _nodes(held: HeldPlacement) -> str:
     return cpus_text(held.placement.nodes)
 
 
-def _left(held: Held) -> Finding:
+def _left(held: HeldPlacement) -> Finding:
     if held.failed:
         why = "; ".join(f"{what}: {reason}" for what, reason in held.failed.items())
         return _finding(Result.FAILED, held.device, f"'{PLUGIN}' = 'as found', {why}")
@@ -155,7 +157,7 @@ def _left(held: Held) -> Finding:
         text = f"when it starts anew, {placed.kind.value} on node {_nodes(held)} (persist=config)"
         told = "; ".join(filter(None, [text, held.configuration]))
         return _finding(Result.NOTE, held.device, told)
-    kind = "its owner's" if placed.kind is Kind.OWNER else "left alone"
+    kind = "its owner's" if placed.kind is PlacementKind.OWNER else "left alone"
     return _finding(Result.NOTE, held.device, f"{kind}: {printable(placed.why)}")
 
 
