@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.sandbox import wait_for
+from tuned_virt.core.device_filter import device
 from tuned_virt.core.engine import Finding
-from tuned_virt.core.guest_filter import device
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals
 from tuned_virt.guests.manager import Claim, GuestController, GuestManager, Run

@@ -24,8 +24,8 @@ import pytest
 from tests.libvirtd import Libvirtd
 from tests.pinners import Pinner, affinities, on_cpu_1, pinned, pinning
 from tests.sandbox import REPO, wait_for
+from tuned_virt.core.device_filter import device
 from tuned_virt.core.engine import Engine, Result
-from tuned_virt.core.guest_filter import device
 from tuned_virt.core.journal import Journal
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import placement_tag

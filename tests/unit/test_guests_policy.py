@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from tuned_virt.core.guest_filter import device, selects
 from tuned_virt.core.options import BadOptions
 from tuned_virt.model.guest import Guest
 from tuned_virt.placement import PlacementMode
@@ -15,40 +14,6 @@ from tuned_virt.plugins.vm_limits import policy as limits
 from tuned_virt.plugins.vm_limits.controller import owned
 from tuned_virt.plugins.vm_pinning import policy as pinning
 from tuned_virt.plugins.vm_pinning.policy import Persist, Rebalance, RunningGuests
-
-UUID = "0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0f1"
-
-
-@pytest.mark.parametrize(
-    ("expression", "selected"),
-    [
-        ("*", True),
-        ("", True),
-        ("web*", True),
-        ("db*,web1", True),
-        ("db*", False),
-        ("!web1", False),
-        ("* !web1", False),
-        (f"!{UUID}", False),
-        (UUID, True),
-        (UUID[:8] + "*", True),
-        (None, False),
-    ],
-)
-def test_guests_are_selected_by_name_and_uuid(expression: str | None, selected: bool) -> None:
-    assert selects(expression, ["web1", UUID]) is selected
-
-
-@pytest.mark.parametrize(
-    ("name", "plain"),
-    [("web1", True), ("..", True), ("web 1,web2", False), ("é", False), ("n" * 200, False)],
-)
-def test_a_name_that_tuned_cannot_be_told_gives_way_to_the_uuid(name: str, plain: bool) -> None:
-    assert device(name, UUID) == (name if plain else UUID)
-
-
-def test_a_guest_cannot_take_anothers_uuid_for_its_name() -> None:
-    assert device(UUID, "1" + UUID[1:]) == "1" + UUID[1:]
 
 
 def test_defaults_of_pinning_are_safe() -> None:
@@ -104,6 +69,7 @@ def test_bad_options_of_pinning_name_themselves(name: str, text: str) -> None:
     assert {error.option for error in bad.value.errors} == {name, "overcommit"}
 
 
+UUID = "0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0f1"
 GIB = 1 << 20
 
 

@@ -231,9 +231,12 @@ def test_memory_that_is_elsewhere_is_a_change_without_a_command() -> None:
     assert list(plan_text.commands(placed, [last])) == []
 
 
-def test_guests_that_are_not_selected_are_left() -> None:
-    placed = one(DescribedGuest(document("web")), plan.PlanRequest(devices="db*"))
-    assert (placed.kind, placed.why) == (PlacementKind.UNPLACED, "not selected by devices=db*")
+@pytest.mark.parametrize("devices", ["db*", "!web", f"!{HELD.uuid}", "* !we?"])
+def test_guests_that_are_not_selected_are_left(devices: str) -> None:
+    placed = one(DescribedGuest(document("web")), plan.PlanRequest(devices=devices))
+    assert (placed.kind, placed.why) == (
+        PlacementKind.UNPLACED, f"not selected by devices={devices}"
+    )  # fmt: skip
 
 
 def test_a_snapshot_keeps_where_guests_are(

@@ -14,7 +14,7 @@ from tuned_virt import placement
 from tuned_virt.cli import hugepages_plan, plan_text, planning_input, snapshot, variables
 from tuned_virt.cli.common import COULD_NOT, FINE, TO_REPORT, CouldNot, print_json
 from tuned_virt.cli.planning_input import PlanningInput
-from tuned_virt.core.guest_filter import selects
+from tuned_virt.core.device_filter import selects
 from tuned_virt.core.options import BadOptions
 from tuned_virt.model.guest import Guest
 from tuned_virt.placement import (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tuned_virt.cli import processes
 from tuned_virt.cli.common import CouldNot
-from tuned_virt.core.guest_filter import SYSTEM
+from tuned_virt.core.options import SYSTEM
 from tuned_virt.core.originals import start_time
 from tuned_virt.guests import originals
 from tuned_virt.kernel import numa_maps

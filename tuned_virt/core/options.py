@@ -137,6 +137,19 @@ class OptionSpec:
     default: str | None = None
 
 
+SYSTEM = "qemu:///system"
+"""libvirt's URI for the guests of this machine."""
+
+URI = re.compile(r"[a-z+]+://\S{0,400}", re.ASCII)
+
+
+def uri(option: str, text: str) -> str:
+    """An option that names a libvirt. Raises OptionError."""
+    if not URI.fullmatch(text):
+        raise OptionError(option, text, f"a libvirt URI such as {SYSTEM}")
+    return text
+
+
 OBSERVE = OptionSpec("1: plan, log and verify what would be set, and change nothing", "0")
 
 

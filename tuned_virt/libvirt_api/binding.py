@@ -21,7 +21,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from tuned_virt.core.guest_filter import SYSTEM
+from tuned_virt.core.options import SYSTEM
 
 try:
     import libvirt

@@ -19,9 +19,9 @@ from typing import Any
 
 from tuned.plugins import hotplug
 
+from tuned_virt.core.device_filter import device, selects
 from tuned_virt.core.engine import Finding, Result
-from tuned_virt.core.guest_filter import SYSTEM, device, selects
-from tuned_virt.core.options import BadOptions, OptionError
+from tuned_virt.core.options import SYSTEM, BadOptions, OptionError
 from tuned_virt.guests.manager import UNDOING, Claim, GuestManager, GuestTuner, Run, guest_manager
 from tuned_virt.kernel import systemd
 from tuned_virt.libvirt_api.connection import Domain

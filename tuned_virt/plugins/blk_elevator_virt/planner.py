@@ -140,7 +140,7 @@ class _Judge:
         if rule.udev_regex:
             properties = self._state.properties.get(disk.name, {})
             return device_filter.matches_udev(rule.udev_regex, properties)
-        return device_filter.matches(rule.devices, disk.name, self._above.get(disk.name, ()))
+        return device_filter.selects(rule.devices, [disk.name], self._above.get(disk.name, ()))
 
     def _class(self, rule: SchedulerRule, disk: Disk, users: tuple[str, ...]) -> tuple[str, str]:
         """The option that decides on a disk, and why that one."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from tuned_virt.core import device_filter
+from tuned_virt.core.device_filter import selects
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.model.guest import printable
 from tuned_virt.plugins.vm_blkio.policy import REMOVE, WeightPolicy, WeightRule
@@ -121,10 +121,9 @@ def decide(policy: WeightPolicy, state: WeightState, originals: Values) -> Plan:
 
 
 def _rule(policy: WeightPolicy, guest: WeightedGuest) -> WeightRule | None:
-    for rule in policy.rules:
-        if any(device_filter.matches(rule.guests, name) for name in (guest.name, guest.uuid)):
-            return rule
-    return None
+    """The first that is for a guest."""
+    names = (guest.name, guest.uuid)
+    return next((rule for rule in policy.rules if selects(rule.guests, names)), None)
 
 
 def _asked(guest: WeightedGuest, rule: WeightRule) -> Iterator[tuple[str, str]]:

@@ -8,15 +8,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from tuned_virt.core.guest_filter import SYSTEM, uri
 from tuned_virt.core.options import (
     OBSERVE,
+    SYSTEM,
     BadOptions,
     Number,
     OptionError,
     OptionSpec,
     given,
     is_yes,
+    uri,
 )
 from tuned_virt.model.guest import Guest
 

@@ -9,9 +9,9 @@ from enum import Enum
 from typing import Any
 
 from tuned_virt import placement
-from tuned_virt.core.guest_filter import SYSTEM, uri
 from tuned_virt.core.options import (
     OBSERVE,
+    SYSTEM,
     BadOptions,
     Number,
     OneOf,
@@ -19,6 +19,7 @@ from tuned_virt.core.options import (
     OptionSpec,
     given,
     is_yes,
+    uri,
 )
 
 

@@ -156,6 +156,28 @@ def test_a_guest_with_weights_of_its_own_is_left_alone(fs: FakeDisks, tmp_path: 
     assert libvirt.writes == []
 
 
+@pytest.mark.parametrize("excluded", ["!web", "!u1", "* !web", "!u*,db !web", "!we?"])
+def test_a_negative_rule_excludes_a_guest_by_name_or_uuid(
+    fs: FakeDisks, tmp_path: Path, excluded: str
+) -> None:
+    libvirt = FakeLibvirt(WEB, replace(DB, uuid="x2"))
+    asked = parse_sections([Section("x", {"blkio_weight": "200"}, excluded)])
+    assert lines(engine(fs, tmp_path, libvirt), asked) == [
+        "verify: passed: 'vm_blkio db/blkio_weight' = '200'"
+    ]
+    assert libvirt.writes == [("x2", "weight", 200)]
+
+
+def test_an_excluded_guest_falls_to_a_later_section(fs: FakeDisks, tmp_path: Path) -> None:
+    libvirt = FakeLibvirt(WEB, DB)
+    sections = [
+        Section("most", {"blkio_weight": "200"}, "!web"),
+        Section("rest", {"blkio_weight": "300"}),
+    ]
+    engine(fs, tmp_path, libvirt).apply(parse_sections(sections))
+    assert sorted(libvirt.writes) == [("u1", "weight", 300), ("u2", "weight", 200)]
+
+
 def test_a_restarted_guest_is_set_again_and_its_past_forgotten(
     fs: FakeDisks, tmp_path: Path
 ) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.core.test_plan_runner import wait_until
 from tests.unit.hugetlb import G1, M2, Counts, FakeHugetlb, Memory
-from tests.unit.test_steward import wait_until
 from tuned_virt.core.engine import Engine
 from tuned_virt.core.guest_source import FixedGuests
 from tuned_virt.core.journal import Journal

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from tests.unit.blockdev import AHCI, LOOP, SQ, VIRTIO, FakeDisks, hba
-from tuned_virt.core import device_filter
 from tuned_virt.core.engine import Engine
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.options import BadOptions, Section
@@ -112,33 +111,6 @@ def test_nothing_asked_is_nothing_set() -> None:
 )
 def test_old_and_new_names(word: str, queues: int, offered: str, wanted: str) -> None:
     assert resolve(word, queues, offered.split()) == wanted
-
-
-@pytest.mark.parametrize(
-    ("expression", "name", "found"),
-    [
-        ("", "sda", True),
-        ("*", "nvme0n1", True),
-        ("nvme*", "nvme0n1", True),
-        ("mmcblk*", "mmcblk0", True),
-        ("sd*", "vda", False),
-        ("sda, sdb", "sdb", True),
-        ("sd* !sdb", "sdb", False),
-        ("!sdb", "sdb", False),
-        ("!sdb", "sda", True),
-        ("cciss/c0d0", "cciss!c0d0", True),
-        ("dm-0", "sda", True),
-        ("!dm-0", "sda", True),
-    ],
-)
-def test_devices_select_as_in_tuneds_disk_plugin(expression: str, name: str, found: bool) -> None:
-    assert device_filter.matches(expression, name, ["dm-0"] if name == "sda" else []) is found
-
-
-def test_udev_properties_select() -> None:
-    properties = {"ID_BUS": "scsi", "ID_SERIAL": "x"}
-    assert device_filter.matches_udev("^ID_BUS=scsi$", properties)
-    assert not device_filter.matches_udev("^ID_BUS=ata$", properties)
 
 
 # --- which class decides --------------------------------------------------------------------
@@ -298,6 +270,14 @@ def test_a_section_that_keeps_shields_its_disks(fs: FakeDisks, engine: Disks) ->
         Section("rest", {"role": "host", "host_other": "bfq"}),
     ]
     engine.apply(policy.parse_sections(sections, ()))
+    assert (fs.scheduler("loop0"), fs.scheduler("loop1")) == ("none", "bfq")
+
+
+def test_a_negative_rule_excludes_a_disk(fs: FakeDisks, engine: Disks) -> None:
+    fs.add("loop0", f"{LOOP}loop0")
+    fs.add("loop1", f"{LOOP}loop1")
+    asked = Section("most", {"role": "host", "host_other": "bfq"}, "!loop0")
+    engine.apply(policy.parse_sections([asked], ()))
     assert (fs.scheduler("loop0"), fs.scheduler("loop1")) == ("none", "bfq")
 
 
