@@ -74,7 +74,7 @@ def test_the_administrators_file_comes_after_the_defaults(name: str) -> None:
     assert list(profile(name)["variables"])[-3:] == ["include", *COMPUTED]
 
 
-@pytest.mark.parametrize("tuner", TUNERS.values(), ids=str)
+@pytest.mark.parametrize("tuner", TUNERS.values(), ids=list(TUNERS))
 def test_every_option_is_described(tuner) -> None:  # type: ignore[no-untyped-def]
     for described in tuner.options.values():
         assert isinstance(described, OptionSpec)
