@@ -25,6 +25,9 @@ PROFILES = tuple(sorted(file.parent.name for file in SOURCE.glob("profiles/*/tun
 STATE = ("/var/lib/tuned-virt", "/run/tuned-virt")
 
 MAIN, HOST, GUEST, RECOMMEND = "main", "host", "guest", "recommend"
+LIBRARY = ("*.py", "*.json", "*.jinja")
+"""What the library consists of: modules, JSON Schemas, templates."""
+
 BY_DEFAULT = (MAIN, HOST, GUEST)
 """Packages that `make install` installs; recommend changes what TuneD chooses by itself."""
 
@@ -78,7 +81,8 @@ class Layout:
                 yield entry
 
     def _python(self) -> Iterator[Entry]:
-        for file in sorted((SOURCE / "tuned_virt").rglob("*.py")):
+        library = SOURCE / "tuned_virt"
+        for file in sorted(one for kind in LIBRARY for one in library.rglob(kind)):
             yield Entry(file, f"{self.sitelib}/{file.relative_to(SOURCE)}")
         for file in sorted((SOURCE / "tuned_plugins").glob("plugin_*.py")):
             yield Entry(file, f"{self.sitelib}/tuned/plugins/{file.name}")

@@ -125,17 +125,17 @@ def subparsers() -> Mapping[str, argparse.ArgumentParser]:
     return choices
 
 
-def command_page(module: Any, parser: argparse.ArgumentParser) -> Page:
+def command_page(command: str, parser: argparse.ArgumentParser) -> Page:
     """The page of a subcommand."""
-    name = f"tuned-virt-{module.NAME}"
-    summary, _, more = inspect.cleandoc(module.__doc__ or "").partition("\n")
+    name, summary = f"tuned-virt-{command}", cli.COMMANDS[command]
+    more = inspect.cleandoc(cli.module(command).__doc__ or "").partition("\n")[2]
     page = Page(name, "1")
-    page.parts["NAME"] = f"{name} - {summary.partition(': ')[2].rstrip('.')}"
+    page.parts["NAME"] = f"{name} - {summary}"
     page.parts["SYNOPSIS"] = usage(parser)
     people = written(f"{name}.1")
     page.parts.update(people.parts if people else {})
     if "DESCRIPTION" not in page.parts:
-        text = more.strip() or summary.partition(": ")[2].capitalize()
+        text = more.strip() or f"{summary.capitalize()}."
         page.add("DESCRIPTION", escaped(text))
     page.add("OPTIONS", options(parser))
     page.add("EXIT STATUS", EXITS)
@@ -318,7 +318,7 @@ def pages() -> Iterator[Page]:
     """Every manual page."""
     made = [main_page()]
     parsers = subparsers()
-    made += [command_page(module, parsers[module.NAME]) for module in cli.COMMANDS]
+    made += [command_page(command, parsers[command]) for command in cli.COMMANDS]
     made += [plugin_page(file) for file in PLUGINS]
     made += [variables_page(file) for file in sorted(SOURCE.glob("profiles/*-variables.conf"))]
     made.append(profiles_page())

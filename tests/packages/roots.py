@@ -31,6 +31,8 @@ INCLUDED = (
     "python3-configobj",
     "python3-dbus",
     "python3-defusedxml",
+    "python3-jinja2",
+    "python3-jsonschema",
     "python3-libvirt",
     "python3-rich",
     "bash-completion",

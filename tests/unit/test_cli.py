@@ -32,12 +32,58 @@ def test_from_a_checkout_with_nothing_installed() -> None:
     assert done.stdout.startswith("tuned-virt-plus ")
 
 
-@pytest.mark.parametrize("command", [module.NAME for module in cli.COMMANDS])
+@pytest.mark.parametrize("command", cli.COMMANDS)
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main([command, "--help"])
     assert ended.value.code == 0
     assert "usage: tuned-virt" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_a_module_says_of_its_command_what_help_says(command: str) -> None:
+    documented = (cli.module(command).__doc__ or "").splitlines()[0]
+    assert documented == f"tuned-virt {command}: {cli.COMMANDS[command]}."
+
+
+def test_every_command_is_a_module_of_its_name() -> None:
+    names = {f"{name}_" if name == "import" else name for name in cli.COMMANDS}
+    found = Path(cli.__file__).parent.glob("*.py")
+    assert names <= {file.stem for file in found}
+
+
+WITHOUT = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("rich", "jinja2", "jsonschema", "configobj", "libvirt"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Missing())
+from tuned_virt import cli
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def without_optional_packages(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ["/usr/bin/python3", "-c", WITHOUT, *arguments]
+    return subprocess.run(
+        command, cwd=Path(cli.__file__).parents[2], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["role"], ["restore", "--help"], ["disable", "--help"], ["restore", "--leftover"]],
+)
+def test_what_puts_back_needs_no_optional_package(arguments: list[str]) -> None:
+    assert "Traceback" not in (done := without_optional_packages(*arguments)).stderr
+    assert "not installed" not in done.stderr
+
+
+def test_a_missing_package_is_named() -> None:
+    done = without_optional_packages("disks")
+    assert done.returncode == 2
+    assert done.stderr == "tuned-virt: the Python module rich is not installed\n"
 
 
 def test_a_wrong_command_line_is_exit_2() -> None:

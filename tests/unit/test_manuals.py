@@ -23,7 +23,7 @@ def pages() -> Mapping[str, manuals.Page]:
     return by_file
 
 
-@pytest.mark.parametrize("command", [module.NAME for module in cli.COMMANDS])
+@pytest.mark.parametrize("command", cli.COMMANDS)
 def test_every_command_has_a_page_with_every_option(
     command: str, pages: Mapping[str, manuals.Page]
 ) -> None:
@@ -34,7 +34,7 @@ def test_every_command_has_a_page_with_every_option(
     assert f"**tuned-virt-{command}(1)**" in pages["tuned-virt.1"].parts["COMMANDS"]
 
 
-@pytest.mark.parametrize("command", [module.NAME for module in cli.COMMANDS])
+@pytest.mark.parametrize("command", cli.COMMANDS)
 def test_every_command_is_described_by_people_with_an_example(command: str) -> None:
     page = manuals.written(f"tuned-virt-{command}.1")
     assert page, f"write docs/tuned-virt-{command}.1.md"

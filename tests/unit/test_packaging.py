@@ -23,6 +23,7 @@ PROVIDED_BY = {
     "libvirt": "python3-libvirt",
     "rich": "python3-rich",
     "jinja2": "python3-jinja2",
+    "jsonschema": "python3-jsonschema",
     "argcomplete": "python3-argcomplete",
     "tuned": "tuned",
     "pyudev": "tuned",

@@ -5,51 +5,47 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType, ModuleType
 
 from tuned_virt import __version__
-from tuned_virt.cli import (
-    disable,
-    disks,
-    enable,
-    guests,
-    hugepages,
-    import_,
-    log,
-    map,
-    plan,
-    restore,
-    role,
-    snapshot,
-    status,
-    verify,
-)
 from tuned_virt.cli.common import COULD_NOT, CouldNot
 
-COMMANDS = (
-    status,
-    guests,
-    plan,
-    map,
-    snapshot,
-    hugepages,
-    disks,
-    verify,
-    log,
-    restore,
-    import_,
-    role,
-    enable,
-    disable,
+COMMANDS: Mapping[str, str] = MappingProxyType(
+    {
+        "status": "show the active profile, what differs from it, KSM, guests and NUMA nodes",
+        "guests": "show where each guest is placed and why, its memory, drift and delay",
+        "plan": "show where vCPUs, emulator, IOThreads and memory would go; changes nothing",
+        "map": "draw the host's nodes, LLCs, cores and CPUs with the guests planned on them",
+        "snapshot": "write this host and its guests into one file, to plan with elsewhere",
+        "hugepages": "show huge pages by node, plan them, or print them for the command line",
+        "disks": "show each disk, its class, the guests it backs, its scheduler, and why",
+        "verify": "compare every setting of the active profile with the machine",
+        "log": "show what was changed on this machine, when, and why",
+        "restore": "put everything back as it was before tuning, without TuneD",
+        "import": "turn ksmtuned's configuration into variables of virtual-host-plus",
+        "role": "tell whether this machine is a KVM host or a guest (a host if it is both)",
+        "enable": "have a profile applied when TuneD starts, in images and kickstarts too",
+        "disable": "undo enable, and put everything back where the profile is applied",
+    }
 )
+"""Each command, in the order of `--help`, with what it does. Its module has its name."""
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line's grammar."""
+def module(command: str) -> ModuleType:
+    """What implements a command: `add_arguments` and `run`. Imported when it is needed: what one
+    command imports takes time, and may be missing on a host that needs another."""
+    name = "import_" if command == "import" else command
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def parser(loaded: Collection[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
+    """The command line's grammar, in full for the loaded commands."""
     top = argparse.ArgumentParser(
         prog="tuned-virt",
         description="Show, verify and undo what tuned-virt-plus does to this KVM host or guest.",
@@ -57,35 +53,40 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"tuned-virt-plus {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in COMMANDS:
-        summary = (module.__doc__ or "").splitlines()[0].partition(": ")[2]
-        command = commands.add_parser(module.NAME, help=summary, description=summary)
-        module.add_arguments(command)
-        command.set_defaults(run=module.run)
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary)
+        if name in loaded:
+            module(name).add_arguments(command)
+            command.set_defaults(run=module(name).run)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
-    top = parser()
-    _complete(top)
-    options = top.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
     try:
+        _complete()
+        options = parser(given[:1]).parse_args(given)
         code: int = options.run(options)
     except CouldNot as error:
         print(f"tuned-virt: {error}", file=sys.stderr)
         return COULD_NOT
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("tuned_virt"):
+            raise
+        print(f"tuned-virt: the Python module {error.name} is not installed", file=sys.stderr)
+        return COULD_NOT
     return code
 
 
-def _complete(top: argparse.ArgumentParser) -> None:
+def _complete() -> None:
     """Answer bash, where it asks what may come next, and end."""
     if "_ARGCOMPLETE" in os.environ:
         with contextlib.suppress(ImportError):
             import argcomplete
 
-            argcomplete.autocomplete(top)
+            argcomplete.autocomplete(parser())
 
 
 def entry() -> None:

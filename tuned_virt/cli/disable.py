@@ -18,8 +18,6 @@ from tuned_virt.cli.common import FINE, CouldNot
 from tuned_virt.cli.daemon import Daemon, NotRunning
 from tuned_virt.kernel import systemd
 
-NAME = "disable"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""

@@ -29,8 +29,6 @@ from tuned_virt.plugins.blk_elevator_virt.plugin import DisksTuner, own_role
 from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy
 from tuned_virt.plugins.blk_elevator_virt.record import PolicyInForce
 
-NAME = "disks"
-
 COLUMNS: Mapping[str, bool] = {
     "disk": True,
     "class": True,

@@ -15,8 +15,6 @@ from pathlib import Path
 from tuned_virt.cli.activation import Machine
 from tuned_virt.cli.common import FINE, CouldNot
 
-NAME = "enable"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""tuned-virt guests: where each guest is placed and why, its memory by node, drift, and delay."""
+"""tuned-virt guests: show where each guest is placed and why, its memory, drift and delay."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ from tuned_virt.model.guest import printable, qemu_process, qemu_threads
 from tuned_virt.placement import PlacementKind
 from tuned_virt.plugins.vm_pinning import record
 from tuned_virt.plugins.vm_pinning.record import HeldPlacement
-
-NAME = "guests"
 
 LOOK = FOLDER / "guests-look.json"
 """Where root's last look is kept, for the run-queue delay since then."""

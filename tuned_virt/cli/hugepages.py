@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""tuned-virt hugepages: show, plan, or put on the kernel's command line, huge pages by node."""
+"""tuned-virt hugepages: show huge pages by node, plan them, or print them for the command line."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model.guest import qemu_process
 from tuned_virt.plugins.hugepages_numa import pools as hugepages
 from tuned_virt.plugins.hugepages_numa.pools import size_name
-
-NAME = "hugepages"
 
 ABSENT = "this kernel has no huge pages"
 NOT_ROOT = "run as root to see which guest uses them"

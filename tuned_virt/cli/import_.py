@@ -21,8 +21,6 @@ from tuned_virt.core.options import BadOptions, OptionError
 from tuned_virt.plugins import ksm
 from tuned_virt.plugins.ksm.policy import LAW
 
-NAME = "import"
-
 SOURCE = Path("/etc/ksmtuned.conf")
 TARGET = Path("/etc/tuned/virtual-host-plus-variables.conf")
 
@@ -131,10 +129,8 @@ def _text(file: Path) -> str | None:
 
 
 def _parsed(file: Path, lines: list[str]) -> Any:
-    try:
-        from configobj import ConfigObj, ConfigObjError, DuplicateError
-    except ImportError as error:
-        raise CouldNot(f"python3-configobj is missing: {error}") from error
+    from configobj import ConfigObj, ConfigObjError, DuplicateError
+
     try:
         parsed = ConfigObj(
             lines, interpolation=False, list_values=False, raise_errors=True, encoding="utf-8"

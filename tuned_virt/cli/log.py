@@ -11,8 +11,6 @@ from tuned_virt.cli.common import FINE, CouldNot, print_json
 from tuned_virt.core.journal import FILE, Entry, Journal
 from tuned_virt.registry import TUNERS
 
-NAME = "log"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""

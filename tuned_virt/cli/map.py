@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import argparse
 import zlib
-from collections.abc import Iterator, Sequence
-from html import escape
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from tuned_virt.cli import plan, planning_input, snapshot
 from tuned_virt.cli.common import FINE, CouldNot
@@ -16,8 +16,6 @@ from tuned_virt.model.guest import Guest, printable
 from tuned_virt.model.topology import Host
 from tuned_virt.model.topology.grid import Cluster, GridNode
 from tuned_virt.placement import PlacementKind, PlacementPlan
-
-NAME = "map"
 
 CPU, GAP, HEAD, BAR = 30, 5, 22, 14
 """Pixels: a CPU's box, the space around boxes, a title's height, a memory bar's height."""
@@ -28,7 +26,8 @@ WIDE = 16
 MOST_NAMED = 6
 """Floating guests named in a node's box; the legend has all."""
 
-STYLE = "text{font:11px sans-serif;fill:#222}.b{fill:none;stroke:#888}.n{fill:#f6f6f2;stroke:#555}"
+LINE = 17
+"""Pixels of a line of text."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -98,41 +97,49 @@ def _colour(name: str) -> str:
 
 def svg(host: Host, guests: Sequence[Guest], made: PlacementPlan) -> str:
     """The picture as SVG: nodes in rows, a legend with the distances below."""
-    taken = _on_cpu(made)
-    parts: list[str] = []
-    x = y = right = tallest = GAP
-    for node in host.grid.nodes:
-        width, height, drawn = _node(host, node, taken, guests, made)
-        if x > GAP and x + width > 1400:
-            x, y, tallest = GAP, y + tallest + GAP, GAP
-        parts.append(f"<g transform='translate({x},{y})'>{drawn}</g>")
-        x += width + GAP
-        right, tallest = max(right, x), max(tallest, height)
-    y += tallest + 2 * GAP
-    lines = [*_distances(host), *_legend(made)]
-    for colour, line in lines:
-        if colour:
-            parts.append(f"<rect x='{GAP}' y='{y}' width='12' height='12' fill='{colour}'/>")
-        parts.append(f"<text x='{GAP + 18}' y='{y + 10}'>{escape(line)}</text>")
-        y += 17
-    size = f"width='{max(right, 520)}' height='{y + GAP}'"
-    head = f"<svg xmlns='http://www.w3.org/2000/svg' {size}><style>{STYLE}</style>"
-    return f"{head}<rect width='100%' height='100%' fill='white'/>{''.join(parts)}</svg>\n"
+    import jinja2  # takes time
+
+    nodes = [_node(host, node, guests, made) for node in host.grid.nodes]
+    right, bottom = _in_rows(nodes, 1400)
+    legend = [*_distances(host), *_legend(made)]
+    loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["printable"] = printable
+    return environment.get_template("map.svg.jinja").render(
+        nodes=nodes,
+        legend=legend,
+        legend_top=bottom + GAP,
+        width=max(right, 520),
+        height=bottom + 2 * GAP + len(legend) * LINE,
+        taken=_on_cpu(made),
+        colour=_colour,
+        gap=GAP,
+        side=CPU,
+        bar=BAR,
+        line_height=LINE,
+    )
+
+
+def _in_rows(boxes: Iterable[Any], most: int, left: int = GAP, top: int = GAP) -> tuple[int, int]:
+    """Give boxes places side by side, in rows of a width; the right and lower edge of all."""
+    x, y, right, row = left, top, left, 0
+    for box in boxes:
+        if x > left and x + box["width"] > most:
+            x, y, row = left, y + row + GAP, 0
+        box["x"], box["y"] = x, y
+        x, row = x + box["width"] + GAP, max(row, box["height"])
+        right = max(right, x)
+    return right, y + row + GAP
 
 
 def _node(
-    host: Host, node: GridNode, taken: dict[int, str], guests: Sequence[Guest], made: PlacementPlan
-) -> tuple[int, int, str]:
-    """Width, height and content of a node's box."""
-    parts, x, y, width, row = [], GAP, HEAD, 170, 0
-    for cluster in node.clusters:
-        wide, high, drawn = _cluster(node, cluster, taken)
-        if x > GAP and x + wide > 4 * WIDE * CPU // 3:
-            x, y, row = GAP, y + row + GAP, 0
-        parts.append(f"<g transform='translate({x},{y})'>{drawn}</g>")
-        x, row = x + wide + GAP, max(row, high)
-        width = max(width, x)
-    y += row + GAP
+    host: Host, node: GridNode, guests: Sequence[Guest], made: PlacementPlan
+) -> dict[str, Any]:
+    """A node's box: its LLCs in rows, the memory planned, the guests that float on it."""
+    clusters = [_cluster(node, cluster) for cluster in node.clusters]
+    width, bar = _in_rows(clusters, 4 * WIDE * CPU // 3, top=HEAD)
     memory = host.by_id[node.memory_node].memory
     used = sum(
         next(guest.memory for guest in guests if guest.key == (one.uuid or one.guest))
@@ -140,22 +147,18 @@ def _node(
         for one in made.placements
         if node.id in one.nodes and one.kind in {PlacementKind.DEDICATED, PlacementKind.SHARED}
     )
-    full = min(1.0, used / memory) if memory else 0.0
-    length = width - 2 * GAP
-    parts.append(
-        f"<rect x='{GAP}' y='{y}' width='{length}' height='{BAR}' fill='#ddd'/>"
-        f"<rect x='{GAP}' y='{y}' width='{length * full:.0f}' height='{BAR}' fill='#7a9cc6'/>"
-        f"<text x='{GAP + 3}' y='{y + 11}'>{used / 2**20:.1f} of {memory / 2**20:.1f} GiB</text>"
-    )
-    y += BAR + GAP
-    for colour, line in _floating(node, made):
-        parts.append(f"<rect x='{GAP}' y='{y}' width='12' height='12' fill='{colour}'/>")
-        parts.append(f"<text x='{GAP + 18}' y='{y + 10}'>{escape(line)}</text>")
-        y += 17
-    height = y
-    box = f"<rect class='n' width='{width}' height='{height}' rx='4'/>"
-    title = f"<text x='{GAP}' y='15'>node {node.id}: {len(node.cpus)} CPUs</text>"
-    return width, height, box + title + "".join(parts)
+    floating = list(_floating(node, made))
+    return {
+        "id": node.id,
+        "cpus": len(node.cpus),
+        "clusters": clusters,
+        "width": max(width, 170),
+        "height": bar + BAR + GAP + len(floating) * LINE,
+        "bar": bar,
+        "full": min(1.0, used / memory) if memory else 0.0,
+        "memory": f"{used / 2**20:.1f} of {memory / 2**20:.1f} GiB",
+        "floating": floating,
+    }
 
 
 def _floating(node: GridNode, made: PlacementPlan) -> Iterator[tuple[str, str]]:
@@ -169,27 +172,20 @@ def _floating(node: GridNode, made: PlacementPlan) -> Iterator[tuple[str, str]]:
         yield "none", f"and {len(found) - MOST_NAMED} more"
 
 
-def _cluster(node: GridNode, cluster: Cluster, taken: dict[int, str]) -> tuple[int, int, str]:
+def _cluster(node: GridNode, cluster: Cluster) -> dict[str, Any]:
     """An LLC: cores in rows, each a box around its CPUs."""
     wide = cluster.threads * CPU + GAP
     per_row = max(1, min(len(cluster.cores), WIDE // cluster.threads // 2 or 1))
-    parts = []
-    for number, core in enumerate(cluster.cores):
-        x, y = GAP + number % per_row * wide, GAP + number // per_row * (CPU + GAP)
-        cpus = node.numbers(core)
-        for at, cpu in enumerate(cpus):
-            left = x + at * CPU
-            name = taken.get(cpu, "")
-            fill = _colour(name) if name else "white"
-            parts.append(
-                f"<rect x='{left}' y='{y}' width='{CPU}' height='{CPU}' fill='{fill}'"
-                f" stroke='#ccc'><title>{escape(f'CPU {cpu} {printable(name)}')}</title></rect>"
-                f"<text x='{left + CPU // 2}' y='{y + 19}' text-anchor='middle'>{cpu}</text>"
-            )
-        parts.append(f"<rect class='b' x='{x}' y='{y}' width='{len(cpus) * CPU}' height='{CPU}'/>")
+    cores = [
+        {
+            "x": GAP + number % per_row * wide,
+            "y": GAP + number // per_row * (CPU + GAP),
+            "cpus": node.numbers(core),
+        }
+        for number, core in enumerate(cluster.cores)
+    ]
     rows = -(-len(cluster.cores) // per_row)
-    width, height = per_row * wide + GAP, rows * (CPU + GAP) + GAP
-    return width, height, f"<rect class='b' width='{width}' height='{height}'/>" + "".join(parts)
+    return {"cores": cores, "width": per_row * wide + GAP, "height": rows * (CPU + GAP) + GAP}
 
 
 def _distances(host: Host) -> Iterator[tuple[str, str]]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""tuned-virt plan: where vCPUs, emulator, IOThreads and memory would go; changes nothing."""
+"""tuned-virt plan: show where vCPUs, emulator, IOThreads and memory would go; changes nothing."""
 
 from __future__ import annotations
 
@@ -26,8 +26,6 @@ from tuned_virt.placement import (
 )
 from tuned_virt.plugins.vm_pinning import policy as pinning
 from tuned_virt.plugins.vm_pinning.placement_controller import bound, local_node, spread
-
-NAME = "plan"
 
 SETTABLE = (*placement.OPTIONS, "devices", "running")
 """Options of --set: the planner's, and which guests they are for; names are vm_pinning's."""

@@ -19,8 +19,6 @@ from tuned_virt.kernel import systemd
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.registry import TUNERS
 
-NAME = "restore"
-
 ENDED, STARTING = "ended", "starting"
 """What a TuneD has done whose leftovers are put back; the values of --leftover."""
 

@@ -9,8 +9,6 @@ from tuned_virt.cli.common import FINE, CouldNot
 from tuned_virt.kernel import systemd
 from tuned_virt.kernel.files import KernelFS
 
-NAME = "role"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand has no options."""

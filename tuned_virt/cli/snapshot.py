@@ -7,13 +7,13 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tuned_virt.cli import planning_input
 from tuned_virt.cli.common import FINE, CouldNot
-from tuned_virt.cli.json_parts import JsonPart, JsonPartError
-from tuned_virt.cli.planning_input import MOST_GUESTS, DescribedGuest, PlanningInput
+from tuned_virt.cli.planning_input import DescribedGuest, PlanningInput
 from tuned_virt.kernel import cpuset
 from tuned_virt.libvirt_api.placement_tag import Pins
 from tuned_virt.model.topology import Cache, CpuDetail, Host, NumaNode
@@ -21,9 +21,9 @@ from tuned_virt.model.topology.host import MOST_CPUS
 from tuned_virt.placement import Placement
 from tuned_virt.plugins.vm_pinning.record import placement_of
 
-NAME = "snapshot"
-
 FORMAT = 2
+T = TypeVar("T")
+
 MOST_SNAPSHOT = 64 << 20
 """Bytes of a file that are read."""
 
@@ -85,112 +85,129 @@ def load(file: Path) -> PlanningInput:
     """What `snapshot` wrote. Raises CouldNot, which names what is wrong in it."""
     text = planning_input.text_of(file, MOST_SNAPSHOT)
     try:
-        content = JsonPart(json.loads(text))
-        if content["format"].value != FORMAT:
-            found = content["format"].value
+        content = json.loads(text)
+        if isinstance(content, dict) and content.get("format", FORMAT) != FORMAT:
+            found = content["format"]
             raise CouldNot(f"{file}: format {found!r} is not {FORMAT}: write it anew")
-        guests = content["guests"].each()
-        if len(guests) > MOST_GUESTS:
-            raise CouldNot(f"{file}: more than {MOST_GUESTS} guests")
-        host = _restored(content["host"])
-        described = [(f"{file}: guest {n}", _described(one)) for n, one in enumerate(guests, 1)]
-        notes = tuple(one.text() for one in content["notes"].each())
+        _validate(content)
+        host = _host(content["host"])
+        guests = enumerate(content["guests"])
+        described = [(f"{file}: guest {at + 1}", _described(one, at)) for at, one in guests]
     except json.JSONDecodeError as error:
         raise CouldNot(f"{file}: line {error.lineno}: {error.msg}") from error
     except RecursionError as error:
         raise CouldNot(f"{file}: no snapshot of tuned-virt: it is nested too deeply") from error
     except ValueError as error:
         raise CouldNot(f"{file}: no snapshot of tuned-virt: {error}") from error
-    return planning_input.of(host, described, notes)
+    return planning_input.of(host, described, tuple(content["notes"]))
 
 
-def _described(content: JsonPart) -> DescribedGuest:
+def _validate(content: Any) -> None:
+    """Raises ValueError for the first part that schemas/snapshot.json does not allow."""
+    import jsonschema  # takes time
+
+    schema = json.loads((Path(__file__).parent / "schemas/snapshot.json").read_text())
+    errors = jsonschema.Draft7Validator(schema).iter_errors(content)
+    for error in errors:
+        raise ValueError(_wrong(error))
+
+
+def _wrong(error: Any) -> str:
+    """What a jsonschema.ValidationError says, in the words of the schema's descriptions."""
+    while error.validator == "anyOf":
+        error = max(error.context, key=lambda inner: len(inner.absolute_path))
+    steps = error.absolute_path
+    where = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in steps).lstrip(".")
+    if error.validator == "required":
+        missing = next(name for name in error.validator_value if name not in error.instance)
+        return f"{where}.{missing} is missing".lstrip(".")
+    if error.validator == "pattern":
+        where = f"{where}.{error.instance}"
+    shown = repr(error.instance)
+    shown = shown if len(shown) <= 40 else f"{shown[:37]}..."
+    valid = error.schema["title" if error.validator.endswith("Items") else "description"]
+    return f"{where or 'the file'} is {shown}, expected {valid}"
+
+
+def _described(content: Mapping[str, Any], at: int) -> DescribedGuest:
     held, now = content["held"], content["now"]
     return DescribedGuest(
-        content["xml"].text(),
-        None if now.value is None else _pins(now),
-        content["resident"].amounts(),
-        None if held.value is None else _held(held),
+        content["xml"],
+        None if now is None else _pins(now),
+        _numbered(content["resident"]),
+        None if held is None else _held(held, f"guests[{at}].held"),
     )
 
 
-def _held(content: JsonPart) -> Placement:
+def _held(content: dict[str, Any], where: str) -> Placement:
     try:
-        made = placement_of(content.value)
+        made = placement_of(content)
         _ = [cpuset.parse(text) for text in (*made.vcpus.values(), *made.iothreads.values())]
         _ = frozenset(made.nodes)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise JsonPartError(f"{content.where} is no placement that tuned-virt keeps") from error
+        raise ValueError(f"{where} is no placement that tuned-virt keeps") from error
     return made
 
 
-def _pins(content: JsonPart) -> Pins:
-    emulator, memory = content["emulator"], content["memory"]
-    texts = [] if memory.value is None else [one.text() for one in memory.each()]
-    if len(texts) not in (0, 2):
-        memory.wrong("a mode and a nodeset")
+def _pins(content: Mapping[str, Any]) -> Pins:
+    memory = content["memory"]
     return Pins(
-        content["vcpus"].texts(),
-        None if emulator.value is None else emulator.text(),
-        content["iothreads"].texts(),
-        (texts[0], texts[1]) if texts else None,
+        _numbered(content["vcpus"]),
+        content["emulator"],
+        _numbered(content["iothreads"]),
+        None if memory is None else (memory[0], memory[1]),
     )
 
 
-def _restored(content: JsonPart) -> Host:
+def _numbered(content: Mapping[str, T]) -> dict[int, T]:
+    return {int(key): value for key, value in content.items()}
+
+
+def _host(content: Mapping[str, Any]) -> Host:
+    """Raises ValueError where CPUs, nodes and siblings do not agree."""
     host = Host(
-        nodes=tuple(_node(one) for one in content["nodes"].each()),
-        cpus={number: _cpu(one) for number, one in content["cpus"].numbered().items()},
-        caches=tuple(_cache(one) for one in content["caches"].each()),
-        offline=content["offline"].numbers(),
-        isolated=content["isolated"].numbers(),
-        nohz_full=content["nohz_full"].numbers(),
-        devices=content["devices"].named(),
-        disks=content["disks"].named(),
-        arch=content["arch"].text(),
-        huge_page=content["huge_page"].number(1),
-        notes=tuple(one.text() for one in content["notes"].each()),
+        nodes=tuple(map(_node, content["nodes"])),
+        cpus={
+            int(number): CpuDetail(**{**cpu, "siblings": frozenset(cpu["siblings"])})
+            for number, cpu in content["cpus"].items()
+        },
+        caches=tuple(Cache(frozenset(one["cpus"]), one["size"]) for one in content["caches"]),
+        offline=frozenset(content["offline"]),
+        isolated=frozenset(content["isolated"]),
+        nohz_full=frozenset(content["nohz_full"]),
+        devices=content["devices"],
+        disks=content["disks"],
+        arch=content["arch"],
+        huge_page=content["huge_page"],
+        notes=tuple(content["notes"]),
     )
-    _check(host, content)
+    _check(host)
     return host
 
 
-def _check(host: Host, content: JsonPart) -> None:
-    """CPUs, their nodes and their siblings agree. Raises PartError."""
-    if not host.nodes or len(host.by_id) != len(host.nodes):
-        raise JsonPartError(f"{content['nodes'].where} has no node, or one twice")
-    if not host.cpus or len(host.cpus) > MOST_CPUS:
-        raise JsonPartError(f"{content['cpus'].where} has none, or more than {MOST_CPUS}")
-    for number, cpu in host.cpus.items():
-        where = f"{content['cpus'].where}.{number}"
-        if cpu.id != number or number >= cpuset.MOST:
-            raise JsonPartError(f"{where}.id is {cpu.id}, expected {number}, below {cpuset.MOST}")
-        if cpu.node not in host.by_id or number not in host.by_id[cpu.node].cpus:
-            raise JsonPartError(f"{where}.node is {cpu.node}, which has no such CPU")
-        if number not in cpu.siblings:
-            raise JsonPartError(f"{where}.siblings does not have the CPU itself")
-
-
-def _node(part: JsonPart) -> NumaNode:
-    available, free = part["available"], part["free_pages"]
+def _node(content: Mapping[str, Any]) -> NumaNode:
+    free = content["free_pages"]
     return NumaNode(
-        id=part["id"].number(),
-        cpus=part["cpus"].numbers(),
-        memory=part["memory"].number(),
-        distances=part["distances"].amounts(),
-        pages=part["pages"].amounts(),
-        available=None if available.value is None else available.number(),
-        free_pages=None if free.value is None else free.amounts(),
+        id=content["id"],
+        cpus=frozenset(content["cpus"]),
+        memory=content["memory"],
+        distances=_numbered(content["distances"]),
+        pages=_numbered(content["pages"]),
+        available=content["available"],
+        free_pages=None if free is None else _numbered(free),
     )
 
 
-def _cpu(part: JsonPart) -> CpuDetail:
-    names = ("id", "node", "socket", "die", "core")
-    numbers = {name: part[name].number() for name in names}
-    return CpuDetail(
-        **numbers, siblings=part["siblings"].numbers(), capacity=part["capacity"].number(1)
-    )
-
-
-def _cache(part: JsonPart) -> Cache:
-    return Cache(part["cpus"].numbers(), part["size"].number())
+def _check(host: Host) -> None:
+    if not host.nodes or len(host.by_id) != len(host.nodes):
+        raise ValueError("host.nodes has no node, or one twice")
+    if not host.cpus or len(host.cpus) > MOST_CPUS:
+        raise ValueError(f"host.cpus has none, or more than {MOST_CPUS}")
+    for number, cpu in host.cpus.items():
+        where = f"host.cpus.{number}"
+        if cpu.id != number or number >= cpuset.MOST:
+            raise ValueError(f"{where}.id is {cpu.id}, expected {number}, below {cpuset.MOST}")
+        if cpu.node not in host.by_id or number not in host.by_id[cpu.node].cpus:
+            raise ValueError(f"{where}.node is {cpu.node}, which has no such CPU")
+        if number not in cpu.siblings:
+            raise ValueError(f"{where}.siblings does not have the CPU itself")

@@ -19,8 +19,6 @@ from tuned_virt.plugins import ksm
 from tuned_virt.plugins.hugepages_numa.progress import ProgressFile
 from tuned_virt.plugins.hugepages_numa.writer import Progress
 
-NAME = "status"
-
 RUN_WORDS: Mapping[str, str] = {"0": "stopped", "1": "merging", "2": "stopped, all unmerged"}
 
 

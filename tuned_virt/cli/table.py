@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+WIDEST = 10_000
+"""Columns where no terminal limits them: what reads a pipe wants a row on one line."""
+
 
 def show(titles: Mapping[str, bool], rows: Iterable[Sequence[object]]) -> None:
     """Print rows under titles, a column to the left where its title says True; None is "-".
@@ -19,4 +22,7 @@ def show(titles: Mapping[str, bool], rows: Iterable[Sequence[object]]) -> None:
         table.add_column(title, justify="left" if left else "right", overflow="fold")
     for row in rows:
         table.add_row(*("-" if cell is None else str(cell) for cell in row))
-    Console(highlight=False, markup=False, emoji=False).print(table)
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = WIDEST
+    console.print(table)

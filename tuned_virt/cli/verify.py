@@ -13,8 +13,6 @@ from tuned_virt.cli import findings
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot, print_json
 from tuned_virt.cli.daemon import Daemon
 
-NAME = "verify"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
