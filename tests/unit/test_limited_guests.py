@@ -13,11 +13,11 @@ import pytest
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals
 from tuned_virt.guests.manager import Claim
+from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import binding
 from tuned_virt.libvirt_api.connection import Domain
 from tuned_virt.libvirt_api.worker import GuestsView
-from tuned_virt.plugins.vm_limits import controller as limited
 from tuned_virt.plugins.vm_limits import original, policy
 from tuned_virt.plugins.vm_limits.controller import LimitsController
 from tuned_virt.plugins.vm_limits.policy import UNLIMITED
@@ -91,7 +91,7 @@ def guests(
         VIR_DOMAIN_AFFECT_LIVE = 1
 
     monkeypatch.setattr(binding, "libvirt", Fake)
-    monkeypatch.setattr(limited, "AGAIN", 0.0)
+    monkeypatch.setattr(timeouts, "RETRY_REFUSED", 0.0)
     fs = KernelFS(tmp_path / "root")
     return LimitsController("fake:///", fs, baseline, Journal(tmp_path / "journal"))
 

@@ -17,7 +17,7 @@ from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals
 from tuned_virt.guests.manager import Claim
 from tuned_virt.guests.tracker import GuestTracker, TrackedGuest
-from tuned_virt.kernel import numa_maps
+from tuned_virt.kernel import numa_maps, timeouts
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.kernel.numa_maps import Area
 from tuned_virt.libvirt_api import binding
@@ -189,7 +189,7 @@ def test_a_guest_that_has_gone_is_no_error(
 def test_what_is_refused_is_tried_again_and_said_once(
     guests: PinningController, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tuned_virt.plugins.vm_pinning.controller.AGAIN", 0.0)
+    monkeypatch.setattr(timeouts, "RETRY_REFUSED", 0.0)
     web = active(DOMAIN.format(uuid=UUID, more=""))
     web.domain.refuses = "pinVcpu"
     for _ in range(3):

@@ -21,6 +21,7 @@ from tuned_virt.core.options import OptionSpec, Section
 from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.core.plan import Change, Plan, Values, shown
 from tuned_virt.core.worker_pool import KeyedWorkerPool
+from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFileError, KernelFS, active_word
 
 log = logging.getLogger("tuned")
@@ -77,7 +78,7 @@ class Tuner(ABC, Generic[P, S]):
     conflicting_plugin: tuple[str, str] = ("", "")
     """A plugin of TuneD's that sets the same, and with which of its options."""
     worker_threads: int = 64
-    worker_timeout: float = 5.0
+    worker_timeout: float = timeouts.QUEUE_DRAINS
     timeout_reason: str = "not done yet"
     """Of `lane`: how many at a time, how long one may do nothing, and what is said then."""
 

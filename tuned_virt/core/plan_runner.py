@@ -2,14 +2,13 @@
 """One per plugin and process: carries out applies and restores in order, what is slow in a thread.
 
 TuneD makes a new plugin object at every profile switch, and it waits for unapply inside a D-Bus
-call that times out after 40 s. So what may take long lives here: callers wait for `PATIENCE` and go
-on; a restore that another apply is about to follow is put off, and dropped when that apply comes;
-what could not be put back is tried again.
+call that times out after 40 s. So what may take long lives here: callers wait for `timeouts.APPLY`
+and go on; a restore that another apply is about to follow is deferred, and dropped when that apply
+comes; what could not be restored is tried again.
 """
 
 from __future__ import annotations
 
-import atexit
 import collections
 import logging
 import threading
@@ -17,21 +16,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic
 
+from tuned_virt.core.deferred_restore import DeferredRestore
 from tuned_virt.core.engine import ApplyResult, Controller, Engine, Finding, P, Prepared, Result, S
+from tuned_virt.kernel import timeouts
 
 log = logging.getLogger("tuned")
 
 Job = Callable[[], Any]
 """Does its quick part and returns the rest, another job, or None."""
-
-PATIENCE = 2.0
-"""Seconds that apply and restore wait for the work before they leave it to go on by itself."""
-
-HANDOVER = 10.0
-"""Seconds after which a restore that was put off is done, if nobody says whether an apply came."""
-
-RETRY = 30.0
-"""Seconds between attempts to put back what could not be put back."""
 
 
 @dataclass
@@ -52,23 +44,22 @@ class PlanRunner(Generic[P, S]):
         self._running = False
         self._due = threading.Event()
         self._turn = threading.Condition()
-        self._ticket: object | None = None
+        self._deferred = DeferredRestore(engine.tuner.name, self._restore_deferred)
         self._applied: AppliedPolicy[P] | None = None
         self._undone: P | None = None
         self._controlling: tuple[P, Controller] | None = None
         threading.Thread(target=self._work, name=f"virt-{engine.tuner.name}", daemon=True).start()
-        atexit.register(self.flush)
 
     def apply(self, policy: P, observe: bool = False) -> None:
         """Apply a policy, or only say what it would do. Cancels a restore that was put off."""
-        self._cancel()
+        self._deferred.cancel()
         self._applied = applied = AppliedPolicy(policy)
         self.engine.abandon()
         self._do(lambda: self._apply(applied, observe))
 
     def restore(self) -> None:
         """Put everything back; what cannot be now is tried again later."""
-        self._cancel()
+        self._deferred.cancel()
         self._drop()
         self.engine.abandon()
         self._do(self._restore)
@@ -76,13 +67,11 @@ class PlanRunner(Generic[P, S]):
     def restore_later(self, settled: threading.Event) -> None:
         """Put everything back unless an apply comes before the event is set."""
         self._drop()
-        self._schedule(HANDOVER, settled)
+        self._deferred.schedule(settled)
 
-    def flush(self) -> None:
-        """Do now what was put off."""
-        if self._cancel():
-            self.engine.abandon()
-            self._do(self._restore)
+    def _restore_deferred(self) -> None:
+        self.engine.abandon()
+        self._do(self._restore)
 
     def verify(self, ignore_missing: bool) -> list[Finding]:
         """Findings on what was applied last; none where nothing was."""
@@ -169,7 +158,7 @@ class PlanRunner(Generic[P, S]):
         def finish() -> None:
             self.engine.execute_restore(prepared)
             if self.engine.originals.record(self.engine.tuner.name).pending and not self._applied:
-                self._schedule(RETRY, threading.Event())
+                self._deferred.schedule(seconds=timeouts.RETRY_RESTORE)
 
         return self._now_or_rest(prepared, finish)
 
@@ -179,21 +168,6 @@ class PlanRunner(Generic[P, S]):
             return finish
         finish()
         return None
-
-    def _schedule(self, seconds: float, sooner: threading.Event) -> None:
-        ticket = self._ticket = object()
-
-        def wait() -> None:
-            sooner.wait(seconds)
-            if self._ticket is ticket:
-                self.flush()
-
-        name = f"virt-{self.engine.tuner.name}-later"
-        threading.Thread(target=wait, name=name, daemon=True).start()
-
-    def _cancel(self) -> bool:
-        deferred, self._ticket = self._ticket is not None, None
-        return deferred
 
     def _do(self, job: Job) -> None:
         """Run a job; what is slow, or comes while another runs, in the thread, in order."""
@@ -213,8 +187,9 @@ class PlanRunner(Generic[P, S]):
                 self._turn.notify()
             if rest is None:
                 return
-        if not done.wait(PATIENCE):
-            log.info("%s: takes longer than %g s, goes on", self.engine.tuner.name, PATIENCE)
+        if not done.wait(timeouts.APPLY):
+            name = self.engine.tuner.name
+            log.info("%s: takes longer than %g s, goes on", name, timeouts.APPLY)
 
     def _later(self, job: Job) -> None:
         """Run a job in the thread, after those that wait; nobody waits for it."""

@@ -10,7 +10,6 @@ because libvirt hangs or is gone, is done when it is back.
 
 from __future__ import annotations
 
-import atexit
 import logging
 import threading
 import time
@@ -19,8 +18,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from tuned_virt.core.deferred_restore import DeferredRestore
 from tuned_virt.core.engine import Finding, Result
 from tuned_virt.core.options import OptionSpec
+from tuned_virt.kernel import timeouts
 from tuned_virt.libvirt_api.connection import Domain
 from tuned_virt.libvirt_api.worker import GuestsView, LibvirtWorker, libvirt_worker
 
@@ -30,19 +31,6 @@ P = TypeVar("P")
 
 Run = tuple[str, int]
 """A guest's UUID and libvirt's number of this run."""
-
-HANDOVER = 10.0
-"""Seconds after which a release that was put off is done, if nobody says whether an apply came."""
-
-PATIENCE = 2.0
-"""Seconds that an apply waits for libvirt's worker before it leaves it to go on."""
-
-UNDOING = 10.0
-"""The same of a way back: who says off wants to find all as it was. Less than the 25 s that D-Bus
-waits; for a libvirt that hangs or is gone neither waits."""
-
-FIRST_LISTING = 0.5
-"""Seconds that a starting plugin waits for the first list of guests."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +112,7 @@ class GuestManager(Generic[P]):
         self._reached = threading.Condition()
         self._done = 0
         self._listed: Mapping[str, Domain] | None = None
-        self._ticket: object | None = None
-        atexit.register(self.flush)
+        self._deferred = DeferredRestore(tuner.name, self._release)
 
     # --- from TuneD -------------------------------------------------------------------------
 
@@ -135,7 +122,7 @@ class GuestManager(Generic[P]):
             self._listener = listener
             self._starting = self._claims is None  # what a killed TuneD left may be claimed again
         self._turn()
-        deadline = time.monotonic() + FIRST_LISTING
+        deadline = time.monotonic() + timeouts.FIRST_LISTING
         self._until(lambda: self._listed is not None, deadline)
         return self._listed or {}
 
@@ -159,33 +146,21 @@ class GuestManager(Generic[P]):
         """Nothing is wanted any more; with an event, unless a claim comes before it is set."""
         if settled is None:
             self._set(None)
-            return
-        ticket = object()
-        with self._lock:
-            self._ticket = ticket
+        else:
+            self._deferred.schedule(settled)
 
-        def wait() -> None:
-            settled.wait(HANDOVER)
-            if self._ticket is ticket:
-                self._set(None)
-
-        name = f"virt-{self.tuner.name}-later"
-        threading.Thread(target=wait, name=name, daemon=True).start()
-
-    def flush(self) -> None:
-        """The process ends: do now what was put off."""
-        if self._ticket is not None:
-            self._set(None)
-            self.settle(UNDOING)
+    def _release(self) -> None:
+        self._set(None)
+        self.settle(timeouts.GUESTS_RESTORED)
 
     def _set(self, claims: Mapping[Run, Claim[P]] | None) -> None:
+        self._deferred.cancel()
         with self._lock:
-            self._ticket = None
             self._claims = claims
             self._starting = False
         self._turn()
 
-    def settle(self, patience: float = PATIENCE) -> bool:
+    def settle(self, patience: float = timeouts.APPLY) -> bool:
         """Wait until all that was claimed is carried out; False if it takes longer."""
         wanted = self._wanted
         done = self._until(lambda: self._done >= wanted, time.monotonic() + patience)

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from tuned_virt.core.engine import P, Tuner
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.guests.originals import SEPARATOR, GuestOriginal, may_run
+from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.model.guest import printable
 
 if TYPE_CHECKING:  # libvirt's binding takes time to import
     from tuned_virt.libvirt_api.worker import GuestsView
-
-PATIENCE = 5.0
-"""Seconds that libvirt has to connect, and then for each guest."""
 
 CHANGED, AS_FOUND = "changed", "as found"
 
@@ -42,7 +40,7 @@ class OneShotClient:
 
     def ask(self, question: Callable[[GuestsView], str]) -> str:
         """Raises Unanswered."""
-        return self._control.ask_once_there(question, PATIENCE)
+        return self._control.ask_once_there(question, timeouts.ONE_SHOT)
 
 
 class GuestRestore(Tuner[P, Values], Generic[P, O]):

@@ -19,7 +19,7 @@ from tuned_virt.core import options as opt
 from tuned_virt.core.engine import Tuner
 from tuned_virt.core.options import BadOptions, OneOf, OptionError, OptionSpec
 from tuned_virt.core.plan import Change, Plan, Values
-from tuned_virt.kernel import commands
+from tuned_virt.kernel import commands, timeouts
 from tuned_virt.kernel.commands import ToolError
 from tuned_virt.kernel.files import KernelFS, NotDone
 
@@ -33,9 +33,6 @@ UDEV_FOLDERS = (
     "/usr/lib/udev/rules.d",
     "/lib/udev/rules.d",
 )
-
-PATIENCE = 30
-"""Seconds for modprobe and rmmod."""
 
 LOADED = "loaded"
 ABSENT = "absent"
@@ -282,6 +279,6 @@ class SystemTuner(Tuner[SystemPolicy, SystemState]):
             return super().write(fs, change)
         tool = ("modprobe", "--quiet") if change.after == LOADED else ("rmmod",)
         try:
-            commands.run(*tool, "--", change.path.rpartition("/")[2], seconds=PATIENCE)
+            commands.run(*tool, "--", change.path.rpartition("/")[2], seconds=timeouts.PROGRAM)
         except ToolError as error:
             raise NotDone(change.path, str(error), change.after) from error

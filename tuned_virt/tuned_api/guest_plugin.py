@@ -22,8 +22,8 @@ from tuned.plugins import hotplug
 from tuned_virt.core.device_filter import device, selects
 from tuned_virt.core.engine import Finding, Result
 from tuned_virt.core.options import SYSTEM, BadOptions, OptionError
-from tuned_virt.guests.manager import UNDOING, Claim, GuestManager, GuestTuner, Run, guest_manager
-from tuned_virt.kernel import systemd
+from tuned_virt.guests.manager import Claim, GuestManager, GuestTuner, Run, guest_manager
+from tuned_virt.kernel import systemd, timeouts
 from tuned_virt.libvirt_api.connection import Domain
 from tuned_virt.tuned_api.common import (
     contained,
@@ -311,7 +311,7 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
             log.info("%s: left for the %s that systemd starts next", self.name, systemd.SERVICE)
             return
         self._manager.release(settled)
-        if settled is None and not self._manager.settle(UNDOING):
+        if settled is None and not self._manager.settle(timeouts.GUESTS_RESTORED):
             log.info("%s: put back as soon as libvirt answers", self.name)
 
     def _instance_verify_static(self, instance: Any, ignore_missing: bool, devices: Any) -> bool:

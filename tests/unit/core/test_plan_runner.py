@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from tests.unit.kernel import FakeKsm
-from tuned_virt.core import plan_runner
 from tuned_virt.core.engine import Engine, Finding, Result
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.core.plan_runner import PlanRunner
+from tuned_virt.kernel import timeouts
 from tuned_virt.plugins import ksm
 from tuned_virt.plugins.ksm import state
 from tuned_virt.plugins.ksm.conflicts import KsmConflicts
@@ -69,20 +69,20 @@ def test_a_restore_that_no_apply_follows_is_done(runner: Runner, fs: FakeKsm) ->
 def test_at_the_end_what_was_put_off_is_done(runner: Runner, fs: FakeKsm) -> None:
     runner.apply(MERGE)
     runner.restore_later(threading.Event())
-    runner.flush()
+    runner._deferred.flush()
     assert fs.settings()["run"] == "0"
 
 
 def test_flush_leaves_what_is_in_force(runner: Runner, fs: FakeKsm) -> None:
     runner.apply(MERGE)
-    runner.flush()
+    runner._deferred.flush()
     assert fs.settings()["run"] == "1"
 
 
 @pytest.fixture
 def go(fs: FakeKsm, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Pages are merged, and no write ends before this is set; few wait for it."""
-    monkeypatch.setattr(plan_runner, "PATIENCE", 0.05)
+    monkeypatch.setattr(timeouts, "APPLY", 0.05)
     fs.files[f"{ksm.FOLDER}/pages_shared"] = fs.files[f"{ksm.FOLDER}/pages_sharing"] = "100"
     go, write = threading.Event(), FakeKsm.write
 
@@ -189,7 +189,7 @@ def test_what_waits_is_done_in_the_order_it_came(
 
 
 def test_what_is_pending_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan_runner, "RETRY", 0.05)
+    monkeypatch.setattr(timeouts, "RETRY_RESTORE", 0.05)
     fs, baseline = FakeKsm(), Originals(tmp_path, "boot")
     runner = PlanRunner(Engine(ksm.KsmTuner(), fs, baseline, Journal(tmp_path / "journal")))
     runner.apply(ksm.parse({"merge_across_nodes": "0"}))

@@ -14,14 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tuned_virt.core.worker_pool import KeyedWorkerPool
+from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.blk_elevator_virt import state
 
 STATE_FOLDERS = ("/dev/", "/proc/", "/run/", "/sys/", "/var/lib/libvirt/qemu/", "/var/log/")
 """Where QEMU's open files are no disks: its own state, logs, sockets."""
-
-PATIENCE = 1.0
-"""Seconds without any answer after which paths are said not to answer."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ class BackingDevices:
 
     def __init__(self, fs: KernelFS) -> None:
         self._fs = fs
-        self._workers = KeyedWorkerPool("virt-disks-paths", threads=1, patience=PATIENCE)
+        self._workers = KeyedWorkerPool("virt-disks-paths", threads=1, patience=timeouts.DISKS_READ)
         self._last: dict[str, frozenset[str]] = {}
 
     def of_process(self, pid: int) -> frozenset[str]:

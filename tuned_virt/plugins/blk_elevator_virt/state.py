@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from tuned_virt.core.worker_pool import KeyedWorkerPool
+from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.blk_elevator_virt.classify import (
     LAYERS,
@@ -27,9 +28,6 @@ BLOCK = "/sys/block"
 
 LIVE = ("", "running", "live")
 """What a SCSI disk or an NVMe controller says of itself when all is well; "" is said by others."""
-
-PATIENCE = 1.0
-"""Seconds without any answer after which disks are said not to answer."""
 
 SILENT = "no answer"
 """What is said of a disk that does not answer; what was known of it still holds."""
@@ -74,7 +72,7 @@ class DiskReader:
 
     def __init__(self, fs: KernelFS) -> None:
         self._fs = fs
-        self._workers = KeyedWorkerPool("virt-disks-read", threads=1, patience=PATIENCE)
+        self._workers = KeyedWorkerPool("virt-disks-read", threads=1, patience=timeouts.DISKS_READ)
         self._known: dict[str, Disk] = {}
 
     def read(self) -> dict[str, Disk]:

@@ -10,15 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from tuned_virt.core.originals import start_time
 from tuned_virt.core.plan import Values
-from tuned_virt.kernel import commands, systemd
+from tuned_virt.kernel import commands, systemd, timeouts
 from tuned_virt.kernel.commands import ToolError
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.hugepages_numa.mounts import HugetlbMount
 
 log = logging.getLogger("tuned")
-
-PATIENCE = 60
-"""Seconds for systemctl."""
 
 SYSCTL_FOLDERS = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d")
 SYSCTL_FILE = "/etc/sysctl.conf"
@@ -136,7 +133,9 @@ def restart(daemons: Iterable[str]) -> None:
     """Restart libvirt's daemons where systemd runs them; guests run on. Only says what fails."""
     for name in daemons:
         try:
-            commands.run("systemctl", "try-restart", f"{name}.service", seconds=PATIENCE)
+            commands.run(
+                "systemctl", "try-restart", f"{name}.service", seconds=timeouts.SERVICE_RESTART
+            )
             log.info("hugepages_numa: %s restarted, to see the mount", name)
         except ToolError as error:
             log.error("hugepages_numa: %s is not restarted: %s", name, error)

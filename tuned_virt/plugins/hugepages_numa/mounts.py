@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from tuned_virt.core.options import OptionError
-from tuned_virt.kernel import commands
+from tuned_virt.kernel import commands, timeouts
 from tuned_virt.kernel.commands import ToolError
 from tuned_virt.kernel.files import KernelFS, NotDone
 
@@ -28,8 +28,6 @@ NO_FOLDER = "absent, no folder"
 """The same where the folder is not there either; then the first that is not, if that is another."""
 
 TABLE = "/proc/self/mounts"
-PATIENCE = 30
-"""Seconds for mount(8) and umount(8)."""
 
 
 @dataclass(frozen=True)
@@ -171,4 +169,4 @@ def _remove(folders: Iterable[str]) -> None:
 
 
 def _run(*command: str) -> None:
-    commands.run(*command, seconds=PATIENCE)
+    commands.run(*command, seconds=timeouts.PROGRAM)

@@ -13,6 +13,7 @@ from tuned_virt.core.options import Section
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.core.replan_trigger import EventSource, ReplanTrigger
 from tuned_virt.core.worker_pool import KeyedWorkerPool
+from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFileError, KernelFS, active_word
 from tuned_virt.plugins.vm_blkio import planner, policy
 from tuned_virt.plugins.vm_blkio.planner import DEVICE, WeightedGuest, WeightState
@@ -21,9 +22,6 @@ from tuned_virt.plugins.vm_blkio.policy import REMOVE, WeightPolicy
 CGROUP = "/sys/fs/cgroup"
 
 LIBVIRT = "libvirt"
-
-PATIENCE = 3.0
-"""Seconds that libvirt may take to tell the weights of all guests."""
 
 
 class GuestWeightsApi(Protocol):
@@ -46,12 +44,12 @@ class BlkioTuner(Tuner[WeightPolicy, WeightState]):
     options = policy.OPTIONS
     sectioned = True
     worker_threads = 8
-    worker_timeout = PATIENCE
+    worker_timeout = timeouts.GUEST_WEIGHTS
     timeout_reason = "libvirt does not answer"
 
     def __init__(self, libvirt: Callable[[], GuestWeightsApi]) -> None:
         self._connect = libvirt
-        self._workers = KeyedWorkerPool("virt-vm_blkio-read", threads=1, patience=PATIENCE)
+        self._workers = KeyedWorkerPool("virt-vm_blkio-read", 1, timeouts.GUEST_WEIGHTS)
 
     def parse(self, options: Mapping[str, str]) -> WeightPolicy:
         """See `policy.parse`."""

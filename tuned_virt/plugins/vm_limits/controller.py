@@ -17,6 +17,7 @@ from tuned_virt.core.plan import Change
 from tuned_virt.guests.manager import Claim, GuestController, Run
 from tuned_virt.guests.originals import GuestOriginals
 from tuned_virt.guests.tracker import GuestTracker, TrackedGuest
+from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import binding
 from tuned_virt.libvirt_api import guest_limits as libvirt
@@ -31,12 +32,6 @@ from tuned_virt.plugins.vm_limits.original import PLUGIN, OriginalLimits
 from tuned_virt.plugins.vm_limits.policy import UNLIMITED, LimitsPolicy, WantedLimits, wanted
 
 log = logging.getLogger("tuned")
-
-ASK = 0.4
-"""Seconds that libvirt has for verify."""
-
-AGAIN = 30.0
-"""Seconds after which what was refused is tried again."""
 
 LimitsClaim = Claim[LimitsPolicy]
 
@@ -170,7 +165,7 @@ class LimitsController(GuestController[LimitsPolicy]):
         if refused:
             why = "; ".join(f"{what}: {reason}" for what, reason in refused.items())
             self._kept.set_pending({seen.key: why})
-            self._again = time.monotonic() + AGAIN
+            self._again = time.monotonic() + timeouts.RETRY_REFUSED
             return
         self._kept.let_go([seen.key])
         self._write(seen.active, "limited", "as found", "nobody wants it any more")
@@ -189,7 +184,7 @@ class LimitsController(GuestController[LimitsPolicy]):
         for what, why in failed.items() - known:
             log.error("%s: guest %s: %s", PLUGIN, claim.device, f"{what}: {why}" if why else what)
         if failed:
-            self._again = time.monotonic() + AGAIN
+            self._again = time.monotonic() + timeouts.RETRY_REFUSED
 
     def _write(self, active: Domain, before: str, after: str, why: str) -> None:
         name = printable(active.name)
@@ -214,7 +209,7 @@ class LimitsController(GuestController[LimitsPolicy]):
         """One line a guest."""
         pairs = [(run, self._held.get(self._by_run.get(run, ""))) for run in claims]
         found: dict[Run, tuple[Mapping[str, int], int | None]] = {}
-        deadline = time.monotonic() + ASK
+        deadline = time.monotonic() + timeouts.VERIFY_GUESTS
 
         def ask(view: GuestsView) -> None:
             for run, held in pairs:
@@ -224,7 +219,7 @@ class LimitsController(GuestController[LimitsPolicy]):
 
         remark = ""
         try:
-            asked.ask(ask, ASK)
+            asked.ask(ask, timeouts.VERIFY_GUESTS)
         except Unanswered as error:
             remark = str(error)
         for run, held in pairs:

@@ -15,6 +15,7 @@ from tuned_virt.core.originals import Originals
 from tuned_virt.guests.manager import Claim, GuestController, Run
 from tuned_virt.guests.originals import GuestOriginals
 from tuned_virt.guests.tracker import GuestTracker, TrackedGuest
+from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import binding
 from tuned_virt.libvirt_api.connection import Connection
@@ -33,9 +34,6 @@ from tuned_virt.plugins.vm_pinning.record import HeldPlacement
 from tuned_virt.plugins.vm_pinning.verify import PinningVerifier
 
 log = logging.getLogger("tuned")
-
-AGAIN = 30.0
-"""Seconds after which what was refused is tried again."""
 
 LOOK = 10.0
 """Seconds between looks at the host's online CPUs while anything is pinned."""
@@ -152,7 +150,7 @@ class PinningController(GuestController[PinningPolicy]):
         if refused:
             why = "; ".join(f"{what}: {reason}" for what, reason in refused.items())
             self._kept.set_pending({key: why})
-            self._again = min(self._again, time.monotonic() + AGAIN)
+            self._again = min(self._again, time.monotonic() + timeouts.RETRY_REFUSED)
             return False
         self._held.pop(key, None)
         return True
@@ -310,7 +308,7 @@ class PinningController(GuestController[PinningPolicy]):
             said = before.failed.items() if before else ()
             if self._put_back(link, seen):
                 self._kept.let_go({seen.key})
-            self._again = min(self._again, time.monotonic() + AGAIN)
+            self._again = min(self._again, time.monotonic() + timeouts.RETRY_REFUSED)
             self._hold(replace(new, failed=refused))
             for what, why in refused.items() - said:
                 log.error("%s: guest %s: %s: %s", PLUGIN, new.device, what, why)
@@ -342,7 +340,7 @@ class PinningController(GuestController[PinningPolicy]):
 
     def _drop_configurations(self, link: Connection) -> None:
         if not self._configurations.drop_all(link):
-            self._again = min(self._again, time.monotonic() + AGAIN)
+            self._again = min(self._again, time.monotonic() + timeouts.RETRY_REFUSED)
 
     # --- memory -----------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from tuned_virt.core.engine import Finding, Result
 from tuned_virt.guests.manager import Claim
-from tuned_virt.kernel import numa_maps
+from tuned_virt.kernel import numa_maps, timeouts
 from tuned_virt.kernel.cpuset import text as cpus_text
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import guest_pins as libvirt
@@ -23,9 +23,6 @@ from tuned_virt.plugins.vm_pinning.original import PLUGIN
 from tuned_virt.plugins.vm_pinning.pinner import WALLS
 from tuned_virt.plugins.vm_pinning.policy import PinningPolicy
 from tuned_virt.plugins.vm_pinning.record import HeldPlacement
-
-ASK = 0.4
-"""Seconds that libvirt has to tell the affinity of all vCPUs."""
 
 MEMORY = 0.3
 """Seconds in which guests' memory is read by node; those whose turn does not come are said."""
@@ -66,7 +63,7 @@ class PinningVerifier:
         self, pinned: list[HeldPlacement], asked: LibvirtWorker
     ) -> tuple[Mapping[str, Mapping[int, str]], str]:
         """What libvirt's `vcpus()` says, by UUID; and why not, where it does not say all."""
-        deadline = time.monotonic() + ASK
+        deadline = time.monotonic() + timeouts.VERIFY_GUESTS
         found: dict[str, Mapping[int, str]] = {}
 
         def ask(view: GuestsView) -> None:
@@ -78,7 +75,7 @@ class PinningVerifier:
 
         try:
             if pinned:
-                asked.ask(ask, ASK)
+                asked.ask(ask, timeouts.VERIFY_GUESTS)
         except Unanswered as error:
             return dict(found), str(error)
         return found, ""

@@ -13,9 +13,9 @@ import pytest
 from tests.unit.blockdev import LOOP, FakeDisks, hba
 from tuned_virt.core.guest_source import FixedGuests
 from tuned_virt.core.plan import Plan
+from tuned_virt.kernel import timeouts
 from tuned_virt.libvirt_api.guest_disks import DiskSource, GuestDisks, difference, sources
 from tuned_virt.plugins.blk_elevator_virt import DisksTuner, parse, state
-from tuned_virt.plugins.blk_elevator_virt import backing as back
 from tuned_virt.plugins.blk_elevator_virt.backing import (
     BackingDevices,
     FilesystemMount,
@@ -127,7 +127,7 @@ def test_the_disk_under_a_loop_device_counts_too(fs: FakeDisks) -> None:
 def test_a_dead_file_system_keeps_the_last_answer(
     fs: FakeDisks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(back, "PATIENCE", 0.1)
+    monkeypatch.setattr(timeouts, "DISKS_READ", 0.1)
     found = BackingDevices(fs)
     paths = {"u1": ("/srv/a",), "u2": ("/data/b",)}
     before = found.of_paths(paths)

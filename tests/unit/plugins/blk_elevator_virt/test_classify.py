@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.blockdev import AHCI, VIRTIO, FakeDisks, hba
+from tuned_virt.kernel import timeouts
 from tuned_virt.plugins.blk_elevator_virt import state
 from tuned_virt.plugins.blk_elevator_virt.classify import Attachment, DiskFacts, Pci, classify
 
@@ -233,7 +234,7 @@ def test_a_disk_that_does_not_answer_is_passed_over(
         return read(self, path)
 
     monkeypatch.setattr(FakeDisks, "read", hangs)
-    monkeypatch.setattr(state, "PATIENCE", 0.1)
+    monkeypatch.setattr(timeouts, "DISKS_READ", 0.1)
     reader = state.DiskReader(fs)
     for _ in range(2):
         disks = reader.read()
@@ -248,7 +249,7 @@ def test_a_disk_that_answers_no_more_is_still_itself(
     """Verify would say that it is gone, and not fail for the scheduler that it has not got."""
     fs = FakeDisks(tmp_path)
     fs.add("vda", f"{VIRTIO}vda")
-    monkeypatch.setattr(state, "PATIENCE", 0.1)
+    monkeypatch.setattr(timeouts, "DISKS_READ", 0.1)
     reader = state.DiskReader(fs)
     (before,) = reader.read().values()
     drained = threading.Event()

@@ -16,6 +16,7 @@ from tuned_virt.core.journal import Journal
 from tuned_virt.core.options import BadOptions, Section
 from tuned_virt.core.originals import Originals
 from tuned_virt.core.replan_trigger import EventSource
+from tuned_virt.kernel import timeouts
 from tuned_virt.libvirt_api.guest_weights import WeightError, Weights, device_weights, has_weights
 from tuned_virt.plugins.vm_blkio import BlkioTuner, WeightPolicy, WeightState, parse
 from tuned_virt.plugins.vm_blkio.policy import parse_sections
@@ -221,7 +222,7 @@ def test_where_libvirt_has_no_cgroup(fs: FakeDisks, tmp_path: Path) -> None:
 def test_a_libvirtd_that_hangs_or_is_gone(
     fs: FakeDisks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tuned_virt.plugins.vm_blkio.plugin.PATIENCE", 0.1)
+    monkeypatch.setattr(timeouts, "GUEST_WEIGHTS", 0.1)
     libvirt = FakeLibvirt(WEB)
     weighing = engine(fs, tmp_path, libvirt)
     asked = parse({"blkio_weight": "200"})

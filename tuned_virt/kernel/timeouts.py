@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How long anything waits for what, in seconds: the one place that says so, and why that long.
+
+TuneD's threads wait for our work inside D-Bus calls, which give up after 25 s, and after 40 s for
+the whole of a profile's restore: what they wait for is kept far below.
+"""
+
+from __future__ import annotations
+
+APPLY = 2.0
+"""TuneD's thread, for an apply or a restore to be carried out, before it leaves it to go on by
+itself: most take milliseconds, and a profile has ten plugins that may each wait."""
+
+GUESTS_RESTORED = 10.0
+"""TuneD's thread, for guests to be restored: who says off expects everything as it was. Not waited
+for a libvirt that hangs or is gone."""
+
+FIRST_LISTING = 0.5
+"""A starting plugin, for the first list of guests, so that TuneD assigns them at once."""
+
+NEXT_APPLY = 10.0
+"""A deferred restore, for the apply that is expected next: TuneD says when it has come, so this is
+for a TuneD that never says."""
+
+RETRY_RESTORE = 30.0
+"""Between attempts to restore what could not be restored: pages in use, a service that hangs."""
+
+RETRY_REFUSED = 30.0
+"""Between attempts to set what libvirt has refused."""
+
+ONE_SHOT = 5.0
+"""A command, for libvirt: a socket-activated daemon takes a second or two to start."""
+
+VERIFY_GUESTS = 0.4
+"""Verify, for libvirt: TuneD's thread waits, and two plugins ask."""
+
+QUEUE_DRAINS = 5.0
+"""An apply, for changes of which none is completed: a disk's queue may never drain."""
+
+DISKS_READ = 1.0
+"""An apply, for reads of sysfs and of disks' paths of which none is answered: a hung controller or
+NFS server keeps its reader for ever."""
+
+GUEST_WEIGHTS = 3.0
+"""An apply, for the weights of all guests: up to some milliseconds each."""
+
+PROGRAM = 30.0
+"""mount, umount, modprobe and rmmod."""
+
+SERVICE_RESTART = 60.0
+"""systemctl try-restart, for a service that stops and starts."""
