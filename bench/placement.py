@@ -20,7 +20,7 @@ from bench.placement_rivals import missing, numad, unpinned, virt_install
 from tuned_virt.kernel import cpuset
 from tuned_virt.model.guest import Cell, Guest
 from tuned_virt.model.topology import Cache, CpuDetail, Host, NumaNode
-from tuned_virt.placement import PlacementPlan, parse, plan, planner
+from tuned_virt.placement import Planner, parse, plan
 
 RUNS = 7
 GIB = 1 << 20
@@ -84,27 +84,20 @@ def speed() -> None:
     for name in ("node", "dedicated"):
         policy = parse({"policy": name, "overcommit": "4"})
 
-        def forgetful() -> PlacementPlan:
-            planner._sessions = ()
-            return plan(host, guests, policy, {})  # noqa: B023 - called at once
-
-        say(f"1000 guests, policy={name}", milliseconds(forgetful), 100)
-        current = {one.uuid: one for one in forgetful().placements}
-        add = lambda: plan(host, more, policy, current)  # noqa: B023, E731
+        fresh = lambda: plan(host, guests, policy, {})  # noqa: B023, E731
+        say(f"1000 guests, policy={name}", milliseconds(fresh), 100)
+        planner = Planner()
+        current = {one.uuid: one for one in planner.plan(host, guests, policy, {}).placements}
+        add = lambda: planner.plan(host, more, policy, current)  # noqa: B023, E731
         say(f"one more, policy={name}", milliseconds(add), 5)
     crowd = [guest(number, 2, 1) for number in range(10_000)]
     policy = parse({"policy": "dedicated"})
-    planner._sessions = ()
     say("10000 guests", milliseconds(lambda: plan(host, crowd, policy, {})), 2000)
     one = [guest(0, 32, 32, cells=8)]
     for cpus in (5, 9, 3):
         nodes = machine(16, cpus, 8)
         policy = parse({"policy": "dedicated"})
-
-        def cells() -> PlacementPlan:
-            planner._sessions = ()
-            return plan(nodes, one, policy, {})  # noqa: B023
-
+        cells = lambda: plan(nodes, one, policy, {})  # noqa: B023, E731
         say(f"8 cells on 16 nodes of {cpus} CPUs", milliseconds(cells), 50)
 
 
@@ -165,7 +158,6 @@ def across(guests: list[Guest], counts: list[list[int]]) -> Across:
 def ours(host: Host, guests: list[Guest]) -> tuple[int, list[list[int]]]:
     """Nodes spanned, and vCPUs by node; a guest left alone counts as spanning them all, as one that
     nobody pins does."""
-    planner._sessions = ()
     made = {one.guest: one for one in plan(host, guests, parse({}), {}).placements}
     spans, found = 0, []
     for one in guests:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -20,18 +19,10 @@ from tuned_virt.placement import (
     PlacementKind,
     PlacementPlan,
     PlacementPolicy,
+    Planner,
     parse,
     plan,
-    planner,
 )
-
-
-def fresh(
-    host: Host, guests: list[Guest], policy: PlacementPolicy, current: Mapping[str, Placement]
-) -> PlacementPlan:
-    """A plan that remembers none before it."""
-    planner._sessions = ()
-    return plan(host, guests, policy, current)
 
 
 def some_guest(draw: random.Random, host: Host, number: int) -> Guest:
@@ -309,7 +300,7 @@ def test_no_guest_is_split_that_fits_in_one_node(mode: str) -> None:
             draw = random.Random(f"{name} {seed}")
             policy = parse({"policy": mode, "overcommit": draw.choice(["1", "1.5", "4"])})
             guests = crowd(draw, host)
-            found = check_no_needless_split(host, guests, policy, fresh(host, guests, policy, {}))
+            found = check_no_needless_split(host, guests, policy, plan(host, guests, policy, {}))
             plans += 1
             looked += bool(found)
     assert looked > plans / 3, f"only {looked} of {plans} plans have a guest on several nodes"
@@ -320,7 +311,7 @@ def test_the_check_finds_a_needless_split() -> None:
     machines.needed()
     host = with_plain_memory(machines.by_capabilities(several_nodes()[0]))
     guest = Guest("a", "a", vcpus=2, online=(0, 1), memory=1024)
-    made = fresh(host, [guest], parse({}), {})
+    made = plan(host, [guest], parse({}), {})
     [one] = made.placements
     assert check_no_needless_split(host, [guest], parse({}), made) == 0
     cpus = [str(min(node.cpus & host.cpus.keys())) for node in host.nodes if node.cpus][:2]
@@ -342,7 +333,7 @@ def test_guest_siblings_are_on_host_siblings(smt: str) -> None:
             draw = random.Random(f"{name} {seed}")
             guests = pairs(draw, host)
             policy = parse({"policy": "dedicated", "smt": smt})
-            looked += check_siblings(host, guests, policy, fresh(host, guests, policy, {}))
+            looked += check_siblings(host, guests, policy, plan(host, guests, policy, {}))
     assert looked > 200, "pairs of vCPUs that were looked at"
 
 
@@ -353,16 +344,17 @@ def test_plans(draw: random.Random) -> None:
     read = draw.choice([machines.by_capabilities, machines.by_sysfs])
     host = read(draw.choice(machines.NAMES))
     guests, policy = some_guests(draw, host), some_policy(draw, host)
-    made = fresh(host, guests, policy, {})
+    made = plan(host, guests, policy, {})
     check_cpus(host, guests, policy, made)
     check_housekeeping(host, policy, made)
     check_whole_cores(host, policy, made)
     event(f"some are dedicated: {bool(dedicated(made))}")
     event(f"some are split: {any(len(one.nodes) > 1 for one in made.placements)}")
     current = {one.uuid: one for one in made.placements}
-    assert fresh(host, draw.sample(guests, len(guests)), policy, {}) == made
-    assert fresh(host, guests, policy, current) == made
+    assert plan(host, draw.sample(guests, len(guests)), policy, {}) == made
+    assert plan(host, guests, policy, current) == made
     part = guests[: len(guests) // 2]
-    begun = {one.uuid: one for one in fresh(host, part, policy, {}).placements}
-    following = plan(host, guests, policy, begun)
-    assert following == fresh(host, guests, policy, begun)
+    planner = Planner()
+    begun = {one.uuid: one for one in planner.plan(host, part, policy, {}).placements}
+    following = planner.plan(host, guests, policy, begun)
+    assert following == plan(host, guests, policy, begun)

@@ -11,7 +11,7 @@ import pytest
 
 from tuned_virt.model.guest import Cell, CpuTopology, Guest, HugePages, UserPins
 from tuned_virt.model.topology import Cache, CpuDetail, Host, NumaNode
-from tuned_virt.placement import Placement, PlacementKind, PlacementPlan, multi_node, parse, plan
+from tuned_virt.placement import Placement, PlacementKind, Planner, multi_node, parse
 
 GIB = 1 << 20
 NEAR, FAR = 12, 20
@@ -43,10 +43,14 @@ def guest(name: str, vcpus: int, gib: float = 1, **more: Any) -> Guest:
     return Guest(name, f"uuid-{name}", vcpus=vcpus, online=online, memory=kib, **more)
 
 
+PLANNER = Planner()
+"""One for all: what it remembers changes no plan."""
+
+
 def planned(
     host: Host, *guests: Guest, current: Iterable[Placement] = (), **options: Any
 ) -> dict[str, Placement]:
-    made = plan(host, guests, parse(options), {one.uuid: one for one in current})
+    made = PLANNER.plan(host, guests, parse(options), {one.uuid: one for one in current})
     return {one.guest: one for one in made.placements}
 
 
@@ -231,6 +235,31 @@ def test_wishes_that_are_not_a_guests_leave_it_alone(wish: dict[str, str]) -> No
     assert made["b"].kind is PlacementKind.SHARED
 
 
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"smt": "x" * 10**6},
+        {"smt": "prefer" + " " * 10**6 + "x"},
+        {"y" * 10**6: "x"},
+        {f"name{number}": "x" for number in range(10**4)},
+    ],
+)
+def test_a_wish_of_a_megabyte_is_neither_granted_nor_logged_whole(wish: dict[str, str]) -> None:
+    one = planned(machine(), guest("a", 2, wishes=wish))["a"]
+    assert (one.kind, one.chosen) == (PlacementKind.UNPLACED, False)
+    assert one.why.startswith("its metadata is not valid: option '")
+    assert len(one.why) < 600
+
+
+def test_a_host_that_says_nothing_of_its_memory_takes_guests_up_to_its_cpus() -> None:
+    """Nodes without a size divide nothing, not even by 0."""
+    host = machine(gib=0)
+    full = [guest(f"full{number}", 8) for number in range(2)]
+    wants = guest("a", 2, resident={0: GIB})
+    made = planned(host, *full, wants)
+    assert [one.kind for one in made.values()].count(PlacementKind.UNPLACED) == 1
+
+
 # --- several nodes --------------------------------------------------------------------------------
 
 
@@ -404,7 +433,6 @@ def test_why(host: Host, guests: list[Guest], options: dict[str, Any], why: str)
 
 def test_a_cpu_that_two_owners_pinned_is_said() -> None:
     pins = UserPins(vcpus={0: frozenset({3})})
-    made: PlacementPlan = plan(
-        machine(), [guest("a", 1, owned=pins), guest("b", 1, owned=pins)], parse({}), {}
-    )
+    guests = [guest("a", 1, owned=pins), guest("b", 1, owned=pins)]
+    made = PLANNER.plan(machine(), guests, parse({}), {})
     assert made.warnings == ("CPU 3 is pinned by 2 vCPUs: a, b",)

@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Guests × host → placements. Pure: no libvirt, no clock, no randomness.
 
-`plan` decides; `parse` reads a profile's options into the `PlacementPolicy` that it decides by.
+`Planner` decides, and `plan` for who plans once; `parse` reads a profile's options into the
+`PlacementPolicy` that they decide by.
 """
 
-from tuned_virt.placement.model import MemoryPlacement, Placement, PlacementKind, PlacementPlan
-from tuned_virt.placement.planner import plan
+from tuned_virt.placement.model import (
+    MemoryPlacement,
+    Placement,
+    PlacementKind,
+    PlacementPlan,
+    unplaced,
+)
+from tuned_virt.placement.planner import Planner, plan
 from tuned_virt.placement.policy import (
     OPTIONS,
     PlacementMode,
@@ -23,8 +30,10 @@ __all__ = [
     "PlacementMode",
     "PlacementPlan",
     "PlacementPolicy",
+    "Planner",
     "changed",
     "parse",
     "plan",
     "policy_for",
+    "unplaced",
 ]

@@ -8,20 +8,20 @@ from tuned_virt.placement.node_capacity import NodeCapacity, count
 from tuned_virt.placement.policy import Smt
 
 
-def fit(node_capacity: NodeCapacity, vcpus: int, threads: int) -> tuple[int, int, int]:
+def fit(node: NodeCapacity, vcpus: int, threads: int) -> tuple[int, int, int]:
     """How well a guest of so many vCPUs would sit on a node's free CPUs, smaller is better.
 
     LLCs spanned, guest cores that would be torn apart, and CPUs left over in the last LLC.
     """
     best = None
-    for cluster, free in zip(node_capacity.node.clusters, node_capacity.free_in):
+    for cluster, free in zip(node.grid.clusters, node.free_in):
         if free >= vcpus:
-            key = (_torn(node_capacity, cluster, vcpus) if threads > 1 else 0, free - vcpus)
+            key = (_torn(node, cluster, vcpus) if threads > 1 else 0, free - vcpus)
             best = key if best is None or key < best else best
     if best:
         return (1, *best)
     spans, rest = 0, vcpus
-    for free in sorted(node_capacity.free_in, reverse=True):
+    for free in sorted(node.free_in, reverse=True):
         spans += 1
         rest -= free
         if rest <= 0:
@@ -29,28 +29,28 @@ def fit(node_capacity: NodeCapacity, vcpus: int, threads: int) -> tuple[int, int
     return spans, 0, -rest
 
 
-def _torn(node_capacity: NodeCapacity, cluster: Cluster, vcpus: int) -> int:
+def _torn(node: NodeCapacity, cluster: Cluster, vcpus: int) -> int:
     """Whole cores that the guest would fill and that the cluster does not have."""
     if cluster.threads == 1:
         return 0
-    whole = sum(core & node_capacity.free == core for core in cluster.cores)
+    whole = sum(core & node.free == core for core in cluster.cores)
     return max(0, vcpus // cluster.threads - whole)
 
 
-def allot(node_capacity: NodeCapacity, vcpus: int, threads: int, smt: Smt) -> tuple[list[int], int]:
+def allot(node: NodeCapacity, vcpus: int, threads: int, smt: Smt) -> tuple[list[int], int]:
     """CPUs for so many vCPUs, as bits in their order, and the mask of CPUs to be kept idle.
 
-    There must be room (see Room.dedicable). threads is how many vCPUs the guest takes for one core.
+    There must be room (see NodeCapacity.dedicable). threads: vCPUs that the guest takes for a core.
     """
     if smt is Smt.PREFER:
-        return _preferring(node_capacity, vcpus, threads), 0
-    return _whole(node_capacity, vcpus, smt)
+        return _preferring(node, vcpus, threads), 0
+    return _whole(node, vcpus, smt)
 
 
-def _whole(node_capacity: NodeCapacity, vcpus: int, smt: Smt) -> tuple[list[int], int]:
+def _whole(node: NodeCapacity, vcpus: int, smt: Smt) -> tuple[list[int], int]:
     """Cores of which nobody else gets anything, from as few LLCs as possible."""
-    cores = set(node_capacity.whole_cores(smt))
-    by_cluster = [[core for core in c.cores if core in cores] for c in node_capacity.node.clusters]
+    cores = set(node.whole_cores(smt))
+    by_cluster = [[core for core in c.cores if core in cores] for c in node.grid.clusters]
     bits: list[int] = []
     idle = 0
     while len(bits) < vcpus:
@@ -67,37 +67,36 @@ def _whole(node_capacity: NodeCapacity, vcpus: int, smt: Smt) -> tuple[list[int]
 
 def _waste(cores: list[int], vcpus: int, smt: Smt) -> tuple[bool, int]:
     """Best fit: the fewest left over where it holds all, else the one that holds most."""
-    node_capacity = sum(map(count, cores)) if smt is Smt.REQUIRE else len(cores)
-    return (node_capacity < vcpus, node_capacity if node_capacity >= vcpus else -node_capacity)
+    most = sum(map(count, cores)) if smt is Smt.REQUIRE else len(cores)
+    return (most < vcpus, most if most >= vcpus else -most)
 
 
-def _preferring(node_capacity: NodeCapacity, vcpus: int, threads: int) -> list[int]:
+def _preferring(node: NodeCapacity, vcpus: int, threads: int) -> list[int]:
     bits: list[int] = []
-    free = node_capacity.free
-    for cluster, share in _shares(node_capacity, vcpus, threads):
+    free = node.free
+    for cluster, share in _shares(node, vcpus, threads):
         chosen = _from_cluster(cluster, free, share, threads)
         free &= ~_mask(chosen)
         bits += chosen
     return bits
 
 
-def _shares(node_capacity: NodeCapacity, vcpus: int, threads: int) -> list[tuple[Cluster, int]]:
+def _shares(node: NodeCapacity, vcpus: int, threads: int) -> list[tuple[Cluster, int]]:
     """How many vCPUs each LLC takes: one if it holds all, else the emptiest first, all they have.
 
     An LLC's share is a multiple of the guest's threads where the others have room for the rest.
     """
-    left = list(zip(node_capacity.node.clusters, node_capacity.free_in))
+    left = list(zip(node.grid.clusters, node.free_in))
     shares: list[tuple[Cluster, int]] = []
     while vcpus:
         fitting = [
-            (_torn(node_capacity, cluster, vcpus) if threads > 1 else 0, free, node_index)
-            for node_index, (cluster, free) in enumerate(left)
+            (_torn(node, cluster, vcpus) if threads > 1 else 0, free, at)
+            for at, (cluster, free) in enumerate(left)
             if free >= vcpus
         ]
         if fitting:
             return [*shares, (left[min(fitting)[2]][0], vcpus)]
-        node_index = max(range(len(left)), key=lambda at: (left[at][1], -at))
-        cluster, free = left.pop(node_index)
+        cluster, free = left.pop(max(range(len(left)), key=lambda at: (left[at][1], -at)))
         even = free - free % threads
         share = even if even and vcpus - even <= sum(other for _, other in left) else free
         shares.append((cluster, share))
@@ -109,7 +108,7 @@ def _from_cluster(cluster: Cluster, free: int, vcpus: int, threads: int) -> list
     """Whole cores first; the rest on the most fragmented core that holds it."""
     cores = [core & free for core in cluster.cores if core & free]
     if cluster.threads == 1:
-        return _bits(_first(cores, vcpus))
+        return _bits(sum(cores[:vcpus]))
     whole = [core for core in cores if count(core) == cluster.threads]
     parts = sorted((core for core in cores if count(core) < cluster.threads), key=count)
     full = min(len(whole), vcpus // cluster.threads)
@@ -124,10 +123,6 @@ def _from_cluster(cluster: Cluster, free: int, vcpus: int, threads: int) -> list
         bits += _bits(core)[: min(usable, vcpus - len(bits))]
     left = free & cluster.mask & ~_mask(bits)
     return bits + _bits(left)[: vcpus - len(bits)]
-
-
-def _first(cores: list[int], vcpus: int) -> int:
-    return sum(cores[:vcpus])
 
 
 def _bits(mask: int) -> list[int]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A host while a plan is made: what is free on it, and what seats on it would cost a guest."""
+"""A host while a plan is made: what is free on it, and what its nodes would cost a guest."""
 
 from __future__ import annotations
 
@@ -9,75 +9,68 @@ from tuned_virt.model.guest import Guest
 from tuned_virt.model.topology import Host
 from tuned_virt.placement.demand import GuestDemand, GuestPart
 from tuned_virt.placement.node_capacity import MemoryShare, NodeCapacity, NodeMemory
-from tuned_virt.placement.policy import PlacementPolicy
 
 UNCAPPED = 1 << 30
 
 VcpusByNode = Mapping[int, tuple[int, ...]]
-"""Place of a node in the grid → vCPUs there."""
+"""Index of a node in the grid → vCPUs there."""
 
 
 class HostCapacity:
-    """The rooms and memory of a host.
+    """The CPUs of a host's nodes and their memory.
 
-    endless   it is one node of which nothing is anybody's own: to float there confines nobody, so
-              all guests may, whatever overcommit says
-    hopeless  shapes of guests, with whether dedicated, that were tried and found no room: while
-              rooms are only taken, others like them need not be tried
+    uncapped     it is one node of which nothing is anybody's own: to float there confines nobody,
+                 so all guests may, whatever overcommit says
+    unplaceable  attempts that found no room: while nodes only fill up, others like them need not
+                 be tried
     """
 
-    def __init__(
-        self, host: Host, node_capacities: list[NodeCapacity], memory_nodes: NodeMemory
-    ) -> None:
+    def __init__(self, host: Host, nodes: list[NodeCapacity], memory: NodeMemory) -> None:
         self.host = host
         self.grid = host.grid
-        self.node_capacities = node_capacities
-        self.memory = memory_nodes
+        self.nodes = nodes
+        self.memory = memory
         self.uncapped = False
-        self.unplaceable: set[tuple[Hashable, bool]] = set()
+        self.unplaceable: set[Hashable] = set()
 
     def copy(self) -> HostCapacity:
         """Another to try something on."""
-        other = HostCapacity(
-            self.host,
-            [node_capacity.copy() for node_capacity in self.node_capacities],
-            self.memory.copy(),
-        )
+        other = HostCapacity(self.host, [node.copy() for node in self.nodes], self.memory.copy())
         other.uncapped = self.uncapped
         other.unplaceable = set(self.unplaceable)
         return other
 
-    def free_vcpus(self, node_index: int, policy: PlacementPolicy, dedicated: bool) -> int:
-        """vCPUs that a node has room for."""
-        node_capacity = self.node_capacities[node_index]
-        if dedicated:
-            return node_capacity.dedicable(policy.smt)
-        if self.uncapped:
-            return UNCAPPED
-        return int(node_capacity.floatable(policy.overcommit))
-
     def allowed(self, part: GuestPart) -> list[int]:
-        """Places that its owner's numatune leaves it; of memory nodes, those with CPUs."""
+        """Nodes that its owner's numatune leaves it; of memory nodes, those with CPUs."""
         if part.allowed is None:
-            return list(range(len(self.node_capacities)))
+            return list(range(len(self.nodes)))
         return [
             node_index
             for node_index, node in enumerate(self.grid.nodes)
             if node.memory_node in part.allowed
         ]
 
+    def nodes_for(self, wanted: GuestDemand) -> list[int]:
+        """Nodes that may take the guest: for memory that cannot move, of those where it is."""
+        found = self.allowed(wanted.whole)
+        guest = wanted.guest
+        if not guest.resident or guest.movable:
+            return found
+        there = [at for at in found if guest.resident.get(self.grid.nodes[at].memory_node)]
+        return there or found
+
     def fits_memory(self, part: GuestPart, node_index: int) -> bool:
         """Whether a part's memory is there on the node."""
         return self.memory.fits(part.memory, part.huge, self.grid.nodes[node_index].memory_node)
 
-    # --- what memory seats use ------------------------------------------------------------------
+    # --- what memory vCPUs use ------------------------------------------------------------------
 
     def shares(
         self, wanted: GuestDemand, vcpus_by_node: VcpusByNode, memory_nodes: Sequence[int] = ()
     ) -> list[MemoryShare]:
-        """Memory by bank: with the vCPUs; over `banks`, by their size, where some are given."""
+        """Memory by node: with the vCPUs; over `memory_nodes`, by their size, where some are."""
         if memory_nodes:
-            total = sum(self.host.by_id[memory_node].memory for memory_node in memory_nodes)
+            total = sum(self.host.by_id[memory_node].memory for memory_node in memory_nodes) or 1
             return [
                 _share(wanted.whole, memory_node, self.host.by_id[memory_node].memory / total)
                 for memory_node in memory_nodes
@@ -93,18 +86,16 @@ class HostCapacity:
         self, part: GuestPart, vcpus_by_node: VcpusByNode, first: int
     ) -> Iterable[MemoryShare]:
         """A part without vCPUs that are online goes with the guest's first."""
-        of_place = {
-            node_index: len(set(part.vcpus) & set(vcpus))
-            for node_index, vcpus in vcpus_by_node.items()
-        }
-        total = sum(of_place.values())
+        own = set(part.vcpus)
+        counts = {index: len(own.intersection(vcpus)) for index, vcpus in vcpus_by_node.items()}
+        total = sum(counts.values())
         if not total:
-            of_place, total = {first: 1}, 1
-        for node_index, vcpus in of_place.items():
+            counts, total = {first: 1}, 1
+        for node_index, vcpus in counts.items():
             if vcpus:
                 yield _share(part, self.grid.nodes[node_index].memory_node, vcpus / total)
 
-    # --- what places cost a guest ---------------------------------------------------------------
+    # --- what nodes cost a guest ---------------------------------------------------------------
 
     def device_distance(self, guest: Guest, node_index: int) -> int:
         """Sum of the distances of its PCI devices beyond local ones; unknown ones count nothing."""

@@ -25,9 +25,10 @@ def extend(
     if after.host is not before.host or len(guests) < len(before.guests):
         return False
     new = _new(before, after, guests, current)
-    if new is None:
+    if new is None or not _begun(before, after, new):
         return False
-    return _begun(before, after, new) and _placed(before, after)
+    _place(before, after)
+    return True
 
 
 def _new(
@@ -73,16 +74,16 @@ def _begun(before: PlanningRun, after: PlanningRun, new: list[Guest]) -> bool:
     return not any(one.policy.rebalance for one in (*before.wanted, *after.wanted))
 
 
-def _untouched(assignment: Assignment, places: Set[int], memory_nodes: Set[int]) -> bool:
-    """Whether a guest, its emulator and its memory are on such places and no such bank alone."""
+def _untouched(assignment: Assignment, nodes: Set[int], memory_nodes: Set[int]) -> bool:
+    """Whether a guest and its emulator are on such nodes, and its memory on none of those."""
     return (
-        assignment.vcpus_by_node.keys() <= places
+        assignment.vcpus_by_node.keys() <= nodes
         and not assignment.wanted.guest.iothreads
         and not any(share.node in memory_nodes for share in assignment.shares)
     )
 
 
-def _placed(before: PlanningRun, after: PlanningRun) -> bool:
+def _place(before: PlanningRun, after: PlanningRun) -> None:
     after.capacity = before.capacity.copy()
     after.assignments = dict(before.assignments)
     touched: set[int] = set()
@@ -92,21 +93,13 @@ def _placed(before: PlanningRun, after: PlanningRun) -> bool:
         after.assignments[wanted.guest.key] = assignment
         touched.update(assignment.vcpus_by_node)
         memory_nodes.update(share.node for share in assignment.shares)
-    kept = {
-        key: before.result.placements[key]
-        for key, one in before.assignments.items()
-        if one.vcpus_by_node
-    }
-    calm = {
-        node_index
-        for node_index, node_capacity in enumerate(after.capacity.node_capacities)
-        if node_capacity.shared
-    } - touched
-    untouched = {key for key in kept if _untouched(before.assignments[key], calm, memory_nodes)}
+    placed, now = before.assignments, before.result.placements
+    retained = {key: now[key] for key, one in placed.items() if one.vcpus_by_node}
+    others = {at for at, node in enumerate(after.capacity.nodes) if node.shared} - touched
+    untouched = {key for key in retained if _untouched(placed[key], others, memory_nodes)}
     after.guests = {**before.guests, **after.guests}
     after.fixed = before.fixed
     after.wanted = [*before.wanted, *after.wanted]
     after.warnings = before.warnings
-    decided = DecidedPlacements(after.assignments, after.fixed, after.warnings, kept, untouched)
+    decided = DecidedPlacements(after.assignments, after.fixed, after.warnings, retained, untouched)
     after.result = PlacementResult(after.capacity, decided)
-    return True

@@ -25,7 +25,7 @@ class PlacementKind(str, Enum):
 
 @dataclass(frozen=True)
 class MemoryPlacement:
-    """Where a guest's memory belongs, and how it is held there.
+    """Where a guest's memory belongs, and what ties it to there.
 
     mode     move: pages are moved in batches, no wall; restrictive, strict: <numatune> (a wall)
     nodeset  nodes as "0" or "0-1"
@@ -60,6 +60,11 @@ class Placement:
     memory: MemoryPlacement | None
     why: str
     chosen: bool = False
+
+
+def unplaced(guest: str, uuid: str, why: str, chosen: bool = False) -> Placement:
+    """A guest that is left alone, and why."""
+    return Placement(guest, uuid, PlacementKind.UNPLACED, (), {}, "", {}, None, why, chosen)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from itertools import combinations
 
 from tuned_virt.placement.demand import GuestDemand, GuestPart
 from tuned_virt.placement.host_capacity import HostCapacity, VcpusByNode
-from tuned_virt.placement.single_node import places
+from tuned_virt.placement.strategy import Strategy
 
 MOST_SUBSETS = 3000
 """Sets of nodes that are compared one by one; beyond, sets grown from each node by distance."""
@@ -26,13 +26,10 @@ MOST_STEPS = 800
 Table = tuple[tuple[int, ...], ...]
 
 
-def spread(host_capacity: HostCapacity, wanted: GuestDemand, dedicated: bool) -> VcpusByNode | None:
+def spread(way: Strategy) -> VcpusByNode | None:
     """vCPUs by node for a guest that no node takes whole; None where the host has no room."""
-    if wanted.cells:
-        found = _match_cells(host_capacity, wanted, dedicated)
-        if found:
-            return found
-    return _cut(host_capacity, wanted, dedicated)
+    matched = _match_cells(way) if way.wanted.cells else None
+    return matched or _cut(way)
 
 
 def span(table: Table, chosen: Iterable[int]) -> int:
@@ -43,50 +40,39 @@ def span(table: Table, chosen: Iterable[int]) -> int:
 # --- by vCPUs -------------------------------------------------------------------------------------
 
 
-def _cut(host_capacity: HostCapacity, wanted: GuestDemand, dedicated: bool) -> VcpusByNode | None:
+def _cut(way: Strategy) -> VcpusByNode | None:
+    capacity, wanted = way.capacity, way.wanted
     vcpus = len(wanted.whole.vcpus)
-    node_capacity = {
-        node_index: min(vcpus, _vcpus_with_memory(host_capacity, wanted, node_index, dedicated))
-        for node_index in places(host_capacity, wanted)
-    }
-    node_capacity = {node_index: most for node_index, most in node_capacity.items() if most > 0}
-    chosen = _fewest(node_capacity, vcpus, host_capacity, wanted)
+    free = {at: min(vcpus, _vcpus_with_memory(way, at)) for at in capacity.nodes_for(wanted)}
+    free = {node_index: most for node_index, most in free.items() if most > 0}
+    chosen = _fewest(free, vcpus, way)
     if chosen is None:
         return None
-    numbers = _amounts(
-        {node_index: node_capacity[node_index] for node_index in chosen},
-        vcpus,
-        wanted.guest.threads,
-    )
+    numbers = _amounts({at: free[at] for at in chosen}, vcpus, wanted.guest.threads)
     vcpus_by_node = {}
     rest = _in_cells(wanted)
     for node_index, number in numbers.items():
         vcpus_by_node[node_index], rest = rest[:number], rest[number:]
-    shares = host_capacity.shares(wanted, vcpus_by_node)
-    by_bank: dict[int, float] = {}
+    shares = capacity.shares(wanted, vcpus_by_node)
+    by_node: dict[int, float] = {}
     for share in shares:
-        by_bank[share.node] = by_bank.get(share.node, 0) + share.memory
-    if all(host_capacity.memory.fits(by_bank[s.node], s.huge, s.node) for s in shares):
+        by_node[share.node] = by_node.get(share.node, 0) + share.memory
+    if all(capacity.memory.fits(by_node[s.node], s.huge, s.node) for s in shares):
         return vcpus_by_node
     return None
 
 
-def _vcpus_with_memory(
-    host_capacity: HostCapacity, wanted: GuestDemand, node_index: int, dedicated: bool
-) -> int:
+def _vcpus_with_memory(way: Strategy, node_index: int) -> int:
     """vCPUs that a node takes together with their part of the memory."""
-    whole, memory_node = wanted.whole, host_capacity.grid.nodes[node_index].memory_node
+    whole, memory = way.wanted.whole, way.capacity.memory
+    memory_node = way.capacity.grid.nodes[node_index].memory_node
     vcpus = len(whole.vcpus)
-    most = host_capacity.free_vcpus(node_index, wanted.policy, dedicated)
-    if whole.memory:
-        node_capacity = host_capacity.memory.memory[memory_node]
-        most = (
-            most
-            if node_capacity == math.inf
-            else min(most, int(node_capacity * vcpus / whole.memory))
-        )
+    most = way.free_vcpus(node_index)
+    free = memory.memory[memory_node]
+    if whole.memory and free != math.inf:
+        most = min(most, int(free * vcpus / whole.memory))
     for size, pages in whole.huge.items():
-        most = min(most, int(host_capacity.memory.huge.get((memory_node, size), 0) * vcpus / pages))
+        most = min(most, int(memory.huge.get((memory_node, size), 0) * vcpus / pages))
     return most
 
 
@@ -96,32 +82,23 @@ def _in_cells(wanted: GuestDemand) -> tuple[int, ...]:
     return tuple(ordered) or wanted.whole.vcpus
 
 
-def _fewest(
-    node_capacity: Mapping[int, int], vcpus: int, host_capacity: HostCapacity, wanted: GuestDemand
-) -> tuple[int, ...] | None:
-    by_size = sorted(node_capacity, key=lambda node_index: (-node_capacity[node_index], node_index))
+def _fewest(free: Mapping[int, int], vcpus: int, way: Strategy) -> tuple[int, ...] | None:
+    by_size = sorted(free, key=lambda node_index: (-free[node_index], node_index))
     total, least = 0, 0
     while total < vcpus:
         if least == len(by_size):
             return None
-        total += node_capacity[by_size[least]]
+        total += free[by_size[least]]
         least += 1
-    table = host_capacity.grid.distances
-    sets = _sets(by_size, least, table)
-    enough = [
-        chosen
-        for chosen in sets
-        if sum(node_capacity[node_index] for node_index in chosen) >= vcpus
-    ]
+    table, guest = way.capacity.grid.distances, way.wanted.guest
 
     def cost(chosen: tuple[int, ...]) -> tuple[float, ...]:
-        devices = sum(
-            host_capacity.device_distance(wanted.guest, node_index) for node_index in chosen
-        )
-        to_move = sum(host_capacity.to_move(wanted.guest, node_index) for node_index in chosen)
+        devices = sum(way.capacity.device_distance(guest, node_index) for node_index in chosen)
+        to_move = sum(way.capacity.to_move(guest, node_index) for node_index in chosen)
         return (span(table, chosen), devices, to_move, *chosen)
 
-    return min(enough, key=cost)
+    sets = _sets(by_size, least, table)
+    return min((one for one in sets if sum(free[at] for at in one) >= vcpus), key=cost)
 
 
 def _sets(by_size: list[int], number: int, table: Table) -> Iterator[tuple[int, ...]]:
@@ -131,19 +108,17 @@ def _sets(by_size: list[int], number: int, table: Table) -> Iterator[tuple[int, 
         return
     yield tuple(sorted(by_size[:number]))
     for seed in by_size:
-        grown = sorted(
-            by_size, key=lambda node_index: (table[seed][node_index], by_size.index(node_index))
-        )
+        grown = sorted(by_size, key=lambda index: (table[seed][index], by_size.index(index)))
         yield tuple(sorted(grown[:number]))
 
 
-def _amounts(node_capacity: Mapping[int, int], vcpus: int, threads: int) -> dict[int, int]:
-    """How many vCPUs each node takes, by place: the emptiest most, guest cores kept whole."""
+def _amounts(free: Mapping[int, int], vcpus: int, threads: int) -> dict[int, int]:
+    """How many vCPUs each node takes, by index: the emptiest most, guest cores kept whole."""
     taken = {}
-    order = sorted(node_capacity, key=lambda node_index: (-node_capacity[node_index], node_index))
+    order = sorted(free, key=lambda node_index: (-free[node_index], node_index))
     for at, node_index in enumerate(order):
-        later = sum(node_capacity[other] for other in order[at + 1 :])
-        most = min(node_capacity[node_index], vcpus)
+        later = sum(free[other] for other in order[at + 1 :])
+        most = min(free[node_index], vcpus)
         even = most - most % threads
         taken[node_index] = even if even and vcpus - even <= later else most
         vcpus -= taken[node_index]
@@ -153,10 +128,8 @@ def _amounts(node_capacity: Mapping[int, int], vcpus: int, threads: int) -> dict
 # --- by cells -------------------------------------------------------------------------------------
 
 
-def _match_cells(
-    host_capacity: HostCapacity, wanted: GuestDemand, dedicated: bool
-) -> VcpusByNode | None:
-    search = _CellSearch(host_capacity, wanted, dedicated)
+def _match_cells(way: Strategy) -> VcpusByNode | None:
+    search = _CellSearch(way)
     best = search.run()
     if best is None:
         return None
@@ -167,50 +140,35 @@ def _match_cells(
 
 
 class _CellSearch:
-    """Cells → places by depth-first search, the largest cell first, from each node as a seed.
+    """Cells → nodes by depth-first search, the largest cell first, from each node as a seed.
 
-    Within a seed, places are in order of distance from it, and a cell equal to the one before is
+    Within a seed, nodes are in order of distance from it, and a cell equal to the one before is
     never put before it in that order. Cost: nodes used, distances between them, distance of
     devices, KiB to move.
     """
 
-    def __init__(self, host_capacity: HostCapacity, wanted: GuestDemand, dedicated: bool) -> None:
-        self.host_capacity = host_capacity
-        self.table = host_capacity.grid.distances
+    def __init__(self, way: Strategy) -> None:
+        capacity, wanted = way.capacity, way.wanted
+        indices = range(len(capacity.nodes))
+        possible = set(capacity.nodes_for(wanted))
+        self.grid = capacity.grid
+        self.table = capacity.grid.distances
         self.parts = sorted(wanted.cells, key=lambda c: (-len(c.vcpus), -c.memory, c.cell))
-        self.allowed = [
-            set(host_capacity.allowed(part)) & set(places(host_capacity, wanted))
-            for part in self.parts
-        ]
-        self.node_capacity = [
-            host_capacity.free_vcpus(node_index, wanted.policy, dedicated)
-            for node_index in range(len(host_capacity.node_capacities))
-        ]
-        self.largest = max(self.node_capacity, default=0)
+        self.allowed = [possible.intersection(capacity.allowed(part)) for part in self.parts]
+        self.free = [way.free_vcpus(node_index) for node_index in indices]
+        self.largest = max(self.free, default=0)
         self.needed = [sum(len(p.vcpus) for p in self.parts[at:]) for at in range(len(self.parts))]
-        self.extra = [
-            (
-                host_capacity.device_distance(wanted.guest, node_index),
-                host_capacity.to_move(wanted.guest, node_index),
-            )
-            for node_index in range(len(host_capacity.node_capacities))
-        ]
+        self.extra = [way.ties(node_index) for node_index in indices]
         self.tied = any(map(any, self.extra))
-        self.memory_nodes = host_capacity.memory.copy()
+        self.memory = capacity.memory.copy()
         self.best: tuple[float, ...] | None = None
         self.found: list[int] | None = None
 
     def run(self) -> list[int] | None:
-        """A place for each part, None where none was found."""
-        seeds = [
-            node_index
-            for node_index, node_capacity in enumerate(self.node_capacity)
-            if node_capacity > 0
-        ]
+        """A node for each part, None where none was found."""
+        seeds = [node_index for node_index, free in enumerate(self.free) if free > 0]
         for seed in seeds:
-            self.order = sorted(
-                seeds, key=lambda node_index: (self.table[seed][node_index], node_index)
-            )
+            self.order = sorted(seeds, key=lambda at: (self.table[seed][at], at))
             self.steps = MOST_STEPS // len(seeds)
             self._descend([], 0)
         return self.found
@@ -218,10 +176,10 @@ class _CellSearch:
     def _descend(self, chosen: list[int], distance: int) -> None:
         at = len(chosen)
         if at == len(self.parts):
-            self._keep(chosen, distance)
+            self._note(chosen, distance)
             return
         self.steps -= 1
-        if self.steps < 0 or self._hopeless(chosen, distance):
+        if self.steps < 0 or self._bounded_out(chosen, distance):
             return
         part = self.parts[at]
         start = 0
@@ -229,11 +187,10 @@ class _CellSearch:
             start = self.order.index(chosen[-1])
         used = set(chosen)
         for node_index in self.order[start:]:
-            memory_node = self.host_capacity.grid.nodes[node_index].memory_node
+            memory_node = self.grid.nodes[node_index].memory_node
             if self._fits(at, node_index, memory_node):
-                further = (
-                    0 if node_index in used else sum(self.table[node_index][one] for one in used)
-                )
+                row = self.table[node_index]
+                further = 0 if node_index in used else sum(row[one] for one in used)
                 self._use(part, node_index, memory_node, 1)
                 self._descend([*chosen, node_index], distance + further)
                 self._use(part, node_index, memory_node, -1)
@@ -241,28 +198,28 @@ class _CellSearch:
     def _fits(self, at: int, node_index: int, memory_node: int) -> bool:
         part = self.parts[at]
         return (
-            self.node_capacity[node_index] >= len(part.vcpus)
+            self.free[node_index] >= len(part.vcpus)
             and node_index in self.allowed[at]
-            and self.memory_nodes.fits(part.memory, part.huge, memory_node)
+            and self.memory.fits(part.memory, part.huge, memory_node)
         )
 
     def _use(self, part: GuestPart, node_index: int, memory_node: int, sign: int) -> None:
-        self.node_capacity[node_index] -= sign * len(part.vcpus)
-        self.memory_nodes.memory[memory_node] -= sign * part.memory
+        self.free[node_index] -= sign * len(part.vcpus)
+        self.memory.memory[memory_node] -= sign * part.memory
         for size, pages in part.huge.items():
-            self.memory_nodes.huge[memory_node, size] -= sign * pages
+            self.memory.huge[memory_node, size] -= sign * pages
 
-    def _hopeless(self, chosen: list[int], distance: int) -> bool:
+    def _bounded_out(self, chosen: list[int], distance: int) -> bool:
         """Whether even the roomiest further nodes would make it no better than the best."""
         if self.best is None:
             return False
         used = set(chosen)
-        over = self.needed[len(chosen)] - sum(self.node_capacity[node_index] for node_index in used)
+        over = self.needed[len(chosen)] - sum(self.free[node_index] for node_index in used)
         nodes = len(used) + max(0, math.ceil(over / self.largest))
         bound, best = (nodes, distance), self.best[:2]
         return bound > best or (bound == best and not self.tied)
 
-    def _keep(self, chosen: list[int], distance: int) -> None:
+    def _note(self, chosen: list[int], distance: int) -> None:
         used = sorted(set(chosen))
         devices = sum(self.extra[node_index][0] for node_index in used)
         to_move = sum(self.extra[node_index][1] for node_index in used)
@@ -283,44 +240,37 @@ def _equal(one: GuestPart, other: GuestPart) -> bool:
 # --- by memory ------------------------------------------------------------------------------------
 
 
-def widen(
-    host_capacity: HostCapacity, wanted: GuestDemand, dedicated: bool
-) -> tuple[VcpusByNode, tuple[int, ...]] | None:
+def widen(way: Strategy) -> tuple[VcpusByNode, tuple[int, ...]] | None:
     """One node for the vCPUs of a guest whose memory fits in none, and the nodes for its memory.
 
     Those are its own and the nearest further ones, filled by their size; never for huge pages.
     """
-    vcpus = wanted.whole.vcpus
-    if wanted.whole.huge:
+    capacity, whole = way.capacity, way.wanted.whole
+    if whole.huge:
         return None
     found = []
-    for node_index in places(host_capacity, wanted):
-        memory_nodes = _wide(host_capacity, wanted, node_index)
-        if memory_nodes and host_capacity.free_vcpus(node_index, wanted.policy, dedicated) >= len(
-            vcpus
-        ):
-            node = host_capacity.grid.nodes[node_index].id
-            far = sum(
-                host_capacity.host.distance(node, memory_node) for memory_node in memory_nodes
-            )
+    for node_index in capacity.nodes_for(way.wanted):
+        if way.free_vcpus(node_index) < len(whole.vcpus):
+            continue
+        memory_nodes = _wide(capacity, way.wanted, node_index)
+        if memory_nodes:
+            node = capacity.grid.nodes[node_index].id
+            far = sum(capacity.host.distance(node, other) for other in memory_nodes)
             found.append((len(memory_nodes), far, node_index, memory_nodes))
     if not found:
         return None
     _, _, node_index, memory_nodes = min(found)
-    return {node_index: vcpus}, memory_nodes
+    return {node_index: whole.vcpus}, memory_nodes
 
 
-def _wide(host_capacity: HostCapacity, wanted: GuestDemand, node_index: int) -> tuple[int, ...]:
-    node = host_capacity.grid.nodes[node_index]
-    with_cpus = {other.memory_node for other in host_capacity.grid.nodes}
-    allowed = wanted.whole.allowed or with_cpus
-    order = sorted(
-        with_cpus & allowed - {node.memory_node},
-        key=lambda b: (host_capacity.host.distance(node.id, b), b),
-    )
+def _wide(capacity: HostCapacity, wanted: GuestDemand, node_index: int) -> tuple[int, ...]:
+    node, distance = capacity.grid.nodes[node_index], capacity.host.distance
+    with_cpus = {other.memory_node for other in capacity.grid.nodes}
+    others = with_cpus & (wanted.whole.allowed or with_cpus) - {node.memory_node}
+    order = sorted(others, key=lambda other: (distance(node.id, other), other))
     for number in range(1, len(order) + 1):
         memory_nodes = tuple(sorted((node.memory_node, *order[:number])))
-        shares = host_capacity.shares(wanted, {node_index: ()}, memory_nodes)
-        if all(host_capacity.memory.fits(share.memory, {}, share.node) for share in shares):
+        shares = capacity.shares(wanted, {node_index: ()}, memory_nodes)
+        if all(capacity.memory.fits(share.memory, {}, share.node) for share in shares):
             return memory_nodes
     return ()

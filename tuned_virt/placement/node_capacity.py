@@ -29,15 +29,15 @@ class NodeCapacity:
     free_in   cluster → number of its free CPUs
     """
 
-    def __init__(self, node: GridNode, housekeeping: int, avoided: int, taken: int) -> None:
+    def __init__(self, grid: GridNode, housekeeping: int, avoided: int, taken: int) -> None:
         """avoided: never dedicated, as owners' guests run there; taken: by one alone."""
-        self.node = node
+        self.grid = grid
         self.housekeeping = housekeeping
-        self.free = (node.isolated or node.everything) & ~(housekeeping | avoided | taken)
-        self.shared = node.everything & ~(node.isolated | taken)
+        self.free = (grid.isolated or grid.everything) & ~(housekeeping | avoided | taken)
+        self.shared = grid.everything & ~(grid.isolated | taken)
         self._at_first = (self.free, self.shared)
         self.load = 0.0
-        self.free_in = [count(cluster.mask & self.free) for cluster in node.clusters]
+        self.free_in = [count(cluster.mask & self.free) for cluster in grid.clusters]
         self.free_count = sum(self.free_in)
         self.shared_count = count(self.shared)
 
@@ -56,12 +56,12 @@ class NodeCapacity:
     @property
     def costs_shared(self) -> bool:
         """Whether dedicating a CPU takes it from the shared ones."""
-        return not self.node.isolated
+        return not self.grid.isolated
 
     def dedicable(self, smt: Smt) -> int:
         """vCPUs that could each have a CPU here."""
         if smt is Smt.PREFER:
-            if self.node.isolated:
+            if self.grid.isolated:
                 return self.free_count
             return min(self.free_count, int(self.shared_count - self.load + TINY))
         sizes = sorted(map(count, self.whole_cores(smt)), reverse=True)
@@ -73,7 +73,7 @@ class NodeCapacity:
         least = 2 if smt is Smt.REQUIRE else 1
         return [
             core
-            for cluster, free in zip(self.node.clusters, self.free_in)
+            for cluster, free in zip(self.grid.clusters, self.free_in)
             if free and cluster.threads >= least
             for core in cluster.cores
             if core & self.free == core and count(core) >= least
@@ -95,7 +95,7 @@ class NodeCapacity:
     def _set(self, free: int, shared: int) -> None:
         self.free, self.shared = free, shared
         self.shared_count = count(self.shared)
-        self.free_in = [count(cluster.mask & self.free) for cluster in self.node.clusters]
+        self.free_in = [count(cluster.mask & self.free) for cluster in self.grid.clusters]
         self.free_count = sum(self.free_in)
 
 
@@ -119,7 +119,7 @@ def _requirable(sizes: list[int], slack: float) -> int:
 
 @dataclass(frozen=True)
 class MemoryShare:
-    """Memory of a guest on one bank: KiB of ordinary pages, and huge pages by size in KiB."""
+    """Memory of a guest on one node: KiB of ordinary pages, and huge pages by size in KiB."""
 
     node: int
     memory: float

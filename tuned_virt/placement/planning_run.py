@@ -12,19 +12,22 @@ from tuned_virt.placement import rebalance, user_pins
 from tuned_virt.placement.assignment import Assignment
 from tuned_virt.placement.demand import GuestDemand, demand
 from tuned_virt.placement.host_capacity import HostCapacity
-from tuned_virt.placement.model import Placement, PlacementKind
+from tuned_virt.placement.model import Placement, PlacementKind, unplaced
 from tuned_virt.placement.node_capacity import MemoryShare, NodeCapacity, NodeMemory
 from tuned_virt.placement.place import place_guest, resident
 from tuned_virt.placement.placements import DecidedPlacements, PlacementResult
 from tuned_virt.placement.policy import PlacementMode, PlacementPolicy, policy_for
 from tuned_virt.placement.retain import promoted, retain
 
+MOST_SAID = 500
+"""Characters of an error about a guest's metadata: a tenant may write a thousand attributes."""
+
 LEFT_ALONE = PlacementPolicy(policy=PlacementMode.NONE)
 """For guests in no selection."""
 
 
 class PlanningRun:
-    """Guests by key; those that are ours to place as outcomes, the others as fixed placements."""
+    """Guests by key: those that are ours to place as assignments, others as fixed placements."""
 
     def __init__(self, host: Host, policy: PlacementPolicy | Mapping[str, PlacementPolicy]) -> None:
         self.host = host
@@ -34,7 +37,7 @@ class PlanningRun:
         self.wanted: list[GuestDemand] = []
         self.fixed: dict[str, Placement] = {}
         self.assignments: dict[str, Assignment] = {}
-        self.kept: dict[str, Placement] = {}
+        self.retained: dict[str, Placement] = {}
         self.housekeeping: list[int] = []
         self.capacity: HostCapacity
         self.result: PlacementResult
@@ -77,118 +80,94 @@ class PlanningRun:
         try:
             own = policy_for(guest, self.policy_of(guest))
         except BadOptions as error:
-            why = f"its metadata is not valid: {error}"
-            self.fixed[guest.key] = _unplaced(guest, why, chosen=False)
+            why = f"its metadata is not valid: {str(error)[:MOST_SAID]}"
+            self.fixed[guest.key] = unplaced(guest.name, guest.uuid, why)
             return
         if own.policy is PlacementMode.NONE:
-            self.fixed[guest.key] = _unplaced(guest, "policy=none", chosen=True)
+            self.fixed[guest.key] = unplaced(guest.name, guest.uuid, "policy=none", chosen=True)
             return
         self.wanted.append(demand(guest, own, self.host.huge_page))
 
-    # --- the board ------------------------------------------------------------------------------
+    # --- the host -------------------------------------------------------------------------------
 
     def _capacity(self) -> HostCapacity:
         claimed = user_pins.claims(self.host, self.guests.values())
         self.warnings += user_pins.conflicts(self.host, self.guests.values())
-        node_capacities = []
-        for node_index, node in enumerate(self.host.grid.nodes):
-            node_capacity = NodeCapacity(
-                node,
-                self.housekeeping[node_index],
-                claimed.avoided[node_index],
-                claimed.taken[node_index],
-            )
-            node_capacity.load = claimed.load[node_index]
-            node_capacities.append(node_capacity)
-        host_capacity = HostCapacity(self.host, node_capacities, NodeMemory(self.host))
-        host_capacity.uncapped = len(node_capacities) == 1 and not (
+        nodes = []
+        for grid, kept, avoided, taken, load in zip(
+            self.host.grid.nodes, self.housekeeping, claimed.avoided, claimed.taken, claimed.load
+        ):
+            nodes.append(NodeCapacity(grid, kept, avoided, taken))
+            nodes[-1].load = load
+        capacity = HostCapacity(self.host, nodes, NodeMemory(self.host))
+        capacity.uncapped = len(nodes) == 1 and not (
             claimed.taken[0] or any(one.dedicated for one in self.wanted)
         )
-        self._count_residents(host_capacity)
-        return host_capacity
+        self._count_residents(capacity)
+        return capacity
 
-    def _count_residents(self, host_capacity: HostCapacity) -> None:
+    def _count_residents(self, capacity: HostCapacity) -> None:
         """Free memory does not hold what guests have: all of it is given back, then charged again
         where each guest is planned to be, or is for good."""
         measured = any(node.available is not None for node in self.host.nodes)
         for guest in self.guests.values():
             shares = resident(guest, self.host)
             if measured:
-                host_capacity.memory.charge(shares, -1)
+                capacity.memory.charge(shares, -1)
             if guest.key in self.fixed:
-                host_capacity.memory.charge(shares or self._where_owned(guest))
+                capacity.memory.charge(shares or self._where_owned(guest))
 
     def _where_owned(self, guest: Guest) -> list[MemoryShare]:
         """A guest that does not run: its memory in equal parts on the nodes its owner chose."""
         nodes = set(guest.owned.nodes or self.fixed[guest.key].nodes) & self.host.by_id.keys()
         whole = demand(guest, LEFT_ALONE, self.host.huge_page).whole
-        return [
-            MemoryShare(
-                node,
-                whole.memory / len(nodes),
-                {size: pages / len(nodes) for size, pages in whole.huge.items()},
-            )
-            for node in sorted(nodes)
-        ]
+        part = 1 / len(nodes) if nodes else 0
+        huge = {size: pages * part for size, pages in whole.huge.items()}
+        return [MemoryShare(node, whole.memory * part, huge) for node in sorted(nodes)]
 
     # --- placing --------------------------------------------------------------------------------
 
     def place(self, current: Mapping[str, Placement]) -> None:
-        """Keep, place the rest, move what is asked for, and note the result."""
-        rest = self._keep(current)
+        """Retain, place the rest, move what is asked for, and note the result."""
+        rest = self._retain(current)
         for wanted in sorted(rest, key=lambda wanted: wanted.hardness):
             self.assignments[wanted.guest.key] = place_guest(self.capacity, wanted)
-        rebalance.move(self.capacity, self.assignments, self.kept)
-        decided = DecidedPlacements(self.assignments, self.fixed, self.warnings, self.kept)
+        rebalance.move(self.capacity, self.assignments, self.retained)
+        decided = DecidedPlacements(self.assignments, self.fixed, self.warnings, self.retained)
         self.result = PlacementResult(self.capacity, decided)
 
-    def _keep(self, current: Mapping[str, Placement]) -> list[GuestDemand]:
-        """Settle what holds; the demands that are left."""
+    def _retain(self, current: Mapping[str, Placement]) -> list[GuestDemand]:
+        """Reserve what still holds; the demands that are left."""
         if not current:
             return self.wanted
         rest = [wanted for wanted in self.wanted if wanted.guest.key not in current]
-        held = [
-            (wanted, current[wanted.guest.key])
-            for wanted in self.wanted
-            if wanted.guest.key in current
-        ]
-        held.sort(key=_takes_more)
-        rest += [wanted for wanted, now in held if not self._kept(wanted, now)]
-        self._promote([key for key, one in self.assignments.items() if not one.dedicated])
-        return rest
-
-    def _promote(self, floating: list[str]) -> None:
-        for key in floating:
-            assignment = self.assignments[key]
-            better = promoted(self.capacity, assignment) if assignment.wanted.dedicated else None
+        placed = [(one, current[one.guest.key]) for one in self.wanted if one.guest.key in current]
+        for wanted, now in sorted(placed, key=_takes_more):
+            assignment = retain(self.capacity, wanted, now)
+            if assignment:
+                self.assignments[wanted.guest.key] = assignment
+                self.retained[wanted.guest.key] = now
+            else:
+                rest.append(wanted)
+        for key, one in list(self.assignments.items()):
+            wishes = one.wanted.dedicated and not one.dedicated
+            better = promoted(self.capacity, one) if wishes else None
             if better:
                 self.assignments[key] = better
-                del self.kept[key]
-
-    def _kept(self, wanted: GuestDemand, now: Placement) -> bool:
-        assignment = retain(self.capacity, wanted, now)
-        if assignment:
-            self.assignments[wanted.guest.key] = assignment
-            self.kept[wanted.guest.key] = now
-        return assignment is not None
+                del self.retained[key]
+        return rest
 
 
-def _takes_more(held: tuple[GuestDemand, Placement]) -> tuple[bool, bool]:
+def _takes_more(placed: tuple[GuestDemand, Placement]) -> tuple[bool, bool]:
     """Sorts last who may take what others have: guests with new vCPUs, and before them floating
     ones, whose node may lack CPUs that nobody knows yet to be dedicated."""
-    wanted, now = held
+    wanted, now = placed
     grown = any(vcpu not in now.vcpus for vcpu in wanted.whole.vcpus)
     return grown, now.kind is PlacementKind.SHARED
 
 
-def _unplaced(guest: Guest, why: str, chosen: bool) -> Placement:
-    return Placement(
-        guest.name, guest.uuid, PlacementKind.UNPLACED, (), {}, "", {}, None, why, chosen
-    )
-
-
 def housekeeping(host: Host, wanted: list[GuestDemand], warnings: list[str]) -> list[int]:
-    """By place, CPUs that are never dedicated: those named, and a core a node where none are."""
+    """By node index, CPUs that are never dedicated: those named, or a core a node."""
     named = frozenset[int]().union(*(one.policy.housekeeping or () for one in wanted))
     unknown = named - host.cpus.keys()
     if unknown:

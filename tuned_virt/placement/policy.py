@@ -144,6 +144,9 @@ def changed(policy: PlacementPolicy, options: Mapping[str, str | None]) -> Place
     return _changed(policy, options, tuple(OPTIONS))
 
 
+MOST_QUOTED = 60
+"""Characters, far more than any of the words has."""
+
 GUESTS_OWN = ("policy", "smt", "emulator", "iothreads", "memory")
 """Options that a guest's metadata may set for itself; the others concern its neighbours."""
 
@@ -152,7 +155,13 @@ def policy_for(guest: Guest, policy: PlacementPolicy) -> PlacementPolicy:
     """The policy with what the guest's own metadata wishes. Raises BadOptions."""
     if not guest.wishes:
         return policy
-    return _wished(policy, tuple(sorted(guest.wishes.items())))
+    wishes = sorted((_quotable(name), _quotable(text)) for name, text in guest.wishes.items())
+    return _wished(policy, tuple(wishes))
+
+
+def _quotable(text: str) -> str:
+    """What no option has is not quoted whole: a tenant may write a megabyte there."""
+    return text if len(text) <= MOST_QUOTED else f"{text[:MOST_QUOTED]}…"
 
 
 @lru_cache(maxsize=256)

@@ -11,64 +11,55 @@ from tuned_virt.placement.model import Placement
 from tuned_virt.placement.place import place_guest
 
 GOOD = (False, 1, 0)
-"""The cost of a place that no other can better: as wished, on one node, next to its devices."""
+"""The least cost: as asked, on one node, next to its devices."""
 
 
 def move(
-    host_capacity: HostCapacity,
+    capacity: HostCapacity,
     assignments: MutableMapping[str, Assignment],
-    kept: MutableMapping[str, Placement],
+    retained: MutableMapping[str, Placement],
 ) -> None:
-    """Move at most as many kept guests as `rebalance` says, each time the one that gains most.
+    """Move at most as many retained guests as `rebalance` says, each time the one that gains most.
 
     Only guests that are split, far from their devices, or float though they should be dedicated
     can gain; memory that cannot move stays.
     """
     moves = max((one.wanted.policy.rebalance for one in assignments.values()), default=0)
     for _ in range(moves):
-        gains = [
-            (_after(host_capacity, assignments[key]), key)
-            for key in sorted(kept)
-            if _may_gain(host_capacity, assignments[key])
-        ]
-        better = [
-            (cost, key) for cost, key in gains if cost < _cost(host_capacity, assignments[key])
-        ]
+        able = [key for key in sorted(retained) if _may_gain(capacity, assignments[key])]
+        gains = [(_after(capacity, assignments[key]), key) for key in able]
+        better = [(cost, key) for cost, key in gains if cost < _cost(capacity, assignments[key])]
         if not better:
             return
         key = min(better)[1]
-        release(host_capacity, assignments[key])
-        assignments[key] = place_guest(host_capacity, assignments[key].wanted)
+        release(capacity, assignments[key])
+        assignments[key] = place_guest(capacity, assignments[key].wanted)
         assignments[key].why = f"moved to a better place: {assignments[key].why}"
-        del kept[key]
+        del retained[key]
 
 
-def _may_gain(host_capacity: HostCapacity, assignment: Assignment) -> bool:
+def _may_gain(capacity: HostCapacity, assignment: Assignment) -> bool:
     guest = assignment.wanted.guest
     return (
         assignment.wanted.policy.rebalance > 0
         and (guest.movable or not guest.resident)
-        and _cost(host_capacity, assignment) > GOOD
+        and _cost(capacity, assignment) > GOOD
     )
 
 
-def _cost(host_capacity: HostCapacity, assignment: Assignment) -> tuple[bool, int, int]:
-    """Smaller is better: not as wished, nodes spanned, distance of devices."""
-    guest = assignment.wanted.guest
-    far = sum(
-        host_capacity.device_distance(guest, node_index) for node_index in assignment.vcpus_by_node
-    )
-    as_wished = (
-        bool(assignment.vcpus_by_node) and assignment.dedicated == assignment.wanted.dedicated
-    )
-    return not as_wished, len(assignment.vcpus_by_node), far
+def _cost(capacity: HostCapacity, assignment: Assignment) -> tuple[bool, int, int]:
+    """Smaller is better: not as asked, nodes spanned, distance of devices."""
+    nodes, wanted = assignment.vcpus_by_node, assignment.wanted
+    far = sum(capacity.device_distance(wanted.guest, node_index) for node_index in nodes)
+    as_asked = bool(nodes) and assignment.dedicated == wanted.dedicated
+    return not as_asked, len(nodes), far
 
 
-def _after(host_capacity: HostCapacity, assignment: Assignment) -> tuple[bool, int, int]:
-    """The cost of the place that it would be given now; the board is left as it was."""
-    release(host_capacity, assignment)
-    trial = place_guest(host_capacity, assignment.wanted)
-    cost = _cost(host_capacity, trial)
-    release(host_capacity, trial)
-    reserve(host_capacity, assignment)
+def _after(capacity: HostCapacity, assignment: Assignment) -> tuple[bool, int, int]:
+    """The cost of the place that it would be given now; the host is left as it was."""
+    release(capacity, assignment)
+    trial = place_guest(capacity, assignment.wanted)
+    cost = _cost(capacity, trial)
+    release(capacity, trial)
+    reserve(capacity, assignment)
     return cost

@@ -33,8 +33,8 @@ def _says_something(cpus: frozenset[int], host: Host) -> bool:
 
 @dataclass
 class ClaimedCpus:
-    """By place in the grid: CPUs pinned by one vCPU alone, CPUs where others' threads may run, and
-    how many CPUs those need."""
+    """By node index: CPUs pinned by one vCPU alone, CPUs where others' threads may run, and how
+    many CPUs those need."""
 
     taken: list[int]
     avoided: list[int]

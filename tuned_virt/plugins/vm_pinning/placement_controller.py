@@ -77,18 +77,16 @@ class _Question:
 def left(seen: TrackedGuest, claim: Claim[PinningPolicy], why: str) -> HeldPlacement:
     """A guest that is left alone, and why."""
     active = seen.active
-    placed = Placement(
-        active.name, active.uuid, PlacementKind.UNPLACED, (), {}, "", {}, None, why, chosen=True
-    )
+    placed = placement.unplaced(active.name, active.uuid, why, chosen=True)
     return HeldPlacement(seen.key, active.uuid, claim.device, active.name, seen.pid, placed)
 
 
 class PlacementController:
     """Asks the planner when something has changed that it depends on."""
 
-    def __init__(self, fs: KernelFS, plan: PlanFunction = placement.plan) -> None:
+    def __init__(self, fs: KernelFS, plan: PlanFunction | None = None) -> None:
         self._fs = fs
-        self._plan = plan
+        self._plan = plan or placement.Planner().plan
         self._host: Host | None = None
         self._online: str | None = None
         self._link: Connection | None = None
@@ -258,9 +256,7 @@ def bound(placed: Placement, node: int | None) -> Placement:
     ):
         return placed
     why = f"it ran before, on node {node}, which has no room for it: left (running=local)"
-    return Placement(
-        placed.guest, placed.uuid, PlacementKind.UNPLACED, (), {}, "", {}, None, why, chosen=True
-    )
+    return placement.unplaced(placed.guest, placed.uuid, why, chosen=True)
 
 
 def local_node(resident: Mapping[int, int]) -> int | None:

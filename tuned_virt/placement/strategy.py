@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The two ways to place a guest: on CPUs of its own, or floating over those that guests share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterator
+from typing import ClassVar
+
+from tuned_virt.placement.assignment import Assignment, NodeChoice, reserve
+from tuned_virt.placement.cores import allot, fit
+from tuned_virt.placement.demand import GuestDemand
+from tuned_virt.placement.host_capacity import UNCAPPED, HostCapacity
+from tuned_virt.placement.model import PlacementKind
+from tuned_virt.placement.node_capacity import TINY
+
+Score = tuple[float, ...]
+"""Smaller is better: distance of PCI devices, KiB to move, then as the strategy says."""
+
+
+class Strategy(ABC):
+    """One guest to be placed in one way, on a host as it is now."""
+
+    kind: ClassVar[PlacementKind]
+
+    def __init__(self, capacity: HostCapacity, wanted: GuestDemand) -> None:
+        self.capacity = capacity
+        self.wanted = wanted
+
+    @property
+    def attempt(self) -> Hashable:
+        """Equal for guests that this finds room for alike."""
+        return self.kind, self.wanted.shape
+
+    def ties(self, node_index: int) -> tuple[int, int]:
+        """What a node costs the guest whichever way it is placed: see `Score`."""
+        guest, capacity = self.wanted.guest, self.capacity
+        return capacity.device_distance(guest, node_index), capacity.to_move(guest, node_index)
+
+    @property
+    def tied(self) -> bool:
+        """Whether any node costs it that: asked once, as `rate` runs for each guest and node."""
+        return bool(self.wanted.guest.devices or self.wanted.guest.resident)
+
+    @abstractmethod
+    def free_vcpus(self, node_index: int) -> int:
+        """vCPUs that a node has room for."""
+
+    @abstractmethod
+    def rate(self, possible: list[int]) -> Iterator[tuple[Score, int]]:
+        """Those of the nodes that have room for all vCPUs, with their scores."""
+
+    @abstractmethod
+    def reason(self, decided: int, best: float, second: float) -> str:
+        """Why one score is better, by the entry beyond the ties that decides."""
+
+    @property
+    @abstractmethod
+    def room(self) -> str:
+        """What nodes may lack so many of, in words."""
+
+    @abstractmethod
+    def assign(self, choice: NodeChoice) -> Assignment:
+        """The assignment of a choice, reserved."""
+
+
+class Dedicated(Strategy):
+    """A CPU for each vCPU.
+
+    Scores: LLCs spanned, cores torn apart (first, for a guest with threads), CPUs left in the LLC,
+    CPUs left in the node.
+    """
+
+    kind = PlacementKind.DEDICATED
+
+    def free_vcpus(self, node_index: int) -> int:
+        """See `Strategy`."""
+        return self.capacity.nodes[node_index].dedicable(self.wanted.policy.smt)
+
+    def rate(self, possible: list[int]) -> Iterator[tuple[Score, int]]:
+        """See `Strategy`."""
+        vcpus, threads = len(self.wanted.whole.vcpus), self.wanted.guest.threads
+        smt, nodes, tied = self.wanted.policy.smt, self.capacity.nodes, self.tied
+        for node_index in possible:
+            node = nodes[node_index]
+            if node.free_count >= vcpus and node.dedicable(smt) >= vcpus:
+                spans, torn, over = fit(node, vcpus, threads)
+                first = (torn, spans) if threads > 1 else (spans, torn)
+                ties = self.ties(node_index) if tied else (0, 0)
+                yield (*ties, *first, over, node.free_count - vcpus), node_index
+
+    def reason(self, decided: int, best: float, second: float) -> str:
+        """See `Strategy`."""
+        words = ["it spans {} LLCs, against {}", "{} of its cores torn apart, against {}"]
+        if self.wanted.guest.threads > 1:
+            words.reverse()
+        words += ["{} CPUs of an LLC left over, against {}", "{} free CPUs left over, against {}"]
+        return words[decided].format(int(best), int(second))
+
+    @property
+    def room(self) -> str:
+        """See `Strategy`."""
+        return {
+            "prefer": "CPUs to dedicate",
+            "require": "CPUs of whole cores with SMT to dedicate",
+            "isolate": "whole cores to dedicate",
+        }[self.wanted.policy.smt.value]
+
+    def assign(self, choice: NodeChoice) -> Assignment:
+        """See `Strategy`; CPUs are chosen."""
+        wanted, capacity = self.wanted, self.capacity
+        made = Assignment(
+            wanted, self.kind, choice.why, choice.vcpus_by_node, memory_nodes=choice.memory_nodes
+        )
+        cpus: dict[int, int] = {}
+        masks = {}
+        for node_index, vcpus in choice.vcpus_by_node.items():
+            node = capacity.nodes[node_index]
+            bits, idle = allot(node, len(vcpus), wanted.guest.threads, wanted.policy.smt)
+            masks[node_index] = idle | sum(1 << bit for bit in bits)
+            cpus.update({vcpu: node.grid.cpus[bit] for vcpu, bit in zip(vcpus, bits)})
+        made.cpus, made.masks = cpus, masks
+        return reserve(capacity, made)
+
+
+class Floating(Strategy):
+    """vCPUs float over a node's shared CPUs.
+
+    Score: the node's load with the guest, in shared CPUs needed per shared CPU.
+    """
+
+    kind = PlacementKind.SHARED
+
+    def free_vcpus(self, node_index: int) -> int:
+        """See `Strategy`."""
+        if self.capacity.uncapped:
+            return UNCAPPED
+        return int(self.capacity.nodes[node_index].floatable(self.wanted.policy.overcommit))
+
+    def rate(self, possible: list[int]) -> Iterator[tuple[Score, int]]:
+        """See `Strategy`."""
+        need = len(self.wanted.whole.vcpus) / self.wanted.policy.overcommit
+        nodes, uncapped, tied = self.capacity.nodes, self.capacity.uncapped, self.tied
+        for node_index in possible:
+            node = nodes[node_index]
+            load = node.load + need
+            if load <= node.shared_count + TINY or uncapped:
+                ties = self.ties(node_index) if tied else (0, 0)
+                yield (*ties, round(load / (node.shared_count or 1), 6)), node_index
+
+    def reason(self, decided: int, best: float, second: float) -> str:
+        """See `Strategy`."""
+        return f"{100 * best:.0f} % of its shared CPUs needed then, against {100 * second:.0f} %"
+
+    @property
+    def room(self) -> str:
+        """See `Strategy`."""
+        return f"vCPUs' room at overcommit={self.wanted.policy.overcommit:g}"
+
+    def assign(self, choice: NodeChoice) -> Assignment:
+        """See `Strategy`."""
+        made = Assignment(
+            self.wanted,
+            self.kind,
+            choice.why,
+            choice.vcpus_by_node,
+            memory_nodes=choice.memory_nodes,
+        )
+        return reserve(self.capacity, made)
