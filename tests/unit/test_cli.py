@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.kernel import FRESH, FakeKsm
 from tuned_virt import cli
-from tuned_virt.cli import daemon, ksm_table, log, restore, status
+from tuned_virt.cli import daemon, ksm_table, log, restore, status, verify
 from tuned_virt.cli.common import CouldNot
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals
@@ -146,6 +146,7 @@ def test_verify_prints_wanted_and_found(
 def test_a_verified_profile_is_exit_0(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_daemon(monkeypatch, True, ["INFO     tuned: verify: passed: 'a' = '1'"])
     monkeypatch.setattr(status, "Originals", _NothingKept)
+    monkeypatch.setattr(verify, "Originals", _NothingKept)
     assert cli.main(["verify"]) == 0
     assert cli.main(["status"]) == 0
 
@@ -153,6 +154,9 @@ def test_a_verified_profile_is_exit_0(monkeypatch: pytest.MonkeyPatch) -> None:
 class _NothingKept:
     def all(self) -> dict[str, object]:
         return {}
+
+    def remarks(self) -> list[str]:
+        return []
 
 
 def test_log_prints_the_last_changes(

@@ -15,6 +15,8 @@ from types import MappingProxyType, ModuleType
 
 from tuned_virt import __version__
 from tuned_virt.cli.common import COULD_NOT, CouldNot
+from tuned_virt.core.originals import OriginalsError
+from tuned_virt.kernel.files import KernelFileError
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
@@ -69,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complete()
         options = parser(given[:1]).parse_args(given)
         code: int = options.run(options)
-    except CouldNot as error:
+    except (CouldNot, OriginalsError, KernelFileError) as error:
         print(f"tuned-virt: {error}", file=sys.stderr)
         return COULD_NOT
     except ModuleNotFoundError as error:

@@ -4,25 +4,24 @@
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
 
 from tuned_virt.cli import table
 from tuned_virt.cli.common import FINE, TO_REPORT, print_json
-from tuned_virt.core.originals import FOLDER, only_root_writes, start_time
+from tuned_virt.core.state_file import FOLDER, StateFile
 from tuned_virt.kernel import cpuset, numa_maps
 from tuned_virt.kernel.cpuset import text as cpus_text
 from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel.procfs import start_time
 from tuned_virt.model.guest import printable, qemu_process, qemu_threads
 from tuned_virt.placement import PlacementKind
 from tuned_virt.plugins.vm_pinning import record
 from tuned_virt.plugins.vm_pinning.record import HeldPlacement
 
-LOOK = FOLDER / "guests-look.json"
+LOOK = StateFile(FOLDER / "guests-look.json", lambda content: dict(content["delays"]))
 """Where root's last look is kept, for the run-queue delay since then."""
 
 COLUMNS: Mapping[str, bool] = {
@@ -186,22 +185,14 @@ def _delay(
     return None if waited is None else round(waited / 1e6, 1)
 
 
-def _last_look(file: Path = LOOK) -> Mapping[str, int]:
-    try:
-        content: Any = json.loads(file.read_text())
-        return {str(key): int(delay) for key, delay in content.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
-        return {}
+def _last_look() -> Mapping[str, int]:
+    return LOOK.load() or {}
 
 
-def _keep_look(now: Mapping[str, int], file: Path = LOOK) -> None:
+def _keep_look(now: Mapping[str, int]) -> None:
     """Only root can; others compare with root's last look."""
-    try:
-        file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with open(file, "w", opener=only_root_writes) as opened:
-            opened.write(json.dumps(now))
-    except OSError:
-        return
+    if os.geteuid() == 0:
+        LOOK.save({"delays": dict(now)})
 
 
 def _cells(row: GuestRow) -> tuple[object, ...]:

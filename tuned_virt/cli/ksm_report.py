@@ -9,8 +9,8 @@ from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
 
-from tuned_virt.core.originals import FOLDER as STATE_FOLDER
 from tuned_virt.core.originals import Originals
+from tuned_virt.core.state_file import FOLDER as STATE_FOLDER
 from tuned_virt.kernel.files import KernelFS, active_word
 from tuned_virt.model import topology
 from tuned_virt.plugins import ksm

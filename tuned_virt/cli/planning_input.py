@@ -10,10 +10,10 @@ from pathlib import Path
 from tuned_virt.cli import processes
 from tuned_virt.cli.common import CouldNot
 from tuned_virt.core.options import SYSTEM
-from tuned_virt.core.originals import start_time
 from tuned_virt.guests import originals
 from tuned_virt.kernel import numa_maps
 from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel.procfs import start_time
 from tuned_virt.libvirt_api import placement_tag
 from tuned_virt.libvirt_api.placement_tag import Pins
 from tuned_virt.model.guest import Guest, GuestError, printable, qemu_threads

@@ -13,7 +13,7 @@ from tuned_virt.cli.activation import Machine
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
 from tuned_virt.core.engine import Engine
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import Originals, PluginOriginals
+from tuned_virt.core.originals import Originals, OriginalsError, PluginOriginals
 from tuned_virt.core.plan import shown
 from tuned_virt.kernel import systemd
 from tuned_virt.kernel.files import KernelFS
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Put back and say what. Raises CouldNot."""
+    """Put back and say what. Raises CouldNot and OriginalsError."""
     if os.geteuid() != 0:
         raise CouldNot("only root may: sudo tuned-virt restore")
     if options.leftover and systemd.restarting():
@@ -74,7 +74,9 @@ def run(options: argparse.Namespace) -> int:
     if not free and not options.leftover:
         print("nothing to put back")
     codes = [_restore(baseline, plugin, free[plugin], options.unmerge) for plugin in _ordered(free)]
-    return max(codes, default=FINE)
+    remarks = baseline.remarks()
+    print(*remarks, sep="\n", end="\n" if remarks else "")
+    return TO_REPORT if remarks else max(codes, default=FINE)
 
 
 def _of_active_profile() -> set[str]:
@@ -103,9 +105,13 @@ def _restore(baseline: Originals, plugin: str, before: PluginOriginals, unmerge:
     engine = Engine(tuner, KernelFS(), baseline, Journal())
     permitted = tuner.parse({"unmerge": unmerge})
     outcome = engine.restore(permitted)
-    after = baseline.record(plugin)
     for change in outcome.made:
         print(f"{plugin}: {change}")
+    try:
+        after = baseline.record(plugin)
+    except OriginalsError as error:
+        print(f"{plugin}: {error}")
+        return TO_REPORT
     for setting in sorted(before.originals.keys() - after.originals.keys()):
         text = before.originals[setting]
         what = "is" if text.startswith("{") else f"is '{text}'"  # a guest's is long

@@ -12,7 +12,7 @@ from tuned_virt import __version__
 from tuned_virt.cli import findings, ksm_report, ksm_table, table
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot, print_json
 from tuned_virt.cli.daemon import Daemon
-from tuned_virt.core.originals import Originals
+from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model import topology
 from tuned_virt.plugins import ksm
@@ -55,16 +55,26 @@ def run(options: argparse.Namespace) -> int:
     if options.ksm:
         return _run_ksm(options.json)
     content = {"version": __version__, **_tuned(), **_machine(KernelFS())}
-    content["pending"] = {
-        f"{plugin} {setting}": reason
-        for plugin, record in Originals().all().items()
-        for setting, reason in record.pending.items()
-    }
+    content.update(_originals(Originals()))
     if options.json:
         print_json(content)
     else:
         _print(content)
-    return FINE if content["verified"] and not content["pending"] else TO_REPORT
+    fine = content["verified"] and not content["pending"] and not content["originals"]
+    return FINE if fine else TO_REPORT
+
+
+def _originals(kept: Originals) -> dict[str, Any]:
+    """What is pending, and what stands in the way of putting back."""
+    try:
+        pending = {
+            f"{plugin} {setting}": reason
+            for plugin, record in kept.all().items()
+            for setting, reason in record.pending.items()
+        }
+        return {"pending": pending, "originals": kept.remarks()}
+    except OriginalsError as error:
+        return {"pending": {}, "originals": [str(error)]}
 
 
 def _run_ksm(for_programs: bool) -> int:
@@ -141,6 +151,8 @@ def _print(content: dict[str, Any]) -> None:
         print(f"note      {note}")
     for setting, reason in content["pending"].items():
         print(f"pending   {setting}: {reason}")
+    for remark in content["originals"]:
+        print(f"originals {remark}")
     print(f"KSM       {_ksm_line(content['ksm'], content['loop'])}")
     if content["allocating"]:
         print(f"pages     under way: {Progress(**content['allocating'])}")

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from tuned_virt.cli import findings
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot, print_json
 from tuned_virt.cli.daemon import Daemon
+from tuned_virt.core.originals import Originals
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,11 +35,13 @@ def run(options: argparse.Namespace) -> int:
         raise CouldNot("no profile is active: tuned-adm profile virtual-host-plus")
     verified, log = daemon.verify(options.ignore_missing)
     lines = findings.parse(log)
+    remarks = Originals().remarks()
+    lines += [findings.VerifyLine("note", "originals", remark) for remark in remarks]
     if options.json:
         print_json({"profile": profile, "verified": verified, "lines": list(map(asdict, lines))})
     else:
         _print(profile, verified, lines, options.quiet)
-    return FINE if verified else TO_REPORT
+    return FINE if verified and not remarks else TO_REPORT
 
 
 def _print(profile: str, verified: bool, lines: list[findings.VerifyLine], quiet: bool) -> None:

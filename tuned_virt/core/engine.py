@@ -119,6 +119,9 @@ class Tuner(ABC, Generic[P, S]):
         """
         return None
 
+    def restored(self) -> None:
+        """Everything is back: what else says that something is in force goes."""
+
     def worker_key(self, setting: str) -> str:
         """Changes of one lane are made in order, those of several side by side, after those of "".
 
@@ -192,6 +195,7 @@ class Engine(Generic[P, S]):
         self._journal = journal
         self._abandoned = threading.Event()
         self._told: Values = {}  # what this process has logged of what is pending
+        self._returned: frozenset[str] = frozenset()  # originals that are back, to be forgotten
         self._workers = KeyedWorkerPool(
             f"virt-{tuner.name}-lane", tuner.worker_threads, tuner.worker_timeout
         )
@@ -210,12 +214,16 @@ class Engine(Generic[P, S]):
     def prepare(self, policy: P) -> Prepared:
         """The quick half of `apply`: read, decide, and keep the originals. Writes nothing else."""
         self._abandoned.clear()
-        kept = self.originals.record(self.tuner.name).originals
-        plan = self._plan(policy, kept)
+        name, plan, kept = self.tuner.name, Plan(), {}
         try:
-            self.originals.keep(self.tuner.name, plan.originals)
-        except OriginalsError as error:
-            log.error("%s: nothing is changed: %s", self.tuner.name, error)
+            if self._returned:
+                self.originals.forget(name, self._returned)
+                self._returned = frozenset()
+            kept = self.originals.record(name).originals
+            plan = self._plan(policy, kept)
+            self.originals.keep(name, plan.originals)
+        except (OriginalsError, KernelFileError) as error:
+            log.error("%s: nothing is changed: %s", name, error)
             return Prepared(plan, kept, str(error))
         return Prepared(plan, kept)
 
@@ -254,13 +262,26 @@ class Engine(Generic[P, S]):
         return self.tuner.parse({}) if undone is None else self.tuner.undoing(undone)
 
     def execute_restore(self, prepared: Prepared) -> ApplyResult:
-        """As `finish`; afterwards nobody holds the tuning."""
+        """As `execute`; afterwards nobody holds the tuning."""
         result = self.execute(prepared)
+        name = self.tuner.name
         try:
-            self.originals.release(self.tuner.name)
+            if result.refused:
+                self.originals.set_pending(name, dict.fromkeys(prepared.kept, result.refused))
+            self.originals.release(name)
+            if not self.originals.record(name).originals:
+                self.tuner.restored()
         except OriginalsError as error:
-            log.error("%s: %s", self.tuner.name, error)
+            log.error("%s: %s", name, error)
         return result
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether originals are pending, or kept although they are back, or cannot be read."""
+        try:
+            return bool(self._returned or self.originals.record(self.tuner.name).pending)
+        except OriginalsError:
+            return True
 
     def observe(self, policy: P) -> ApplyResult:
         """Say what the policy would change; only what an earlier one left is put back."""
@@ -273,8 +294,12 @@ class Engine(Generic[P, S]):
 
     def verify(self, result: ApplyResult, policy: P, ignore_missing: bool) -> Iterator[Finding]:
         """Compare the machine with what was applied, setting by setting."""
-        originals = self.originals.record(self.tuner.name)
-        state = self.tuner.look(self._fs, policy, originals.originals)
+        try:
+            originals = self.originals.record(self.tuner.name)
+            state = self.tuner.look(self._fs, policy, originals.originals)
+        except (OriginalsError, KernelFileError) as error:
+            yield self._finding(Result.FAILED, str(error))
+            return
         found = self.tuner.values(state)
         if result.refused and not result.failed:
             yield self._finding(Result.FAILED, f"nothing is changed: {result.refused}")
@@ -388,8 +413,10 @@ class Engine(Generic[P, S]):
         }
         done = unclaimed - pending.keys()
         try:
-            if done:
-                self.originals.forget(name, done)
+            self._returned |= done
+            if self._returned:
+                self.originals.forget(name, self._returned)
+                self._returned = frozenset()
             self.originals.set_pending(name, pending)
         except OriginalsError as error:
             log.error("%s: %s", name, error)

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tuned_virt.core.originals import only_root_writes
 from tuned_virt.core.plan import Change
+from tuned_virt.core.state_file import only_root_writes
 
 log = logging.getLogger("tuned")
 

@@ -9,24 +9,25 @@ boot id, for a /run that is not tmpfs).
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
-import logging
 import os
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-log = logging.getLogger("tuned")
-
-FOLDER = Path("/run/tuned-virt")
-FORMAT = 1
+from tuned_virt.core.state_file import (
+    FOLDER,
+    NOT_THERE,
+    Damaged,
+    OfEarlierBoot,
+    StateFile,
+    UnusableStateError,
+)
+from tuned_virt.kernel.procfs import start_time
 
 
 class OriginalsError(Exception):
-    """The originals cannot be kept (full or read-only /run), so nothing may be written."""
+    """The originals cannot be read or kept (full or read-only /run), so nothing may be written."""
 
 
 @dataclass
@@ -41,90 +42,67 @@ class PluginOriginals:
     owner: tuple[int, int] | None = None
 
 
-def only_root_writes(path: str, flags: int) -> int:
-    """An opener for files that root believes: `tuned -d` runs with a umask of 0."""
-    descriptor = os.open(path, flags, 0o644)
-    os.fchmod(descriptor, 0o644)
-    return descriptor
+@dataclass(frozen=True)
+class _Content:
+    """The records by plugin, and why the file as it is must not stay."""
 
-
-def boot_id() -> str:
-    """The running kernel's boot id."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-def start_time(pid: int) -> int | None:
-    """When a process started, in clock ticks after boot (proc(5), stat field 22); None if gone."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    return int(stat.rpartition(")")[2].split()[19])
+    records: dict[str, PluginOriginals] = field(default_factory=dict)
+    wrong: UnusableStateError | None = None
 
 
 class Originals:
     """The originals of all plugins, shared by every process of this boot."""
 
     def __init__(self, folder: Path = FOLDER, boot: str | None = None) -> None:
-        self._file = folder / "baseline.json"
-        self._lock = folder / "baseline.lock"
-        self._new = folder / "baseline.new"
-        self._boot = boot or boot_id()
+        self._file = StateFile(folder / "baseline.json", _parse, boot)
         self._seen: tuple[tuple[int, ...], dict[str, PluginOriginals]] | None = None
 
     def record(self, plugin: str) -> PluginOriginals:
-        """What is known of one plugin, to read only; empty where nothing is."""
-        version, seen = self._version(), self._seen
+        """What is known of one plugin, to read only; empty where nothing is.
+
+        Raises OriginalsError.
+        """
+        with self._said("cannot read"):
+            version = self._file.version()
+        seen = self._seen
         if seen is None or seen[0] != version:
             seen = self._seen = (version, self.all())
         return seen[1].get(plugin, PluginOriginals())
 
-    def _version(self) -> tuple[int, ...]:
-        """What differs between one content of the file and the next, which is always a new file."""
-        try:
-            status = os.stat(self._file)
-        except OSError:
-            return ()
-        return status.st_ino, status.st_mtime_ns, status.st_size
-
     def all(self) -> dict[str, PluginOriginals]:
-        """What is known, by plugin. An unreadable or stale file is said and set aside."""
-        try:
-            with open(self._file) as file:
-                text = file.read()
-        except FileNotFoundError:
-            return {}
-        except (OSError, UnicodeDecodeError) as error:
-            return self._set_aside(f"cannot be read: {error}")
-        try:
-            return self._parse(text)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            return self._set_aside(f"is damaged ({type(error).__name__}: {error})")
+        """What is known, by plugin. What is damaged is said and set aside. Raises OriginalsError.
 
-    def _parse(self, text: str) -> dict[str, PluginOriginals]:
-        content = json.loads(text)
-        if content["format"] != FORMAT:
-            raise ValueError(f"format {content['format']}, not {FORMAT}")
-        if content["boot_id"] != self._boot:
-            return self._set_aside("is of an earlier boot, whose values are gone with it")
-        return {name: _record(entry) for name, entry in content["plugins"].items()}
+        Another version's file is left where it is, until something is to be kept.
+        """
+        with self._said("cannot read"):
+            found = self._read()
+            if isinstance(found.wrong, Damaged):
+                with self._file.locked():
+                    found = self._mended()
+        return found.records
 
-    def _set_aside(self, reason: str) -> dict[str, PluginOriginals]:
-        aside = self._file.with_name(f"{self._file.name}.{time.time_ns()}")
-        with contextlib.suppress(OSError):
-            self._file.rename(aside)
-            log.warning("baseline %s %s; set aside as %s", self._file, reason, aside.name)
-        return {}
+    def remarks(self) -> list[str]:
+        """What stands beside the originals and wants somebody to look. Raises OriginalsError."""
+        with self._said("cannot read"):
+            found = [
+                f"{path} was set aside: see what it says, put that back by hand, remove it"
+                for path in self._file.aside()
+            ]
+            wrong = self._read().wrong
+        if wrong is not None and not isinstance(wrong, OfEarlierBoot):
+            found.append(f"{self._file.path} {wrong}")
+        return found
 
     def keep(self, plugin: str, originals: Mapping[str, str]) -> None:
         """Keep originals that are not kept yet (the first writer wins), and own them.
 
-        Raises BaselineError.
+        Raises OriginalsError.
         """
         if not originals:
             return
         record = self.record(plugin)
-        owner = (os.getpid(), start_time(os.getpid()) or 0)
+        with self._said("cannot keep originals in"):
+            owner = (os.getpid(), start_time(os.getpid()) or 0)
         if originals.keys() <= record.originals.keys() and record.owner == owner:
             return
         with self._changing() as records:
@@ -133,12 +111,12 @@ class Originals:
             record.owner = owner
 
     def amend(self, plugin: str, originals: Mapping[str, str]) -> None:
-        """Keep these in place of what was kept of the same settings. Raises BaselineError."""
+        """Keep these in place of what was kept of the same settings. Raises OriginalsError."""
         with self._changing() as records:
             records.setdefault(plugin, PluginOriginals()).originals.update(originals)
 
     def forget(self, plugin: str, settings: Iterable[str]) -> None:
-        """Drop settings whose originals are back. Raises BaselineError."""
+        """Drop settings whose originals are back. Raises OriginalsError."""
         with self._changing() as records:
             record = records.get(plugin, PluginOriginals())
             for setting in settings:
@@ -148,7 +126,7 @@ class Originals:
                 records.pop(plugin, None)
 
     def set_pending(self, plugin: str, reasons: Mapping[str, str]) -> None:
-        """Say which kept originals cannot be put back now, and why. Raises BaselineError."""
+        """Say which kept originals cannot be put back now, and why. Raises OriginalsError."""
         if self.record(plugin).pending == reasons:
             return
         with self._changing() as records:
@@ -156,7 +134,7 @@ class Originals:
                 records[plugin].pending = dict(reasons)
 
     def release(self, plugin: str) -> None:
-        """No process holds this plugin's tuning any more. Raises BaselineError."""
+        """No process holds this plugin's tuning any more. Raises OriginalsError."""
         if self.record(plugin).owner is None:
             return
         with self._changing() as records:
@@ -164,46 +142,60 @@ class Originals:
                 records[plugin].owner = None
 
     def holder(self, plugin: str) -> int | None:
-        """Pid of the live process that holds this plugin's tuning, else None."""
+        """Pid of the live process that holds this plugin's tuning, else None.
+
+        Raises OriginalsError.
+        """
         owner = self.record(plugin).owner
-        return owner[0] if owner and start_time(owner[0]) == owner[1] else None
+        with self._said("cannot read"):
+            return owner[0] if owner and start_time(owner[0]) == owner[1] else None
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[dict[str, PluginOriginals]]:
-        try:
-            with self._locked():
-                records = self.all()
-                yield records
-                self._replace(records)
-        except OSError as error:
-            raise OriginalsError(f"cannot keep originals in {self._file}: {error}") from error
+        with self._said("cannot keep originals in"), self._file.locked():
+            records = self._mended().records
+            yield records
+            self._replace(records)
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    def _said(self, what: str) -> Iterator[None]:
         try:
-            lock = os.open(self._lock, flags, 0o600)
-        except FileNotFoundError:
-            self._file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            lock = os.open(self._lock, flags, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
             yield
-        finally:
-            os.close(lock)
+        except OSError as error:
+            raise OriginalsError(f"{what} {self._file.path}: {error}") from error
+
+    def _read(self) -> _Content:
+        try:
+            found = self._file.read()
+        except UnusableStateError as error:
+            return _Content(wrong=error)
+        return _Content() if found is NOT_THERE else found
+
+    def _mended(self) -> _Content:
+        """Under the lock: the content; one that must not stay has been set aside, and said."""
+        found = self._read()
+        if found.wrong is None:
+            return found
+        self._file.set_aside(found.wrong)
+        self._replace(found.records)
+        return _Content(found.records)
 
     def _replace(self, records: Mapping[str, PluginOriginals]) -> None:
-        content = {
-            "format": FORMAT,
-            "boot_id": self._boot,
-            "plugins": {name: vars(record) for name, record in records.items()},
-        }
-        if not records:
-            self._file.unlink(missing_ok=True)
-            return
-        with open(self._new, "w", opener=only_root_writes) as file:
-            file.write(json.dumps(content) + "\n")
-        os.replace(self._new, self._file)
+        if records:
+            self._file.write({"plugins": {name: vars(record) for name, record in records.items()}})
+        else:
+            self._file.remove()
+
+
+def _parse(content: Mapping[str, Any]) -> _Content:
+    """Records one by one: a damaged one does not take the others with it."""
+    records, wrong = {}, []
+    for name, entry in content["plugins"].items():
+        try:
+            records[name] = _record(entry)
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            wrong.append(f"{name}: {type(error).__name__}: {error}")
+    return _Content(records, Damaged(f"is damaged ({'; '.join(wrong)})") if wrong else None)
 
 
 def _record(entry: Any) -> PluginOriginals:

@@ -156,8 +156,8 @@ class PlanRunner(Generic[P, S]):
         prepared = self.engine.prepare(self.engine.nothing(self._undone))
 
         def finish() -> None:
-            self.engine.execute_restore(prepared)
-            if self.engine.originals.record(self.engine.tuner.name).pending and not self._applied:
+            result = self.engine.execute_restore(prepared)
+            if (result.refused or self.engine.incomplete) and not self._applied:
                 self._deferred.schedule(seconds=timeouts.RETRY_RESTORE)
 
         return self._now_or_rest(prepared, finish)

@@ -11,8 +11,9 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, Protocol, TypeVar
 
-from tuned_virt.core.originals import Originals, OriginalsError, start_time
+from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.core.plan import Values
+from tuned_virt.kernel.procfs import start_time
 from tuned_virt.model.guest import printable
 
 log = logging.getLogger("tuned")

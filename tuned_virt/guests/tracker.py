@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from tuned_virt.core.originals import start_time
 from tuned_virt.guests import originals
 from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel.procfs import start_time
 from tuned_virt.libvirt_api.connection import Domain
 from tuned_virt.model.guest import Guest, GuestError
 from tuned_virt.model.guest.qemu_threads import ThreadFinder

@@ -16,9 +16,9 @@ from tuned_virt.core.engine import Controller, Tuner
 from tuned_virt.core.guest_source import FixedGuests, GuestSource, no_guests
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.options import Section
-from tuned_virt.core.originals import FOLDER
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.core.replan_trigger import ReplanTrigger
+from tuned_virt.core.state_file import FOLDER
 from tuned_virt.kernel import systemd
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.plugins.blk_elevator_virt import planner, policy, udev_events, udev_rules
@@ -165,6 +165,10 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
     def ended(self) -> None:
         """None is any more."""
         self._libvirt = NOT_ASKED
+        self._record.remove()
+
+    def restored(self) -> None:
+        """No policy is in force."""
         self._record.remove()
 
     def took(self, change: Change, now: str) -> bool:

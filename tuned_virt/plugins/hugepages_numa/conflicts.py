@@ -8,11 +8,11 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from tuned_virt.core.originals import start_time
 from tuned_virt.core.plan import Values
 from tuned_virt.kernel import commands, systemd, timeouts
 from tuned_virt.kernel.commands import ToolError
 from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel.procfs import start_time
 from tuned_virt.plugins.hugepages_numa.mounts import HugetlbMount
 
 log = logging.getLogger("tuned")

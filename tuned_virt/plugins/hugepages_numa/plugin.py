@@ -12,8 +12,8 @@ from pathlib import Path
 from tuned_virt.core.engine import Controller, Tuner
 from tuned_virt.core.guest_source import FixedGuests, GuestSource, no_guests
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import FOLDER as STATE_FOLDER
 from tuned_virt.core.plan import Change, Plan, Values
+from tuned_virt.core.state_file import FOLDER as STATE_FOLDER
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.hugepages_numa import boot, conflicts, mounts, planner, policy, state
 from tuned_virt.plugins.hugepages_numa.controller import PoolController
@@ -123,6 +123,10 @@ class HugepagesTuner(Tuner[HugepagesPolicy, HugepagesState]):
     def _tell(self, progress: Progress) -> None:
         log.info("hugepages_numa: %s", progress)
         self._progress.write(progress)
+
+    def restored(self) -> None:
+        """Nothing is under way."""
+        self._progress.remove()
 
     def shortfall(self, change: Change, now: str) -> str:
         """What a pool came out short of, and what was tried."""

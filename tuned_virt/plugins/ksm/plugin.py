@@ -9,8 +9,8 @@ from pathlib import Path
 from tuned_virt.core.engine import Controller, Tuner
 from tuned_virt.core.guest_source import GuestSource, no_guests
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import FOLDER as STATE_FOLDER
 from tuned_virt.core.plan import Change, Plan, Values
+from tuned_virt.core.state_file import FOLDER as STATE_FOLDER
 from tuned_virt.kernel import mempolicy
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model import topology
@@ -75,6 +75,10 @@ class KsmTuner(Tuner[KsmPolicy, KsmState]):
         nodes = topology.memory_nodes(fs) if change.slow else frozenset()
         with mempolicy.interleaved(nodes):
             super().write(fs, change)
+
+    def restored(self) -> None:
+        """No controller's record is left."""
+        self._record.remove()
 
     def controller(
         self,

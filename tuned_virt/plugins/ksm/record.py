@@ -7,19 +7,13 @@ it is keyed by boot id.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import logging
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from tuned_virt.core.originals import boot_id, only_root_writes
+from tuned_virt.core.state_file import StateFile
 from tuned_virt.plugins.ksm.decision import ControllerMemory, Counters, Phase
-
-log = logging.getLogger("tuned")
 
 FILE = "ksm.json"
 """Its name in the state folder."""
@@ -53,39 +47,24 @@ class ControllerState:
 
 
 class ControllerStateFile:
-    """One JSON file, replaced atomically. One that cannot be written stops nobody."""
+    """One JSON file. One that cannot be written stops nobody."""
 
     def __init__(self, file: Path) -> None:
-        self._file = file
-        self._complained = False
+        self._file = StateFile(file, _state)
+        self.remove = self._file.discard
 
     def load(self) -> ControllerState:
-        """What is there of this boot; nothing where there is none, or it is damaged."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            content = json.loads(self._file.read_text())
-            if content["boot_id"] == boot_id():
-                decisions = tuple(LoggedDecision(**made) for made in content["decisions"])
-                return ControllerState(content["law"], _memory(content["memory"]), decisions)
-        return ControllerState()
+        """What is there of this boot; nothing where there is none that can be used."""
+        return self._file.load() or ControllerState()
 
     def save(self, content: ControllerState) -> None:
         """Replace the file."""
-        text = json.dumps({"boot_id": boot_id(), **asdict(content)}, default=sorted)
-        new = self._file.with_suffix(".new")
-        try:
-            self._file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            with open(new, "w", opener=only_root_writes) as file:
-                file.write(text + "\n")
-            os.replace(new, self._file)
-        except OSError as error:
-            if not self._complained:
-                log.warning("ksm: %s is not written: %s", self._file, error)
-            self._complained = True
+        self._file.save(asdict(content))
 
-    def remove(self) -> None:
-        """Nothing is being done any more."""
-        with contextlib.suppress(OSError):
-            self._file.unlink()
+
+def _state(content: Mapping[str, Any]) -> ControllerState:
+    decisions = tuple(LoggedDecision(**made) for made in content["decisions"])
+    return ControllerState(content["law"], _memory(content["memory"]), decisions)
 
 
 def _memory(content: dict[str, Any]) -> ControllerMemory:

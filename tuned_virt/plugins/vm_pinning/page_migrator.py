@@ -12,10 +12,10 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tuned_virt.core.originals import start_time
 from tuned_virt.kernel import migrate_pages, numa_maps
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.kernel.numa_maps import Area
+from tuned_virt.kernel.procfs import start_time
 from tuned_virt.model.guest import printable
 
 log = logging.getLogger("tuned")

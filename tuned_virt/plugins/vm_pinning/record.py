@@ -7,17 +7,14 @@ or damaged, counts as nothing. One that cannot be written stops nobody.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
-import os
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tuned_virt.core.originals import FOLDER, boot_id, only_root_writes
+from tuned_virt.core.state_file import FOLDER, NOT_THERE, StateFile, UnusableStateError
 from tuned_virt.libvirt_api.placement_tag import Pins
 from tuned_virt.placement import MemoryPlacement, Placement, PlacementKind
 
@@ -74,36 +71,43 @@ def load(uri: str, file: Path = FILE) -> dict[str, HeldPlacement]:
 
 
 def everything(file: Path = FILE) -> dict[str, list[HeldPlacement]]:
-    """What is held, by URI."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        content = json.loads(file.read_text())
-        if content["boot_id"] == boot_id():
-            return {uri: list(map(_held, held)) for uri, held in content["guests"].items()}
-    return {}
+    """What is held, by URI; nothing where there is no record that can be used."""
+    return StateFile(file, _guests).load() or {}
 
 
 def save(uri: str, held: Mapping[str, HeldPlacement], file: Path = FILE) -> None:
-    """Replace what is held on a libvirt."""
+    """Replace what is held on a libvirt; what is held on others stays."""
+    state = StateFile(file, lambda content: dict(content["guests"]))
     with _writing:
-        guests = {known: list(map(asdict, found)) for known, found in everything(file).items()}
-        guests[uri] = [asdict(one) for one in held.values()]
-        if not held:
-            del guests[uri]
         try:
-            _replace(file, guests)
+            guests: dict[str, Any] = _known(state)
+            guests.pop(uri, None)
+            if held:
+                guests[uri] = [asdict(one) for one in held.values()]
+            if guests:
+                state.write({"guests": guests})
+            else:
+                state.remove()
         except OSError as error:
             log.warning("vm_pinning: %s is not written: %s", file, error)
 
 
-def _replace(file: Path, guests: Mapping[str, Any]) -> None:
-    if not guests:
-        file.unlink(missing_ok=True)
-        return
-    file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    new = file.with_suffix(".new")
-    with open(new, "w", opener=only_root_writes) as opened:
-        opened.write(json.dumps({"boot_id": boot_id(), "guests": guests}) + "\n")
-    os.replace(new, file)
+def remove(file: Path = FILE) -> None:
+    """Nothing is held on any."""
+    StateFile(file, dict).discard()
+
+
+def _known(state: StateFile[dict[str, Any]]) -> dict[str, Any]:
+    """What is to stay in the file. Raises OSError."""
+    try:
+        found = state.read()
+    except UnusableStateError:
+        return {}
+    return {} if found is NOT_THERE else found
+
+
+def _guests(content: Mapping[str, Any]) -> dict[str, list[HeldPlacement]]:
+    return {uri: list(map(_held, held)) for uri, held in content["guests"].items()}
 
 
 def placement_of(content: dict[str, Any]) -> Placement:

@@ -52,6 +52,10 @@ class PinningRestore(GuestRestore[PinningPolicy, OriginalPins]):
         """Its way back."""
         return numa_balancing.undo(state, originals)
 
+    def restored(self) -> None:
+        """Nothing is held."""
+        record.remove(self._file)
+
     def put_back(self, view: GuestsView, fs: KernelFS, kept: OriginalPins) -> str:
         """See `GuestRestore`."""
         from tuned_virt.guests.tracker import TrackedGuest

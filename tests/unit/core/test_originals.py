@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.failing import AT, CODES, fail
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import Originals, OriginalsError, start_time
+from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.core.plan import Change
+from tuned_virt.kernel.procfs import start_time
 
 
 @pytest.fixture
@@ -68,7 +71,12 @@ def test_a_process_started_when_it_did() -> None:
 
 def test_another_boots_file_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     Originals(tmp_path, "earlier").keep("ksm", {"run": "0"})
-    assert Originals(tmp_path, "later").all() == {}
+    later = Originals(tmp_path, "later")
+    assert later.all() == {}
+    assert later.remarks() == [], "its values are gone with it"
+    assert [file.name for file in tmp_path.glob("*.json*")] == ["baseline.json"]
+    later.keep("ksm", {"run": "1"})
+    assert later.remarks() == []
     assert "is of an earlier boot" in caplog.text
     assert len(list(tmp_path.glob("baseline.json.*"))) == 1
 
@@ -149,3 +157,81 @@ def test_saving_hundreds_is_not_slow_in_kind(baseline: Originals) -> None:
     baseline.keep("ksm", {str(number): "x" for number in range(500)})
     assert len(baseline.record("ksm").originals) == 500
     assert time.monotonic() - started < 5, "one write for all, not one for each"
+
+
+def test_what_was_set_aside_is_said_until_somebody_removes_it(
+    baseline: Originals, tmp_path: Path
+) -> None:
+    (tmp_path / "baseline.json").write_text("{")
+    assert baseline.all() == {}
+    [remark] = baseline.remarks()
+    [aside] = tmp_path.glob("baseline.json.*")
+    assert remark.startswith(f"{aside} was set aside")
+    aside.unlink()
+    assert baseline.remarks() == []
+
+
+def test_another_versions_file_stays_until_something_is_to_be_kept(
+    baseline: Originals, tmp_path: Path
+) -> None:
+    file = tmp_path / "baseline.json"
+    file.write_text(foreign := '{"format": 2, "boot_id": "this boot", "settings": {}}')
+    assert baseline.all() == {}
+    assert file.read_text() == foreign, "a mere reader moves nothing away"
+    assert baseline.remarks() == [f"{file} is of another version of tuned-virt (format 2, not 1)"]
+    baseline.keep("ksm", {"run": "0"})
+    [aside] = tmp_path.glob("baseline.json.*")
+    assert aside.read_text() == foreign
+
+
+@pytest.mark.parametrize("owner", ["[1]", '["a", 1]', "7", '{"pid": 1}'])
+def test_a_damaged_entry_does_not_take_the_others_with_it(
+    owner: str, baseline: Originals, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    baseline.keep("disks", {"vda": "none"})
+    baseline.keep("ksm", {"run": "0"})
+    file = tmp_path / "baseline.json"
+    content = json.loads(file.read_text())
+    content["plugins"]["ksm"]["owner"] = json.loads(owner)
+    file.write_text(json.dumps(content))
+    assert list(baseline.all()) == ["disks"]
+    assert "is damaged (ksm: " in caplog.text
+    assert baseline.record("disks").originals == {"vda": "none"}
+    [aside] = tmp_path.glob("baseline.json.*")
+    assert json.loads(aside.read_text()) == content
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("at", AT)
+def test_what_cannot_be_read_is_neither_damaged_nor_absent(
+    code: int, at: str, baseline: Originals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    baseline.keep("ksm", {"run": "0"})
+    fresh = Originals(tmp_path, "this boot")
+    with monkeypatch.context() as patch:
+        fail(patch, at, code)
+        for call in (
+            fresh.all,
+            fresh.remarks,
+            lambda: fresh.record("ksm"),
+            lambda: fresh.holder("ksm"),
+            lambda: fresh.keep("ksm", {"x": "1"}),
+            lambda: fresh.forget("ksm", ["run"]),
+        ):
+            with pytest.raises(OriginalsError, match=os.strerror(code)):
+                call()
+    assert fresh.record("ksm").originals == {"run": "0"}
+    assert fresh.remarks() == []
+
+
+def test_an_owner_that_cannot_be_looked_at_is_not_gone(
+    baseline: Originals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    baseline.keep("ksm", {"run": "0"})
+
+    def refuses(self: Path, **_how: object) -> str:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(Path, "read_text", refuses)
+    with pytest.raises(OriginalsError, match="Too many open files"):
+        baseline.holder("ksm")

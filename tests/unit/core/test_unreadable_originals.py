@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A moment in which originals cannot be read or forgotten: apply, verify, off, restore, status."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.unit.failing import AT, CODES, fail
+from tests.unit.kernel import FakeKsm
+from tuned_virt import cli
+from tuned_virt.cli import daemon, restore, status
+from tuned_virt.core.engine import Engine, Result
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.originals import Originals, OriginalsError
+from tuned_virt.core.plan_runner import PlanRunner
+from tuned_virt.plugins import ksm
+
+MERGE = ksm.parse({"run": "1", "sleep_millisecs": "50"})
+Runner = PlanRunner[ksm.KsmPolicy, ksm.KsmState]
+
+
+@pytest.fixture
+def fs() -> FakeKsm:
+    return FakeKsm()
+
+
+@pytest.fixture
+def runner(fs: FakeKsm, tmp_path: Path) -> Runner:
+    engine = Engine(ksm.KsmTuner(state=tmp_path), fs, kept(tmp_path), Journal(tmp_path / "journal"))
+    return PlanRunner(engine)
+
+
+def kept(folder: Path) -> Originals:
+    return Originals(folder, "boot")
+
+
+def forget_what_was_seen(runner: Runner, folder: Path) -> None:
+    runner.engine.originals = kept(folder)
+
+
+each = pytest.mark.parametrize(("at", "code"), [(at, code) for at in AT for code in CODES])
+
+
+@each
+def test_apply_changes_nothing_and_verify_says_why(
+    at: str, code: int, runner: Runner, fs: FakeKsm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(tmp_path).keep("ksm", {"run": "0"})
+    with monkeypatch.context() as patch:
+        fail(patch, at, code)
+        runner.apply(MERGE)
+    assert fs.writes == []
+    [found] = [one for one in runner.verify(False) if one.result is Result.FAILED]
+    assert os.strerror(code) in str(found)
+    runner.apply(MERGE)
+    runner.restore()
+    assert fs.settings() == FakeKsm().settings()
+    assert kept(tmp_path).all() == {}
+
+
+@each
+def test_verify_fails_and_loses_nothing(
+    at: str, code: int, runner: Runner, fs: FakeKsm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner.apply(MERGE)
+    with monkeypatch.context() as patch:
+        fail(patch, at, code)
+        forget_what_was_seen(runner, tmp_path)
+        [found] = runner.verify(False)
+    assert found.result is Result.FAILED
+    assert os.strerror(code) in found.text
+    runner.restore()
+    assert fs.settings() == FakeKsm().settings()
+
+
+@each
+def test_off_is_tried_again(
+    at: str, code: int, runner: Runner, fs: FakeKsm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner.apply(MERGE)
+    with monkeypatch.context() as patch:
+        fail(patch, at, code)
+        forget_what_was_seen(runner, tmp_path)
+        runner.restore()
+        assert fs.settings()["run"] == "1"
+    runner._deferred.flush()
+    assert fs.settings() == FakeKsm().settings()
+    assert kept(tmp_path).all() == {}
+
+
+@pytest.fixture
+def command(fs: FakeKsm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(self: daemon.Daemon) -> None:
+        raise daemon.NotRunning("TuneD is not running")
+
+    monkeypatch.setattr(daemon.Daemon, "__init__", gone)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    for module in (restore, status):
+        monkeypatch.setattr(module, "Originals", lambda: kept(tmp_path))
+        monkeypatch.setattr(module, "KernelFS", lambda: fs)
+    monkeypatch.setattr(restore, "Journal", lambda: Journal(tmp_path / "journal"))
+    monkeypatch.setattr(
+        status,
+        "_machine",
+        lambda fs: {
+            "ksm": None,
+            "loop": None,
+            "allocating": None,
+            "guests": [],
+            "guests_remark": "",
+            "nodes": [],
+        },
+    )
+
+
+@each
+def test_restore_and_status_say_it(
+    at: str,
+    code: int,
+    command: None,
+    fs: FakeKsm,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fs.files[f"{ksm.FOLDER}/run"] = "1"
+    kept(tmp_path).keep("ksm", {"run": "0"})
+    kept(tmp_path).release("ksm")
+    with monkeypatch.context() as patch:
+        fail(patch, at, code)
+        assert cli.main(["restore"]) == 2
+        assert cli.main(["status"]) == 1
+    said = capsys.readouterr()
+    assert os.strerror(code) in said.out
+    assert os.strerror(code) in said.err
+    assert fs.writes == []
+    assert cli.main(["restore"]) == 0
+    assert fs.writes == [("run", "0")]
+
+
+def test_what_was_set_aside_is_said_with_exit_1(
+    command: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "baseline.json").write_text("{")
+    assert cli.main(["restore"]) == 1
+    assert "was set aside" in capsys.readouterr().out
+    assert cli.main(["status"]) == 1
+    assert "was set aside" in capsys.readouterr().out
+
+
+def test_originals_that_are_back_are_not_written_over_newer_values(
+    runner: Runner, fs: FakeKsm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner.apply(MERGE)
+    forget = Originals.forget
+
+    def refuses(*_what: object) -> None:
+        raise OriginalsError("cannot keep originals: No space left on device")
+
+    monkeypatch.setattr(Originals, "forget", refuses)
+    runner.restore()
+    assert fs.settings() == FakeKsm().settings()
+    assert kept(tmp_path).record("ksm").originals, "they could not be forgotten"
+    fs.files[f"{ksm.FOLDER}/sleep_millisecs"] = "77"
+    runner.apply(MERGE)
+    assert fs.settings()["run"] == "0", "nothing is changed while they cannot be forgotten"
+    monkeypatch.setattr(Originals, "forget", forget)
+    runner.apply(MERGE)
+    runner.restore()
+    assert fs.settings()["sleep_millisecs"] == "77", "the administrator's own"
+    assert kept(tmp_path).all() == {}
+
+
+def test_forgetting_is_tried_again(
+    runner: Runner, fs: FakeKsm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner.apply(MERGE)
+    with monkeypatch.context() as patch:
+
+        def refuses(*_what: object) -> None:
+            raise OriginalsError("cannot keep originals: No space left on device")
+
+        patch.setattr(Originals, "forget", refuses)
+        runner.restore()
+    runner._deferred.flush()
+    assert kept(tmp_path).all() == {}
+
+
+def test_no_controllers_record_is_left_by_a_restore(command: None, tmp_path: Path) -> None:
+    (tmp_path / "ksm.json").write_text("{}")
+    kept(tmp_path).keep("ksm", {"run": "0"})
+    kept(tmp_path).release("ksm")
+    tuner = ksm.KsmTuner(state=tmp_path)
+    Engine(tuner, FakeKsm(), kept(tmp_path), Journal(tmp_path / "journal")).restore()
+    assert not (tmp_path / "ksm.json").exists()

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A JSON file of state on tmpfs: replaced atomically, of one boot and one format.
+
+A read gives a value or NOT_THERE, or it raises: OSError where the file cannot be read now, Damaged
+where its text was read and is wrong, Foreign where it is another boot's or another version's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+
+log = logging.getLogger("tuned")
+
+T = TypeVar("T")
+
+FOLDER = Path("/run/tuned-virt")
+FORMAT = 1
+
+ABSENT = (FileNotFoundError, NotADirectoryError)
+
+
+class NotThere(Enum):
+    """The type of NOT_THERE."""
+
+    NOT_THERE = "not there"
+
+
+NOT_THERE: Final = NotThere.NOT_THERE
+
+
+class UnusableStateError(Exception):
+    """A file whose text was read and cannot be used; the message says why."""
+
+
+class Damaged(UnusableStateError):
+    """The text is not what was written."""
+
+
+class Foreign(UnusableStateError):
+    """Another version of tuned-virt wrote it."""
+
+
+class OfEarlierBoot(Foreign):
+    """What it says went with that boot."""
+
+
+def only_root_writes(path: str, flags: int) -> int:
+    """An opener for files that root believes: `tuned -d` runs with a umask of 0."""
+    descriptor = os.open(path, flags, 0o644)
+    try:
+        os.fchmod(descriptor, 0o644)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+@functools.cache
+def boot_id() -> str:
+    """The running kernel's boot id. Raises OSError."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+class StateFile(Generic[T]):
+    """One file, and how its content becomes a value."""
+
+    def __init__(
+        self, path: Path, parse: Callable[[dict[str, Any]], T], boot: str | None = None
+    ) -> None:
+        self.path = path
+        self._parse = parse
+        self._boot = boot
+        self._complained = False
+
+    @property
+    def boot(self) -> str:
+        """The boot it is of. Raises OSError."""
+        return self._boot or boot_id()
+
+    def version(self) -> tuple[int, ...]:
+        """What differs between one content and the next; () where there is none. Raises OSError."""
+        try:
+            status = os.stat(self.path)
+        except ABSENT:
+            return ()
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
+    def read(self) -> T | NotThere:
+        """The value. Raises OSError, Damaged and Foreign."""
+        try:
+            text = self.path.read_bytes()
+        except ABSENT:
+            return NOT_THERE
+        try:
+            content = json.loads(text)
+            self._check(content)
+            return self._parse(content)
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            raise Damaged(f"is damaged ({type(error).__name__}: {error})") from error
+
+    def _check(self, content: Any) -> None:
+        if content["boot_id"] != self.boot:
+            raise OfEarlierBoot("is of an earlier boot, whose values are gone with it")
+        found = content.get("format", FORMAT)  # not every file had one in the first version
+        if found != FORMAT:
+            raise Foreign(f"is of another version of tuned-virt (format {found}, not {FORMAT})")
+
+    def load(self) -> T | None:
+        """The value, or None where there is none that can be used, which is said.
+
+        For a file that nobody's way back depends on.
+        """
+        try:
+            found = self.read()
+        except OfEarlierBoot:
+            return None
+        except OSError as error:
+            log.warning("%s cannot be read: %s", self.path, error.strerror)
+            return None
+        except UnusableStateError as error:
+            log.warning("%s %s; it is not used", self.path, error)
+            return None
+        return None if found is NOT_THERE else found
+
+    def write(self, content: dict[str, Any]) -> None:
+        """Replace the file. Raises OSError."""
+        text = json.dumps({"format": FORMAT, "boot_id": self.boot, **content}, default=sorted)
+        self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        new = self.path.with_suffix(".new")
+        with open(new, "w", opener=only_root_writes) as file:
+            file.write(text + "\n")
+        os.replace(new, self.path)
+
+    def save(self, content: dict[str, Any]) -> None:
+        """Replace the file; one that cannot be written stops nobody, and is said once.
+
+        For a file that nobody's way back depends on.
+        """
+        self._try(lambda: self.write(content), "written")
+
+    def remove(self) -> None:
+        """Nothing is to be said any more. Raises OSError."""
+        self.path.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """The same; one that cannot be removed stops nobody, and is said once."""
+        self._try(self.remove, "removed")
+
+    def _try(self, action: Callable[[], None], what: str) -> None:
+        try:
+            action()
+        except OSError as error:
+            if not self._complained:
+                log.warning("%s is not %s: %s", self.path, what, error.strerror)
+            self._complained = True
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else changes it meanwhile. Raises OSError."""
+        path, flags = self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        try:
+            lock = os.open(path, flags, 0o600)
+        except FileNotFoundError:
+            self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            lock = os.open(path, flags, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    def set_aside(self, reason: UnusableStateError) -> None:
+        """Keep the file under another name, for people, and say so. Raises OSError."""
+        aside = self.path.with_name(f"{self.path.name}.{time.time_ns()}")
+        self.path.rename(aside)
+        log.warning("%s %s; set aside as %s", self.path, reason, aside.name)
+
+    def aside(self) -> list[Path]:
+        """Files of this boot that were set aside, oldest first. Raises OSError."""
+        found = sorted(self.path.parent.glob(f"{self.path.name}.[0-9]*"))
+        return [path for path in found if not self._is_of_earlier_boot(path)]
+
+    def _is_of_earlier_boot(self, path: Path) -> bool:
+        try:
+            StateFile(path, dict, self._boot).read()
+        except OfEarlierBoot:
+            return True
+        except UnusableStateError:
+            pass
+        return False
