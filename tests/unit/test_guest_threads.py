@@ -17,8 +17,8 @@ from tuned_virt.libvirt_api.placement_tag import Pins
 from tuned_virt.model.guest import qemu_threads
 from tuned_virt.placement import MemoryPlacement, Placement, PlacementKind
 from tuned_virt.plugins.vm_pinning import conflicts, original, pinner
+from tuned_virt.plugins.vm_pinning.already_running import local_node, spread
 from tuned_virt.plugins.vm_pinning.original import OriginalPins
-from tuned_virt.plugins.vm_pinning.placement_controller import local_node, spread
 
 TASKS = {
     100: ("qemu-system-x86", "0-1"),

@@ -94,8 +94,8 @@ def test_the_profile_names_variables_as_the_command_reads_them() -> None:
     devices = told.pop("devices")
     asked = plan.read_asked(str(ROOT / "profiles/virtual-host-plus-variables.conf"), [])
     parsed = pinning.parse(told)
-    assert asked == plan.PlanRequest(parsed.placement, devices, parsed.running)
-    assert asked.policy.policy is PlacementMode.NODE
+    assert asked == plan.PlanRequest(parsed, devices)
+    assert asked.policy.placement.policy is PlacementMode.NODE
 
 
 def test_variables_and_options_on_top(tmp_path: Path) -> None:
@@ -105,9 +105,11 @@ def test_variables_and_options_on_top(tmp_path: Path) -> None:
     )
     asked = plan.read_asked(str(file), ["smt=isolate", "running=leave"])
     assert asked == plan.PlanRequest(
-        PlacementPolicy(policy=PlacementMode.DEDICATED, smt=Smt.ISOLATE),
+        pinning.PinningPolicy(
+            PlacementPolicy(policy=PlacementMode.DEDICATED, smt=Smt.ISOLATE),
+            running=pinning.RunningGuests.LEAVE,
+        ),
         "db*",
-        pinning.RunningGuests.LEAVE,
     )
 
 
@@ -159,7 +161,7 @@ HELD = Placement(
     dict.fromkeys(range(3), "8-15"), "8-15", {}, MemoryPlacement("move", "1"), "it is there",
 )  # fmt: skip
 SPREAD = {0: 600 << 10, 1: 400 << 10}
-ASKED = plan.PlanRequest(running=pinning.RunningGuests.LOCAL)
+ASKED = plan.PlanRequest(pinning.PinningPolicy())
 
 
 def one(described: DescribedGuest, asked: plan.PlanRequest = ASKED) -> Placement:
@@ -213,11 +215,51 @@ def test_only_what_differs_is_a_change() -> None:
 def test_guests_that_ran_before(
     running: pinning.RunningGuests, resident: dict[int, int], kind: PlacementKind, why: str
 ) -> None:
-    placed = one(
-        DescribedGuest(document("web"), EVERYWHERE, resident), plan.PlanRequest(running=running)
-    )
+    asked = plan.PlanRequest(pinning.PinningPolicy(running=running))
+    placed = one(DescribedGuest(document("web"), EVERYWHERE, resident), asked)
     assert placed.kind is kind
     assert why in placed.why
+
+
+def shown(
+    capsys: pytest.CaptureFixture[str], described: DescribedGuest, persist: pinning.Persist
+) -> str:
+    asked = plan.PlanRequest(replace(plan.PLANNED, persist=persist))
+    gathered = planning_input.of(TWO_NODES, [("web", described)])
+    made = plan.planned(gathered, asked)
+    plan_text.show(gathered, made, persist, plan.later(gathered, asked))
+    return capsys.readouterr().out
+
+
+def test_what_is_only_configured_changes_no_running_guest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = shown(capsys, DescribedGuest(document("web"), EVERYWHERE), pinning.Persist.CONFIG)
+    assert "\nNothing changes.\n\nChanges when these guests start anew (persist=config):" in text
+    assert "web: when it starts anew (persist=config): " in text
+    assert "virsh vcpupin web 0 0-7 --config\n" in text
+    assert "--live" not in text
+
+
+def test_what_was_placed_before_is_kept_up_whatever_persist_says() -> None:
+    held = DescribedGuest(document("web"), Pins(HELD.vcpus, HELD.emulator), held=HELD)
+    asked = plan.PlanRequest(replace(plan.PLANNED, persist=pinning.Persist.CONFIG))
+    gathered = planning_input.of(TWO_NODES, [("web", held)])
+    assert not plan.later(gathered, asked)
+
+
+def test_a_guest_that_is_to_start_is_placed_after_its_grace() -> None:
+    asked = plan.PlanRequest(replace(plan.PLANNED, grace=30))
+    assert one(DescribedGuest(document("web")), asked).why.startswith(
+        "30 s after its start (grace)"
+    )
+    assert "grace" not in one(DescribedGuest(document("web"), EVERYWHERE), asked).why
+
+
+def test_both_is_typed_for_both(capsys: pytest.CaptureFixture[str]) -> None:
+    text = shown(capsys, DescribedGuest(document("web"), EVERYWHERE), pinning.Persist.BOTH)
+    assert "\nChanges:\n" in text
+    assert "virsh vcpupin web 0 0-7 --live --config\n" in text
 
 
 def test_memory_that_is_elsewhere_is_a_change_without_a_command() -> None:

@@ -66,6 +66,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " nothing; cmdline: what the kernel's command line wants for pages of 1G and more",
     )
     hugepages_plan.add_arguments(parser)
+    parser.add_argument(
+        "--no-newline",
+        action="store_true",
+        help="cmdline: print no newline, for a text that goes on, as the boot loader's does",
+    )
     parser.add_argument("--json", action="store_true", help="print for programs")
 
 
@@ -74,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
     if options.action == "plan":
         return hugepages_plan.run(options)
     if options.action == "cmdline":
-        return hugepages_plan.run_cmdline(options)
+        return hugepages_plan.run_cmdline(options, "" if options.no_newline else "\n")
     content = gather(KernelFS())
     if options.json:
         print_json({"version": __version__, **content})

@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 import argparse
-import re
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-import configobj
-
-from tuned_virt.cli import table
+from tuned_virt.cli import table, variables
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot, print_json
 from tuned_virt.core.guest_source import FixedGuests
 from tuned_virt.core.options import BadOptions
@@ -29,6 +27,8 @@ from tuned_virt.plugins.hugepages_numa import (
 )
 from tuned_virt.plugins.hugepages_numa.demand import GuestPageRequest
 from tuned_virt.plugins.hugepages_numa.policy import OPTIONS
+from tuned_virt.plugins.hugepages_numa.pools import size_name
+from tuned_virt.plugins.hugepages_numa.targets import impossible
 
 VARIABLES: Mapping[str, str] = {
     **{f"hugepages_{size}": f"pages_{size}" for size in ("2M", "1G")},
@@ -81,21 +81,51 @@ def run(options: argparse.Namespace) -> int:
     return TO_REPORT if plan.refused or plan.missing else FINE
 
 
-def run_cmdline(options: argparse.Namespace) -> int:
-    """Print the arguments, nothing where none are wanted. Raises CouldNot."""
-    policy = _policy(options)
-    found = _state(policy)
-    counts = notes.boot_numbers(policy, found)
-    nodes = len(found.nodes)
-    print(boot.arguments({k: boot.numbers(v, nodes, found.release) for k, v in counts.items()}))
+def run_cmdline(options: argparse.Namespace, end: str = "\n") -> int:
+    """Print the arguments; nothing where none are wanted or the request is bad, which is no error.
+
+    The profiles put what is printed on the kernel's command line. Were this to fail, TuneD would
+    put its own unexpanded text there, and the boot loader's file would not parse.
+    """
+    try:
+        text, said = _arguments(_policy(options))
+    except CouldNot as error:
+        text, said = "", [str(error)]
+    for line in said:
+        print(f"tuned-virt hugepages cmdline: {line}", file=sys.stderr)
+    if text:
+        print(text, end=end)
     return FINE
 
 
+def _arguments(policy: HugepagesPolicy) -> tuple[str, list[str]]:
+    """The kernel's arguments, and what should be known of them."""
+    found = state.read(KernelFS(), policy, {}, FixedGuests())
+    refused = [f"{name}: {why}; nothing is printed" for name, why in impossible(policy, found)]
+    if refused:
+        return "", refused
+    counts = notes.boot_numbers(policy, found)
+    nodes, release = len(found.nodes), found.release
+    remarks = {size: boot.remark(numbers, nodes, release) for size, numbers in counts.items()}
+    said = [f"{size_name(size)}: {remark}" for size, remark in remarks.items() if remark]
+    said += [
+        f"pages_{size_name(pool.size_kib)}=guests: left out, guests' pools grow after the boot"
+        for pool in policy.pools
+        if pool.guests and pool.size_kib >= boot.GIGANTIC
+    ]
+    texts = {size: boot.numbers(numbers, nodes, release) for size, numbers in counts.items()}
+    return boot.arguments(texts), said
+
+
 def _policy(options: argparse.Namespace) -> HugepagesPolicy:
+    file = _file(options)
+    found = variables.options(file, VARIABLES) if file else {}
+    words = _from_words(options.set)
     try:
-        return parse({**_from_file(options), **_from_words(options.set)})
+        return parse({**{name: one.value for name, one in found.items()}, **words})
     except BadOptions as error:
-        raise CouldNot("\n".join(map(str, error.errors))) from error
+        mine = {name: one for name, one in found.items() if name not in words}
+        raise variables.refused(file or Path(), mine, error) from error
 
 
 def _from_words(words: list[str]) -> dict[str, str]:
@@ -106,20 +136,14 @@ def _from_words(words: list[str]) -> dict[str, str]:
     return pairs
 
 
-def _from_file(options: argparse.Namespace) -> dict[str, str]:
-    """Options by the variables of a file that set them."""
-    if options.policy is None and options.set:
-        return {}
+def _file(options: argparse.Namespace) -> Path | None:
+    """The variables file to read; None where words of --set alone are asked. Raises CouldNot."""
+    if options.policy is not None or options.set:
+        return Path(options.policy) if options.policy else None
     there = [file for file in FILES if file.exists()]
-    file = options.policy or (there[0] if there else None)
-    if file is None:
+    if not there:
         raise CouldNot("no request: give --set pages_2M=0:512 or --policy VARIABLES.conf")
-    try:
-        found = configobj.ConfigObj(str(file), file_error=True, list_values=False)
-    except (OSError, configobj.ConfigObjError) as error:
-        raise CouldNot(f"{file}: {error}") from error
-    texts = {VARIABLES[name]: found[name] for name in found.scalars if name in VARIABLES}
-    return {name: re.sub(r"\s#.*$", "", text).strip() for name, text in texts.items()}
+    return there[0]
 
 
 def _state(policy: HugepagesPolicy) -> state.HugepagesState:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +17,26 @@ from tuned_virt.cli.planning_input import PlanningInput
 from tuned_virt.core.device_filter import selects
 from tuned_virt.core.options import BadOptions
 from tuned_virt.model.guest import Guest
-from tuned_virt.placement import (
-    Placement,
-    PlacementKind,
-    PlacementMode,
-    PlacementPlan,
-    PlacementPolicy,
-)
+from tuned_virt.placement import Placement, PlacementKind, PlacementPlan
+from tuned_virt.plugins.vm_pinning import already_running
 from tuned_virt.plugins.vm_pinning import policy as pinning
-from tuned_virt.plugins.vm_pinning.placement_controller import bound, local_node, spread
+from tuned_virt.plugins.vm_pinning.already_running import RunningDecision
 
-SETTABLE = (*placement.OPTIONS, "devices", "running")
+OWN = ("running", "persist")
+SETTABLE = (*placement.OPTIONS, "devices", *OWN)
 """Options of --set: the planner's, and which guests they are for; names are vm_pinning's."""
+
+
+PLANNED = pinning.PinningPolicy(running=pinning.RunningGuests.PLACE)
+"""Without a variables file guests that run are planned as if they had just started."""
 
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """One section's wish: the policy, for which guests, and what becomes of those that run."""
+    """One section's wish: the policy, and for which guests."""
 
-    policy: PlacementPolicy = field(default_factory=PlacementPolicy)
+    policy: pinning.PinningPolicy = PLANNED
     devices: str = "*"
-    running: pinning.RunningGuests = pinning.RunningGuests.PLACE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(content(made))
     else:
-        plan_text.show(gathered, made)
+        plan_text.show(gathered, made, asked.policy.persist, later(gathered, asked))
     return FINE if made.complete else TO_REPORT
 
 
@@ -118,22 +117,20 @@ def _fleet(files: list[Path], asked: PlanRequest) -> int:
 def read_asked(file: str | None, settings: list[str]) -> PlanRequest:
     """What a variables file asks as vm_pinning reads it, with OPTION=VALUE on top.
 
-    Without a file guests that run are planned as if they had just started. Raises CouldNot.
+    Raises CouldNot.
     """
     return _set(_of_file(Path(file)) if file else PlanRequest(), settings)
 
 
 def _of_file(file: Path) -> PlanRequest:
-    names = {f"{pinning.VARIABLES}{name}": name for name in (*pinning.OPTIONS, "devices")}
-    lines = {names[one.name]: one for one in variables.read(file) if one.name in names}
-    texts = {**pinning.IN_PROFILE, **{name: one.value for name, one in lines.items()}}
+    named = {f"{pinning.VARIABLES}{name}": name for name in (*pinning.OPTIONS, "devices")}
+    found = variables.options(file, named)
+    texts = {**pinning.IN_PROFILE, **{name: one.value for name, one in found.items()}}
     devices = texts.pop("devices")
     try:
-        parsed = pinning.parse(texts)
+        return PlanRequest(pinning.parse(texts), devices)
     except BadOptions as bad:
-        said = (f"{file}: line {lines[error.option].line}: {error}" for error in bad.errors)
-        raise CouldNot("\n".join(said)) from bad
-    return PlanRequest(parsed.placement, devices, parsed.running)
+        raise variables.refused(file, found, bad) from bad
 
 
 def _set(asked: PlanRequest, settings: list[str]) -> PlanRequest:
@@ -146,10 +143,12 @@ def _set(asked: PlanRequest, settings: list[str]) -> PlanRequest:
             raise CouldNot(f"--set {setting}: no such option; there are {', '.join(SETTABLE)}")
         values[name] = value
     devices = values.pop("devices", asked.devices)
-    running = {"running": values.pop("running")} if "running" in values else {}
+    own = {name: values.pop(name) for name in OWN if name in values}
     try:
-        already = pinning.parse(running).running if running else asked.running
-        return PlanRequest(placement.changed(asked.policy, values), devices, already)
+        parsed = pinning.parse(own)
+        changes = {name: getattr(parsed, name) for name in own}
+        placing = placement.changed(asked.policy.placement, values)
+        return PlanRequest(replace(asked.policy, placement=placing, **changes), devices)
     except BadOptions as error:
         raise CouldNot(str(error)) from error
 
@@ -159,49 +158,43 @@ def _set(asked: PlanRequest, settings: list[str]) -> PlanRequest:
 
 def planned(gathered: PlanningInput, asked: PlanRequest) -> PlacementPlan:
     """The plan that vm_pinning would come to, with what could not be read among the warnings."""
-    policies: dict[str, PlacementPolicy] = {}
-    homes: dict[str, int] = {}
-    left: dict[str, str] = {}
-    now, current = gathered.now, gathered.current
-    for guest in gathered.guests:
-        if not selects(asked.devices, (guest.name, guest.uuid)):
-            left[guest.key] = f"not selected by devices={asked.devices}"
-        elif guest.key not in now or guest.key in current:
-            policies[guest.key] = asked.policy
-        else:
-            _already(guest, asked, policies, homes, left)
-    made = placement.plan(gathered.host, gathered.guests, policies, current)
-    placements = tuple(_as_bound(one, homes, left) for one in made.placements)
+    decided = {guest.key: _decided(guest, gathered, asked) for guest in gathered.guests}
+    policies = {key: one.policy for key, one in decided.items() if one.policy is not None}
+    made = placement.plan(gathered.host, gathered.guests, policies, gathered.current)
+    when = dict.fromkeys(later(gathered, asked), "when it starts anew (persist=config): ")
+    if asked.policy.grace:
+        starting = decided.keys() - gathered.now.keys()
+        when.update(dict.fromkeys(starting, f"{asked.policy.grace} s after its start (grace): "))
+    placements = tuple(
+        _as_decided(one, decided[key], when.get(key, ""))
+        for one in made.placements
+        for key in (one.uuid or one.guest,)
+    )
     return PlacementPlan(placements, (*gathered.notes, *made.warnings))
 
 
-def _already(
-    guest: Guest,
-    asked: PlanRequest,
-    policies: dict[str, PlacementPolicy],
-    homes: dict[str, int],
-    left: dict[str, str],
-) -> None:
-    """A guest that ran before: placed, bound to its node, or left, as running= says."""
-    node = local_node(guest.resident)
-    if asked.running is pinning.RunningGuests.PLACE:
-        policies[guest.key] = asked.policy
-    elif asked.running is pinning.RunningGuests.LEAVE:
-        left[guest.key] = "it ran before the profile came (running=leave): placed at its next start"
-    elif node is None:
-        left[guest.key] = f"it ran before, {spread(guest.resident)}"
-    else:
-        homes[guest.key] = node
-        floats = asked.policy.policy is PlacementMode.DEDICATED
-        mode = PlacementMode.NODE if floats else asked.policy.policy
-        policies[guest.key] = replace(asked.policy, policy=mode)
+def _decided(guest: Guest, gathered: PlanningInput, asked: PlanRequest) -> RunningDecision:
+    if not selects(asked.devices, (guest.name, guest.uuid)):
+        return RunningDecision(why=f"not selected by devices={asked.devices}")
+    if guest.key not in gathered.now or guest.key in gathered.current:
+        return RunningDecision(asked.policy.placement)
+    return already_running.decide(asked.policy, guest.resident)
 
 
-def _as_bound(one: Placement, homes: Mapping[str, int], left: Mapping[str, str]) -> Placement:
-    key = one.uuid or one.guest
-    if one.kind is PlacementKind.UNPLACED and key in left:
-        return replace(one, why=left[key])
-    return bound(one, homes.get(key))
+def _as_decided(one: Placement, decided: RunningDecision, when: str) -> Placement:
+    if one.kind is PlacementKind.UNPLACED and decided.policy is None:
+        return replace(one, why=decided.why)
+    placed = already_running.bound(one, decided.node)
+    if placed.kind in (PlacementKind.UNPLACED, PlacementKind.OWNER):
+        return placed
+    return replace(placed, why=f"{when}{placed.why}")
+
+
+def later(gathered: PlanningInput, asked: PlanRequest) -> Collection[str]:
+    """Keys of running guests that the plugin leaves as they are until they start anew."""
+    if asked.policy.persist is not pinning.Persist.CONFIG:
+        return ()
+    return gathered.now.keys() - gathered.current.keys()
 
 
 def content(made: PlacementPlan) -> dict[str, Any]:

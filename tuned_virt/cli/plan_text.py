@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import shlex
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -18,8 +18,16 @@ from tuned_virt.libvirt_api.placement_tag import Pins
 from tuned_virt.model.guest import Guest, printable
 from tuned_virt.model.topology import Host
 from tuned_virt.placement import Placement, PlacementKind, PlacementPlan
+from tuned_virt.plugins.vm_pinning.policy import Persist
 
 WIDE = 80
+
+FLAGS: Mapping[Persist, str] = {
+    Persist.LIVE: "--live",
+    Persist.CONFIG: "--config",
+    Persist.BOTH: "--live --config",
+}
+"""What virsh is told of where to write."""
 
 GUESTS: Mapping[str, bool] = {"guest": True, "kind": True, "vCPUs": True, "on CPUs": True}
 CHANGES: Mapping[str, bool] = {"guest": True, "what": True, "now": True, "then": True}
@@ -45,8 +53,10 @@ class GuestChange:
     after: str
 
 
-def show(gathered: PlanningInput, made: PlacementPlan) -> None:
-    """Print it."""
+def show(
+    gathered: PlanningInput, made: PlacementPlan, persist: Persist, later: Collection[str]
+) -> None:
+    """Print it; guests in `later` are changed when they start anew."""
     _nodes(gathered.host, made.placements)
     guests, now = {guest.key: guest for guest in gathered.guests}, gathered.now
     changed = [
@@ -54,21 +64,29 @@ def show(gathered: PlanningInput, made: PlacementPlan) -> None:
         for one in made.placements
         for key in (one.uuid or one.guest,)
     ]
-    rows = [(printable(one.guest), *row) for one, some in changed for row in _grouped(some)]
-    if rows:
-        print("\nChanges:")
-        table.show(CHANGES, rows)
-    elif made.placements:
+    anew = [pair for pair in changed if (pair[0].uuid or pair[0].guest) in later]
+    at_once = [pair for pair in changed if pair not in anew]
+    if not _changes("Changes:", at_once) and made.placements:
         print("\nNothing changes.")
+    _changes("Changes when these guests start anew (persist=config):", anew)
     print("\nWhy:" if made.placements else "No guests.")
     for one in made.placements:
         _say(f"{printable(one.guest)}: {printable(one.why)}")
     for warning in made.warnings:
         _say(f"warning: {printable(warning)}")
-    typed = [line for one, some in changed for line in commands(one, some)]
+    typed = [line for one, some in changed for line in commands(one, some, FLAGS[persist])]
     if typed:
         print("\nBy hand:")
         print("\n".join(typed))
+
+
+def _changes(title: str, changed: Iterable[tuple[Placement, list[GuestChange]]]) -> bool:
+    """A table of what changes; whether anything does."""
+    rows = [(printable(one.guest), *row) for one, some in changed for row in _grouped(some)]
+    if rows:
+        print(f"\n{title}")
+        table.show(CHANGES, rows)
+    return bool(rows)
 
 
 def _say(text: str) -> None:
@@ -158,13 +176,13 @@ def _grouped(some: Iterable[GuestChange]) -> Iterator[tuple[str, str | None, str
         yield title, before or None, " ".join(after)
 
 
-def commands(one: Placement, some: Iterable[GuestChange]) -> Iterator[str]:
+def commands(one: Placement, some: Iterable[GuestChange], flags: str = "--live") -> Iterator[str]:
     """What an administrator would type for changes; pages that move have no command."""
     name = one.guest if TYPED.fullmatch(one.guest) else shlex.quote(one.uuid or one.guest)
     for change in some:
         if change.what == "numatune":
             mode, _, nodes = change.after.partition(" ")
-            yield f"virsh numatune {name} --mode {mode} --nodeset {nodes} --live"
+            yield f"virsh numatune {name} --mode {mode} --nodeset {nodes} {flags}"
         elif change.what != "memory":
             number = "" if change.number is None else f" {change.number}"
-            yield f"virsh {change.what.lower()}pin {name}{number} {change.after} --live"
+            yield f"virsh {change.what.lower()}pin {name}{number} {change.after} {flags}"

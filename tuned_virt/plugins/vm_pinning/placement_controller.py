@@ -16,7 +16,9 @@ from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api.connection import Connection
 from tuned_virt.model.guest import Guest
 from tuned_virt.model.topology import Host, HostError, overlay
-from tuned_virt.placement import Placement, PlacementKind, PlacementMode, PlacementPolicy
+from tuned_virt.placement import Placement, PlacementPolicy
+from tuned_virt.plugins.vm_pinning import already_running
+from tuned_virt.plugins.vm_pinning.already_running import bound
 from tuned_virt.plugins.vm_pinning.original import PLUGIN
 from tuned_virt.plugins.vm_pinning.policy import PinningPolicy, Rebalance, RunningGuests
 from tuned_virt.plugins.vm_pinning.record import HeldPlacement
@@ -24,9 +26,6 @@ from tuned_virt.plugins.vm_pinning.record import HeldPlacement
 log = logging.getLogger("tuned")
 
 ONLINE = "/sys/devices/system/cpu/online"
-
-LOCAL = 0.8
-"""Part of a running guest's memory that makes a node its own: issue of running=local."""
 
 MOVES = 1
 """Guests that may move to a better place each time another has stopped, with rebalance=on_stop."""
@@ -189,25 +188,18 @@ class PlacementController:
             asked.policies[one.active.uuid] = claim.policy.placement
 
     def _already(self, asked: _Asked, one: TrackedGuest, claim: Claim[PinningPolicy]) -> None:
-        policy, uuid = claim.policy, one.active.uuid
-        if policy.running is RunningGuests.LEAVE:
-            why = "it ran before the profile came (running=leave): placed when it starts anew"
-            asked.remarks[one.key] = left(one, claim, why)
+        resident: Mapping[int, int] = {}
+        if claim.policy.running is not RunningGuests.LEAVE:
+            resident = self._measure(one)
+            assert one.guest is not None
+            asked.guests[one.active.uuid] = replace(one.guest, resident=resident)
+        decided = already_running.decide(claim.policy, resident)
+        if decided.policy is None:
+            asked.remarks[one.key] = left(one, claim, decided.why)
             return
-        assert one.guest is not None
-        resident = self._measure(one)
-        asked.guests[uuid] = replace(one.guest, resident=resident)
-        if policy.running is RunningGuests.PLACE:
-            asked.policies[uuid] = policy.placement
-            return
-        node = local_node(resident)
-        if node is None:
-            asked.remarks[one.key] = left(one, claim, f"it ran before, {spread(resident)}")
-            return
-        asked.bound[one.key] = node
-        mode = policy.placement.policy
-        floating = PlacementMode.NODE if mode is PlacementMode.DEDICATED else mode
-        asked.policies[uuid] = replace(policy.placement, policy=floating)
+        asked.policies[one.active.uuid] = decided.policy
+        if decided.node is not None:
+            asked.bound[one.key] = decided.node
 
     def _rooted(
         self, seen: Mapping[str, TrackedGuest], current: Mapping[str, Placement]
@@ -245,30 +237,3 @@ def _rebalancing(
         uuid: replace(policy, rebalance=MOVES) if uuid in free else policy
         for uuid, policy in policies.items()
     }
-
-
-def bound(placed: Placement, node: int | None) -> Placement:
-    """A running guest's placement on its own node, or none; any, where it is bound to none."""
-    if (
-        node is None
-        or placed.kind in (PlacementKind.UNPLACED, PlacementKind.OWNER)
-        or placed.nodes == (node,)
-    ):
-        return placed
-    why = f"it ran before, on node {node}, which has no room for it: left (running=local)"
-    return placement.unplaced(placed.guest, placed.uuid, why, chosen=True)
-
-
-def local_node(resident: Mapping[int, int]) -> int | None:
-    """The node that holds nearly all of a guest's memory; None where there is none."""
-    total = sum(resident.values())
-    return next((node for node, kib in resident.items() if kib >= LOCAL * total > 0), None)
-
-
-def spread(resident: Mapping[int, int]) -> str:
-    """In words where a guest's memory is that no node holds nearly all of."""
-    total = sum(resident.values())
-    if not total:
-        return "and where its memory is cannot be seen: left (running=local)"
-    parts = ", ".join(f"{kib * 100 // total} % on node {n}" for n, kib in resident.items())
-    return f"with its memory spread ({parts}): left (running=local)"

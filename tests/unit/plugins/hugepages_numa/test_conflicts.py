@@ -7,6 +7,7 @@ import json
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -292,8 +293,41 @@ def test_the_command_line_that_a_request_wants(
     request = ["--set", "pages_1G=0:1,1:2", "--set", "pages_2M=0:5"]
     assert cli.main(["hugepages", "cmdline", *request]) == 0
     assert capsys.readouterr().out == "hugepagesz=1G hugepages=0:1,1:2\n"
+    assert cli.main(["hugepages", "cmdline", "--no-newline", *request]) == 0
+    assert capsys.readouterr().out == "hugepagesz=1G hugepages=0:1,1:2"
     assert cli.main(["hugepages", "cmdline", "--set", "pages_2M=0:5"]) == 0
-    assert capsys.readouterr().out == "\n"
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--set", "pages_1G=0:4x"], "option 'pages_1G': '0:4x' is not valid: NODE:PAGES"),
+        (["--set", "pages_1G=0:1,9:4"], "pages_1G: '0:1,9:4': nodes with memory here are 0-1"),
+        (["--set", "pages_16G=0:1"], "pages_16G: '0:1': huge pages of this machine are of 2M, 1G"),
+        (["--set", "pages_1G=guests"], "pages_1G=guests: left out, guests' pools grow after"),
+        (["--set", "pages_3M=1"], "--set pages_3M: use one of boot"),
+        (["--policy", "/nonexistent"], "/nonexistent: No such file or directory"),
+        ([], "no request: give --set pages_2M=0:512"),
+    ],
+)
+def test_a_request_that_cannot_be_had_leaves_the_command_line_alone(
+    machine: FakeHugetlb, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert cli.main(["hugepages", "cmdline", *words]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"tuned-virt hugepages cmdline: {said}")
+
+
+def test_a_kernel_that_spreads_pages_is_named(
+    machine: FakeHugetlb, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.uname", lambda: SimpleNamespace(release="5.14.0"))
+    assert cli.main(["hugepages", "cmdline", "--set", "pages_1G=0:1,1:2"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "hugepagesz=1G hugepages=3\n"
+    assert "1G: kernels before 5.16 spread them evenly over all nodes" in err
 
 
 def test_progress_of_a_process_that_is_gone_is_none(tmp_path: Path) -> None:

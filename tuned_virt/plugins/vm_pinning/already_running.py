@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What becomes of guests that ran before the profile came, as running= says. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from tuned_virt import placement
+from tuned_virt.placement import Placement, PlacementKind, PlacementMode, PlacementPolicy
+from tuned_virt.plugins.vm_pinning.policy import PinningPolicy, RunningGuests
+
+LOCAL = 0.8
+"""Part of a running guest's memory that makes a node its own: issue of running=local."""
+
+
+@dataclass(frozen=True)
+class RunningDecision:
+    """The policy to place a guest by, and the node that it must stay on; or why it is left."""
+
+    policy: PlacementPolicy | None = None
+    node: int | None = None
+    why: str = ""
+
+
+def decide(policy: PinningPolicy, resident: Mapping[int, int]) -> RunningDecision:
+    """What becomes of a guest with so many KiB of its memory on each node."""
+    if policy.running is RunningGuests.LEAVE:
+        return RunningDecision(
+            why="it ran before the profile came (running=leave): placed when it starts anew"
+        )
+    if policy.running is RunningGuests.PLACE:
+        return RunningDecision(policy.placement)
+    node = local_node(resident)
+    if node is None:
+        return RunningDecision(why=f"it ran before, {spread(resident)}")
+    mode = policy.placement.policy
+    floating = PlacementMode.NODE if mode is PlacementMode.DEDICATED else mode
+    return RunningDecision(replace(policy.placement, policy=floating), node)
+
+
+def bound(placed: Placement, node: int | None) -> Placement:
+    """A running guest's placement on its own node, or none; any, where it is bound to none."""
+    if (
+        node is None
+        or placed.kind in (PlacementKind.UNPLACED, PlacementKind.OWNER)
+        or placed.nodes == (node,)
+    ):
+        return placed
+    why = f"it ran before, on node {node}, which has no room for it: left (running=local)"
+    return placement.unplaced(placed.guest, placed.uuid, why, chosen=True)
+
+
+def local_node(resident: Mapping[int, int]) -> int | None:
+    """The node that holds nearly all of a guest's memory; None where there is none."""
+    total = sum(resident.values())
+    return next((node for node, kib in resident.items() if kib >= LOCAL * total > 0), None)
+
+
+def spread(resident: Mapping[int, int]) -> str:
+    """In words where a guest's memory is that no node holds nearly all of."""
+    total = sum(resident.values())
+    if not total:
+        return "and where its memory is cannot be seen: left (running=local)"
+    parts = ", ".join(f"{kib * 100 // total} % on node {n}" for n, kib in resident.items())
+    return f"with its memory spread ({parts}): left (running=local)"
