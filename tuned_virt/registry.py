@@ -24,21 +24,24 @@ from tuned_virt.plugins.vm_pinning.restore import ConfigurationRestore, PinningR
 
 
 def _follow_libvirt(changed: Callable[[str], None]) -> GuestSource[LibvirtGuest]:
-    from tuned_virt.libvirt_api.follower import Hypervisor  # its binding takes time to import
+    from tuned_virt.libvirt_api.follower import GuestFollower  # its binding takes time to import
+    from tuned_virt.libvirt_api.running_guests import RunningGuestReader
 
-    return Hypervisor(changed)
+    return GuestFollower(RunningGuestReader(), changed)
 
 
 def _follow_pages(changed: Callable[[str], None]) -> GuestSource[GuestPageRequest]:
-    from tuned_virt.libvirt_api.guest_pages import PageFollower
+    from tuned_virt.libvirt_api.follower import GuestFollower
+    from tuned_virt.libvirt_api.guest_pages import GuestPageReader
 
-    return PageFollower(changed)
+    return GuestFollower(GuestPageReader(), changed)
 
 
 def _follow_disks(changed: Callable[[str], None]) -> GuestSource[DiskUser]:
-    from tuned_virt.libvirt_api.guest_disks import DiskFollower
+    from tuned_virt.libvirt_api.follower import GuestFollower
+    from tuned_virt.libvirt_api.guest_disks import GuestDiskReader
 
-    return DiskFollower(changed)
+    return GuestFollower(GuestDiskReader(), changed)
 
 
 def _weights() -> GuestWeightsApi:

@@ -11,7 +11,8 @@ import pytest
 
 from tests.libvirtd import Libvirtd
 from tests.sandbox import wait_for
-from tuned_virt.libvirt_api.guest_disks import DiskFollower, guest_disks
+from tuned_virt.libvirt_api.follower import GuestFollower
+from tuned_virt.libvirt_api.guest_disks import GuestDiskReader
 
 FOLDER = "/var/lib/libvirt/images"
 ROOT, DATA = f"{FOLDER}/root.raw", f"{FOLDER}/data.raw"
@@ -72,11 +73,11 @@ def inside(libvirtd: Libvirtd, *command: str) -> None:
 
 
 class Following:
-    """A DiskFollower and what it has said."""
+    """A follower and what it has said."""
 
     def __init__(self, uri: str) -> None:
         self.said: list[str] = []
-        self.follower = DiskFollower(self.said.append, uri)
+        self.follower = GuestFollower(GuestDiskReader(), self.said.append, uri)
 
     def paths(self) -> dict[str, tuple[str, ...]]:
         """Paths by guest's name."""
@@ -158,6 +159,6 @@ def test_libvirtd_restarted(libvirtd: Libvirtd, following: Following) -> None:
 
 def test_asked_once(libvirtd: Libvirtd) -> None:
     uuid = define(libvirtd, "web1", DISK.format(path=ROOT, target="vda"))
-    found = guest_disks(libvirtd.uri)
+    found = GuestDiskReader().once(libvirtd.uri)
     assert found is not None
     assert found[uuid].paths == (ROOT,)

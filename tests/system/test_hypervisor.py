@@ -19,8 +19,8 @@ import pytest
 from tests.libvirtd import Libvirtd
 from tests.sandbox import PYTHON, Sandbox, wait_for
 from tuned_virt.libvirt_api import binding
-from tuned_virt.libvirt_api.follower import Hypervisor, running_guests
-from tuned_virt.libvirt_api.running_guests import RunningGuest
+from tuned_virt.libvirt_api.follower import GuestFollower
+from tuned_virt.libvirt_api.running_guests import RunningGuest, RunningGuestReader
 
 NO_SHARING = "<memoryBacking><nosharepages/></memoryBacking>"
 LOOP = "virt-libvirt-loop"
@@ -34,13 +34,17 @@ def ksm_stopped() -> None:
     """These guests need nothing of KSM: it is left alone."""
 
 
+def guest_follower(changed: Callable[[str], None], uri: str) -> GuestFollower[RunningGuest]:
+    return GuestFollower(RunningGuestReader(), changed, uri)
+
+
 class Follower:
-    """A Hypervisor and what it has said, with the guests as they were then."""
+    """A follower and what it has said, with the guests as they were then."""
 
     def __init__(self, uri: str) -> None:
         self.said: list[str] = []
         self.names: list[set[str] | None] = []
-        self.hypervisor = Hypervisor(self._changed, uri)
+        self.hypervisor = guest_follower(self._changed, uri)
 
     def _changed(self, reason: str) -> None:
         guests = self.hypervisor.guests
@@ -88,7 +92,7 @@ def open_files() -> list[str]:
     return sorted(links)
 
 
-def stop_seconds(hypervisor: Hypervisor) -> float:
+def stop_seconds(hypervisor: GuestFollower[RunningGuest]) -> float:
     began = time.monotonic()
     hypervisor.stop()
     return time.monotonic() - began
@@ -119,7 +123,7 @@ def test_names_cannot_steer_a_terminal(libvirtd: Libvirtd, following: Follower) 
 
 def test_the_command_lists_guests_once(libvirtd: Libvirtd) -> None:
     uuid = libvirtd.start_guest("web1")
-    assert running_guests(libvirtd.uri) == {
+    assert RunningGuestReader().once(libvirtd.uri) == {
         uuid: RunningGuest(uuid, "web1", 16 * 1024, shares_pages=True)
     }
 
@@ -147,7 +151,7 @@ def test_libvirtd_killed_and_started_again(
 
 
 def test_stop_returns_at_once_while_libvirtd_hangs(libvirtd: Libvirtd, following: Follower) -> None:
-    later = [Hypervisor(lambda reason: None, libvirtd.uri) for _ in range(10)]
+    later = [guest_follower(lambda reason: None, libvirtd.uri) for _ in range(10)]
     with libvirtd.frozen():
         for other in later:
             other.start()
@@ -180,7 +184,7 @@ def test_one_guest_that_hangs_hides_no_other(libvirtd: Libvirtd, following: Foll
     try:
         libvirtd.start_guest("web1")
         assert following.wait("guest web1 started") == {"hangs", "web1"}
-        assert running_guests(libvirtd.uri) is not None
+        assert RunningGuestReader().once(libvirtd.uri) is not None
     finally:
         os.kill(pid, signal.SIGCONT)
 
@@ -192,7 +196,7 @@ def test_nothing_leaks(libvirtd: Libvirtd) -> None:
     files = open_files()
     said: list[str] = []
     for _ in range(20):
-        again = Hypervisor(said.append, libvirtd.uri)
+        again = guest_follower(said.append, libvirtd.uri)
         again.start()
         wait_for("guests listed", lambda again=again: again.guests is not None, 5)  # type: ignore[misc]
         again.stop()
@@ -217,13 +221,15 @@ def test_nothing_leaks(libvirtd: Libvirtd) -> None:
 
 LATE_END = """
 import ctypes, sys, threading, time
-from tuned_virt.libvirt_api.follower import Hypervisor
+from tuned_virt.libvirt_api.follower import GuestFollower
+from tuned_virt.libvirt_api.running_guests import RunningGuestReader
 from tuned_virt.libvirt_api.worker import libvirt_worker
 
 libc = ctypes.CDLL(None)
 assert libc.__cxa_atexit(libc.sleep, ctypes.c_void_p(1), None) == 0
 
 class Idle:
+    defined = False
     def reconcile(self, view):
         return None
     def unreachable(self, why):
@@ -231,7 +237,7 @@ class Idle:
 
 uri, seconds, stops = sys.argv[1], float(sys.argv[2]), sys.argv[3] == "stops"
 listed, idle = threading.Event(), Idle()
-hypervisor = Hypervisor(lambda _: listed.set(), uri)
+hypervisor = GuestFollower(RunningGuestReader(), lambda _: listed.set(), uri)
 hypervisor.start()
 libvirt_worker(uri).register(idle)
 assert listed.wait(30)
@@ -280,10 +286,12 @@ def test_two_follow_at_once(libvirtd: Libvirtd, following: Follower) -> None:
     assert "guest web1 stopped" not in second.said
 
 
-ASK = (
-    "import dataclasses, json; from tuned_virt.libvirt_api.follower import running_guests;"
-    "print(json.dumps([dataclasses.asdict(guest) for guest in running_guests().values()]))"
-)
+ASK = """
+import dataclasses, json
+from tuned_virt.libvirt_api.running_guests import RunningGuestReader
+guests = RunningGuestReader().once().values()
+print(json.dumps([dataclasses.asdict(guest) for guest in guests]))
+"""
 
 
 def test_libvirtd_inside_a_sandbox(tuned: Callable[..., Sandbox]) -> None:

@@ -62,6 +62,17 @@ def test_only_tuned_api_imports_tuned_and_only_libvirt_api_libvirt(module: str) 
 
 
 @pytest.mark.parametrize("module", modules())
+def test_no_error_of_libvirts_binding_leaves_libvirt_api(module: str) -> None:
+    if top(module) != "libvirt_api":
+        tree = ast.parse(modules()[module].read_text())
+        names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        assert "libvirtError" not in names
+        assert "tuned_virt.libvirt_api.binding.libvirt" not in imported(modules()[module])
+        uses = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+        assert "binding.libvirt" not in uses
+
+
+@pytest.mark.parametrize("module", modules())
 def test_no_arrow_points_up(module: str) -> None:
     known = set().union(*LAYERS)
     for name in imported(modules()[module]):

@@ -3,78 +3,25 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.unit.libvirt_api.fake_binding import FREE, FakeDomain, FakeLibvirt, connect, install
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals
 from tuned_virt.guests.manager import Claim
 from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFS
-from tuned_virt.libvirt_api import binding
 from tuned_virt.libvirt_api.connection import Domain
 from tuned_virt.libvirt_api.worker import GuestsView
 from tuned_virt.plugins.vm_limits import original, policy
 from tuned_virt.plugins.vm_limits.controller import LimitsController
-from tuned_virt.plugins.vm_limits.policy import UNLIMITED
 
 UUID = "0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0f1"
 DOMAIN = """<domain type='kvm'><name>web1</name><uuid>{}</uuid><memory unit='MiB'>1024</memory>
 <vcpu>2</vcpu><os><type arch='x86_64' machine='q35'>hvm</type></os>{}</domain>"""
-FREE = {"hard_limit": UNLIMITED, "soft_limit": UNLIMITED, "swap_hard_limit": UNLIMITED}
 GIB = 1 << 20
-
-
-class Refused(Exception):
-    """libvirtError."""
-
-    def get_error_code(self) -> int:
-        return 1
-
-
-class FakeDomain:
-    """Keeps limits as libvirt does; `refuses` names those that it will not set."""
-
-    def __init__(self) -> None:
-        self.memory = dict(FREE)
-        self.shares = 100
-        self.refuses: set[str] = set()
-        self.writes: list[str] = []
-
-    def memoryParameters(self, flags: int) -> dict[str, int]:
-        return dict(self.memory)
-
-    def schedulerParameters(self) -> dict[str, int]:
-        return {"cpu_shares": self.shares}
-
-    def setMemoryParameters(self, wanted: dict[str, int], flags: int) -> None:
-        [name] = wanted
-        if name in self.refuses:
-            raise Refused("cgroup: no memory controller")
-        self.writes.append(name)
-        self.memory.update(wanted)
-
-    def setSchedulerParametersFlags(self, wanted: dict[str, int], flags: int) -> None:
-        self.writes.append("cpu_shares")
-        self.shares = wanted["cpu_shares"]
-
-
-class FakeLink:
-    """A connection to no libvirt."""
-
-    @contextlib.contextmanager
-    def asking(self, patience: float = 0) -> Iterator[None]:
-        yield
-
-    def own(self, active: Domain, key: str, value: str) -> None:
-        pass
-
-    def alive(self) -> bool:
-        return True
 
 
 @pytest.fixture
@@ -83,27 +30,27 @@ def baseline(tmp_path: Path) -> Originals:
 
 
 @pytest.fixture
-def guests(
-    tmp_path: Path, baseline: Originals, monkeypatch: pytest.MonkeyPatch
-) -> LimitsController:
-    class Fake:
-        libvirtError = Refused
-        VIR_DOMAIN_AFFECT_LIVE = 1
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeLibvirt:
+    return install(monkeypatch)
 
-    monkeypatch.setattr(binding, "libvirt", Fake)
+
+@pytest.fixture
+def guests(
+    tmp_path: Path, baseline: Originals, fake: FakeLibvirt, monkeypatch: pytest.MonkeyPatch
+) -> LimitsController:
     monkeypatch.setattr(timeouts, "RETRY_REFUSED", 0.0)
     fs = KernelFS(tmp_path / "root")
     return LimitsController("fake:///", fs, baseline, Journal(tmp_path / "journal"))
 
 
 def guest(more: str = "") -> Domain:
-    return Domain(UUID, 1, "web1", DOMAIN.format(UUID, more), FakeDomain())
+    return FakeDomain(1, "web1", DOMAIN.format(UUID, more), UUID).listed()
 
 
 def adjust(guests: LimitsController, web: Domain, **options: str) -> None:
     """With a policy for the guest, or without any claim."""
     claims = {web.run: Claim(web.name, policy.parse(options))} if options else {}
-    link: Any = FakeLink()
+    link = connect()
     guests.adjust(GuestsView(link, {web.uuid: web}), claims)
 
 
@@ -111,40 +58,40 @@ def test_limits_are_set_once_and_put_back(guests: LimitsController, baseline: Or
     web = guest()
     asked = {"memory_hard_limit": "2G", "swap_hard_limit": "3G", "cpu_shares": "50"}
     adjust(guests, web, **asked)
-    set_now = {"hard_limit": 2 * GIB, "soft_limit": UNLIMITED, "swap_hard_limit": 3 * GIB}
-    assert (web.domain.memory, web.domain.shares) == (set_now, 50)
-    written = len(web.domain.writes)
+    set_now = {"hard_limit": 2 * GIB, "soft_limit": FREE["soft_limit"], "swap_hard_limit": 3 * GIB}
+    assert (web.domain.limits, web.domain.shares) == (set_now, 50)
+    written = len(web.domain.written)
     adjust(guests, web, **asked)
-    assert len(web.domain.writes) == written
+    assert len(web.domain.written) == written
     assert list(baseline.all()) == ["vm_limits"]
     adjust(guests, web)
-    assert (web.domain.memory, web.domain.shares) == (FREE, 100)
+    assert (web.domain.limits, web.domain.shares) == (FREE, 100)
     assert baseline.all() == {}
 
 
 def test_the_owners_limit_stays(guests: LimitsController) -> None:
     web = guest("<memtune><hard_limit unit='KiB'>4194304</hard_limit></memtune>")
-    web.domain.memory["hard_limit"] = 4 * GIB
+    web.domain.limits["hard_limit"] = 4 * GIB
     adjust(guests, web, memory_hard_limit="2G", memory_soft_limit="1G")
-    assert web.domain.writes == ["soft_limit"]
+    assert web.domain.written == ["soft_limit"]
     adjust(guests, web)
-    assert web.domain.memory == {**FREE, "hard_limit": 4 * GIB}
+    assert web.domain.limits == {**FREE, "hard_limit": 4 * GIB}
 
 
 def test_a_policy_that_asks_for_less_lets_go_of_the_rest(guests: LimitsController) -> None:
     web = guest()
     adjust(guests, web, memory_hard_limit="2G", cpu_shares="50")
     adjust(guests, web, memory_hard_limit="4G")
-    assert (web.domain.memory, web.domain.shares) == ({**FREE, "hard_limit": 4 * GIB}, 100)
+    assert (web.domain.limits, web.domain.shares) == ({**FREE, "hard_limit": 4 * GIB}, 100)
 
 
 def test_what_the_owner_limits_later_stays(guests: LimitsController) -> None:
     web = guest()
     adjust(guests, web, memory_hard_limit="2G")
-    web.domain.memory["soft_limit"] = GIB
+    web.domain.limits["soft_limit"] = GIB
     web.domain.shares = 70
     adjust(guests, web)
-    assert (web.domain.memory, web.domain.shares) == ({**FREE, "soft_limit": GIB}, 70)
+    assert (web.domain.limits, web.domain.shares) == ({**FREE, "soft_limit": GIB}, 70)
 
 
 def test_a_policy_that_asks_for_more_keeps_what_it_finds(
@@ -152,14 +99,14 @@ def test_a_policy_that_asks_for_more_keeps_what_it_finds(
 ) -> None:
     web = guest()
     adjust(guests, web, memory_hard_limit="2G")
-    web.domain.memory["soft_limit"] = GIB
+    web.domain.limits["soft_limit"] = GIB
     adjust(guests, web, memory_hard_limit="2G", memory_soft_limit="512M", cpu_shares="50")
     adjust(guests, web, memory_soft_limit="512M", cpu_shares="50")
-    assert web.domain.memory == {**FREE, "soft_limit": GIB // 2}
+    assert web.domain.limits == {**FREE, "soft_limit": GIB // 2}
     [kept] = baseline.record("vm_limits").originals.values()
     assert (original.parse(kept).memory, original.parse(kept).shares) == ({"soft_limit": GIB}, 100)
     adjust(guests, web)
-    assert (web.domain.memory, web.domain.shares) == ({**FREE, "soft_limit": GIB}, 100)
+    assert (web.domain.limits, web.domain.shares) == ({**FREE, "soft_limit": GIB}, 100)
 
 
 def test_what_is_refused_is_tried_again_and_said_once(
@@ -170,11 +117,11 @@ def test_what_is_refused_is_tried_again_and_said_once(
     for _ in range(3):
         adjust(guests, web, memory_hard_limit="2G")
     assert [one.message for one in caplog.records if one.levelname == "ERROR"] == [
-        "vm_limits: guest web1: hard_limit 2097152 KiB: cgroup: no memory controller"
+        "vm_limits: guest web1: hard_limit 2097152 KiB: cgroup: no controller"
     ]
     web.domain.refuses = set()
     adjust(guests, web, memory_hard_limit="2G")
-    assert web.domain.memory["hard_limit"] == 2 * GIB
+    assert web.domain.limits["hard_limit"] == 2 * GIB
 
 
 def test_a_limit_that_would_kill_the_guest_is_said_once(
@@ -183,7 +130,7 @@ def test_a_limit_that_would_kill_the_guest_is_said_once(
     web = guest()
     for _ in range(3):
         adjust(guests, web, memory_hard_limit="1G")
-    assert web.domain.writes == []
+    assert web.domain.written == []
     assert [one.message for one in caplog.records] == [
         "vm_limits: guest web1: memory_hard_limit of 1024 MiB: with QEMU the guest needs 1536 MiB"
         " at least"
@@ -199,5 +146,5 @@ def test_what_cannot_be_put_back_is_pending(guests: LimitsController, baseline: 
     assert reason.startswith("guest web1: hard_limit ")
     web.domain.refuses = set()
     adjust(guests, web)
-    assert web.domain.memory == FREE
+    assert web.domain.limits == FREE
     assert baseline.all() == {}

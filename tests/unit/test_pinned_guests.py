@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.unit.libvirt_api.fake_binding import FakeDomain, FakeLibvirt, connect, install
 from tuned_virt import placement
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals
@@ -20,7 +21,6 @@ from tuned_virt.guests.tracker import GuestTracker, TrackedGuest
 from tuned_virt.kernel import numa_maps, timeouts
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.kernel.numa_maps import Area
-from tuned_virt.libvirt_api import binding
 from tuned_virt.libvirt_api.connection import Domain
 from tuned_virt.libvirt_api.worker import GuestsView
 from tuned_virt.model.guest import Guest, GuestError
@@ -49,90 +49,15 @@ DOMAIN = """<domain type='kvm'><name>web1</name><uuid>{uuid}</uuid><memory unit=
 <vcpu>2</vcpu><os><type arch='x86_64' machine='q35'>hvm</type></os>{more}</domain>"""
 
 
-CHANGES = ("pinVcpu", "pinEmulator", "pinIOThread", "setNumaParameters", "setMetadata")
-
-
-class Gone(Exception):
-    """libvirtError."""
-
-    def get_error_code(self) -> int:
-        return 42
-
-
-class Refused(Gone):
-    """libvirtError of a guest that is there."""
-
-    def get_error_code(self) -> int:
-        return 38
-
-
-class FakeDomain:
-    """Tells where its vCPUs are, and keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[Any, ...]] = []
-        self.gone = False
-        self.refuses = ""
-
-    def vcpuPinInfo(self, flags: int) -> list[tuple[bool, ...]]:
-        return [(True,) * 4] * 2
-
-    def emulatorPinInfo(self, flags: int) -> tuple[bool, ...]:
-        return (True,) * 4
-
-    def isActive(self) -> int:
-        return int(not self.gone)
-
-    def ID(self) -> int:
-        return 1
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in (
-            "pinVcpu",
-            "pinEmulator",
-            "pinIOThread",
-            "setNumaParameters",
-            "setMetadata",
-        ):
-            raise AttributeError(name)
-
-        def call(*arguments: Any) -> None:
-            if self.gone:
-                raise Gone("no domain")
-            self.calls.append((name, *arguments))
-            if name == self.refuses:
-                raise Refused("cgroup: no cpuset controller")
-
-        return call
-
-
-class FakeLink:
-    """A connection to no libvirt."""
-
-    def capabilities(self) -> str:
-        return HOST
-
-    @contextlib.contextmanager
-    def asking(self, patience: float = 0) -> Iterator[None]:
-        yield
-
-    def own(self, active: Domain, key: str, value: str) -> None:
-        pass
-
-    def alive(self) -> bool:
-        return True
-
-    def reread(self, active: Domain) -> Domain:
-        return active
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeLibvirt:
+    libvirt = install(monkeypatch)
+    libvirt.capabilities = HOST
+    return libvirt
 
 
 @pytest.fixture
-def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PinningController:
-    class Fake:
-        libvirtError = Gone
-        VIR_DOMAIN_AFFECT_LIVE = 1
-
-    monkeypatch.setattr(binding, "libvirt", Fake)
+def guests(tmp_path: Path, fake: FakeLibvirt) -> PinningController:
     return pinned_guests(tmp_path)
 
 
@@ -150,14 +75,14 @@ def pinned_guests(folder: Path) -> PinningController:
 def adjust(guests: PinningController, *running: Domain, **options: str) -> None:
     """As a guest that starts while the profile is active."""
     claims = {one.run: Claim(one.name, policy.parse(options)) for one in running}
-    link: Any = FakeLink()
+    link = connect()
     if guests._claims is None:
         guests.adjust(GuestsView(link, {}), {})
     guests.adjust(GuestsView(link, {one.uuid: one for one in running}), claims)
 
 
 def active(xml: str, uuid: str = UUID) -> Domain:
-    return Domain(uuid, 1, "web1", xml, FakeDomain())
+    return FakeDomain(1, "web1", xml, uuid).listed()
 
 
 def pins(domain: FakeDomain) -> list[tuple[Any, ...]]:
@@ -191,13 +116,13 @@ def test_what_is_refused_is_tried_again_and_said_once(
 ) -> None:
     monkeypatch.setattr(timeouts, "RETRY_REFUSED", 0.0)
     web = active(DOMAIN.format(uuid=UUID, more=""))
-    web.domain.refuses = "pinVcpu"
+    web.domain.refuses = {"pinVcpu"}
     for _ in range(3):
         adjust(guests, web)
     assert len(pins(web.domain)) >= 6, "two vCPUs, three times, and back"
     said = [record.message for record in caplog.records if record.levelname == "ERROR"]
     assert len(said) == len(set(said)) == 2, "each vCPU once"
-    web.domain.refuses = ""
+    web.domain.refuses = set()
     adjust(guests, web)
     assert pins(web.domain)[-1][2] == (True, True)
 
@@ -281,7 +206,11 @@ LOCKED = "<memoryBacking><locked/></memoryBacking>"
 
 @pytest.mark.parametrize(("more", "told"), [(LOCKED, {0: 65536}), ("", {})])
 def test_memory_that_cannot_follow_is_measured_where_its_guest_might_move(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str, told: Mapping[int, int]
+    tmp_path: Path,
+    fake: FakeLibvirt,
+    monkeypatch: pytest.MonkeyPatch,
+    more: str,
+    told: Mapping[int, int],
 ) -> None:
     asked: list[Mapping[int, int]] = []
     host = [HOST]
@@ -291,7 +220,7 @@ def test_memory_that_cannot_follow_is_measured_where_its_guest_might_move(
         return placement.plan(host, guests, *rest)
 
     monkeypatch.setattr(numa_maps, "read", lambda *_: [Area(0, 1 << 26, 4, {0: 65536})])
-    link: Any = FakeLink()
+    link = connect()
     monkeypatch.setattr(link, "capabilities", lambda: host[0])
     decider = PlacementController(KernelFS(tmp_path), plan)
     web = active(DOMAIN.format(uuid=UUID, more=more))

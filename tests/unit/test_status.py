@@ -18,7 +18,8 @@ from tuned_virt import cli
 from tuned_virt.cli import daemon, ksm_report, ksm_table, status, table
 from tuned_virt.core.originals import Originals
 from tuned_virt.kernel.files import KernelFS
-from tuned_virt.libvirt_api import binding, follower
+from tuned_virt.libvirt_api import binding
+from tuned_virt.libvirt_api.running_guests import RunningGuestReader
 from tuned_virt.model.guest.qemu_process import QemuProcess
 from tuned_virt.plugins.ksm.decision import ControllerMemory, Phase
 from tuned_virt.plugins.ksm.record import ControllerState, ControllerStateFile, LoggedDecision
@@ -191,7 +192,7 @@ def test_without_guests_libvirt_is_not_asked(
 def test_a_libvirt_that_hangs_is_said(
     found: Any, lacking: str, expected: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follower, "running_guests", lambda: found)
+    monkeypatch.setattr(RunningGuestReader, "once", lambda self: found)
     monkeypatch.setattr(binding, "missing", lambda: lacking)
     assert ksm_table.ask_libvirt() == expected
 

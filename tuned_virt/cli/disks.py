@@ -101,9 +101,9 @@ def _write_rule(file: str, verdicts: list[Verdict]) -> int:
 
 def _libvirt() -> FixedGuests[DiskUser]:
     from tuned_virt.libvirt_api.binding import missing  # its binding takes time to import
-    from tuned_virt.libvirt_api.guest_disks import guest_disks
+    from tuned_virt.libvirt_api.guest_disks import GuestDiskReader
 
-    return FixedGuests(guest_disks(), missing() or "libvirt does not answer")
+    return FixedGuests(GuestDiskReader().once(), missing() or "libvirt does not answer")
 
 
 def _with_choice(verdicts: list[Verdict]) -> list[Verdict]:

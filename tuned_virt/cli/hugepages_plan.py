@@ -149,9 +149,9 @@ def _file(options: argparse.Namespace) -> Path | None:
 def _state(policy: HugepagesPolicy) -> state.HugepagesState:
     guests: FixedGuests[GuestPageRequest] = FixedGuests()
     if policy.follows_guests:
-        from tuned_virt.libvirt_api.guest_pages import asking_guests
+        from tuned_virt.libvirt_api.guest_pages import GuestPageReader
 
-        guests = FixedGuests(asking_guests(), "libvirt does not answer")
+        guests = FixedGuests(GuestPageReader().once(), "libvirt does not answer")
     return state.read(KernelFS(), policy, {}, guests)
 
 

@@ -135,7 +135,7 @@ def here(fs: KernelFS, uri: str = SYSTEM) -> PlanningInput:
 
     What cannot be read is noted. Raises CouldNot where the host itself is not to be read.
     """
-    from tuned_virt.libvirt_api.host_description import descriptions
+    from tuned_virt.libvirt_api.worker import descriptions
 
     found = descriptions(uri)
     held = {one.key: one for one in record.everything().get(uri, [])}

@@ -100,6 +100,8 @@ class GuestListener(Protocol):
 class GuestManager(Generic[P]):
     """Serves one tuner on one libvirt. All its methods may be called from any thread."""
 
+    defined = False
+
     def __init__(self, tuner: GuestTuner[P], uri: str) -> None:
         self.tuner = tuner
         self.control = libvirt_worker(uri)
@@ -185,7 +187,7 @@ class GuestManager(Generic[P]):
     def _turn(self) -> None:
         with self._lock:
             self._wanted += 1
-        self.control.register(self)
+        self.control.register(self, first=True)
 
     def _until(self, condition: Any, deadline: float) -> bool:
         """Wait for the worker; not for a libvirt that is not there or hangs."""

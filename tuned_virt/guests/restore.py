@@ -4,43 +4,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from tuned_virt.core.engine import P, Tuner
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.guests.originals import SEPARATOR, GuestOriginal, may_run
-from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.model.guest import printable
 
 if TYPE_CHECKING:  # libvirt's binding takes time to import
-    from tuned_virt.libvirt_api.worker import GuestsView
+    from tuned_virt.libvirt_api.worker import GuestsView, OneShotClient
 
 CHANGED, AS_FOUND = "changed", "as found"
 
 O = TypeVar("O", bound=GuestOriginal)  # noqa: E741
-
-
-class OneShotClient:
-    """Asks libvirt's worker, for a process that does nothing else."""
-
-    def __init__(self, uri: str) -> None:
-        from tuned_virt.libvirt_api.worker import LibvirtWorker
-
-        self._control = LibvirtWorker(uri)
-        self._control.register(self)
-
-    def reconcile(self, view: GuestsView) -> float | None:
-        """Nothing of its own."""
-        return None
-
-    def unreachable(self, why: str) -> None:
-        """Nothing of its own."""
-
-    def ask(self, question: Callable[[GuestsView], str]) -> str:
-        """Raises Unanswered."""
-        return self._control.ask_once_there(question, timeouts.ONE_SHOT)
 
 
 class GuestRestore(Tuner[P, Values], Generic[P, O]):
@@ -99,14 +76,15 @@ class GuestRestore(Tuner[P, Values], Generic[P, O]):
 
     def write(self, fs: KernelFS, change: Change) -> None:
         """Put one guest back. Raises KernelFileError where that is not, or not wholly, done."""
-        from tuned_virt.libvirt_api.worker import Unanswered
+        from tuned_virt.libvirt_api.errors import Unanswered
+        from tuned_virt.libvirt_api.worker import OneShotClient, libvirt_worker
 
         kept = self._kept.get(change.setting)
         if kept is None:
             super().write(fs, change)
             return
         if kept.uri not in self._visitors:
-            self._visitors[kept.uri] = OneShotClient(kept.uri)
+            self._visitors[kept.uri] = OneShotClient(libvirt_worker(kept.uri))
         one = kept
         try:
             why = self._visitors[kept.uri].ask(lambda view: self.put_back(view, fs, one))

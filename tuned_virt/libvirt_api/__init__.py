@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""libvirt: running guests followed, and guests tuned, without ever waiting for libvirt.
+"""libvirt: one connection a process, its guests, and calls that tune them; nobody waits for it.
 
-This package alone imports libvirt, which hosts may lack. `follower.Hypervisor` follows guests
-read-only; `worker` holds the one connection that tunes them. The libvirt hook imports
-`placement_tag` at each migration, so the package itself imports nothing.
+This package alone imports libvirt, which hosts may lack; its own errors are in `errors`. `worker`
+holds the connection, `follower` reads from its inventory for those who follow guests. The libvirt
+hook imports `placement_tag` at each migration, so the package itself imports nothing.
 """

@@ -13,28 +13,26 @@ So `end` runs before that, after whatever else is registered with atexit.
 from __future__ import annotations
 
 import atexit
+import contextlib
+import importlib.util
 import logging
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tuned_virt.core.options import SYSTEM
+from tuned_virt.libvirt_api.errors import LibvirtError
+from tuned_virt.model.guest import printable
 
 try:
     import libvirt
 except ImportError:
     libvirt = None
 
-SafeTree: Any
-try:
-    from defusedxml import ElementTree as SafeTree  # type: ignore[import-untyped,no-redef]
-except ImportError:
-    SafeTree = None
-
-__all__ = ["SYSTEM", "SafeTree", "libvirt", "missing", "opening", "quiet", "run_loop", "work"]
+__all__ = ["SYSTEM", "libvirt", "missing", "missing_package", "open_uri", "run_loop", "work"]
 
 log = logging.getLogger("tuned")
 
@@ -54,15 +52,39 @@ RETRY = 1.0
 """Seconds after which an event loop that failed is run again."""
 
 
-def missing(uri: str = SYSTEM) -> str:
-    """What this machine lacks to ask libvirt, found out without asking it; "" for nothing."""
+def missing_package() -> str:
+    """What has to be installed to ask libvirt; "" for nothing."""
     if libvirt is None:
         return "python3-libvirt is not installed"
-    if SafeTree is None:
+    if importlib.util.find_spec("defusedxml") is None:
         return "python3-defusedxml is not installed"
-    if uri == SYSTEM and not any(map(os.path.exists, SOCKETS)):
-        return f"there is no libvirt socket ({' or '.join(SOCKETS)})"
     return ""
+
+
+def missing(uri: str = SYSTEM) -> str:
+    """What this machine lacks to ask libvirt, found out without asking it; "" for nothing."""
+    if uri == SYSTEM and not any(map(os.path.exists, SOCKETS)):
+        return missing_package() or f"there is no libvirt socket ({' or '.join(SOCKETS)})"
+    return missing_package()
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Around calls of the binding. Raises LibvirtError."""
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        raise LibvirtError(printable(str(error)), error.get_error_code()) from error
+
+
+def open_uri(uri: str, read_only: bool) -> Any:
+    """A connection; libvirt's errors are raised, and not written to stderr besides.
+
+    Raises LibvirtError.
+    """
+    with translated():
+        libvirt.registerErrorHandler(lambda *_: None, None)
+        return libvirt.openReadOnly(uri) if read_only else libvirt.open(uri)
 
 
 ENDING = 1.0
@@ -74,11 +96,6 @@ _ending = threading.Event()
 _workers: weakref.WeakKeyDictionary[threading.Thread, Callable[[], None]] = (
     weakref.WeakKeyDictionary()
 )
-
-
-def quiet() -> None:
-    """Keep libvirt from writing its errors to stderr; they are raised anyhow."""
-    libvirt.registerErrorHandler(lambda *_: None, None)
 
 
 def run_loop() -> None:
@@ -127,8 +144,3 @@ def end() -> None:
 
 
 atexit.register(end)
-
-
-opening = threading.Lock()
-"""Held while a connection is opened: nothing can end that while libvirtd hangs, so that of many
-Hypervisors started and stopped meanwhile only one keeps a thread."""

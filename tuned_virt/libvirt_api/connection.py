@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One read-write connection: listing guests, its events, and what it knows of each guest.
+"""One connection: the inventory of its guests, its events, and what is known of each guest.
 
-All but `note` and the callbacks is for one thread. Everything may raise libvirtError.
+All but `note` and the callbacks is for one thread. Everything may raise LibvirtError.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from enum import Enum, auto
 from typing import Any
 
 from tuned_virt.libvirt_api import binding, placement_tag
+from tuned_virt.libvirt_api.errors import LibvirtError
 
 QUICK, PROBING = 0.3, 5.0
 """Seconds without an answer after which libvirt counts as hung: to usual calls, and to one that
@@ -24,8 +25,12 @@ may have it look at QEMU first."""
 SETTLE = 0.002
 """Seconds in which more events are waited for before guests are listed."""
 
+BALLOON_SETTLE = 1.0
+"""The same when only balloons change."""
+
 RELIST = 60.0
-"""Seconds after which every guest is read anew without an event: vCPU hotplug brings none."""
+"""Seconds after which every running guest is read anew without an event: vCPU hotplug brings
+none."""
 
 EVENTS = (
     "LIFECYCLE",
@@ -37,16 +42,20 @@ EVENTS = (
 )
 """Of virDomainEventID; those that this libvirt or driver lacks are done without."""
 
-
 STARTING = ((3, 11), (5, 0))
 """State and reason of a guest that libvirt lists while it still starts it (paused for starting up,
 off for an unknown reason): an event follows when it runs."""
+
+OFF = -1
+"""libvirt's number of a guest that does not run."""
 
 
 class NoteKind(Enum):
     """Kinds of notes for the worker."""
 
     GUEST = auto()
+    BALLOON = auto()
+    POOL = auto()
     WAKE = auto()
     QUESTION = auto()
     OVER = auto()
@@ -54,9 +63,13 @@ class NoteKind(Enum):
 
 @dataclass
 class Changes:
-    """What came since the last listing: guests to read anew, by UUID, or all; that it is over."""
+    """What came since the last listing: guests to read anew, by UUID, or all; that it is over.
+
+    balloons: guests of which only the memory has changed
+    """
 
     uuids: set[str] = field(default_factory=set)
+    balloons: set[str] = field(default_factory=set)
     everything: bool = False
     over: bool = False
     questions_only: bool = False
@@ -64,9 +77,9 @@ class Changes:
 
 @dataclass(frozen=True)
 class Domain:
-    """A running guest: the same object as long as its XML stays the same.
+    """A guest: the same object as long as its XML stays the same.
 
-    `id` is libvirt's number of this run. The name is another's text: see `printable`.
+    `id` is libvirt's number of this run, or `OFF`. The name is another's text: see `printable`.
     """
 
     uuid: str
@@ -74,47 +87,67 @@ class Domain:
     name: str
     xml: str
     domain: Any = field(compare=False, repr=False)
+    starting: bool = False
 
     @property
     def run(self) -> tuple[str, int]:
         """This run of the guest: a restarted one is another."""
         return self.uuid, self.id
 
+    @property
+    def running(self) -> bool:
+        """Whether it runs, or is paused; not while libvirt still starts it."""
+        return self.id != OFF and not self.starting
+
 
 class Connection:
-    """A connection, its event registrations, and the guests as they were last read."""
+    """A connection, its event registrations, and the guests as they were last read.
 
-    def __init__(self, uri: str, notes: queue.SimpleQueue[tuple[NoteKind, str]]) -> None:
+    A read-only one, which is for a single question, registers for no events.
+    """
+
+    def __init__(
+        self, uri: str, notes: queue.SimpleQueue[tuple[NoteKind, str]], read_only: bool = False
+    ) -> None:
         self.ended = ""
-        self.asked_since: float | None = time.monotonic()
+        self.asked_since: float | None = None
         self._patience = QUICK
         self._notes = notes
         self._known: dict[tuple[str, int], Domain] = {}
         self._own: dict[tuple[str, str], str] = {}
         self._relist_at = time.monotonic() + RELIST
         self._undo: list[Callable[[], Any]] = []
-        binding.quiet()
-        self.handle = binding.libvirt.open(uri)
-        try:
-            self._register()
-        except binding.libvirt.libvirtError:
-            self.close()
-            raise
-
-    def _register(self) -> None:
-        connection = self.handle
-        with contextlib.suppress(binding.libvirt.libvirtError):  # the test driver has none
-            connection.setKeepAlive(binding.KEEPALIVE, binding.KEEPALIVE_COUNT)
-            connection.registerCloseCallback(self._on_close, None)
-            self._undo.append(connection.unregisterCloseCallback)
+        self._events: set[str] | None = None if read_only else set()
+        self.handle = binding.open_uri(uri, read_only)
+        if not read_only:
+            with contextlib.suppress(LibvirtError), binding.translated():  # the test driver's none
+                self.handle.setKeepAlive(binding.KEEPALIVE, binding.KEEPALIVE_COUNT)
+                self.handle.registerCloseCallback(self._on_close, None)
+                self._undo.append(self.handle.unregisterCloseCallback)
         for name in EVENTS:
-            event = getattr(binding.libvirt, f"VIR_DOMAIN_EVENT_ID_{name}", None)
-            callback = getattr(self, f"_on_{name.lower()}", self._on_other)
-            with contextlib.suppress(binding.libvirt.libvirtError):
-                if event is not None:
-                    number = connection.domainEventRegisterAny(None, event, callback, None)
-                    undo = functools.partial(connection.domainEventDeregisterAny, number)
-                    self._undo.append(undo)
+            self.follow(name)
+
+    def follow(self, name: str) -> None:
+        """Register for a virDomainEventID, once; what cannot be had is done without."""
+        number = getattr(binding.libvirt, f"VIR_DOMAIN_EVENT_ID_{name}", None)
+        callback = getattr(self, f"_on_{name.lower()}", self._on_other)
+        self._follow(name, "domainEvent", number, callback)
+
+    def follow_pools(self) -> None:
+        """Register for storage pools that come and go, once."""
+        number = getattr(binding.libvirt, "VIR_STORAGE_POOL_EVENT_ID_LIFECYCLE", None)
+        self._follow("pools", "storagePoolEvent", number, self._on_pool)
+
+    def _follow(
+        self, name: str, method: str, event: int | None, callback: Callable[..., None]
+    ) -> None:
+        if self._events is None or name in self._events or event is None:
+            return
+        self._events.add(name)
+        with contextlib.suppress(LibvirtError), binding.translated():
+            number = getattr(self.handle, f"{method}RegisterAny")(None, event, callback, None)
+            deregister = getattr(self.handle, f"{method}DeregisterAny")
+            self._undo.append(functools.partial(deregister, number))
 
     # --- events, in libvirt's thread ---------------------------------------------------------
 
@@ -122,11 +155,14 @@ class Connection:
         self.ended = binding.CLOSED.get(reason, "the connection to libvirtd broke")
         self.note(NoteKind.OVER)
 
-    def _on_lifecycle(self, _connection: Any, domain: Any, *_: Any) -> None:
-        self.note(NoteKind.GUEST, domain.UUIDString())
-
     def _on_other(self, _connection: Any, domain: Any, *_: Any) -> None:
         self.note(NoteKind.GUEST, domain.UUIDString())
+
+    def _on_balloon_change(self, _connection: Any, domain: Any, *_: Any) -> None:
+        self.note(NoteKind.BALLOON, domain.UUIDString())
+
+    def _on_pool(self, *_: Any) -> None:
+        self.note(NoteKind.POOL)
 
     def _on_metadata_change(
         self, _connection: Any, domain: Any, _kind: int, uri: str, _opaque: Any
@@ -149,10 +185,14 @@ class Connection:
 
     @contextlib.contextmanager
     def asking(self, patience: float = QUICK) -> Iterator[None]:
-        """Around each group of a few calls, so that a hang is noticed after `patience` seconds."""
+        """Around each group of a few calls, so that a hang is noticed after `patience` seconds.
+
+        Raises LibvirtError for the binding's.
+        """
         self._patience, self.asked_since = patience, time.monotonic()
         try:
-            yield
+            with binding.translated():
+                yield
         finally:
             self.asked_since = None
 
@@ -168,88 +208,88 @@ class Connection:
             xml: str = self.handle.getCapabilities()
             return xml
 
-    def idle(self) -> None:
-        """Nothing is being asked."""
-        self.asked_since = None
-
     def own(self, active: Domain, key: str, value: str) -> None:
         """We are about to set a tunable: its event is no news."""
         self._own[active.uuid, key] = value
 
     def alive(self) -> bool:
         """Whether the connection still serves."""
-        with contextlib.suppress(binding.libvirt.libvirtError):
+        with contextlib.suppress(LibvirtError), binding.translated():
             return not self.ended and self.handle.isAlive() == 1
         return False
 
     def close(self) -> None:
         """Take back the registrations and close; on a dead connection that fails, and may."""
-        for undo in reversed(self._undo):
-            with contextlib.suppress(binding.libvirt.libvirtError):
+        for undo in [*reversed(self._undo), self.handle.close]:
+            with contextlib.suppress(LibvirtError), binding.translated():
                 undo()
-        with contextlib.suppress(binding.libvirt.libvirtError):
-            self.handle.close()
 
     def wait(self, due: float | None) -> Changes:
         """What happens next, with what follows closely; at the latest in `due` seconds."""
-        news = Changes()
+        changes = Changes()
         until = self._relist_at if due is None else min(self._relist_at, time.monotonic() + due)
-        asked = False
-        while not news.over:
+        kinds = set()
+        while not changes.over:
             try:
                 kind, uuid = self._notes.get(timeout=max(0.0, until - time.monotonic()))
             except queue.Empty:
                 break
-            if kind is NoteKind.QUESTION:
-                asked = True
-                until = min(until, time.monotonic())
-                continue
-            news.over = kind is NoteKind.OVER and self.ended != ""
-            if kind is NoteKind.GUEST:
-                news.uuids.add(uuid)
-            asked = False
-            until = min(until, time.monotonic() + SETTLE)
+            kinds.add(kind)
+            until = min(until, time.monotonic() + self._take(changes, kind, uuid))
         if time.monotonic() >= self._relist_at:
-            news.everything = True
+            changes.everything = True
             self._relist_at = time.monotonic() + RELIST
-        news.questions_only = asked and not (news.over or news.uuids or news.everything)
-        return news
+        changes.questions_only = kinds == {NoteKind.QUESTION} and not changes.everything
+        return changes
 
-    def list(self, news: Changes) -> dict[str, Domain]:
-        """The running guests by UUID, paused ones too; the XML is read anew where news asks."""
+    def _take(self, changes: Changes, kind: NoteKind, uuid: str) -> float:
+        """Note one change; the seconds in which more are waited for."""
+        if kind is NoteKind.BALLOON:
+            changes.balloons.add(uuid)
+            return BALLOON_SETTLE
+        if kind is NoteKind.GUEST:
+            changes.uuids.add(uuid)
+        changes.everything |= kind is NoteKind.POOL
+        changes.over = kind is NoteKind.OVER and self.ended != ""
+        return 0.0 if kind is NoteKind.QUESTION else SETTLE
+
+    def list(self, changes: Changes, defined: bool = False) -> dict[str, Domain]:
+        """The running guests by UUID, paused ones too, or all; XML is read anew where it may have
+        changed."""
+        flags = 0 if defined else binding.libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
         known = {}
         with self.asking():
-            domains = self.handle.listAllDomains(binding.libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+            domains = self.handle.listAllDomains(flags)
         for domain in domains:
             key = (domain.UUIDString(), domain.ID())
-            active = self._known.get(key)
-            if active is None or news.everything or active.uuid in news.uuids:
-                active = self.read(domain, active)
-            if active is not None:
-                known[key] = active
+            one = self._known.get(key)
+            anew = one is None or one.starting or one.uuid in changes.uuids
+            if anew or (changes.everything and key[1] != OFF):
+                one = self._read(domain, one)
+            if one is not None and (defined or one.running):
+                known[key] = one
         self._known = known
-        guests = {active.uuid: active for active in known.values()}
+        guests = {one.uuid: one for one in known.values()}
         for uuid, name in [key for key in self._own if key[0] not in guests]:
             del self._own[uuid, name]
         return guests
 
-    def read(self, domain: Any, old: Domain | None) -> Domain | None:
+    def _read(self, domain: Any, old: Domain | None) -> Domain | None:
         """A guest as it is now, the old object if nothing differs; None if it has gone."""
         try:
             with self.asking():
-                if old is None and tuple(domain.state()) in STARTING:
-                    return None
-                uuid, number = domain.UUIDString(), domain.ID()
-                xml, name = domain.XMLDesc(0), domain.name()
-        except binding.libvirt.libvirtError:
+                uuid, number, name = domain.UUIDString(), domain.ID(), domain.name()
+                fresh = number != OFF and (old is None or old.starting)
+                starting = fresh and tuple(domain.state()) in STARTING
+                new = Domain(uuid, number, name, domain.XMLDesc(0), domain, starting)
+        except LibvirtError:
             if not self.alive():
                 raise
             return None
-        new = Domain(uuid, number, name, xml, domain)
         return old if old == new else new
 
     def reread(self, active: Domain) -> Domain:
         """After we have changed a guest: as it is now."""
-        new = self.read(active.domain, active) or active
+        new = self._read(active.domain, active) or active
         self._known[new.uuid, new.id] = new
         return new

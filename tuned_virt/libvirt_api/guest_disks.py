@@ -3,25 +3,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from xml.etree.ElementTree import Element
 
 from tuned_virt.libvirt_api import binding
-from tuned_virt.libvirt_api.defined_guests import DefinedSession
-from tuned_virt.libvirt_api.follower import (
-    FollowerNoteKind,
-    FollowerSession,
-    LibvirtFollower,
-    ask_once,
-)
+from tuned_virt.libvirt_api.connection import OFF, Connection, Domain
+from tuned_virt.libvirt_api.errors import LibvirtError
+from tuned_virt.libvirt_api.follower import GuestReader
+from tuned_virt.libvirt_api.worker import GuestsView
+from tuned_virt.model import xml as safexml
 from tuned_virt.model.guest import printable
-
-NAMED = 3
-"""Most guests that one reason names."""
+from tuned_virt.model.xml import XmlError
 
 
 @dataclass(frozen=True)
@@ -50,12 +44,12 @@ class GuestDisks:
 def sources(xml: str) -> list[DiskSource]:
     """The disks of a guest's XML, backing chains included, that lie on this machine.
 
-    Raises ValueError for XML that is none, or that brings a DTD or entities.
+    Raises XmlError.
     """
-    try:
-        root = binding.SafeTree.fromstring(xml, forbid_dtd=True)
-    except binding.SafeTree.ParseError as error:
-        raise ValueError(str(error)) from error
+    return safexml.read(xml, "domain", _sources, XmlError)
+
+
+def _sources(root: Element) -> list[DiskSource]:
     return [
         source
         for disk in root.iterfind("devices/disk")
@@ -64,7 +58,7 @@ def sources(xml: str) -> list[DiskSource]:
     ]
 
 
-def _source(element: Any) -> DiskSource | None:
+def _source(element: Element) -> DiskSource | None:
     path = element.get("file") or element.get("dev") or element.get("dir") or ""
     if os.path.isabs(path):
         return DiskSource(path)
@@ -72,93 +66,54 @@ def _source(element: Any) -> DiskSource | None:
     return DiskSource(pool=pool, volume=volume) if pool and volume else None
 
 
-class DiskFollower(LibvirtFollower[GuestDisks]):
-    """Follows which guests have which disks: definitions, starts and hot-plugged disks."""
+class GuestDiskReader(GuestReader[GuestDisks]):
+    """Reads what a guest's disks lie on: definitions, starts, hot-plugged disks, pools."""
 
-    def _connect(self) -> FollowerSession[GuestDisks]:
-        return DiskSession(self._uri, follow=True)
+    defined = True
 
-    def _difference(self, before: Mapping[str, GuestDisks], after: Mapping[str, GuestDisks]) -> str:
-        return difference(before, after)
+    def outdated(self, view: GuestsView, known: GuestDisks, domain: Domain) -> bool:
+        """See `GuestReader`. A volume that no pool told of may have a path now."""
+        unfinished = view.changes.everything and known.unresolved > 0
+        return unfinished or super().outdated(view, known, domain)
 
-
-def guest_disks(uri: str = binding.SYSTEM) -> dict[str, GuestDisks] | None:
-    """All guests' disks by UUID, asked once, read-only; None if libvirt does not tell soon."""
-    return ask_once(DiskSession, uri)
-
-
-def difference(before: Mapping[str, GuestDisks], after: Mapping[str, GuestDisks]) -> str:
-    """What happened to guests' disks between two listings, in words; "" for nothing.
-
-    A defined guest's start or stop is nothing.
-    """
-    changes = [*_differences(before, after)]
-    more = f" and {len(changes) - NAMED} more changes" if len(changes) > NAMED else ""
-    return ", ".join(changes[:NAMED]) + more
-
-
-def _differences(
-    before: Mapping[str, GuestDisks], after: Mapping[str, GuestDisks]
-) -> Iterator[str]:
-    for uuid in before.keys() - after.keys():
-        yield f"guest {printable(before[uuid].name)} is gone"
-    for uuid, guest in after.items():
-        if uuid not in before:
-            yield f"guest {printable(guest.name)} is there"
-        elif before[uuid].paths != guest.paths:
-            yield f"guest {printable(guest.name)} has other disks"
-
-
-class DiskSession(DefinedSession[GuestDisks]):
-    """One connection; what a guest's disks lie on."""
-
-    def _register(self) -> None:
-        super()._register()
-        for event in (
-            binding.libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED,
-            binding.libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED,
-        ):
-            number = self._connection.domainEventRegisterAny(None, event, self._on_lifecycle, None)
-            deregister = self._connection.domainEventDeregisterAny
-            self._undo.append(functools.partial(deregister, number))
-        with contextlib.suppress(binding.libvirt.libvirtError):  # no virtstoraged: asked in time
-            number = self._connection.storagePoolEventRegisterAny(
-                None, binding.libvirt.VIR_STORAGE_POOL_EVENT_ID_LIFECYCLE, self._on_pool, None
-            )
-            deregister = self._connection.storagePoolEventDeregisterAny
-            self._undo.append(functools.partial(deregister, number))
-
-    def _on_pool(self, *_: Any) -> None:
-        """A pool has come or gone: the volumes that none told of may have a path now."""
-        known = self._known.values()
-        self._stale.update(guest.uuid for guest in known if self._unfinished(guest))
-        self.note(FollowerNoteKind.GUESTS)
-
-    def _unfinished(self, known: GuestDisks) -> bool:
-        return known.unresolved > 0
-
-    def _parse(self, domain: Any) -> GuestDisks:
-        """A guest's disks, those that run and those of its next start."""
-        texts = [domain.XMLDesc(0)]
-        if domain.isActive() and domain.isPersistent():
-            texts.append(domain.XMLDesc(binding.libvirt.VIR_DOMAIN_XML_INACTIVE))
+    def read(self, connection: Connection, domain: Domain, old: GuestDisks | None) -> GuestDisks:
+        """See `GuestReader`. The disks that run, and those of the next start."""
+        texts = [domain.xml]
+        with connection.asking():
+            if domain.id != OFF and domain.domain.isPersistent():
+                texts.append(domain.domain.XMLDesc(binding.libvirt.VIR_DOMAIN_XML_INACTIVE))
         try:
             found = [source for text in texts for source in sources(text)]
-        except ValueError:
-            return GuestDisks(domain.UUIDString(), domain.name(), ())
-        paths = [self._path(source) for source in found]
+        except XmlError:
+            return GuestDisks(domain.uuid, domain.name, ())
+        paths = [_path(connection, source) for source in found]
         known = tuple(sorted({path for path in paths if path}))
-        return GuestDisks(domain.UUIDString(), domain.name(), known, paths.count(""))
+        return GuestDisks(domain.uuid, domain.name, known, paths.count(""))
 
-    def _path(self, source: DiskSource) -> str:
-        """Where a source lies; "" for a volume that its pool does not tell of now."""
-        if source.path:
-            return source.path
-        try:
-            pool = self._connection.storagePoolLookupByName(source.pool)
+    def differences(
+        self, before: Mapping[str, GuestDisks], after: Mapping[str, GuestDisks]
+    ) -> Iterator[str]:
+        """See `GuestReader`. A defined guest's start or stop is nothing."""
+        for uuid in before.keys() - after.keys():
+            yield f"guest {printable(before[uuid].name)} is gone"
+        for uuid, guest in after.items():
+            if uuid not in before:
+                yield f"guest {printable(guest.name)} is there"
+            elif before[uuid].paths != guest.paths:
+                yield f"guest {printable(guest.name)} has other disks"
+
+
+def _path(connection: Connection, source: DiskSource) -> str:
+    """Where a source lies; "" for a volume that its pool does not tell of now."""
+    if source.path:
+        return source.path
+    connection.follow_pools()
+    try:
+        with connection.asking():
+            pool = connection.handle.storagePoolLookupByName(source.pool)
             path: str = pool.storageVolLookupByName(source.volume).path()
-        except binding.libvirt.libvirtError:
-            if self.ended or not self._connection.isAlive():
-                raise
-            return ""
-        return path if os.path.isabs(path) else ""
+    except LibvirtError:
+        if not connection.alive():
+            raise
+        return ""
+    return path if os.path.isabs(path) else ""

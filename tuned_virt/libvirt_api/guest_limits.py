@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 from tuned_virt.libvirt_api import binding
 from tuned_virt.libvirt_api.connection import Connection, Domain
+from tuned_virt.libvirt_api.errors import LibvirtError
 from tuned_virt.libvirt_api.guest_pins import CallBatch
-from tuned_virt.model.guest import printable
 
 MEMORY = ("hard_limit", "soft_limit", "swap_hard_limit")
 
@@ -20,30 +21,29 @@ the other."""
 def read(link: Connection, active: Domain) -> tuple[Mapping[str, int], int | None]:
     """Limits in KiB by libvirt's names, and the CPU weight; None without a cpu controller.
 
-    Raises libvirtError where there is no memory controller.
+    Raises LibvirtError where there is no memory controller.
     """
     with link.asking():
         memory = active.domain.memoryParameters(0)
-        try:
-            shares = active.domain.schedulerParameters().get("cpu_shares")
-        except binding.libvirt.libvirtError:
-            shares = None
+    shares = None
+    with contextlib.suppress(LibvirtError), link.asking():
+        shares = active.domain.schedulerParameters().get("cpu_shares")
     return {name: int(memory[name]) for name in MEMORY if name in memory}, shares
 
 
 def apply(
     link: Connection, active: Domain, memory: Mapping[str, int], shares: int | None
 ) -> dict[str, str]:
-    """Set limits; what was refused, and why. Raises GuestGone and libvirtError."""
+    """Set limits; what was refused, and why. Raises GuestGone and LibvirtError."""
     do, live = CallBatch(link, active), binding.libvirt.VIR_DOMAIN_AFFECT_LIVE
     try:
         now, _ = read(link, active)
-    except binding.libvirt.libvirtError as error:
+    except LibvirtError as error:
         if not link.alive():
             raise
         now = {}
         if memory:
-            return {"memory limits": printable(str(error))}
+            return {"memory limits": str(error)}
     rises = memory.get("hard_limit", 0) > now.get("hard_limit", 0)
     domain = active.domain
     for name in RAISED if rises else reversed(RAISED):

@@ -14,6 +14,7 @@ from typing import Any
 from tuned_virt.kernel import cpuset
 from tuned_virt.libvirt_api import binding, placement_tag
 from tuned_virt.libvirt_api.connection import Connection, Domain
+from tuned_virt.libvirt_api.errors import GuestGone, LibvirtError
 from tuned_virt.libvirt_api.placement_tag import Pins
 from tuned_virt.model.guest import printable
 
@@ -27,10 +28,6 @@ GONE = (42, 55)
 """VIR_ERR_NO_DOMAIN and VIR_ERR_OPERATION_INVALID (it does not run)."""
 
 
-class GuestGone(Exception):
-    """The guest does not run any more."""
-
-
 @dataclass
 class CallBatch:
     """Calls for one guest, whose refusals are collected by what they were about."""
@@ -40,23 +37,24 @@ class CallBatch:
     refused: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, what: str, call: Callable[..., Any], *arguments: Any) -> None:
-        """Make one call. Raises GuestGone, and libvirtError once the connection has ended."""
+        """Make one call. Raises GuestGone, and LibvirtError once the connection has ended."""
         try:
             with self.link.asking():
                 call(*arguments)
-        except binding.libvirt.libvirtError as error:
+        except LibvirtError as error:
             if not self.link.alive():
                 raise
-            if error.get_error_code() in GONE and not _runs(self.active):
+            if error.code in GONE and not self._runs():
                 raise GuestGone(printable(self.active.name)) from error
-            self.refused[what] = printable(str(error))
+            self.refused[what] = str(error)
 
-
-def _runs(active: Domain) -> bool:
-    try:
-        return bool(active.domain.isActive() == 1 and active.domain.ID() == active.id)
-    except binding.libvirt.libvirtError:
-        return False
+    def _runs(self) -> bool:
+        domain = self.active.domain
+        try:
+            with self.link.asking():
+                return bool(domain.isActive() == 1 and domain.ID() == self.active.id)
+        except LibvirtError:
+            return False
 
 
 def _mask(cpus: str) -> tuple[bool, ...]:
@@ -65,7 +63,7 @@ def _mask(cpus: str) -> tuple[bool, ...]:
 
 
 def apply(link: Connection, active: Domain, pins: Pins) -> dict[str, str]:
-    """Set pins of a running guest; what was refused, and why. Raises GuestGone and libvirtError."""
+    """Set pins of a running guest; what was refused, and why. Raises GuestGone and LibvirtError."""
     do, domain = CallBatch(link, active), active.domain
     for number, cpus in pins.vcpus.items():
         link.own(active, f"cputune.vcpupin{number}", cpus)
@@ -106,7 +104,7 @@ def _tag(do: CallBatch, text: str | None, flags: int) -> None:
 def configure(link: Connection, active: Domain, pins: Pins, listed: bool) -> dict[str, str]:
     """Tag pins, then set them, in a guest's configuration alone; what was refused.
 
-    listed: whether its owner has written <iothreadids>. Raises GuestGone and libvirtError.
+    listed: whether its owner has written <iothreadids>. Raises GuestGone and LibvirtError.
     """
     do, domain, config = (
         CallBatch(link, active),
@@ -129,23 +127,37 @@ def configure(link: Connection, active: Domain, pins: Pins, listed: bool) -> dic
     return do.refused
 
 
-def configuration(link: Connection, domain: Any) -> str:
-    """A guest's configuration, secrets included; "" for a transient one. Raises libvirtError."""
+@dataclass(frozen=True)
+class Configuration:
+    """What a guest is at its next start, as XML with its secrets; "" for a transient one."""
+
+    uuid: str
+    name: str
+    xml: str
+
+
+def configuration(link: Connection, active: Domain) -> Configuration:
+    """A running guest's. Raises LibvirtError."""
+    return _configuration(link, active.domain)
+
+
+def _configuration(link: Connection, domain: Any) -> Configuration:
     flags = binding.libvirt.VIR_DOMAIN_XML_INACTIVE | binding.libvirt.VIR_DOMAIN_XML_SECURE
     with link.asking():
-        return str(domain.XMLDesc(flags)) if domain.isPersistent() else ""
+        xml = str(domain.XMLDesc(flags)) if domain.isPersistent() else ""
+        return Configuration(domain.UUIDString(), domain.name(), xml)
 
 
-def configurations(link: Connection) -> Iterator[tuple[Any, str]]:
-    """All persistent guests, with their configurations. Raises libvirtError."""
+def configurations(link: Connection) -> Iterator[Configuration]:
+    """All persistent guests'. Raises LibvirtError."""
     with link.asking():
         domains = link.handle.listAllDomains(binding.libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)
     for domain in domains:
-        yield domain, configuration(link, domain)
+        yield _configuration(link, domain)
 
 
 def redefine(link: Connection, xml: str) -> None:
-    """Replace a guest's configuration; one that runs goes on as it is. Raises libvirtError."""
+    """Replace a guest's configuration; one that runs goes on as it is. Raises LibvirtError."""
     with link.asking():
         link.handle.defineXML(xml)
 
@@ -162,10 +174,13 @@ def configured(link: Connection, active: Domain) -> Pins:
     )
 
 
-def affinity(active: Domain) -> Mapping[int, str]:
-    """Where each vCPU may run now, as libvirt tells: up to 8 ms for 64 vCPUs."""
-    found: Mapping[int, str] = {info[0]: _text(mask) for info, mask in zip(*active.domain.vcpus())}
-    return found
+def affinity(link: Connection, active: Domain) -> Mapping[int, str]:
+    """Where each vCPU may run now, as libvirt tells: up to 8 ms for 64 vCPUs.
+
+    Raises LibvirtError.
+    """
+    with link.asking():
+        return {info[0]: _text(mask) for info, mask in zip(*active.domain.vcpus())}
 
 
 def _text(mask: tuple[bool, ...]) -> str:

@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Running guests' block I/O weights: read and set through libvirt, as virsh blkiotune does.
-
-Each call has a connection of its own and may hang with libvirtd: it is for a thread that nobody
-waits for without a limit.
-"""
+"""Running guests' block I/O weights: read and set through libvirt, as virsh blkiotune does."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
+from xml.etree.ElementTree import Element
 
+from tuned_virt.kernel import timeouts
 from tuned_virt.libvirt_api import binding
-from tuned_virt.libvirt_api.follower import Hypervisor
-from tuned_virt.model.guest import printable
+from tuned_virt.libvirt_api.connection import Connection, Domain
+from tuned_virt.libvirt_api.errors import LibvirtError, Unanswered
+from tuned_virt.libvirt_api.follower import GuestFollower
+from tuned_virt.libvirt_api.running_guests import RunningGuest, RunningGuestReader
+from tuned_virt.libvirt_api.worker import GuestsView, OneShotClient, libvirt_worker
+from tuned_virt.model import xml as safexml
+from tuned_virt.model.xml import XmlError
+
+T = TypeVar("T")
 
 WEIGHT = "weight"
 DEVICE_WEIGHT = "device_weight"
@@ -43,93 +47,107 @@ class Weights:
     owned: bool = False
 
 
-@contextlib.contextmanager
-def _connection(uri: str, writable: bool) -> Iterator[Any]:
-    why = binding.missing(uri)
-    if why:
-        raise WeightError(why)
-    binding.quiet()
-    libvirt = binding.libvirt
-    try:
-        opened = libvirt.open(uri) if writable else libvirt.openReadOnly(uri)
-        try:
-            yield opened
-        finally:
-            opened.close()
-    except libvirt.libvirtError as error:
-        raise WeightError(printable(str(error))) from error
-
-
 class GuestWeights:
-    """The weights of one libvirt's running guests."""
+    """The weights of one libvirt's running guests. Each call waits a while for libvirt."""
 
     def __init__(self, uri: str = binding.SYSTEM) -> None:
         self._uri = uri
 
     def read(self) -> list[Weights]:
         """Those of all running guests. Raises WeightError."""
-        with _connection(self._uri, writable=False) as connection:
-            domains = connection.listAllDomains(binding.libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
-            found = [_read(domain) for domain in domains]
-        return [weights for weights in found if weights is not None]
+
+        def read(view: GuestsView) -> list[Weights]:
+            found = (_read(view.connection, guest) for guest in view.guests.values())
+            return [weights for weights in found if weights is not None]
+
+        return self._ask(read)
 
     def write(self, uuid: str, run: int, parameter: str, value: int | str) -> None:
-        """Set one parameter of one run of a guest, live. Raises WeightError.
+        """Set one parameter of one run of a guest, live. Raises WeightError."""
 
-        libvirt takes a device's weight away by writing 0, which cgroup v2's io.weight refuses: the
-        device gets the guest's own weight then, which has the same effect.
-        """
-        live = binding.libvirt.VIR_DOMAIN_AFFECT_LIVE
-        with _connection(self._uri, writable=True) as connection:
-            domain = connection.lookupByUUIDString(uuid)
-            if domain.ID() != run:
-                raise WeightError("the guest has been restarted meanwhile")
+        def write(view: GuestsView) -> str:
+            guest = view.guests.get(uuid)
+            if guest is None:
+                return "the guest has stopped meanwhile"
+            if guest.id != run:
+                return "the guest has been restarted meanwhile"
+            _write(view.connection, guest, parameter, value)
+            return ""
+
+        refused = self._ask(write)
+        if refused:
+            raise WeightError(refused)
+
+    def _ask(self, question: Callable[[GuestsView], T]) -> T:
+        why = binding.missing(self._uri)
+        if why:
+            raise WeightError(why)
+        with OneShotClient(libvirt_worker(self._uri)) as client:
             try:
-                domain.setBlkioParameters({parameter: value}, live)
-            except binding.libvirt.libvirtError:
-                device, _, weight = str(value).rpartition(",")
-                if parameter != DEVICE_WEIGHT or weight != "0":
-                    raise
-                own = domain.blkioParameters(live)[WEIGHT]
-                domain.setBlkioParameters({parameter: f"{device},{own}"}, live)
+                return client.ask(question, timeouts.GUEST_WEIGHTS)
+            except Unanswered as error:
+                raise WeightError(str(error)) from error
 
-    def follow(self, changed: Callable[[str], None]) -> Hypervisor:
+    def follow(self, changed: Callable[[str], None]) -> GuestFollower[RunningGuest]:
         """What tells of guests that start and stop."""
-        return Hypervisor(changed, self._uri)
+        return GuestFollower(RunningGuestReader(), changed, self._uri)
 
 
-def _read(domain: Any) -> Weights | None:
+def _read(connection: Connection, guest: Domain) -> Weights | None:
     """One guest's; None for one that has gone meanwhile."""
-    libvirt = binding.libvirt
+    libvirt, domain = binding.libvirt, guest.domain
     try:
-        uuid, run, name = domain.UUIDString(), domain.ID(), domain.name()
-        persistent = domain.isPersistent()
-        owned = persistent and has_weights(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
-    except libvirt.libvirtError:
+        with connection.asking():
+            persistent = domain.isPersistent()
+            owned = persistent and has_weights(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+    except LibvirtError:
         return None
     try:
-        parameters = domain.blkioParameters(libvirt.VIR_DOMAIN_AFFECT_LIVE)
-    except libvirt.libvirtError:
-        return Weights(uuid, run, name, owned=owned)
+        with connection.asking():
+            parameters = domain.blkioParameters(libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    except LibvirtError:
+        return Weights(guest.uuid, guest.id, guest.name, owned=owned)
     return Weights(
-        uuid,
-        run,
-        name,
+        guest.uuid,
+        guest.id,
+        guest.name,
         parameters.get(WEIGHT) or None,
         device_weights(parameters.get(DEVICE_WEIGHT) or ""),
         owned,
     )
 
 
+def _write(connection: Connection, guest: Domain, parameter: str, value: int | str) -> None:
+    """Set one parameter. Raises LibvirtError.
+
+    libvirt takes a device's weight away by writing 0, which cgroup v2's io.weight refuses: the
+    device gets the guest's own weight then, which has the same effect.
+    """
+    live, domain = binding.libvirt.VIR_DOMAIN_AFFECT_LIVE, guest.domain
+    try:
+        with connection.asking():
+            domain.setBlkioParameters({parameter: value}, live)
+    except LibvirtError:
+        device, _, weight = str(value).rpartition(",")
+        if parameter != DEVICE_WEIGHT or weight != "0":
+            raise
+        with connection.asking():
+            own = domain.blkioParameters(live)[WEIGHT]
+            domain.setBlkioParameters({parameter: f"{device},{own}"}, live)
+
+
 def has_weights(xml: str) -> bool:
     """Whether a guest's XML sets weights; XML that cannot be read is taken to."""
     try:
-        root = binding.SafeTree.fromstring(xml, forbid_dtd=True)
-    except (binding.SafeTree.ParseError, ValueError):
+        return safexml.read(xml, "domain", _has_weights, XmlError)
+    except XmlError:
         return True
-    tune = root.find("blkiotune")
-    return tune is not None and (
-        tune.find("weight") is not None or tune.find("device/weight") is not None
+
+
+def _has_weights(root: Element) -> bool:
+    return (
+        root.find("blkiotune/weight") is not None
+        or root.find("blkiotune/device/weight") is not None
     )
 
 

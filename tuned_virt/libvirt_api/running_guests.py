@@ -1,16 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Running guests as libvirt describes them, and what has changed between two listings, in words."""
+"""Running guests, and what memory they may use.
+
+Memory comes from `virDomainGetInfo`, not from the balloon statistics: those ask QEMU itself, and
+one stopped QEMU would then keep all guests from being listed.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tuned_virt.libvirt_api import binding
+from tuned_virt.libvirt_api.connection import Connection, Domain
+from tuned_virt.libvirt_api.follower import GuestReader
+from tuned_virt.libvirt_api.worker import GuestsView
+from tuned_virt.model import xml as safexml
 from tuned_virt.model.guest import printable
+from tuned_virt.model.xml import XmlError
 
-NAMED = 3
-"""Most guests that one reason names."""
+log = logging.getLogger("tuned")
 
 
 @dataclass(frozen=True)
@@ -28,39 +36,52 @@ class RunningGuest:
 
 
 def shares_pages(xml: str) -> bool:
-    """Whether a guest's XML lets the kernel merge its pages.
+    """Whether a guest's XML lets the kernel merge its pages. Raises XmlError."""
+    return safexml.read(
+        xml, "domain", lambda root: root.find("memoryBacking/nosharepages") is None, XmlError
+    )
 
-    Raises ValueError for XML that is none, or that brings a DTD or entities.
-    """
+
+class RunningGuestReader(GuestReader[RunningGuest]):
+    """Reads running guests; balloons are followed."""
+
+    def outdated(self, view: GuestsView, known: RunningGuest, domain: Domain) -> bool:
+        """See `GuestReader`."""
+        changes = view.changes
+        return changes.everything or known.uuid in changes.uuids | changes.balloons
+
+    def read(
+        self, connection: Connection, domain: Domain, old: RunningGuest | None
+    ) -> RunningGuest:
+        """See `GuestReader`."""
+        connection.follow("BALLOON_CHANGE")
+        with connection.asking():
+            memory = int(domain.domain.info()[2])
+        if old is not None:
+            return old if old.memory == memory else replace(old, memory=memory)
+        return RunningGuest(domain.uuid, domain.name, memory, _shares_pages(domain))
+
+    def differences(
+        self, before: Mapping[str, RunningGuest], after: Mapping[str, RunningGuest]
+    ) -> Iterator[str]:
+        """See `GuestReader`. Another object for the same guest, with nothing else changed, is a
+        restart."""
+        for uuid in before.keys() - after.keys():
+            yield f"guest {printable(before[uuid].name)} stopped"
+        for uuid, guest in after.items():
+            old, name = before.get(uuid), printable(guest.name)
+            if old is None:
+                yield f"guest {name} started"
+            elif old is not guest and old.memory == guest.memory:
+                yield f"guest {name} restarted"
+            elif old.memory != guest.memory:
+                yield f"guest {name} has {guest.memory >> 10} MiB"
+
+
+def _shares_pages(domain: Domain) -> bool:
     try:
-        root = binding.SafeTree.fromstring(xml, forbid_dtd=True)
-    except binding.SafeTree.ParseError as error:
-        raise ValueError(str(error)) from error
-    return root.find("memoryBacking/nosharepages") is None
-
-
-def difference(
-    before: Mapping[str, RunningGuest], after: Mapping[str, RunningGuest], named: int = NAMED
-) -> str:
-    """What happened between two listings, in words; "" for nothing.
-
-    Another object for the same guest, with nothing else changed, is a restart.
-    """
-    changes = [*_differences(before, after)]
-    more = f" and {len(changes) - named} more changes" if len(changes) > named else ""
-    return ", ".join(changes[:named]) + more
-
-
-def _differences(
-    before: Mapping[str, RunningGuest], after: Mapping[str, RunningGuest]
-) -> Iterator[str]:
-    for uuid in before.keys() - after.keys():
-        yield f"guest {printable(before[uuid].name)} stopped"
-    for uuid, guest in after.items():
-        old, name = before.get(uuid), printable(guest.name)
-        if old is None:
-            yield f"guest {name} started"
-        elif old is not guest and old.memory == guest.memory:
-            yield f"guest {name} restarted"
-        elif old.memory != guest.memory:
-            yield f"guest {name} has {guest.memory >> 10} MiB"
+        return shares_pages(domain.xml)
+    except XmlError as error:
+        why = printable(str(error))
+        log.warning("guest %s: its XML is not read: %s", printable(domain.name), why)
+        return True

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The one connection that tunes guests: its worker, what it serves, and questions with a deadline.
+"""The one connection to a libvirt: its worker, what that serves, and questions with a deadline.
 
-One `LibvirtWorker` per URI and process, however many plugins tune guests, and whatever plugin
-objects TuneD makes. Its thread alone calls libvirt. It lists the running guests at every event and
-has each reconciler bring them to what is wanted; nobody else ever waits for libvirt, however long
-it hangs.
+One `LibvirtWorker` per URI and process, whoever tunes, follows or asks about guests, and whatever
+plugin objects TuneD makes. Its thread alone calls libvirt. It lists the guests at every event and
+has each reconciler bring them to what is wanted, or read of them what it follows; nobody else ever
+waits for libvirt, however long it hangs.
 A connection that ends is made anew, and then all is listed again.
 """
 
@@ -15,41 +15,51 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol, TypeVar
 
+from tuned_virt.kernel import timeouts
 from tuned_virt.libvirt_api import binding
 from tuned_virt.libvirt_api.connection import QUICK, Changes, Connection, Domain, NoteKind
+from tuned_virt.libvirt_api.errors import LibvirtError, Unanswered
 from tuned_virt.model.guest import printable
 
 log = logging.getLogger("tuned")
 
 T = TypeVar("T")
 
+SILENT = "libvirtd does not answer"
+
 FIRST_RETRY, LONGEST_RETRY = 1.0, 10.0
 """Seconds between attempts to reach libvirt: the first, doubled each time, and the longest."""
 
 
-class Unanswered(Exception):
-    """libvirt did not answer a question in time, or is not to be had: the message says which."""
-
-
 @dataclass(frozen=True)
 class GuestsView:
-    """The running guests by UUID, and the connection to tune them with."""
+    """The running guests by UUID, and the connection to tune them with.
+
+    defined: all guests that are listed: those that do not run too where a reconciler wants them
+    """
 
     connection: Connection
     guests: Mapping[str, Domain]
+    defined: Mapping[str, Domain] = field(default_factory=dict)
+    changes: Changes = field(default_factory=Changes)
 
 
 class Reconciler(Protocol):
-    """What one plugin does to guests, called by the worker alone."""
+    """What tunes or follows guests, called by the worker alone.
+
+    defined: whether it wants to see guests that do not run
+    """
+
+    defined: bool
 
     def reconcile(self, view: GuestsView) -> float | None:
         """Bring the guests to what is wanted; seconds until it has to look again by itself.
 
-        May raise libvirtError once the connection has ended.
+        May raise LibvirtError once the connection has ended.
         """
 
     def unreachable(self, why: str) -> None:
@@ -61,8 +71,9 @@ class LibvirtWorker:
 
     UNASKED = "libvirt is not asked yet"
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, read_only: bool = False) -> None:
         self.uri = uri
+        self._read_only = read_only
         self._unavailable = self.UNASKED
         self._reconcilers: list[Reconciler] = []
         self._lock = threading.Lock()
@@ -72,13 +83,17 @@ class LibvirtWorker:
         self._link: Connection | None = None
         self._opening_since: float | None = None
 
-    def register(self, reconciler: Reconciler) -> None:
-        """Have a reconciler's `reconcile` called from now on, and soon once."""
+    def register(self, reconciler: Reconciler, first: bool = False) -> None:
+        """Have a reconciler's `reconcile` called from now on, and soon once.
+
+        first: before those that are not, as it tunes guests that others only read
+        """
         with self._lock:
             if reconciler not in self._reconcilers:
-                self._reconcilers = [*self._reconcilers, reconciler]
+                known = self._reconcilers
+                self._reconcilers = [reconciler, *known] if first else [*known, reconciler]
             if self._worker is None or not self._worker.is_alive():
-                self._worker = binding.work(self._work, "virt-control", self.close)
+                self._worker = binding.work(self._work, "virt-libvirt", self.close)
         self.wake()
 
     def unregister(self, reconciler: Reconciler) -> None:
@@ -111,7 +126,28 @@ class LibvirtWorker:
         return since is not None and time.monotonic() - since > QUICK
 
     def ask(self, question: Callable[[GuestsView], T], patience: float) -> T:
-        """The answer to a question, found in the worker. Raises Unanswered after `patience` s."""
+        """The answer to a question, found in the worker. Raises Unanswered after `patience` s.
+
+        Not waited for a libvirt that is not there or hangs.
+        """
+        if self._unavailable:
+            raise Unanswered(self._unavailable)
+        return self._answered(question, patience, lambda: self.unresponsive)
+
+    def ask_patiently(self, question: Callable[[GuestsView], T], patience: float) -> T:
+        """As `ask`, of a libvirt that may be connected to first, or be slow."""
+        deadline = time.monotonic() + patience
+        while self._unavailable == self.UNASKED and time.monotonic() < deadline:
+            time.sleep(0.005)
+        if self._unavailable == self.UNASKED:
+            raise Unanswered(SILENT)
+        if self._unavailable:
+            raise Unanswered(self._unavailable)
+        return self._answered(question, deadline - time.monotonic(), lambda: False)
+
+    def _answered(
+        self, question: Callable[[GuestsView], T], patience: float, given_up: Callable[[], bool]
+    ) -> T:
         answers: queue.SimpleQueue[T | Exception] = queue.SimpleQueue()
         deadline = time.monotonic() + patience
 
@@ -122,27 +158,18 @@ class LibvirtWorker:
                 except Exception as error:
                     answers.put(error)
 
-        if self._unavailable:
-            raise Unanswered(self._unavailable)
         self._questions.put(answer)
         self._notes.put((NoteKind.QUESTION, ""))
         while True:
             try:
                 found = answers.get(timeout=0.05)
             except queue.Empty:
-                if self._unavailable or self.unresponsive or time.monotonic() > deadline:
-                    raise Unanswered(self._unavailable or "libvirtd does not answer") from None
+                if self._unavailable or given_up() or time.monotonic() > deadline:
+                    raise Unanswered(self._unavailable or SILENT) from None
                 continue
             if isinstance(found, Exception):
                 raise Unanswered(printable(str(found)))
             return found
-
-    def ask_once_there(self, question: Callable[[GuestsView], T], patience: float) -> T:
-        """As `ask`, and a connection that is still being made is waited for."""
-        deadline = time.monotonic() + patience
-        while self._unavailable == self.UNASKED and time.monotonic() < deadline:
-            time.sleep(0.01)
-        return self.ask(question, patience)
 
     # --- the worker -------------------------------------------------------------------------
 
@@ -160,6 +187,8 @@ class LibvirtWorker:
             if not why:
                 continue  # it was closed for want of reconcilers, and one has come since
             self._say_unavailable(why)
+            if binding.missing_package():
+                return  # until somebody registers
             if time.monotonic() - began > LONGEST_RETRY:
                 delay = FIRST_RETRY
             self._rest(delay)
@@ -192,10 +221,11 @@ class LibvirtWorker:
             return why
         self._opening_since = time.monotonic()
         try:
-            binding.run_loop()
-            link = Connection(self.uri, self._notes)
-        except binding.libvirt.libvirtError as error:
-            return printable(str(error))
+            if not self._read_only:
+                binding.run_loop()
+            link = Connection(self.uri, self._notes, self._read_only)
+        except LibvirtError as error:
+            return str(error)
         finally:
             self._opening_since = None
         self._link = link
@@ -206,29 +236,34 @@ class LibvirtWorker:
             link.close()
 
     def _serve(self, link: Connection) -> str:
-        news = Changes(everything=True)
-        while self._reconcilers and not news.over:
+        changes = Changes(everything=True)
+        while self._reconcilers and not changes.over:
             try:
-                view = GuestsView(link, MappingProxyType(link.list(news)))
-                self._say_available(len(view.guests))
+                view = self._look(link, changes)
                 due = [one.reconcile(view) for one in self._reconcilers]
                 self._answer(view)
-                link.idle()
-            except binding.libvirt.libvirtError as error:
+            except LibvirtError as error:
                 if link.alive():
                     raise
-                return link.ended or printable(str(error))
-            news = self._wait(link, min((at for at in due if at is not None), default=None), view)
-        return link.ended or ("the connection to libvirtd broke" if news.over else "")
+                return link.ended or str(error)
+            changes = self._wait(
+                link, min((at for at in due if at is not None), default=None), view
+            )
+        return link.ended or ("the connection to libvirtd broke" if changes.over else "")
+
+    def _look(self, link: Connection, changes: Changes) -> GuestsView:
+        found = link.list(changes, any(one.defined for one in self._reconcilers))
+        running = {uuid: guest for uuid, guest in found.items() if guest.running}
+        self._say_available(len(running))
+        return GuestsView(link, MappingProxyType(running), MappingProxyType(found), changes)
 
     def _wait(self, link: Connection, due: float | None, view: GuestsView) -> Changes:
         """What happens next; questions are answered meanwhile."""
         while True:
-            news = link.wait(due)
+            changes = link.wait(due)
             self._answer(view)
-            link.idle()
-            if not news.questions_only:
-                return news
+            if not changes.questions_only:
+                return changes
 
     def _answer(self, view: GuestsView) -> None:
         while not self._questions.empty():
@@ -243,19 +278,70 @@ class LibvirtWorker:
 
     def _say_unavailable(self, why: str) -> None:
         if self._unavailable != why:
-            log.info("libvirt is not to be had: %s", why)
+            level = logging.DEBUG if self._read_only else logging.INFO  # who asks once is told
+            log.log(level, "libvirt is not to be had: %s", why)
             self._unavailable = why
         for reconciler in self._reconcilers:
             reconciler.unreachable(why)
 
 
-_controls: dict[str, LibvirtWorker] = {}
-_controls_lock = threading.Lock()
+_workers: dict[str, LibvirtWorker] = {}
+_workers_lock = threading.Lock()
 
 
 def libvirt_worker(uri: str = binding.SYSTEM) -> LibvirtWorker:
-    """The process's one Control for a URI."""
-    with _controls_lock:
-        if uri not in _controls:
-            _controls[uri] = LibvirtWorker(uri)
-        return _controls[uri]
+    """The process's one worker for a URI."""
+    with _workers_lock:
+        if uri not in _workers:
+            _workers[uri] = LibvirtWorker(uri)
+        return _workers[uri]
+
+
+class OneShotClient:
+    """Has a worker connect, for somebody who only asks."""
+
+    def __init__(self, worker: LibvirtWorker, defined: bool = False) -> None:
+        self.defined = defined
+        self._worker = worker
+        worker.register(self)
+
+    def __enter__(self) -> OneShotClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._worker.unregister(self)
+
+    def reconcile(self, view: GuestsView) -> float | None:
+        """Nothing of its own."""
+        return None
+
+    def unreachable(self, why: str) -> None:
+        """Nothing of its own."""
+
+    def ask(self, question: Callable[[GuestsView], T], patience: float = timeouts.ONE_SHOT) -> T:
+        """The answer. Raises Unanswered."""
+        return self._worker.ask_patiently(question, patience)
+
+
+def ask_once(
+    question: Callable[[GuestsView], T], uri: str = binding.SYSTEM, defined: bool = False
+) -> T | None:
+    """The answer of a read-only connection of its own; None if libvirt does not tell soon."""
+    if binding.missing(uri):
+        return None
+    with OneShotClient(LibvirtWorker(uri, read_only=True), defined) as client:
+        try:
+            return client.ask(question)
+        except Unanswered:
+            return None
+
+
+def descriptions(uri: str = binding.SYSTEM) -> tuple[str, dict[str, str]] | None:
+    """The capabilities XML and the running guests' XML by name; None if libvirt does not tell."""
+    return ask_once(
+        lambda view: (
+            view.connection.capabilities(),
+            {guest.name: guest.xml for guest in view.guests.values()},
+        ),
+        uri,
+    )

@@ -19,11 +19,10 @@ from tuned_virt.guests.originals import GuestOriginals
 from tuned_virt.guests.tracker import GuestTracker, TrackedGuest
 from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFS
-from tuned_virt.libvirt_api import binding
 from tuned_virt.libvirt_api import guest_limits as libvirt
 from tuned_virt.libvirt_api.connection import Connection, Domain
-from tuned_virt.libvirt_api.guest_pins import GuestGone
-from tuned_virt.libvirt_api.worker import GuestsView, LibvirtWorker, Unanswered
+from tuned_virt.libvirt_api.errors import GuestGone, LibvirtError, Unanswered
+from tuned_virt.libvirt_api.worker import GuestsView, LibvirtWorker
 from tuned_virt.model import xml as safexml
 from tuned_virt.model.guest import printable
 from tuned_virt.model.xml import XmlError
@@ -132,10 +131,10 @@ class LimitsController(GuestController[LimitsPolicy]):
             return self._kept.keep({seen.key: known})  # a TuneD before this one did
         try:
             memory, shares = libvirt.read(link, active)
-        except binding.libvirt.libvirtError as error:
+        except LibvirtError as error:
             if not link.alive():
                 raise
-            log.error("%s: guest %s: %s", PLUGIN, *map(printable, (active.name, str(error))))
+            log.error("%s: guest %s: %s", PLUGIN, printable(active.name), error)
             return False
         place = (self._uri, active.uuid, active.name, active.id, seen.pid, seen.start)
         before = known or OriginalLimits(*place)
@@ -234,7 +233,7 @@ def _covers(kept: OriginalLimits, mine: WantedLimits) -> bool:
 
 
 def put_back(link: Connection, active: Domain, before: OriginalLimits) -> Mapping[str, str]:
-    """Set what was found; what was refused. Raises GuestGone and libvirtError."""
+    """Set what was found; what was refused. Raises GuestGone and LibvirtError."""
     return libvirt.apply(link, active, before.memory, before.shares)
 
 

@@ -32,7 +32,7 @@ class LimitsRestore(GuestRestore[LimitsPolicy, OriginalLimits]):
 
     def put_back(self, view: GuestsView, fs: KernelFS, kept: OriginalLimits) -> str:
         """See `GuestRestore`."""
-        from tuned_virt.libvirt_api.guest_pins import GuestGone
+        from tuned_virt.libvirt_api.errors import GuestGone
         from tuned_virt.plugins.vm_limits.controller import put_back
 
         active = view.guests.get(kept.uuid)

@@ -17,9 +17,8 @@ from tuned_virt.guests.originals import GuestOriginals
 from tuned_virt.guests.tracker import GuestTracker, TrackedGuest
 from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFS
-from tuned_virt.libvirt_api import binding
 from tuned_virt.libvirt_api.connection import Connection
-from tuned_virt.libvirt_api.guest_pins import GuestGone
+from tuned_virt.libvirt_api.errors import GuestGone, LibvirtError
 from tuned_virt.libvirt_api.placement_tag import Pins
 from tuned_virt.libvirt_api.worker import GuestsView, LibvirtWorker
 from tuned_virt.model.guest import printable
@@ -245,10 +244,10 @@ class PinningController(GuestController[PinningPolicy]):
         """How a guest is; None for one that does not tell, as it has gone."""
         try:
             return pinner.found(self._fs, link, seen, self._uri)
-        except binding.libvirt.libvirtError as error:
+        except LibvirtError as error:
             if not link.alive():
                 raise
-            log.info("%s: guest %s: %s", PLUGIN, *map(printable, (seen.active.name, str(error))))
+            log.info("%s: guest %s: %s", PLUGIN, printable(seen.active.name), error)
             return None
 
     def _needed(self, seen: TrackedGuest, placement: Placement, before: OriginalPins) -> Pins:

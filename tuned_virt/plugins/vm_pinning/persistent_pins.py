@@ -13,16 +13,17 @@ import logging
 import re
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals
 from tuned_virt.core.plan import Change
 from tuned_virt.guests.originals import GuestOriginals
 from tuned_virt.guests.tracker import TrackedGuest
-from tuned_virt.libvirt_api import binding, placement_tag
 from tuned_virt.libvirt_api import guest_pins as libvirt
+from tuned_virt.libvirt_api import placement_tag
 from tuned_virt.libvirt_api.connection import Connection, Domain
+from tuned_virt.libvirt_api.errors import LibvirtError
+from tuned_virt.libvirt_api.guest_pins import Configuration
 from tuned_virt.libvirt_api.placement_tag import Pins
 from tuned_virt.model.guest import Guest, GuestError, printable
 from tuned_virt.model.guest.model import UserPins
@@ -40,7 +41,7 @@ NOBODY = "nobody wants it any more"
 
 
 class PersistentPins:
-    """The configurations of one libvirt's guests. For its worker; may raise libvirtError."""
+    """The configurations of one libvirt's guests. For its worker; may raise LibvirtError."""
 
     def __init__(self, uri: str, baseline: Originals, journal: Journal) -> None:
         self._uri = uri
@@ -79,14 +80,14 @@ class PersistentPins:
             first and placement_tag.NAMESPACE in active.xml
         )  # by a configuration of an earlier boot
         if brought or key(active.uuid) in self._kept.guests:
-            self._clean(link, active.domain, libvirt.configuration(link, active.domain))
+            self._clean(link, libvirt.configuration(link, active))
 
     def drop_all(self, link: Connection) -> bool:
         """Nobody wants anything, of guests that do not run either; whether nothing is left."""
         self._known.clear()
         if self._asked or self._kept.guests:
             found = libvirt.configurations(link)
-            marks = {self._clean(link, *one) for one in found}
+            marks = {self._clean(link, one) for one in found}
             self._kept.let_go(self._kept.guests.keys() - marks)  # no longer defined
             self._asked = False
         return self.idle
@@ -96,7 +97,7 @@ class PersistentPins:
         self._looked -= set(gone)
 
     def _write(self, link: Connection, active: Domain, placement: Placement) -> str:
-        xml = libvirt.configuration(link, active.domain)
+        xml = libvirt.configuration(link, active).xml
         try:
             guest = Guest.from_xml(xml) if xml else None
         except GuestError as error:
@@ -118,22 +119,22 @@ class PersistentPins:
     def _set(self, link: Connection, active: Domain, pins: Pins, why: str, listed: bool) -> str:
         refused = libvirt.configure(link, active, pins, listed)
         if refused:
-            self._clean(link, active.domain, libvirt.configuration(link, active.domain))
+            self._clean(link, libvirt.configuration(link, active))
             return "its configuration: " + "; ".join(f"{k}: {v}" for k, v in refused.items())
         self._say(active.uuid, active.name, words(pins), why)
         return ""
 
-    def _clean(self, link: Connection, domain: Any, xml: str) -> str:
+    def _clean(self, link: Connection, found: Configuration) -> str:
         """Take ours out of one configuration; its key, whatever became of it."""
-        mark = ConfiguredGuest(self._uri, domain.UUIDString(), domain.name())
-        if placement_tag.NAMESPACE in xml:
+        mark = ConfiguredGuest(self._uri, found.uuid, found.name)
+        if placement_tag.NAMESPACE in found.xml:
             self._kept.keep({mark.key: mark})
             try:
-                theirs = clean(link, xml)
-            except binding.libvirt.libvirtError as error:
+                theirs = clean(link, found.xml)
+            except LibvirtError as error:
                 if not link.alive():
                     raise
-                self._kept.set_pending({mark.key: f"its configuration: {printable(str(error))}"})
+                self._kept.set_pending({mark.key: f"its configuration: {error}"})
                 return mark.key
             self._say(mark.uuid, mark.name, "as before", theirs or NOBODY)
         self._kept.let_go([mark.key])
@@ -149,7 +150,7 @@ class PersistentPins:
 def clean(link: Connection, xml: str) -> str:
     """Redefine a guest without what is ours; what of it is its owner's now, in words.
 
-    Raises libvirtError.
+    Raises LibvirtError.
     """
     ours, present = placement_tag.read(xml)
     theirs = placement_tag.without(present, ours)
@@ -164,10 +165,10 @@ def _unlisted(listed: re.Match[str]) -> str:
 
 
 def clean_guest(link: Connection, mark: ConfiguredGuest) -> None:
-    """The same for a guest if it is still defined. Raises libvirtError."""
-    for domain, xml in libvirt.configurations(link):
-        if domain.UUIDString() == mark.uuid and placement_tag.NAMESPACE in xml:
-            clean(link, xml)
+    """The same for a guest if it is still defined. Raises LibvirtError."""
+    for found in libvirt.configurations(link):
+        if found.uuid == mark.uuid and placement_tag.NAMESPACE in found.xml:
+            clean(link, found.xml)
 
 
 def cleaned(xml: str) -> str:

@@ -20,7 +20,7 @@ from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import guest_pins as libvirt
 from tuned_virt.libvirt_api import placement_tag
 from tuned_virt.libvirt_api.connection import Connection, Domain
-from tuned_virt.libvirt_api.guest_pins import GuestGone
+from tuned_virt.libvirt_api.errors import GuestGone
 from tuned_virt.libvirt_api.placement_tag import Pins
 from tuned_virt.model import topology
 from tuned_virt.model.guest import printable, qemu_threads
@@ -72,7 +72,7 @@ def brought(fs: KernelFS, seen: TrackedGuest) -> bool:
 def found(fs: KernelFS, link: Connection, seen: TrackedGuest, uri: str) -> OriginalPins:
     """A guest as it is, to be kept; pins of ours that its XML brought along are none.
 
-    Raises libvirtError.
+    Raises LibvirtError.
     """
     active = seen.active
     ours, present = placement_tag.read(active.xml)
@@ -99,7 +99,7 @@ def _now(fs: KernelFS, link: Connection, seen: TrackedGuest) -> Pins:
 
 
 class Pinner:
-    """Changes guests of one libvirt. For its worker; may raise libvirtError and GuestGone."""
+    """Changes guests of one libvirt. For its worker; may raise LibvirtError and GuestGone."""
 
     def __init__(self, fs: KernelFS, journal: Journal) -> None:
         self._fs = fs

@@ -107,7 +107,7 @@ class PlacementController:
         held: Mapping[str, HeldPlacement],
         replan: bool,
     ) -> PlacementDecision:
-        """Where guests belong. May raise libvirtError."""
+        """Where guests belong. May raise LibvirtError."""
         host = self._read_host(link)
         for key in self._resident.keys() - seen.keys():
             del self._resident[key]

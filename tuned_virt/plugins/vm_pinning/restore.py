@@ -59,7 +59,7 @@ class PinningRestore(GuestRestore[PinningPolicy, OriginalPins]):
     def put_back(self, view: GuestsView, fs: KernelFS, kept: OriginalPins) -> str:
         """See `GuestRestore`."""
         from tuned_virt.guests.tracker import TrackedGuest
-        from tuned_virt.libvirt_api.guest_pins import GuestGone
+        from tuned_virt.libvirt_api.errors import GuestGone
         from tuned_virt.plugins.vm_pinning.pinner import Pinner
 
         active = view.guests.get(kept.uuid)

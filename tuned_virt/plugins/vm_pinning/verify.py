@@ -16,7 +16,8 @@ from tuned_virt.kernel import numa_maps, timeouts
 from tuned_virt.kernel.cpuset import text as cpus_text
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import guest_pins as libvirt
-from tuned_virt.libvirt_api.worker import GuestsView, LibvirtWorker, Unanswered
+from tuned_virt.libvirt_api.errors import Unanswered
+from tuned_virt.libvirt_api.worker import GuestsView, LibvirtWorker
 from tuned_virt.model.guest import printable, qemu_threads
 from tuned_virt.placement import PlacementKind
 from tuned_virt.plugins.vm_pinning.original import PLUGIN
@@ -70,8 +71,7 @@ class PinningVerifier:
             for held in pinned:
                 active = view.guests.get(held.uuid)
                 if active is not None and time.monotonic() < deadline:
-                    with view.connection.asking():
-                        found[held.uuid] = libvirt.affinity(active)
+                    found[held.uuid] = libvirt.affinity(view.connection, active)
 
         try:
             if pinned:

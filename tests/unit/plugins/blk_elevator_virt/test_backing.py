@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,8 @@ from tests.unit.blockdev import LOOP, FakeDisks, hba
 from tuned_virt.core.guest_source import FixedGuests
 from tuned_virt.core.plan import Plan
 from tuned_virt.kernel import timeouts
-from tuned_virt.libvirt_api.guest_disks import DiskSource, GuestDisks, difference, sources
+from tuned_virt.libvirt_api.follower import summary
+from tuned_virt.libvirt_api.guest_disks import DiskSource, GuestDiskReader, GuestDisks, sources
 from tuned_virt.plugins.blk_elevator_virt import DisksTuner, parse, state
 from tuned_virt.plugins.blk_elevator_virt.backing import (
     BackingDevices,
@@ -207,6 +209,10 @@ def test_sources_of_a_guests_xml() -> None:
 def test_xml_that_is_none_or_brings_entities(xml: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         sources(xml)
+
+
+def difference(before: Mapping[str, GuestDisks], after: Mapping[str, GuestDisks]) -> str:
+    return summary(GuestDiskReader().differences(before, after))
 
 
 def test_differences_in_words() -> None:

@@ -4,120 +4,43 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tuned_virt.libvirt_api import binding as installed
-from tuned_virt.libvirt_api import follower as following_module
+from tests.unit.libvirt_api.fake_binding import NO_DOMAIN, URI, FakeDomain, FakeError, FakeLibvirt
+from tests.unit.libvirt_api.fake_binding import install as installed
+from tuned_virt.libvirt_api import binding, connection, worker
 from tuned_virt.libvirt_api.binding import missing
-from tuned_virt.libvirt_api.follower import Hypervisor, running_guests
-from tuned_virt.libvirt_api.running_guests import RunningGuest, difference, shares_pages
+from tuned_virt.libvirt_api.follower import GuestFollower, summary
+from tuned_virt.libvirt_api.running_guests import RunningGuest, RunningGuestReader, shares_pages
 from tuned_virt.model.guest import printable
 
-URI = "fake:///system"
+Follower = GuestFollower[RunningGuest]
 
 
-class FakeError(Exception):
-    """libvirt's libvirtError."""
+def follow(changed: Callable[[str], None], uri: str = URI) -> Follower:
+    return GuestFollower(RunningGuestReader(), changed, uri)
 
 
-class FakeDomain:
-    def __init__(self, number: int, name: str = "", xml: str = "<domain/>") -> None:
-        self.number = number
-        self.memory = 1024
-        self.xml = xml
-        self.called = name or f"guest{number}"
-
-    def ID(self) -> int:
-        return self.number
-
-    def UUIDString(self) -> str:
-        return f"uuid{self.number}"
-
-    def name(self) -> str:
-        return self.called
-
-    def info(self) -> list[int]:
-        return [1, self.memory, self.memory, 1, 0]
-
-    def XMLDesc(self, flags: int) -> str:
-        return self.xml
+def difference(before: Mapping[str, RunningGuest], after: Mapping[str, RunningGuest]) -> str:
+    return summary(RunningGuestReader().differences(before, after))
 
 
 class GoneDomain(FakeDomain):
-    def info(self) -> list[int]:
-        raise FakeError("Domain not found")
-
-
-class FakeLibvirt:
-    """The binding and its one connection, as far as the module uses them."""
-
-    libvirtError = FakeError
-    VIR_DOMAIN_EVENT_ID_LIFECYCLE = 0
-    VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE = 17
-    VIR_CONNECT_LIST_DOMAINS_ACTIVE = 1
-
-    def __init__(self) -> None:
-        self.domains: list[FakeDomain] = []
-        self.callbacks: dict[int, Callable[..., None]] = {}
-        self.on_close: Callable[..., None] | None = None
-        self.lists = 0
-        self.open_connections = 0
-        self.refuses = ""
-
-    def openReadOnly(self, uri: str) -> FakeLibvirt:
-        if self.refuses:
-            raise FakeError(self.refuses)
-        self.open_connections += 1
-        return self
-
-    def close(self) -> None:
-        self.open_connections -= 1
-
-    def isAlive(self) -> int:
-        return 1
-
-    def listAllDomains(self, flags: int) -> list[FakeDomain]:
-        self.lists += 1
-        return list(self.domains)
-
-    def domainEventRegisterAny(
-        self, domain: None, event: int, callback: Callable[..., None], opaque: None
-    ) -> int:
-        self.callbacks[event] = callback
-        return event
-
-    def domainEventDeregisterAny(self, number: int) -> None:
-        del self.callbacks[number]
-
-    def registerCloseCallback(self, callback: Callable[..., None], opaque: None) -> None:
-        self.on_close = callback
-
-    def unregisterCloseCallback(self) -> None:
-        self.on_close = None
-
-    def setKeepAlive(self, interval: int, count: int) -> None:
-        pass
-
-    def registerErrorHandler(self, handler: Callable[..., None], context: None) -> None:
-        pass
-
-    def tell(self, event: int = VIR_DOMAIN_EVENT_ID_LIFECYCLE, domain: Any = None) -> None:
-        """An event as libvirt's loop would bring it."""
-        self.callbacks[event](self, domain, 0, 0, None)
+    def _info(self) -> list[int]:
+        raise FakeError("Domain not found", NO_DOMAIN)
 
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeLibvirt:
-    binding = FakeLibvirt()
-    monkeypatch.setattr(installed, "libvirt", binding)
-    monkeypatch.setattr(installed, "run_loop", lambda: None)
-    monkeypatch.setattr(following_module, "FIRST_RETRY", 0.05)
-    monkeypatch.setattr(following_module, "BALLOON_SETTLE", 0.1)
-    return binding
+    fake = installed(monkeypatch)
+    monkeypatch.setattr(worker, "_workers", {})
+    monkeypatch.setattr(worker, "FIRST_RETRY", 0.05)
+    monkeypatch.setattr(connection, "BALLOON_SETTLE", 0.1)
+    return fake
 
 
 @pytest.fixture
@@ -126,8 +49,8 @@ def said() -> list[str]:
 
 
 @pytest.fixture
-def following(fake: FakeLibvirt, said: list[str]) -> Iterator[Hypervisor]:
-    follower = Hypervisor(said.append, URI)
+def following(fake: FakeLibvirt, said: list[str]) -> Iterator[Follower]:
+    follower = follow(said.append)
     follower.start()
     until(lambda: bool(said))
     yield follower
@@ -199,25 +122,34 @@ def test_differences_in_words() -> None:
 # --- hosts without libvirt -------------------------------------------------------------------
 
 
+def no_libvirt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binding, "libvirt", None)
+
+
+def no_xml(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+
+
 @pytest.mark.parametrize(
-    ("module", "package"), [("libvirt", "python3-libvirt"), ("SafeTree", "python3-defusedxml")]
+    ("lacks", "package"), [(no_libvirt, "python3-libvirt"), (no_xml, "python3-defusedxml")]
 )
 def test_a_package_that_is_missing_is_said_once(
-    module: str,
+    lacks: Callable[[pytest.MonkeyPatch], None],
     package: str,
+    fake: FakeLibvirt,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     said: list[str],
 ) -> None:
     caplog.set_level(logging.INFO, "tuned")
-    monkeypatch.setattr(installed, module, None)
-    follower = Hypervisor(said.append)
+    lacks(monkeypatch)
+    follower = follow(said.append, binding.SYSTEM)
     follower.start()
     until(lambda: not workers())
     assert follower.guests is None
     assert follower.unavailable == f"{package} is not installed"
     follower.stop()
-    assert running_guests() is None
+    assert RunningGuestReader().once() is None
     assert said == []
     messages = [record.message for record in caplog.records]
     assert messages == [f"libvirt is not to be had: {package} is not installed"]
@@ -227,15 +159,15 @@ def test_without_a_socket_libvirt_is_not_asked(
     fake: FakeLibvirt, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "tuned")
-    monkeypatch.setattr(installed, "SOCKETS", ("/nowhere/ro",))
-    monkeypatch.setattr(fake, "openReadOnly", None)
-    follower = Hypervisor(lambda reason: None)
+    monkeypatch.setattr(binding, "SOCKETS", ("/nowhere/ro",))
+    monkeypatch.setattr(fake, "_open", None)
+    follower = follow(lambda reason: None, binding.SYSTEM)
     follower.start()
     time.sleep(0.2)
     assert follower.unavailable == missing() == "there is no libvirt socket (/nowhere/ro)"
     follower.stop()
     until(lambda: not workers())
-    assert running_guests() is None
+    assert RunningGuestReader().once() is None
     assert len(caplog.records) == 1
 
 
@@ -244,10 +176,10 @@ def test_a_refusal_is_said_without_control_characters(
 ) -> None:
     caplog.set_level(logging.INFO, "tuned")
     fake.refuses = "authentication failed\n\x1b"
-    follower = Hypervisor(said.append, URI)
+    follower = follow(said.append)
     follower.start()
     until(lambda: follower.unavailable == "authentication failed??")
-    assert running_guests(URI) is None
+    assert RunningGuestReader().once(URI) is None
     fake.refuses = ""
     until(lambda: said == ["libvirt is back"])
     follower.stop()
@@ -261,11 +193,11 @@ def test_a_refusal_is_said_without_control_characters(
 
 
 def test_many_events_make_few_listings(
-    fake: FakeLibvirt, following: Hypervisor, said: list[str]
+    fake: FakeLibvirt, following: Follower, said: list[str]
 ) -> None:
     for number in range(500):
         fake.domains.append(FakeDomain(number))
-        fake.tell()
+        fake.tell(fake.domains[-1])
     until(lambda: len(following.guests or ()) == 500)
     time.sleep(0.1)
     assert fake.lists <= 5
@@ -273,20 +205,20 @@ def test_many_events_make_few_listings(
 
 
 def test_a_guest_that_goes_while_it_is_asked_is_left_out(
-    fake: FakeLibvirt, following: Hypervisor, said: list[str]
+    fake: FakeLibvirt, following: Follower, said: list[str]
 ) -> None:
     fake.domains = [GoneDomain(1), FakeDomain(2)]
-    fake.tell()
+    fake.tell(fake.domains[0])
     until(lambda: said[-1] == "guest guest2 started")
     assert following.guests == {"uuid2": guest(2)}
 
 
-def test_a_balloon_is_followed(fake: FakeLibvirt, following: Hypervisor, said: list[str]) -> None:
+def test_a_balloon_is_followed(fake: FakeLibvirt, following: Follower, said: list[str]) -> None:
     fake.domains = [FakeDomain(1), FakeDomain(2)]
-    fake.tell()
+    fake.tell(fake.domains[0])
     until(lambda: len(following.guests or ()) == 2)
     fake.domains[0].memory = fake.domains[1].memory = 2048
-    fake.tell(fake.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, fake.domains[0])
+    fake.tell(fake.domains[0], fake.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE)
     until(lambda: said[-1] == "guest guest1 has 2 MiB")
     assert following.guests == {"uuid1": guest(1, memory=2048), "uuid2": guest(2)}
 
@@ -294,9 +226,9 @@ def test_a_balloon_is_followed(fake: FakeLibvirt, following: Hypervisor, said: l
 def test_all_is_read_again_after_a_while(
     fake: FakeLibvirt, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following_module, "RELIST", 0.1)
+    monkeypatch.setattr(connection, "RELIST", 0.1)
     fake.domains = [FakeDomain(1)]
-    follower = Hypervisor(said.append, URI)
+    follower = follow(said.append)
     follower.start()
     until(lambda: bool(said))
     fake.domains[0].memory = 4096
@@ -307,11 +239,11 @@ def test_all_is_read_again_after_a_while(
 
 
 def test_xml_that_is_refused_is_said_once(
-    fake: FakeLibvirt, following: Hypervisor, caplog: pytest.LogCaptureFixture
+    fake: FakeLibvirt, following: Follower, caplog: pytest.LogCaptureFixture
 ) -> None:
     fake.domains = [FakeDomain(1, "evil\n", BOMB)]
     for _ in range(3):
-        fake.tell()
+        fake.tell(fake.domains[0])
         time.sleep(0.1)
     assert following.guests == {"uuid1": guest(1, name="evil\n")}
     [record] = caplog.records
@@ -319,11 +251,10 @@ def test_xml_that_is_refused_is_said_once(
 
 
 def test_a_connection_that_closes_is_made_anew(
-    fake: FakeLibvirt, following: Hypervisor, said: list[str]
+    fake: FakeLibvirt, following: Follower, said: list[str]
 ) -> None:
     fake.refuses = "not yet"
-    assert fake.on_close is not None
-    fake.on_close(fake, 2, None)
+    fake.lose(2)
     until(lambda: said[-1] == "libvirt is gone: libvirtd no longer answers")
     assert following.guests is None
     fake.refuses = ""
@@ -340,11 +271,11 @@ def test_an_error_in_what_is_called_ends_nothing(
         called.append(reason)
         raise RuntimeError(reason)
 
-    follower = Hypervisor(changed, URI)
+    follower = follow(changed)
     follower.start()
     until(lambda: bool(called))
     fake.domains = [FakeDomain(1)]
-    fake.tell()
+    fake.tell(fake.domains[0])
     until(lambda: len(called) == 2)
     follower.stop()
     assert "internal error" in caplog.text
@@ -357,7 +288,7 @@ def test_stop_waits_for_nobody(fake: FakeLibvirt) -> None:
         entered.set()
         leave.wait(5)
 
-    follower = Hypervisor(changed, URI)
+    follower = follow(changed)
     follower.start()
     assert entered.wait(5)
     began = time.monotonic()
@@ -375,7 +306,7 @@ def test_stop_may_be_called_from_what_is_called(fake: FakeLibvirt, said: list[st
         said.append(reason)
         follower.stop()
 
-    follower = Hypervisor(changed, URI)
+    follower = follow(changed)
     follower.start()
     until(lambda: bool(said) and not workers())
     assert said == ["libvirt is there"]

@@ -15,7 +15,7 @@ from tuned_virt.libvirt_api import placement_tag
 from tuned_virt.libvirt_api.placement_tag import NotXML, Pins
 from tuned_virt.model.guest import PLACEMENT_NAMESPACE, Guest, GuestError
 
-REPO = Path(__file__).parents[2]
+REPO = Path(__file__).parents[3]
 HOOK = REPO / "hooks/qemu.d/tuned-virt"
 DOMAINS = REPO.parent / "shared/data/domains"
 
