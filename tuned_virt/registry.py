@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from tuned_virt.core.engine import Tuner
 from tuned_virt.core.guest_source import GuestSource
+from tuned_virt.core.tuner import Tuner
 from tuned_virt.plugins.blk_elevator_virt import DisksTuner
 from tuned_virt.plugins.blk_elevator_virt.guest_users import DiskUser
 from tuned_virt.plugins.crash_guard import CrashGuardTuner

@@ -26,7 +26,7 @@ def state(**changed: str) -> KsmState:
 
 
 def writes(plan: Plan) -> list[tuple[str, str]]:
-    return [(change.setting, change.after) for change in plan.changes]
+    return [(change.setting, str(change.after)) for change in plan.changes]
 
 
 @pytest.mark.parametrize(

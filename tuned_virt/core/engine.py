@@ -10,24 +10,19 @@ from __future__ import annotations
 import functools
 import logging
 import threading
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol
 
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.options import OptionSpec, Section
 from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.core.plan import Change, Plan, Values, shown
+from tuned_virt.core.tuner import P, S, Tuner
 from tuned_virt.core.worker_pool import KeyedWorkerPool
-from tuned_virt.kernel import timeouts
-from tuned_virt.kernel.files import KernelFileError, KernelFS, active_word
+from tuned_virt.kernel.files import KernelFileError, KernelFS
 
 log = logging.getLogger("tuned")
-
-P = TypeVar("P")
-S = TypeVar("S")
 
 GIVEN_UP = "given up half-way: something else is to be applied"
 
@@ -62,96 +57,6 @@ class Controller(Protocol):
 
     def findings(self) -> Iterable[Finding]:
         """What verify says of it."""
-
-
-class Tuner(ABC, Generic[P, S]):
-    """What one plugin tunes: its options, how to read the machine, and the pure decision."""
-
-    name: str
-    options: Mapping[str, OptionSpec]
-    part_of: str = ""
-    """The plugin whose second record this is, where `name` is not a plugin."""
-    restore_is_deferred: bool = True
-    """At a profile switch, undoing waits for the next apply, which may want the same."""
-    sectioned: bool = False
-    """Several sections of a profile stay apart, each with its devices: see `parse_sections`."""
-    conflicting_plugin: tuple[str, str] = ("", "")
-    """A plugin of TuneD's that sets the same, and with which of its options."""
-    worker_threads: int = 64
-    worker_timeout: float = timeouts.QUEUE_DRAINS
-    timeout_reason: str = "not done yet"
-    """Of `lane`: how many at a time, how long one may do nothing, and what is said then."""
-
-    @abstractmethod
-    def parse(self, options: Mapping[str, str]) -> P:
-        """The policy that options ask for. Raises BadOptions, naming all that is wrong."""
-
-    def parse_sections(self, sections: Sequence[Section], conflicting: Sequence[Section]) -> P:
-        """The policy of sections, beside what TuneD's `rival` has. Raises BadOptions."""
-        raise NotImplementedError
-
-    @abstractmethod
-    def read(self, fs: KernelFS, policy: P, originals: Values) -> S:
-        """The machine as it is, as far as this policy and the kept originals need to know."""
-
-    def look(self, fs: KernelFS, policy: P, originals: Values) -> S:
-        """The machine as far as verify compares it; cheaper than `read` where that is possible."""
-        return self.read(fs, policy, originals)
-
-    @abstractmethod
-    def decide(self, policy: P, state: S, originals: Values) -> Plan:
-        """The changes towards the policy; kept originals it does not claim are put back. Pure."""
-
-    @abstractmethod
-    def values(self, state: S) -> Values:
-        """The settings' values in a state, by name."""
-
-    def undoing(self, policy: P) -> P:
-        """The policy that asks for nothing, with the permissions of the one it undoes."""
-        return self.parse({})
-
-    def controller(
-        self, policy: P, plan: Plan, fs: KernelFS, journal: Journal, replan: Callable[[], None]
-    ) -> Controller | None:
-        """What goes on tuning once the plan is carried out; None for a plan that is all.
-
-        `again` has the policy planned and applied once more, for a machine that has changed.
-        """
-        return None
-
-    def restored(self) -> None:
-        """Everything is back: what else says that something is in force goes."""
-
-    def worker_key(self, setting: str) -> str:
-        """Changes of one lane are made in order, those of several side by side, after those of "".
-
-        A lane that hangs is left alone until it goes on by itself, and keeps nobody waiting.
-        """
-        return ""
-
-    def gone(self, state: S, setting: str) -> str:
-        """Why a setting that was applied is no more, "" where nothing explains it."""
-        return ""
-
-    def write(self, fs: KernelFS, change: Change) -> None:
-        """Make one change. Raises KernelFileError."""
-        fs.write(change.path, change.after)
-
-    def write_slowly(self, fs: KernelFS, change: Change, abandoned: threading.Event) -> None:
-        """Make a slow change, and end early once it is abandoned. Raises KernelFileError."""
-        self.write(fs, change)
-
-    def shortfall(self, change: Change, now: str) -> str:
-        """Why a change was written and is not so."""
-        return f"{change.path} took '{change.after}' but reads '{now}'"
-
-    def took(self, change: Change, now: str) -> bool:
-        """Whether what is read after a change is what was written."""
-        return now == change.after
-
-    def current(self, fs: KernelFS, change: Change) -> str:
-        """The value to compare before and after writing. Raises KernelFileError."""
-        return active_word(fs.read(change.path))
 
 
 @dataclass(frozen=True)
@@ -191,13 +96,14 @@ class Engine(Generic[P, S]):
     ) -> None:
         self.tuner = tuner
         self.originals = baseline
+        self._writer = tuner.writer
         self._fs = fs
         self._journal = journal
         self._abandoned = threading.Event()
         self._told: Values = {}  # what this process has logged of what is pending
         self._returned: frozenset[str] = frozenset()  # originals that are back, to be forgotten
         self._workers = KeyedWorkerPool(
-            f"virt-{tuner.name}-lane", tuner.worker_threads, tuner.worker_timeout
+            f"virt-{tuner.name}-lane", self._writer.threads, self._writer.timeout
         )
 
     def abandon(self) -> None:
@@ -341,7 +247,7 @@ class Engine(Generic[P, S]):
         made: list[Change] = []
         by_key: dict[str, list[Change]] = {}
         for change in changes:
-            by_key.setdefault(self.tuner.worker_key(change.setting), []).append(change)
+            by_key.setdefault(self._writer.worker_key(change.setting), []).append(change)
 
         def make(own: Iterable[Change]) -> dict[str, str]:
             return dict(self._make_all(own, made))
@@ -356,8 +262,8 @@ class Engine(Generic[P, S]):
 
     def _late(self, changes: Iterable[Change]) -> Iterator[tuple[str, str]]:
         for change in changes:
-            self._say_not_made(change, self.tuner.timeout_reason)
-            yield change.setting, self.tuner.timeout_reason
+            self._say_not_made(change, self._writer.timeout_reason)
+            yield change.setting, self._writer.timeout_reason
 
     def _make_all(self, changes: Iterable[Change], made: list[Change]) -> Iterator[tuple[str, str]]:
         """Make changes in order, add them to those made; yields by setting why one was not."""
@@ -378,24 +284,24 @@ class Engine(Generic[P, S]):
 
     def _make(self, change: Change, made: list[Change]) -> str:
         """Make one change; why it did not take, "" if it did. Raises KernelFileError."""
-        before = self.tuner.current(self._fs, change)
+        before = self._writer.current(self._fs, change)
         if before == change.after:
             return ""
         if self._abandoned.is_set():
             return GIVEN_UP
         if change.slow:
             log.info("%s: begins: %s", self.tuner.name, change)
-            self.tuner.write_slowly(self._fs, change, self._abandoned)
-        else:
-            self.tuner.write(self._fs, change)
-        now = self.tuner.current(self._fs, change)
+        shortfall = self._writer.write(self._fs, change, self._abandoned)
+        now = self._writer.current(self._fs, change)
         change = replace(change, before=before)
         self._journal.add(self.tuner.name, replace(change, after=now))
-        if self.tuner.took(change, now):
+        if self._writer.took(change, now):
             made.append(change)
             log.info("%s: %s", self.tuner.name, change)
             return ""
-        return GIVEN_UP if self._abandoned.is_set() else self.tuner.shortfall(change, now)
+        if self._abandoned.is_set():
+            return GIVEN_UP
+        return shortfall or f"{change.path} took '{change.after}' but reads '{now}'"
 
     def _let_go(self, prepared: Prepared, failed: Mapping[str, str]) -> None:
         """Forget the originals that are back; of the others say why they are not, once."""
@@ -404,9 +310,9 @@ class Engine(Generic[P, S]):
         busy = self._workers.busy
         pending = {
             **{
-                key: self.tuner.timeout_reason
+                key: self._writer.timeout_reason
                 for key in unclaimed
-                if self.tuner.worker_key(key) in busy
+                if self._writer.worker_key(key) in busy
             },
             **{key: failed[key] for key in unclaimed & failed.keys()},
             **prepared.plan.pending,

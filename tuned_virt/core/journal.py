@@ -70,5 +70,5 @@ class Journal:
 
 
 def _entry(plugin: str, change: Change) -> Entry:
-    now = time.time()
-    return Entry(now, plugin, change.setting, change.path, change.before, change.after, change.why)
+    before, after = str(change.before), str(change.after)
+    return Entry(time.time(), plugin, change.setting, change.path, before, after, change.why)

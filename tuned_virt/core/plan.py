@@ -18,12 +18,15 @@ def shown(setting: str) -> str:
 
 @dataclass(frozen=True)
 class Change:
-    """One write: which setting, where, from what to what, why, and whether it may take seconds."""
+    """One write: which setting, where, from what to what, why, and whether it may take seconds.
+
+    `before` and `after` are of the type that the plugin's `Writer` reads and writes.
+    """
 
     setting: str
     path: str
-    before: str
-    after: str
+    before: object
+    after: object
     why: str
     slow: bool = False
 

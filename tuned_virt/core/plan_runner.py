@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Any, Generic
 
 from tuned_virt.core.deferred_restore import DeferredRestore
-from tuned_virt.core.engine import ApplyResult, Controller, Engine, Finding, P, Prepared, Result, S
+from tuned_virt.core.engine import ApplyResult, Controller, Engine, Finding, Prepared, Result
+from tuned_virt.core.tuner import P, S
 from tuned_virt.kernel import timeouts
 
 log = logging.getLogger("tuned")

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import threading
 from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from tuned_virt.core.engine import P, Tuner
 from tuned_virt.core.plan import Change, Plan, Values
+from tuned_virt.core.tuner import P, Tuner, Writer
 from tuned_virt.guests.originals import SEPARATOR, GuestOriginal, may_run
-from tuned_virt.kernel.files import KernelFileError, KernelFS
+from tuned_virt.kernel.files import KernelFS, NotDone
 from tuned_virt.model.guest import printable
 
 if TYPE_CHECKING:  # libvirt's binding takes time to import
@@ -20,13 +22,54 @@ CHANGED, AS_FOUND = "changed", "as found"
 O = TypeVar("O", bound=GuestOriginal)  # noqa: E741
 
 
+class _GuestWriter(Writer, Generic[O]):
+    """Puts guests back in libvirt's worker, and the kernel's settings by their files."""
+
+    def __init__(
+        self,
+        kept: Mapping[str, O],
+        put_back: Callable[[GuestsView, KernelFS, O], str],
+        without_libvirt: Callable[[KernelFS, O], str],
+    ) -> None:
+        self._kept = kept
+        self._put_back = put_back
+        self._without_libvirt = without_libvirt
+        self._done: set[str] = set()
+        self._visitors: dict[str, OneShotClient] = {}
+
+    def current(self, fs: KernelFS, change: Change) -> object:
+        """Whether a guest has been put back by this process."""
+        if change.setting not in self._kept:
+            return super().current(fs, change)
+        return AS_FOUND if change.setting in self._done else CHANGED
+
+    def write(self, fs: KernelFS, change: Change, abandoned: threading.Event) -> str:
+        """Put one guest back. Raises KernelFileError where that is not, or not wholly, done."""
+        from tuned_virt.libvirt_api.errors import Unanswered
+        from tuned_virt.libvirt_api.worker import OneShotClient, libvirt_worker
+
+        kept = self._kept.get(change.setting)
+        if kept is None:
+            return super().write(fs, change, abandoned)
+        if kept.uri not in self._visitors:
+            self._visitors[kept.uri] = OneShotClient(libvirt_worker(kept.uri))
+        one = kept
+        try:
+            why = self._visitors[kept.uri].ask(lambda view: self._put_back(view, fs, one))
+        except Unanswered as error:
+            why = "; ".join(filter(None, [str(error), self._without_libvirt(fs, kept)]))
+        if why:
+            raise NotDone(change.path, why, AS_FOUND)
+        self._done.add(change.setting)
+        return ""
+
+
 class GuestRestore(Tuner[P, Values], Generic[P, O]):
     """Puts back every guest that is kept. Its state are the kernel settings that are kept too."""
 
     def __init__(self) -> None:
         self._kept: dict[str, O] = {}
-        self._done: set[str] = set()
-        self._visitors: dict[str, OneShotClient] = {}
+        self.writer = _GuestWriter(self._kept, self.put_back, self.without_libvirt)
 
     @abstractmethod
     def original(self, text: str) -> O:
@@ -42,9 +85,10 @@ class GuestRestore(Tuner[P, Values], Generic[P, O]):
 
     def read(self, fs: KernelFS, policy: P, originals: Values) -> Values:
         """What is kept of guests is taken in; returns the kernel's values."""
-        self._kept = {
-            key: self.original(text) for key, text in originals.items() if SEPARATOR in key
-        }
+        self._kept.clear()
+        self._kept.update(
+            (key, self.original(text)) for key, text in originals.items() if SEPARATOR in key
+        )
         return self.kernel(fs)
 
     def kernel(self, fs: KernelFS) -> Values:
@@ -67,29 +111,3 @@ class GuestRestore(Tuner[P, Values], Generic[P, O]):
     def values(self, state: Values) -> Values:
         """The kernel's own."""
         return state
-
-    def current(self, fs: KernelFS, change: Change) -> str:
-        """Whether a guest has been put back by this process."""
-        if change.setting not in self._kept:
-            return super().current(fs, change)
-        return AS_FOUND if change.setting in self._done else CHANGED
-
-    def write(self, fs: KernelFS, change: Change) -> None:
-        """Put one guest back. Raises KernelFileError where that is not, or not wholly, done."""
-        from tuned_virt.libvirt_api.errors import Unanswered
-        from tuned_virt.libvirt_api.worker import OneShotClient, libvirt_worker
-
-        kept = self._kept.get(change.setting)
-        if kept is None:
-            super().write(fs, change)
-            return
-        if kept.uri not in self._visitors:
-            self._visitors[kept.uri] = OneShotClient(libvirt_worker(kept.uri))
-        one = kept
-        try:
-            why = self._visitors[kept.uri].ask(lambda view: self.put_back(view, fs, one))
-        except Unanswered as error:
-            why = "; ".join(filter(None, [str(error), self.without_libvirt(fs, kept)]))
-        if why:
-            raise KernelFileError(change.path, why, AS_FOUND)
-        self._done.add(change.setting)

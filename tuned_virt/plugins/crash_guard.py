@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from tuned_virt.core import options as opt
-from tuned_virt.core.engine import Tuner
 from tuned_virt.core.options import BadOptions, OptionError, OptionSpec
 from tuned_virt.core.plan import Change, Plan, Values
+from tuned_virt.core.tuner import Tuner
 from tuned_virt.kernel.files import KernelFS, active_word
 
 ROOTS = ("/proc/sys/", "/sys/")
@@ -113,10 +113,7 @@ class CrashGuardTuner(Tuner[CrashGuardPolicy, CrashGuardState]):
     name = "crash_guard"
     options = OPTIONS
     restore_is_deferred = False
-
-    def parse(self, options: Mapping[str, str]) -> CrashGuardPolicy:
-        """See `parse`."""
-        return parse(options)
+    parse = staticmethod(parse)
 
     def read(self, fs: KernelFS, policy: CrashGuardPolicy, originals: Values) -> CrashGuardState:
         """Values of the guarded files and of those kept; unreadable ones are left out."""
@@ -126,10 +123,10 @@ class CrashGuardTuner(Tuner[CrashGuardPolicy, CrashGuardState]):
         values = {path: active_word(text) for path, text in texts.items() if text is not None}
         return CrashGuardState(values, frozenset(matched))
 
-    def decide(self, policy: CrashGuardPolicy, state: CrashGuardState, originals: Values) -> Plan:
-        """See `decide`."""
-        return decide(state, originals)
-
     def values(self, state: CrashGuardState) -> Values:
-        """The files' values."""
+        """The settings' values."""
         return state.values
+
+    def decide(self, policy: CrashGuardPolicy, state: CrashGuardState, originals: Values) -> Plan:
+        """The state has all of the policy that matters."""
+        return decide(state, originals)

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from tuned_virt.core import options as opt
-from tuned_virt.core.engine import Tuner
 from tuned_virt.core.options import BadOptions, OneOf, OptionError, OptionSpec
 from tuned_virt.core.plan import Change, Plan, Values
+from tuned_virt.core.tuner import Tuner, Writer
 from tuned_virt.kernel import commands, timeouts
 from tuned_virt.kernel.commands import ToolError
 from tuned_virt.kernel.files import KernelFS, NotDone
@@ -233,15 +234,35 @@ def module(fs: KernelFS, name: str) -> Module:
     )
 
 
+class SystemWriter(Writer):
+    """Modules by modprobe and rmmod, hot-plugged memory by its file."""
+
+    def current(self, fs: KernelFS, change: Change) -> object:
+        """loaded or absent for a module, else the file's word."""
+        if change.setting == ONLINE:
+            return super().current(fs, change)
+        return LOADED if fs.exists(change.path) else ABSENT
+
+    def write(self, fs: KernelFS, change: Change, abandoned: threading.Event) -> str:
+        """A module is loaded with what it needs, but unloaded alone; the rest is a write."""
+        if change.setting == ONLINE:
+            return super().write(fs, change, abandoned)
+        tool = ("modprobe", "--quiet") if change.after == LOADED else ("rmmod",)
+        try:
+            commands.run(*tool, "--", change.path.rpartition("/")[2], seconds=timeouts.PROGRAM)
+        except ToolError as error:
+            raise NotDone(change.path, str(error), str(change.after)) from error
+        return ""
+
+
 class SystemTuner(Tuner[SystemPolicy, SystemState]):
     """Modules and hot-plugged memory, as the plugin `virt_system` sets them."""
 
     name = "virt_system"
     options = OPTIONS
-
-    def parse(self, options: Mapping[str, str]) -> SystemPolicy:
-        """See `parse`."""
-        return parse(options)
+    parse = staticmethod(parse)
+    decide = staticmethod(decide)
+    writer = SystemWriter()
 
     def read(self, fs: KernelFS, policy: SystemPolicy, originals: Values) -> SystemState:
         """The named modules and the fate of hot-plugged memory."""
@@ -259,26 +280,6 @@ class SystemTuner(Tuner[SystemPolicy, SystemState]):
             online_rule=online_rule(fs) if policy.memory_auto_online == "auto" else "",
         )
 
-    def decide(self, policy: SystemPolicy, state: SystemState, originals: Values) -> Plan:
-        """See `decide`."""
-        return decide(policy, state, originals)
-
     def values(self, state: SystemState) -> Values:
         """The settings' values."""
         return state.values
-
-    def current(self, fs: KernelFS, change: Change) -> str:
-        """loaded or absent for a module, else the file's word."""
-        if change.setting == ONLINE:
-            return super().current(fs, change)
-        return LOADED if fs.exists(change.path) else ABSENT
-
-    def write(self, fs: KernelFS, change: Change) -> None:
-        """A module is loaded with what it needs, but unloaded alone; the rest is a write."""
-        if change.setting == ONLINE:
-            return super().write(fs, change)
-        tool = ("modprobe", "--quiet") if change.after == LOADED else ("rmmod",)
-        try:
-            commands.run(*tool, "--", change.path.rpartition("/")[2], seconds=timeouts.PROGRAM)
-        except ToolError as error:
-            raise NotDone(change.path, str(error), change.after) from error

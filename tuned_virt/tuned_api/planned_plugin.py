@@ -10,11 +10,12 @@ from typing import Any
 
 from tuned.plugins import base
 
-from tuned_virt.core.engine import Engine, Finding, Result, Tuner
+from tuned_virt.core.engine import Engine, Finding, Result
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.options import BadOptions, OptionError, Section, is_yes
 from tuned_virt.core.originals import Originals
 from tuned_virt.core.plan_runner import PlanRunner
+from tuned_virt.core.tuner import Sections, Tuner
 from tuned_virt.kernel import systemd
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.tuned_api.common import (
@@ -44,7 +45,7 @@ class PlannedPlugin(base.Plugin):  # type: ignore[misc]
     """A plugin whose options are planned and applied as a whole, by a `Tuner`.
 
     All instances of a profile share one plan: their options are merged in the order of their
-    priority, or they stay apart where the tuner is `sectioned`. One bad option, and none of them is
+    priority, or they stay apart where the tuner has `sections`. One bad option, and none of them is
     applied.
     """
 
@@ -109,7 +110,8 @@ class PlannedPlugin(base.Plugin):  # type: ignore[misc]
         policy = self.tuner.parse({})
         observe = False
         try:
-            observe, policy = self._sections() if self.tuner.sectioned else self._whole()
+            apart = self.tuner.sections
+            observe, policy = self._whole() if apart is None else self._sections(apart)
         except BadOptions as errors:
             self._bad += errors.errors
         for bad in self._bad:
@@ -124,11 +126,11 @@ class PlannedPlugin(base.Plugin):  # type: ignore[misc]
         observe = _observe(options.pop("observe"))
         return observe, self.tuner.parse({name: text or "" for name, text in options.items()})
 
-    def _sections(self) -> tuple[bool, Any]:
+    def _sections(self, apart: Sections[Any]) -> tuple[bool, Any]:
         """The same of instances that stay apart; one that observes has all do so."""
         sections = [self._section(instance) for instance in self._instances.values()]
         observe = any([_observe(section.options.get("observe")) for section in sections])
-        return observe, self.tuner.parse_sections(sections, self._rivals())
+        return observe, apart.parse(sections, self._conflicting(*apart.conflicting_plugin))
 
     def _section(self, instance: Any) -> Section:
         texts = {
@@ -140,12 +142,11 @@ class PlannedPlugin(base.Plugin):  # type: ignore[misc]
         devices, udev_regex = (options.pop(name) for name in list(texts)[-2:])
         return Section(instance.name, options, devices, udev_regex)
 
-    def _rivals(self) -> list[Section]:
+    def _conflicting(self, name: str, option: str) -> list[Section]:
         """Sections of TuneD's own that set the same, with the devices that they have been given.
 
         Plugins with devices subscribe to udev's events; nothing else leads to them from here.
         """
-        name, option = self.tuner.conflicting_plugin
         inventory = getattr(self, "_hardware_inventory", None)
         subscribed = [
             plugin

@@ -10,24 +10,42 @@ from types import MappingProxyType
 
 import pytest
 
-from tuned_virt.core.engine import GIVEN_UP, Engine, Tuner
+from tuned_virt.core.engine import GIVEN_UP, Engine
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals
 from tuned_virt.core.plan import Change, Plan, Values
+from tuned_virt.core.tuner import Tuner, Writer
 from tuned_virt.kernel.files import KernelFS, NotDone
 
 
-class Files(Tuner[Values, Values]):
-    """Each setting is a file; one called "slow…" has a lane of its own, and waits for `go`."""
+class FileWriter(Writer):
+    """A setting called "slow…" has a key of its own, and waits for `go`."""
 
-    name = "files"
-    options = MappingProxyType({})
-    worker_timeout = 0.1
+    timeout = 0.1
     timeout_reason = "the write still waits"
 
     def __init__(self) -> None:
         self.go = threading.Event()
         self.go.set()
+
+    def worker_key(self, setting: str) -> str:
+        return setting if setting.startswith("slow") else ""
+
+    def write(self, fs: KernelFS, change: Change, abandoned: threading.Event) -> str:
+        if change.setting.startswith("slow"):
+            self.go.wait(5)
+        return super().write(fs, change, abandoned)
+
+
+class Files(Tuner[Values, Values]):
+    """Each setting is a file."""
+
+    name = "files"
+    options = MappingProxyType({})
+
+    def __init__(self) -> None:
+        self.writer = writer = FileWriter()
+        self.go = writer.go
         self.notes: tuple[str, ...] = ()
         self.refused: Values = {}
         self.missing: Values = {}
@@ -63,16 +81,8 @@ class Files(Tuner[Values, Values]):
     def values(self, state: Values) -> Values:
         return state
 
-    def worker_key(self, setting: str) -> str:
-        return setting if setting.startswith("slow") else ""
-
     def gone(self, state: Values, setting: str) -> str:
         return "it was unplugged" if setting == "plug" else ""
-
-    def write(self, fs: KernelFS, change: Change) -> None:
-        if change.setting.startswith("slow"):
-            self.go.wait(5)
-        super().write(fs, change)
 
 
 @pytest.fixture
@@ -161,11 +171,11 @@ def test_what_still_cannot_be_put_back_is_not_logged_again(
 ) -> None:
     reasons = ["in use by x", "in use by x", "in use by y"]
 
-    def refuses(self: Files, fs: KernelFS, change: Change) -> None:
+    def refuses(self: Writer, fs: KernelFS, change: Change, abandoned: threading.Event) -> str:
         raise NotDone(change.path, reasons.pop(0))
 
     tune.apply({"a": "1"})
-    monkeypatch.setattr(Files, "write", refuses)
+    monkeypatch.setattr(FileWriter, "write", refuses)
     logged = []
     while reasons:
         caplog.clear()
@@ -185,11 +195,11 @@ def test_another_process_says_it_too(
 ) -> None:
     """`tuned-virt restore`, after a TuneD that could not put it back either."""
 
-    def refuses(self: Files, fs: KernelFS, change: Change) -> None:
+    def refuses(self: Writer, fs: KernelFS, change: Change, abandoned: threading.Event) -> str:
         raise NotDone(change.path, "in use")
 
     tune.apply({"a": "1"})
-    monkeypatch.setattr(Files, "write", refuses)
+    monkeypatch.setattr(FileWriter, "write", refuses)
     tune.restore()
     caplog.clear()
     Engine(tune.tuner, tune._fs, tune.originals, tune._journal).restore()
@@ -245,10 +255,11 @@ def test_what_is_given_up_is_no_error(
     caplog.set_level("INFO")
     tuner.slow = True
 
-    def abandons(self: Files, fs: KernelFS, change: Change) -> None:
+    def abandons(self: Writer, fs: KernelFS, change: Change, abandoned: threading.Event) -> str:
         tune.abandon()
+        return ""
 
-    monkeypatch.setattr(Files, "write", abandons)
+    monkeypatch.setattr(FileWriter, "write", abandons)
     assert tune.apply({"a": "1", "b": "1"}).failed == {"a": GIVEN_UP, "b": GIVEN_UP}
     assert [(one.levelname, one.message) for one in caplog.records] == [
         ("INFO", "files: begins: a: '0' -> '1' (asked for)"),
@@ -260,7 +271,7 @@ def test_what_is_given_up_is_no_error(
 def test_what_a_write_did_not_bring_is_an_error(
     tune: Engine[Values, Values], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(Files, "write", lambda self, fs, change: None)
+    monkeypatch.setattr(FileWriter, "write", lambda *_: "")
     tune.apply({"a": "1"})
     [one] = caplog.records
     assert (one.levelname, one.message) == ("ERROR", "files: a: /a took '1' but reads '0'")

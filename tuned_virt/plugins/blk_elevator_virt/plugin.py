@@ -3,24 +3,22 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import os
 import re
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from tuned_virt.core.engine import Controller, Tuner
+from tuned_virt.core.engine import Controller
 from tuned_virt.core.guest_source import FixedGuests, GuestSource, no_guests
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.options import Section
-from tuned_virt.core.plan import Change, Plan, Values
+from tuned_virt.core.plan import Plan, Values
 from tuned_virt.core.replan_trigger import ReplanTrigger
 from tuned_virt.core.state_file import FOLDER
+from tuned_virt.core.tuner import Sections, Tuner
 from tuned_virt.kernel import systemd
-from tuned_virt.kernel.files import KernelFileError, KernelFS
+from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.blk_elevator_virt import planner, policy, udev_events, udev_rules
 from tuned_virt.plugins.blk_elevator_virt import state as sysfs
 from tuned_virt.plugins.blk_elevator_virt.classify import SCSI
@@ -28,20 +26,7 @@ from tuned_virt.plugins.blk_elevator_virt.guest_users import DiskUser, DiskUsers
 from tuned_virt.plugins.blk_elevator_virt.planner import DiskState
 from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy, MachineRole
 from tuned_virt.plugins.blk_elevator_virt.record import PolicyInForce
-
-JIFFY = 10
-"""Most ms that a time may come back off: one jiffy of the slowest kernels (HZ=100)."""
-
-TIMES = re.compile(r"iosched/(\w*_expire\w*|timeout_sync|target_latency|slice_\w+)$")
-"""Files of schedulers that hold times, in ms, kept in jiffies."""
-
-BUSY_TRIES, BUSY_SECONDS = 5, 0.05
-"""EBUSY passes: the kernel gives it while the number of queues changes (block/elevator.c, 6.16)."""
-
-STALLED, LOOKS = 0.05, 20
-"""Seconds between looks at a queue with requests in flight, and after how many without one that
-completes it is said not to drain."""
-
+from tuned_virt.plugins.blk_elevator_virt.writer import DiskWriter
 
 NOT_ASKED: FixedGuests[DiskUser] = FixedGuests(unavailable="libvirt is not asked yet")
 
@@ -51,10 +36,10 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
 
     name = "blk_elevator_virt"
     options = policy.OPTIONS
-    sectioned = True
-    conflicting_plugin = ("disk", "elevator")
-    worker_threads = 128
-    timeout_reason = "its queue does not drain: the write still waits in the kernel"
+    parse = staticmethod(policy.parse)
+    decide = staticmethod(planner.decide)
+    writer = DiskWriter()
+    sections = Sections(policy.parse_sections, ("disk", "elevator"))
 
     def __init__(
         self,
@@ -71,16 +56,6 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
     def ask(self, libvirt: GuestSource[DiskUser]) -> None:
         """Where guests are known from, until a keeper follows them."""
         self._libvirt = libvirt
-
-    def parse(self, options: Mapping[str, str]) -> DiskPolicy:
-        """See `policy.parse`."""
-        return policy.parse(options)
-
-    def parse_sections(
-        self, sections: Sequence[Section], conflicting: Sequence[Section]
-    ) -> DiskPolicy:
-        """See `policy.parse_sections`."""
-        return policy.parse_sections(sections, conflicting)
 
     def read(self, fs: KernelFS, policy: DiskPolicy, originals: Values) -> DiskState:
         """The disks, and what the policy needs to know of guests, udev and the kernel's modules."""
@@ -120,17 +95,9 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
             lacking=lacking(fs, state.disks.values(), policy),
         )
 
-    def decide(self, policy: DiskPolicy, state: DiskState, originals: Values) -> Plan:
-        """See `planner.decide`."""
-        return planner.decide(policy, state, originals)
-
     def values(self, state: DiskState) -> Values:
         """Scheduler by disk."""
         return state.values
-
-    def worker_key(self, setting: str) -> str:
-        """The disk."""
-        return planner.worker_key(setting)
 
     def gone(self, state: DiskState, setting: str) -> str:
         """A disk that was pulled, or whose name another has now."""
@@ -171,25 +138,6 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
         """No policy is in force."""
         self._record.remove()
 
-    def took(self, change: Change, now: str) -> bool:
-        """Times may come back one jiffy off; an old name may read as the new one's."""
-        if TIMES.search(change.setting) and now.isdigit() and change.after.isdigit():
-            return abs(int(now) - int(change.after)) <= JIFFY
-        return super().took(change, now)
-
-    def write(self, fs: KernelFS, change: Change) -> None:
-        """A write that waits out a busy queue, and is not begun on one that does not drain."""
-        if change.setting.endswith(f"/{planner.SCHEDULER}"):
-            check_drains(fs, change)
-        for _ in range(BUSY_TRIES):
-            try:
-                return super().write(fs, change)
-            except KernelFileError as error:
-                if error.code != errno.EBUSY:
-                    raise
-            time.sleep(BUSY_SECONDS)
-        super().write(fs, change)
-
 
 class _InForce:
     """Has the tuner know what is kept up, from the keeper's start to its end.
@@ -209,30 +157,6 @@ class _InForce:
 
     def stop(self) -> None:
         self._tuner.ended()
-
-
-def check_drains(fs: KernelFS, change: Change) -> None:
-    """Raises KernelFileError for a queue with requests in flight of which none completes.
-
-    A change of the scheduler waits in the kernel until the queue is empty, for ever if need be.
-    """
-    folder = change.path.rpartition("/queue/")[0]
-    completed = -1
-    for look in range(LOOKS + 1):
-        in_flight = sum(map(int, (fs.read_optional(f"{folder}/inflight") or "").split()))
-        done = _completed(fs.read_optional(f"{folder}/stat") or "")
-        if in_flight == 0 or (look and done != completed):
-            return
-        completed = done
-        time.sleep(STALLED)
-    reason = f"{in_flight} requests in flight, and none completed in {STALLED * LOOKS:g} s"
-    raise KernelFileError(change.path, reason, change.after)
-
-
-def _completed(stat: str) -> int:
-    """Requests completed, from Documentation/block/stat.rst: reads, writes, discards, flushes."""
-    fields = [int(field) for field in stat.split()]
-    return sum(fields[place] for place in (0, 4, 11, 15) if place < len(fields))
 
 
 def role_for(policy: DiskPolicy, fs: KernelFS) -> MachineRole:

@@ -17,7 +17,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.model import topology
@@ -38,6 +38,8 @@ EVERY = 1.0
 
 SURPLUS_BY_NODE = (6, 7)
 """The first kernel that leaves other nodes' surplus out of it."""
+
+TOO_MANY = "kernels before 6.7 keep at least as many as there are surplus pages on other nodes"
 
 DROP_CACHES = "/proc/sys/vm/drop_caches"
 PAGE_CACHE = "1"
@@ -66,8 +68,7 @@ class Progress:
 class Allocation:
     """One change of a pool being carried out. Raises KernelFileError where a file is refused.
 
-    `tell` gets the progress every second; `release` is the kernel's version. Afterwards `best` are
-    the pages that it came to, `tried` the remedies, `others` the surplus pages in its way.
+    `tell` gets the progress every second; `release` is the kernel's version.
     """
 
     fs: KernelFS
@@ -75,37 +76,43 @@ class Allocation:
     abandoned: threading.Event
     release: tuple[int, int]
     tell: Callable[[Progress], None]
-    tried: list[str] = field(default_factory=list)
-    best: int = 0
-    others: int = 0
 
     def __post_init__(self) -> None:
+        self._tried: list[str] = []
+        self._others = 0
         self._began = self._told = time.monotonic()
         self._first = self._pages()
 
-    def run(self) -> None:
-        """Bring the pool to its target, or as near to it as the node allows."""
+    def run(self) -> str:
+        """Bring the pool to its target, or as near to it as the node allows; how near, in words."""
         if self.change.demote:
             self._split(self.change.size_kib, self.change.demote)
         self._approach()
         for remedy in self.change.remedies:
-            if not self._short:
-                return
-            if REMEDIES[remedy](self):
-                self.tried.append(remedy.value)
+            if self._short and REMEDIES[remedy](self):
+                self._tried.append(remedy.value)
                 self._approach()
         for size in self.change.lenders:
             if self._short and self._borrow(size):
-                self.tried.append(f"demoting pages of {size_name(size)}")
-        self.best = self._pages()
+                self._tried.append(f"demoting pages of {size_name(size)}")
+        best = self._pages()
         if self.change.rollback and self._missing and not self.abandoned.is_set():
-            self._set(int(self.change.before))
+            self._set(int(str(self.change.before)))
+        return self._came_to(best)
+
+    def _came_to(self, best: int) -> str:
+        asked = f"{self._target} pages of {size_name(self.change.size_kib)} asked for"
+        got = f"{best} got" + (f", after {', '.join(self._tried)}" if self._tried else "")
+        now = self._pages()
+        if now > self._target:
+            return f"{asked}, {got}; {TOO_MANY}, {self._others}"
+        return f"{asked}, {got}" + (f"; rolled back to {now}" if self.change.rollback else "")
 
     # --- the pool -----------------------------------------------------------------------------
 
     @property
     def _target(self) -> int:
-        return int(self.change.after)
+        return int(str(self.change.after))
 
     @property
     def _missing(self) -> int:
@@ -142,10 +149,10 @@ class Allocation:
 
     def _set(self, aim: int) -> int:
         """Write a number of persistent pages; those that are there then."""
-        self.others = 0 if self.release >= SURPLUS_BY_NODE else self._surplus_elsewhere()
-        self.fs.write(self.change.path, str(max(0, aim - self.others)))
+        self._others = 0 if self.release >= SURPLUS_BY_NODE else self._surplus_elsewhere()
+        self.fs.write(self.change.path, str(max(0, aim - self._others)))
         now = self._pages()
-        if self.others and now == aim - self.others:  # the fault is mended in this kernel
+        if self._others and now == aim - self._others:  # the fault is mended in this kernel
             self.fs.write(self.change.path, str(aim))
             now = self._pages()
         return now

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
-from tuned_virt.core.engine import Controller, Tuner
+from tuned_virt.core.engine import Controller
 from tuned_virt.core.guest_source import GuestSource, no_guests
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.core.state_file import FOLDER as STATE_FOLDER
+from tuned_virt.core.tuner import Tuner, Writer
 from tuned_virt.kernel import mempolicy
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model import topology
@@ -24,6 +26,30 @@ from tuned_virt.plugins.ksm.sampler import LibvirtGuest, Sampler
 from tuned_virt.plugins.ksm.state import KsmState
 
 
+class KsmWriter(Writer):
+    """Settings by their files, services by systemd."""
+
+    def current(self, fs: KernelFS, change: Change) -> object:
+        """A setting as the kernel has it, a service as systemd has it."""
+        if change.setting in conflicts.UNITS:
+            return conflicts.state(change.setting)
+        return super().current(fs, change)
+
+    def write(self, fs: KernelFS, change: Change, abandoned: threading.Event) -> str:
+        """A write; what is unmerged is spread over the nodes instead of filling the writer's."""
+        if change.setting in conflicts.UNITS:
+            conflicts.set_state(change.setting, str(change.after))
+            return ""
+        nodes = topology.memory_nodes(fs) if change.slow else frozenset()
+        with mempolicy.interleaved(nodes):
+            return super().write(fs, change, abandoned)
+
+
+def values(state: KsmState) -> Values:
+    """The settings' values, and the services'."""
+    return {**state.masters.services, **state.values}
+
+
 class KsmTuner(Tuner[KsmPolicy, KsmState]):
     """KSM, as the plugin `ksm` tunes it.
 
@@ -32,6 +58,10 @@ class KsmTuner(Tuner[KsmPolicy, KsmState]):
 
     name = "ksm"
     options = policy.OPTIONS
+    parse = staticmethod(policy.parse)
+    decide = staticmethod(planner.plan)
+    values = staticmethod(values)
+    writer = KsmWriter()
 
     def __init__(
         self,
@@ -41,10 +71,6 @@ class KsmTuner(Tuner[KsmPolicy, KsmState]):
         self._follow = follow
         self._record = ControllerStateFile(state / FILE)
 
-    def parse(self, options: Mapping[str, str]) -> KsmPolicy:
-        """See `policy.parse`."""
-        return policy.parse(options)
-
     def undoing(self, policy: KsmPolicy) -> KsmPolicy:
         """Asks for nothing, and may unmerge where the policy might."""
         return KsmPolicy({}, policy.unmerge)
@@ -52,29 +78,6 @@ class KsmTuner(Tuner[KsmPolicy, KsmState]):
     def read(self, fs: KernelFS, policy: KsmPolicy, originals: Values) -> KsmState:
         """See `settings.read`."""
         return settings.read(fs, conflicts.read(fs))
-
-    def decide(self, policy: KsmPolicy, state: KsmState, originals: Values) -> Plan:
-        """See `planner.plan`."""
-        return planner.plan(policy, state, originals)
-
-    def values(self, state: KsmState) -> Values:
-        """The settings' values, and the services'."""
-        return {**state.masters.services, **state.values}
-
-    def current(self, fs: KernelFS, change: Change) -> str:
-        """A setting as the kernel has it, a service as systemd has it."""
-        if change.setting in conflicts.UNITS:
-            return conflicts.state(change.setting)
-        return super().current(fs, change)
-
-    def write(self, fs: KernelFS, change: Change) -> None:
-        """A write; what is unmerged is spread over the nodes instead of filling the writer's."""
-        if change.setting in conflicts.UNITS:
-            conflicts.set_state(change.setting, change.after)
-            return
-        nodes = topology.memory_nodes(fs) if change.slow else frozenset()
-        with mempolicy.interleaved(nodes):
-            super().write(fs, change)
 
     def restored(self) -> None:
         """No controller's record is left."""

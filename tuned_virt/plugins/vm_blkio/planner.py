@@ -15,6 +15,9 @@ from tuned_virt.plugins.vm_blkio.policy import REMOVE, WeightPolicy, WeightRule
 GUEST = "blkio_weight"
 DEVICE = "device_weight"
 
+Weighed = Mapping[str, int]
+"""Weight by setting."""
+
 
 class WeightedGuest(Protocol):
     """A running guest's weights, as libvirt tells them."""
@@ -60,12 +63,12 @@ class WeightState:
     paths: frozenset[str] = field(default_factory=frozenset)
 
     @property
-    def values(self) -> dict[str, str]:
+    def weights(self) -> dict[str, int]:
         """Weight by setting; a device that has none has weight 0."""
         return {
-            name: value
+            name: weight
             for guest in self.guests
-            for name, value in settings(guest, self.paths).items()
+            for name, weight in settings(guest, self.paths).items()
         }
 
 
@@ -83,19 +86,19 @@ def address(setting: str) -> tuple[str, int, str, str]:
     return uuid, int(run), kind, device
 
 
-def settings(guest: WeightedGuest, paths: Iterable[str]) -> dict[str, str]:
-    """Value by setting of what a guest has, and of paths that it has no weights on."""
+def settings(guest: WeightedGuest, paths: Iterable[str]) -> dict[str, int]:
+    """Weight by setting of what a guest has, and of paths that it has no weights on."""
     if guest.weight is None:
         return {}
     devices = {**dict.fromkeys(paths, REMOVE), **guest.devices}
-    found = {f"{key(guest)}/{DEVICE} {path}": str(weight) for path, weight in devices.items()}
-    return {f"{key(guest)}/{GUEST}": str(guest.weight), **found}
+    found = {f"{key(guest)}/{DEVICE} {path}": weight for path, weight in devices.items()}
+    return {f"{key(guest)}/{GUEST}": guest.weight, **found}
 
 
 def decide(policy: WeightPolicy, state: WeightState, originals: Values) -> Plan:
     """Set what is asked of guests that have no weights of their own; put the rest back."""
-    now = state.values
-    asked: dict[str, str] = {}
+    now = state.weights
+    asked: dict[str, int] = {}
     notes = []
     for guest in state.guests:
         rule = _rule(policy, guest)
@@ -107,13 +110,13 @@ def decide(policy: WeightPolicy, state: WeightState, originals: Values) -> Plan:
             asked.update(_asked(guest, rule))
     refused = _refused(asked, now, state)
     asked = {name: value for name, value in asked.items() if name not in refused}
-    back = {name: value for name, value in originals.items() if name not in asked}
+    back = {name: int(text) for name, text in originals.items() if name not in asked}
     present = {key(guest) for guest in state.guests}
     targets = {name: value for name, value in back.items() if name.partition("/")[0] in present}
     return Plan(
         changes=tuple(_changes({**targets, **asked}, now, asked)),
-        originals={name: originals.get(name, now.get(name, str(REMOVE))) for name in asked},
-        wanted=asked,
+        originals={name: originals.get(name, str(now.get(name, REMOVE))) for name in asked},
+        wanted={name: str(weight) for name, weight in asked.items()},
         refused=refused,
         pending=dict.fromkeys(back, state.unavailable) if state.unavailable else {},
         notes=(*notes, *_effect(policy, asked, state)),
@@ -126,14 +129,14 @@ def _rule(policy: WeightPolicy, guest: WeightedGuest) -> WeightRule | None:
     return next((rule for rule in policy.rules if selects(rule.guests, names)), None)
 
 
-def _asked(guest: WeightedGuest, rule: WeightRule) -> Iterator[tuple[str, str]]:
+def _asked(guest: WeightedGuest, rule: WeightRule) -> Iterator[tuple[str, int]]:
     if rule.weight is not None:
-        yield f"{key(guest)}/{GUEST}", str(rule.weight)
+        yield f"{key(guest)}/{GUEST}", rule.weight
     for path, weight in rule.devices.items():
-        yield f"{key(guest)}/{DEVICE} {path}", str(weight)
+        yield f"{key(guest)}/{DEVICE} {path}", weight
 
 
-def _refused(asked: Values, now: Values, state: WeightState) -> dict[str, str]:
+def _refused(asked: Weighed, now: Weighed, state: WeightState) -> dict[str, str]:
     """What cannot be set, and why."""
     if not state.controller:
         why = "no cgroup controller holds weights: neither io (cgroup v2) nor blkio (v1) is there"
@@ -143,9 +146,9 @@ def _refused(asked: Values, now: Values, state: WeightState) -> dict[str, str]:
     return {name: why for name in asked if name.partition("/")[0] in untold}
 
 
-def _changes(targets: Values, now: Values, asked: Values) -> Iterator[Change]:
+def _changes(targets: Weighed, now: Weighed, asked: Weighed) -> Iterator[Change]:
     for name, value in targets.items():
-        before = now.get(name, str(REMOVE))
+        before = now.get(name, REMOVE)
         if before != value:
             why = "asked for" if name in asked else "as it was before"
             yield Change(name, name, before, value, why)

@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from tuned_virt.core.engine import Controller, Tuner
+from tuned_virt.core.engine import Controller
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.options import Section
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.core.replan_trigger import EventSource, ReplanTrigger
+from tuned_virt.core.tuner import Sections, Tuner, Writer
 from tuned_virt.core.worker_pool import KeyedWorkerPool
 from tuned_virt.kernel import timeouts
-from tuned_virt.kernel.files import KernelFileError, KernelFS, active_word
+from tuned_virt.kernel.files import KernelFS, NotDone, active_word
 from tuned_virt.plugins.vm_blkio import planner, policy
 from tuned_virt.plugins.vm_blkio.planner import DEVICE, WeightedGuest, WeightState
 from tuned_virt.plugins.vm_blkio.policy import REMOVE, WeightPolicy
@@ -37,94 +38,84 @@ class GuestWeightsApi(Protocol):
         """Tells of guests that start and stop."""
 
 
+class WeightWriter(Writer):
+    """Weights by libvirt, live; guests side by side, as libvirt may hang for one of them."""
+
+    threads = 8
+    timeout = timeouts.GUEST_WEIGHTS
+    timeout_reason = "libvirt does not answer"
+
+    def __init__(self, libvirt: Callable[[], GuestWeightsApi]) -> None:
+        self._connect = libvirt
+
+    def worker_key(self, setting: str) -> str:
+        """The guest."""
+        return setting.partition("/")[0]
+
+    def current(self, fs: KernelFS, change: Change) -> object:
+        """The weight that libvirt tells; 0 for a device without. Raises KernelFileError."""
+        guests, unavailable = ask(self._connect)
+        if unavailable:
+            raise NotDone(change.path, unavailable)
+        return WeightState(guests).weights.get(change.setting, REMOVE)
+
+    def write(self, fs: KernelFS, change: Change, abandoned: threading.Event) -> str:
+        """Have libvirt set it. Raises KernelFileError."""
+        uuid, run, kind, device = planner.address(change.setting)
+        assert isinstance(change.after, int)
+        whole = kind == planner.GUEST
+        value = change.after if whole else f"{device},{change.after}"
+        try:
+            self._connect().write(uuid, run, "weight" if whole else "device_weight", value)
+        except Exception as error:
+            raise NotDone(change.path, str(error), str(change.after)) from error
+        return ""
+
+    def took(self, change: Change, now: object) -> bool:
+        """The guest's own weight on a device is as good as none (see `GuestWeights.write`)."""
+        taken_away = change.after == REMOVE and planner.address(change.setting)[2] == DEVICE
+        return super().took(change, now) or (taken_away and now == self._own(change.setting))
+
+    def _own(self, setting: str) -> int | None:
+        """The weight of the whole guest that a setting is of."""
+        guests, _ = ask(self._connect)
+        key = self.worker_key(setting)
+        return next((guest.weight for guest in guests if planner.key(guest) == key), None)
+
+
 class BlkioTuner(Tuner[WeightPolicy, WeightState]):
     """Weights, as the plugin `vm_blkio` sets them."""
 
     name = "vm_blkio"
     options = policy.OPTIONS
-    sectioned = True
-    worker_threads = 8
-    worker_timeout = timeouts.GUEST_WEIGHTS
-    timeout_reason = "libvirt does not answer"
+    parse = staticmethod(policy.parse)
+    decide = staticmethod(planner.decide)
+    sections = Sections(policy.parse_sections)
 
     def __init__(self, libvirt: Callable[[], GuestWeightsApi]) -> None:
         self._connect = libvirt
+        self.writer = WeightWriter(libvirt)
         self._workers = KeyedWorkerPool("virt-vm_blkio-read", 1, timeouts.GUEST_WEIGHTS)
-
-    def parse(self, options: Mapping[str, str]) -> WeightPolicy:
-        """See `policy.parse`."""
-        return policy.parse(options)
-
-    def parse_sections(
-        self, sections: Sequence[Section], conflicting: Sequence[Section]
-    ) -> WeightPolicy:
-        """See `policy.parse_sections`."""
-        return policy.parse_sections(sections)
 
     def read(self, fs: KernelFS, policy: WeightPolicy, originals: Values) -> WeightState:
         """The running guests; libvirt is asked only where a policy or an original concerns them."""
         if not policy.rules and not originals:
             return WeightState()
-        answer = self._workers.run({LIBVIRT: self._ask})
-        guests, unavailable = answer.get(LIBVIRT, ((), self.timeout_reason))
+        answer = self._workers.run({LIBVIRT: lambda: ask(self._connect)})
+        guests, unavailable = answer.get(LIBVIRT, ((), WeightWriter.timeout_reason))
         paths = frozenset(path for rule in policy.rules for path in rule.devices)
         return WeightState(guests, unavailable, has_controller(fs), weighing(fs), paths)
 
-    def _ask(self) -> tuple[Sequence[WeightedGuest], str]:
-        try:
-            return self._connect().read(), ""
-        except Exception as error:
-            return (), str(error)
-
-    def decide(self, policy: WeightPolicy, state: WeightState, originals: Values) -> Plan:
-        """See `planner.decide`."""
-        return planner.decide(policy, state, originals)
-
     def values(self, state: WeightState) -> Values:
         """Weight by setting."""
-        return state.values
-
-    def worker_key(self, setting: str) -> str:
-        """The guest."""
-        return setting.partition("/")[0]
+        return {name: str(weight) for name, weight in state.weights.items()}
 
     def gone(self, state: WeightState, setting: str) -> str:
         """A guest that has stopped, or runs anew."""
         here = {planner.key(guest) for guest in state.guests}
         if state.unavailable:
             return f"not known: {state.unavailable}"
-        return "" if self.worker_key(setting) in here else "the guest has stopped"
-
-    def current(self, fs: KernelFS, change: Change) -> str:
-        """The weight that libvirt tells; 0 for a device without. Raises KernelFileError."""
-        guests, unavailable = self._ask()
-        if unavailable:
-            raise KernelFileError(change.path, unavailable)
-        values = WeightState(guests).values
-        return values.get(change.setting, "0")
-
-    def write(self, fs: KernelFS, change: Change) -> None:
-        """Have libvirt set it, live. Raises KernelFileError."""
-        uuid, run, kind, device = planner.address(change.setting)
-        value: int | str = (
-            int(change.after) if kind == planner.GUEST else f"{device},{change.after}"
-        )
-        parameter = "weight" if kind == planner.GUEST else "device_weight"
-        try:
-            self._connect().write(uuid, run, parameter, value)
-        except Exception as error:
-            raise KernelFileError(change.path, str(error), change.after) from error
-
-    def took(self, change: Change, now: str) -> bool:
-        """The guest's own weight on a device is as good as none (see `GuestWeights.write`)."""
-        taken_away = change.after == str(REMOVE) and planner.address(change.setting)[2] == DEVICE
-        return super().took(change, now) or (taken_away and now == self._own(change.setting))
-
-    def _own(self, setting: str) -> str:
-        """The weight of the whole guest that a setting is of."""
-        guests, _ = self._ask()
-        worker_key = self.worker_key(setting)
-        return next((str(guest.weight) for guest in guests if planner.key(guest) == worker_key), "")
+        return "" if self.writer.worker_key(setting) in here else "the guest has stopped"
 
     def controller(
         self,
@@ -140,6 +131,14 @@ class BlkioTuner(Tuner[WeightPolicy, WeightState]):
         watch = ReplanTrigger(self.name, replan)
         watch.follow(self._connect().follow(watch.wake))
         return watch
+
+
+def ask(connect: Callable[[], GuestWeightsApi]) -> tuple[Sequence[WeightedGuest], str]:
+    """The running guests, and why they are not known, "" if they are."""
+    try:
+        return connect().read(), ""
+    except Exception as error:
+        return (), str(error)
 
 
 def has_controller(fs: KernelFS) -> bool:

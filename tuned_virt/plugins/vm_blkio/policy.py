@@ -58,7 +58,9 @@ def parse(options: Mapping[str, str]) -> WeightPolicy:
     return parse_sections([Section("", options)])
 
 
-def parse_sections(sections: Sequence[Section]) -> WeightPolicy:
+def parse_sections(
+    sections: Sequence[Section], conflicting: Sequence[Section] = ()
+) -> WeightPolicy:
     """The policy of a profile's sections. Raises BadOptions, naming all that is wrong."""
     errors: list[OptionError] = []
     rules = tuple(_rule(section, errors) for section in sections)

@@ -162,7 +162,7 @@ def test_disks_of_defined_guests_are_set_and_go_back(fs: FakeDisks) -> None:
     ]
     assert there.changes[0].why == "SCSI HBA, backs web: host_backing=mq-deadline"
     for change in there.changes:
-        fs.write(change.path, change.after)
+        fs.write(change.path, str(change.after))
     gone = plan(fs, FixedGuests({}), dict(there.originals))
     assert {change.after for change in gone.changes} == {"none", "64"}
 
@@ -172,7 +172,7 @@ def test_while_libvirt_is_not_known_nothing_goes_back(fs: FakeDisks) -> None:
     guest = GuestDisks("u1", "web", ("/data/x",))
     there = plan(fs, FixedGuests({"u1": guest}), {})
     for change in there.changes:
-        fs.write(change.path, change.after)
+        fs.write(change.path, str(change.after))
     unknown = plan(fs, FixedGuests(None, "libvirt is gone"), dict(there.originals))
     assert unknown.changes == ()
     assert unknown.originals == there.originals

@@ -19,6 +19,7 @@ from tuned_virt.core.plan import Change
 from tuned_virt.plugins.blk_elevator_virt import DisksTuner, judge, policy
 from tuned_virt.plugins.blk_elevator_virt.planner import DiskState, SetByUdev
 from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy, parse, resolve
+from tuned_virt.plugins.blk_elevator_virt.writer import DiskWriter
 
 
 @pytest.fixture
@@ -244,9 +245,9 @@ def test_order_of_putting_back(fs: FakeDisks, engine: Disks) -> None:
 
 def test_a_jiffy_is_tolerated_after_a_write_and_not_before(engine: Disks) -> None:
     change = Change("sda#3/iosched/read_expire", "", "", "500", "")
-    assert engine.tuner.took(change, "504")
-    assert not engine.tuner.took(change, "511")
-    assert not engine.tuner.took(Change("sda/nr_requests", "", "", "500", ""), "504")
+    assert engine.tuner.writer.took(change, "504")
+    assert not engine.tuner.writer.took(change, "511")
+    assert not engine.tuner.writer.took(Change("sda/nr_requests", "", "", "500", ""), "504")
 
 
 def test_a_section_that_goes_gives_its_disks_back(fs: FakeDisks, engine: Disks) -> None:
@@ -379,7 +380,7 @@ def test_a_dead_queue_is_not_written_to(fs: FakeDisks, engine: Disks) -> None:
 def test_requests_in_flight_that_do_not_complete(
     fs: FakeDisks, engine: Disks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tuned_virt.plugins.blk_elevator_virt.plugin.STALLED", 0.001)
+    monkeypatch.setattr("tuned_virt.plugins.blk_elevator_virt.writer.STALLED", 0.001)
     fs.add("loop0", f"{LOOP}loop0", inflight="       0        3", stat="5 0 0 0 7 0 0 0 3 0 0")
     outcome = engine.apply(EVERYTHING)
     assert "3 requests in flight, and none completed" in outcome.failed["loop0#2/scheduler"]
@@ -389,7 +390,7 @@ def test_requests_in_flight_that_do_not_complete(
 def test_a_write_that_never_returns_holds_up_nobody(
     fs: FakeDisks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(DisksTuner, "worker_timeout", 0.2)
+    monkeypatch.setattr(DiskWriter, "timeout", 0.2)
     engine = made(fs, tmp_path)
     for name in ("loop0", "loop1", "loop2"):
         fs.add(name, f"{LOOP}{name}")

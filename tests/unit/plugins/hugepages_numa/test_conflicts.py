@@ -133,8 +133,8 @@ def test_a_folder_that_others_use_stays(
     mounts.write(KernelFS(), f"{tmp_path}/a/b", f"absent, no folder {tmp_path}/a", G1)
     assert list(tmp_path.rglob("*")) == [tmp_path / "a", tmp_path / "a/others"]
     change = MountChange("", "/a/b", "/a/b", "absent, no folder /a", "")
-    assert HugepagesTuner().took(change, "absent, no folder")
-    assert not HugepagesTuner().took(change, "/a/b")
+    assert HugepagesTuner().writer.took(change, "absent, no folder")
+    assert not HugepagesTuner().writer.took(change, "/a/b")
 
 
 def test_a_folder_is_made_for_root_alone_to_write(
