@@ -112,13 +112,13 @@ class Pinner:
         self.manager.detach(self)
         return done
 
-    def guests_changed(self, guests: Mapping[str, Domain]) -> None:
+    def guests_changed(
+        self, guests: Mapping[str, Domain]
+    ) -> Mapping[Run, Claim[PinningPolicy]] | None:
         """See `manager.GuestListener`."""
-        claims = self._wanted(guests)
         with self._applied:
-            if claims != self._claims and not self._off:
-                self._claims = claims
-                self.manager.claim(claims)
+            self._claims = self._wanted(guests)
+            return None if self._off else self._claims
 
     def _wanted(self, guests: Mapping[str, Domain]) -> dict[Run, Claim[PinningPolicy]]:
         return {one.run: Claim(device(one.name, one.uuid), self.policy) for one in guests.values()}

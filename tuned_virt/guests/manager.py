@@ -93,8 +93,9 @@ class GuestTuner(ABC, Generic[P]):
 class GuestListener(Protocol):
     """A plugin object of TuneD's."""
 
-    def guests_changed(self, guests: Mapping[str, Domain]) -> None:
-        """The running guests by UUID; from libvirt's worker."""
+    def guests_changed(self, guests: Mapping[str, Domain]) -> Mapping[Run, Claim[Any]] | None:
+        """The running guests by UUID, from libvirt's worker; what it claims of them, if it can say
+        so now."""
 
 
 class GuestManager(Generic[P]):
@@ -205,11 +206,14 @@ class GuestManager(Generic[P]):
     def reconcile(self, view: GuestsView) -> float | None:
         """See `worker.Reconciler`."""
         self._listed = view.guests
-        listener = self._listener
-        if listener is not None:
-            listener.guests_changed(view.guests)
         with self._lock:
-            wanted, claims, starting = self._wanted, self._claims, self._starting
+            listener, before = self._listener, self._wanted
+        said = listener.guests_changed(view.guests) if listener else None
+        with self._lock:
+            wanted = self._wanted
+            if said is not None and wanted == before and said != self._claims:
+                self._claims, self._starting = said, False  # else what came since is newer
+            claims, starting = self._claims, self._starting
         due = None if starting else self._guests.adjust(view, claims)
         with self._reached:
             self._done = wanted

@@ -9,11 +9,10 @@ while every instance is applied, and by claiming all that is wanted at once afte
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,8 +58,6 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
         self._policies: dict[str, Any] = {}
         self._bad: dict[str, list[OptionError]] = {}
         self._applied: set[str] = set()
-        self._batch = False
-        self._claimed: dict[Run, Claim[Any]] = {}
         self._closed = False
         self._manager: GuestManager[Any] | None = None
         super().__init__(*args, **kwargs)
@@ -145,22 +142,24 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
         if self._manager is not None:
             self._manager.detach(self)
 
-    def guests_changed(self, guests: Mapping[str, Domain]) -> None:
-        """Tell TuneD of what came and went; a restarted guest has gone and come."""
+    def guests_changed(self, guests: Mapping[str, Domain]) -> Mapping[Run, Claim[Any]] | None:
+        """Tell TuneD of what came and went; a restarted guest has gone and come.
+
+        What is claimed then; None while not every instance is applied.
+        """
         with contained(self.name), self._turn:
             if self._closed or not self._live:
-                return
+                return None
             now = _by_device(guests)
-            with self._no_claim():
-                for name in (self._assigned_devices | self._free_devices) - self._still(now):
-                    self._hardware_events_callback("remove", _Device(name))
-                self._known = now
-                moving = {n for n, at in self._moving.items() if time.monotonic() - at < MOVING}
-                known = self._assigned_devices | self._free_devices | moving
-                for name in now.keys() - known:
-                    self._hardware_events_callback("add", _Device(name))
-            if self._claims() != self._claimed:  # a claim is news, which brings us here again
-                self._claim()
+            for name in (self._assigned_devices | self._free_devices) - self._still(now):
+                self._hardware_events_callback("remove", _Device(name))
+            self._known = now
+            moving = {n for n, at in self._moving.items() if time.monotonic() - at < MOVING}
+            known = self._assigned_devices | self._free_devices | moving
+            for name in now.keys() - known:
+                self._hardware_events_callback("add", _Device(name))
+            return self._claims()
+        return None
 
     def _still(self, now: Mapping[str, Domain]) -> set[str]:
         """Devices that are the same run of the same guest as before."""
@@ -193,10 +192,11 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
 
     def instance_apply_tuning(self, instance: Any) -> None:
         """Claim the guests once the last instance is applied, and wait a moment for the pins."""
-        with contained(self.name), self._turn, self._one_claim():
+        with contained(self.name), self._turn:
             instance.active = True
             super().instance_apply_tuning(instance)
             self._applied.add(instance.name)
+            self._claim()
         self._settle()
 
     def instance_unapply_tuning(self, instance: Any, *rollback: Any, **named: Any) -> None:
@@ -224,22 +224,23 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
             self._bad.pop(instance.name, None)
 
     def _add_device(self, device_name: str) -> None:
-        with self._turn, self._one_claim():
+        with self._turn:
             self._moving.pop(device_name, None)
             super()._add_device(device_name)
             self._keep_active()
 
     def _remove_device(self, device_name: str) -> None:
-        with self._turn, self._one_claim():
+        with self._turn:
             super()._remove_device(device_name)
             self._keep_active()
 
     def _add_devices_nocheck(self, instance: Any, device_names: Iterable[str]) -> None:
-        with self._turn, self._one_claim():
+        with self._turn:
             for name in device_names:
                 self._moving.pop(name, None)
             super()._add_devices_nocheck(instance, device_names)
             self._keep_active()
+            self._claim()
         self._settle()
 
     def _remove_devices_nocheck(self, instance: Any, device_names: Iterable[str]) -> None:
@@ -267,27 +268,10 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
 
     # --- what is claimed --------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _no_claim(self) -> Iterator[None]:
-        """Around changes of TuneD's sets: nothing is claimed meanwhile."""
-        outer, self._batch = self._batch, True
-        try:
-            yield
-        finally:
-            self._batch = outer
-
-    @contextlib.contextmanager
-    def _one_claim(self) -> Iterator[None]:
-        """Around changes of TuneD's sets: what they come to is claimed once, at the end."""
-        with self._no_claim():
-            yield
-        if not self._batch and self._live and not self._closed:
-            self._claim()
-
     def _claim(self) -> None:
-        if self._manager is not None:
-            self._claimed = self._claims()
-            self._manager.claim(self._claimed)
+        """All that every instance together claims, once they all are applied."""
+        if self._manager is not None and self._live and not self._closed:
+            self._manager.claim(self._claims())
 
     def _claims(self) -> dict[Run, Claim[Any]]:
         claims: dict[Run, Claim[Any]] = {}

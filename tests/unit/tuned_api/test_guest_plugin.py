@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A guest plugin in the hands of TuneD's own classes, over a fake binding of libvirt's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tuned.plugins.instance.factory import Factory
+from tuned.profiles.variables import Variables
+
+from tests.unit.guests.recording import RecordingTuner, until
+from tests.unit.libvirt_api.fake_binding import FakeDomain, FakeLibvirt, install
+from tuned_virt.guests import manager
+from tuned_virt.kernel import timeouts
+from tuned_virt.libvirt_api import binding, worker
+from tuned_virt.tuned_api.guest_plugin import GuestPlugin
+
+Applied = tuple[Any, list[Any]]
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLibvirt]:
+    monkeypatch.setattr(worker, "_workers", {})
+    monkeypatch.setattr(manager, "_managers", {})
+    monkeypatch.setattr(timeouts, "FIRST_LISTING", 2.0)
+    monkeypatch.setattr(binding, "missing", lambda uri: "")
+    made = install(monkeypatch)
+    yield made
+    for one in worker._workers.values():
+        one.close()
+    until(lambda: made.open_connections == 0)
+
+
+@pytest.fixture
+def tuner() -> RecordingTuner:
+    return RecordingTuner()
+
+
+def plugin(tuner: RecordingTuner, **sections: dict[str, str]) -> Applied:
+    """TuneD's steps for a profile with these sections, up to the last one's apply."""
+    made = type("Plugin", (GuestPlugin,), {"tuner": tuner, "__module__": "x.plugin_vm_recorder"})(
+        SimpleNamespace(),
+        SimpleNamespace(create=lambda name: None),
+        SimpleNamespace(),
+        SimpleNamespace(),
+        SimpleNamespace(),
+        Factory(),
+        SimpleNamespace(get=lambda *_: False),
+        Variables(),
+    )
+    instances = []
+    for name, options in sections.items():
+        devices = options.pop("devices", "*")
+        instances.append(made.create_instance(name, devices, None, None, None, options))
+    made.init_devices()
+    for instance in instances:
+        made.assign_free_devices(instance)
+    for instance in instances:
+        made.initialize_instance(instance)
+    for instance in instances:
+        made.instance_apply_tuning(instance)
+    return made, instances
+
+
+def claimed(tuner: RecordingTuner) -> dict[str, str]:
+    """Policy by device, as the controller was asked for last."""
+    claims = tuner.controller.adjusted[-1]
+    assert claims is not None
+    return {claim.device: claim.policy for claim in claims.values()}
+
+
+def test_guests_are_claimed_by_the_section_that_selects_them(
+    fake: FakeLibvirt, tuner: RecordingTuner
+) -> None:
+    fake.domains = [FakeDomain(1, "web1"), FakeDomain(2, "db1")]
+    made, instances = plugin(
+        tuner, web={"devices": "web*", "policy": "a"}, rest={"devices": "!web*", "policy": "b"}
+    )
+    assert claimed(tuner) == {"web1": "a", "db1": "b"}
+    assert made.instance_verify_tuning(instances[0], False) is True
+
+
+def test_guests_that_start_restart_and_stop_are_claimed_in_one_turn_each(
+    fake: FakeLibvirt, tuner: RecordingTuner
+) -> None:
+    plugin(tuner, all={"policy": "a"})
+    web = FakeDomain(1, "web1")
+    for domains in ([web], [FakeDomain(2, "web1", uuid="uuid1")], []):
+        lists, adjusts = fake.lists, len(tuner.controller.adjusted)
+        fake.domains = domains
+        fake.tell(web)
+        until(lambda adjusts=adjusts: len(tuner.controller.adjusted) > adjusts)  # type: ignore[misc]
+        claims = tuner.controller.adjusted[-1] or {}
+        assert set(claims) == {(one.uuid, one.number) for one in domains}
+        assert (fake.lists, len(tuner.controller.adjusted)) == (lists + 1, adjusts + 1)
+
+
+def test_a_guest_that_moves_between_sections_is_claimed_once(
+    fake: FakeLibvirt, tuner: RecordingTuner
+) -> None:
+    fake.domains = [FakeDomain(1, "web1")]
+    made, (first, second) = plugin(
+        tuner, first={"devices": "web*", "policy": "a"}, second={"devices": "x*", "policy": "b"}
+    )
+    assert claimed(tuner) == {"web1": "a"}
+    turns = len(tuner.controller.adjusted)
+    made._remove_devices_nocheck(first, ["web1"])
+    worker.libvirt_worker().wake()
+    made._add_devices_nocheck(second, ["web1"])
+    assert claimed(tuner) == {"web1": "b"}
+    assert all(claims is not None for claims in tuner.controller.adjusted[turns:])
+
+
+def test_the_last_section_that_is_unapplied_releases_all(
+    fake: FakeLibvirt, tuner: RecordingTuner
+) -> None:
+    fake.domains = [FakeDomain(1, "web1"), FakeDomain(2, "db1")]
+    made, instances = plugin(tuner, web={"devices": "web*"}, rest={"devices": "!web*"})
+    made.instance_unapply_tuning(instances[1])
+    assert tuner.controller.adjusted[-1] is not None
+    made.instance_unapply_tuning(instances[0])
+    assert tuner.controller.adjusted[-1] is None
+    for instance in instances:
+        made.destroy_instance(instance)
+    made.cleanup()
+
+
+def test_bad_options_are_kept_for_verify(
+    fake: FakeLibvirt, tuner: RecordingTuner, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake.domains = [FakeDomain(1, "web1")]
+    made, [instance] = plugin(tuner, all={"policy": "bad"})
+    assert claimed(tuner) == {}
+    assert made.instance_verify_tuning(instance, False) is False
+    assert "verify: failed: 'vm_recorder': option 'policy'" in caplog.text
+
+
+def test_a_regex_of_udev_selects_no_guest(
+    fake: FakeLibvirt, tuner: RecordingTuner, caplog: pytest.LogCaptureFixture
+) -> None:
+    made, [instance] = plugin(tuner, all={})
+    instance._devices_udev_regex = "ID_PATH=.*"
+    assert made._get_matching_devices(instance, ["web1"]) == set()
+    assert "use devices=" in caplog.text
