@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from tuned_virt.kernel.files import KernelFileError, KernelFS
+from tuned_virt.kernel.files import KernelFileAbsent, KernelFileError, KernelFS
 from tuned_virt.model import topology
 from tuned_virt.plugins.hugepages_numa.pools import FOLDER, TRANSPARENT, folder
 
@@ -123,7 +123,7 @@ class FakeHugetlb(KernelFS):
             return ",".join(map(str, self.memory))
         found = re.fullmatch(rf"{FOLDER}/hugepages-(\d+)kB/(\w+)", path)
         if not found:
-            raise KernelFileError(path, "No such file or directory")
+            raise KernelFileAbsent(path, "No such file or directory")
         size = int(found[1])
         if found[2] == "surplus_hugepages":
             pools = [pool for place, pool in self.pools.items() if place[1] == size]
@@ -132,7 +132,7 @@ class FakeHugetlb(KernelFS):
             return f"{M2}kB"
         if found[2] == "nr_overcommit_hugepages":
             return "0"
-        raise KernelFileError(path, "No such file or directory")
+        raise KernelFileAbsent(path, "No such file or directory")
 
     @staticmethod
     def _count(counts: Counts, name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from tuned_virt import __version__
 from tuned_virt.cli import hugepages_plan, table
 from tuned_virt.cli.common import FINE, print_json
-from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.model.guest import qemu_process
 from tuned_virt.plugins.hugepages_numa import pools as hugepages
 from tuned_virt.plugins.hugepages_numa.pools import size_name
@@ -132,8 +132,10 @@ def _pages(fs: KernelFS, pid: int, kib: int | None) -> dict[tuple[int, int], int
     """
     if kib == 0:
         return {}
-    text = fs.read_optional(f"/proc/{pid}/numa_maps")
-    return None if text is None else hugepages.used(text)
+    try:
+        return hugepages.used(fs.read(f"/proc/{pid}/numa_maps"))
+    except KernelFileError:
+        return None
 
 
 def _guest(use: PageUse) -> dict[str, Any]:

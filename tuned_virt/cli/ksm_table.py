@@ -58,7 +58,7 @@ def gather(fs: KernelFS) -> tuple[list[KsmRow], str]:
     if not processes and fs.sees_all_processes():
         return [], ""
     known, remark = ask_libvirt()
-    return rows(processes, known, fs.read_optional), remark
+    return rows(processes, known, fs.read_permitted), remark
 
 
 def ask_libvirt() -> tuple[Mapping[str, LibvirtGuestInfo], str]:

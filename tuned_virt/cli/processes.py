@@ -57,7 +57,7 @@ def documents(fs: KernelFS, ours: Collection[int]) -> dict[str, tuple[int, str]]
 def _domain(
     fs: KernelFS, guest: qemu_process.QemuProcess, name: str, ours: Collection[int]
 ) -> Element:
-    command = fs.read_optional(f"/proc/{guest.pid}/cmdline") or ""
+    command = fs.read_permitted(f"/proc/{guest.pid}/cmdline") or ""
     roles = qemu_threads.read(fs, guest.pid)
     domain = Element("domain", type="kvm")
     SubElement(domain, "name").text = name

@@ -23,6 +23,7 @@ from tuned_virt.core.state_file import (
     StateFile,
     UnusableStateError,
 )
+from tuned_virt.kernel.files import KernelFileError
 from tuned_virt.kernel.procfs import start_time
 
 
@@ -161,7 +162,7 @@ class Originals:
     def _said(self, what: str) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
+        except (OSError, KernelFileError) as error:
             raise OriginalsError(f"{what} {self._file.path}: {error}") from error
 
     def _read(self) -> _Content:

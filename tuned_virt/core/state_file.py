@@ -19,6 +19,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
+from tuned_virt.kernel.files import KernelFileError
+
 log = logging.getLogger("tuned")
 
 T = TypeVar("T")
@@ -124,8 +126,8 @@ class StateFile(Generic[T]):
             found = self.read()
         except OfEarlierBoot:
             return None
-        except OSError as error:
-            log.warning("%s cannot be read: %s", self.path, error.strerror)
+        except (OSError, KernelFileError) as error:
+            log.warning("%s cannot be read: %s", self.path, getattr(error, "strerror", error))
             return None
         except UnusableStateError as error:
             log.warning("%s %s; it is not used", self.path, error)

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import errno
+import fnmatch
 import functools
-import glob
 import os
 import re
 import stat
@@ -13,9 +14,13 @@ from pathlib import Path
 
 CHUNK = 1 << 16
 
-WILD = re.compile(r"(.*[*?[][^/]*)(/.*)?", re.DOTALL)
-"""A pattern, and what of it follows its last wildcard: one look at each path that comes to, where
-glob would make one for each of its folders."""
+ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ESRCH, errno.ENODEV, errno.ENXIO}
+"""There is no such file, process or device, or no longer."""
+
+FORBIDDEN = {errno.EACCES, errno.EPERM}
+"""Who asks may not know."""
+
+WILD = re.compile(r"[*?[]")
 
 INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 """PROC_PID_INIT_INO in the kernel's include/linux/proc_ns.h."""
@@ -36,6 +41,10 @@ class KernelFileError(Exception):
         self.code = code
         verb = "cannot read" if value is None else f"cannot write '{value}' to"
         super().__init__(f"{verb} {path}: {reason}")
+
+
+class KernelFileAbsent(KernelFileError):
+    """There is no such file, or what it told of is gone."""
 
 
 class NotDone(KernelFileError):
@@ -61,12 +70,24 @@ class KernelFS:
     def _real(self, path: str) -> str:
         return f"{self._prefix}/{path.lstrip('/')}"
 
+    def _status(self, path: str) -> os.stat_result | None:
+        """What stat(2) tells; None where there is nothing. Raises KernelFileError."""
+        try:
+            return os.stat(self._real(path))
+        except OSError as error:
+            _raise_unless_absent(path, error)
+            return None
+
     def exists(self, path: str) -> bool:
-        """Whether the file or folder is there."""
-        return os.path.exists(self._real(path))
+        """Whether the file or folder is there. Raises KernelFileError where that cannot be told."""
+        return self._status(path) is not None
 
     def read(self, path: str) -> str:
-        """The file's text without surrounding white space. Raises KernelFileError."""
+        """The file's text without surrounding white space.
+
+        Bytes that are no text come as U+FFFD: names of others' processes may have such. Raises
+        KernelFileAbsent, and KernelFileError where the file is there and cannot be read.
+        """
         try:
             descriptor = os.open(self._real(path), os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -75,19 +96,28 @@ class KernelFS:
                     text += chunk
             finally:
                 os.close(descriptor)
-            return text.decode().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise KernelFileError(path, _reason(error)) from error
+        except OSError as error:
+            raise _error(path, error) from error
+        return text.decode(errors="replace").strip()
 
     def read_optional(self, path: str) -> str | None:
-        """The file's text, or None where the file cannot be read."""
+        """The file's text, or None where there is none. Raises KernelFileError."""
         try:
             return self.read(path)
-        except KernelFileError:
+        except KernelFileAbsent:
             return None
 
+    def read_permitted(self, path: str) -> str | None:
+        """The same, and None where this process may not read it. Raises KernelFileError."""
+        try:
+            return self.read_optional(path)
+        except KernelFileError as error:
+            if error.code in FORBIDDEN:
+                return None
+            raise
+
     def read_number(self, path: str) -> int:
-        """The file's number, 0 where the file is missing or holds none."""
+        """The file's number, 0 where there is none. Raises KernelFileError."""
         text = self.read_optional(path) or ""
         return int(text) if re.fullmatch(r"-?\d+", text) else 0
 
@@ -100,14 +130,12 @@ class KernelFS:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise KernelFileError(path, _reason(error), value, error.errno) from error
+            raise _error(path, error, value) from error
 
     def changed_at(self, path: str) -> float | None:
         """When a file's inode was last changed, in seconds since the epoch; None if it is gone."""
-        try:
-            return os.stat(self._real(path)).st_ctime
-        except OSError:
-            return None
+        status = self._status(path)
+        return status.st_ctime if status else None
 
     def sees_all_processes(self) -> bool:
         """Whether /proc shows every process, as it does not in a container."""
@@ -124,37 +152,43 @@ class KernelFS:
             return None
 
     def names(self, path: str) -> list[str]:
-        """Names in a folder, in no order; none where it cannot be read."""
+        """Names in a folder, in no order; none where there is none. Raises KernelFileError."""
         try:
             return os.listdir(self._real(path))
-        except OSError:
+        except OSError as error:
+            _raise_unless_absent(path, error)
             return []
 
     def entries(self, path: str) -> dict[str, int]:
-        """Names in a folder and their inode numbers; none where it cannot be read.
+        """Names in a folder and their inode numbers; none where there is none.
 
-        What is new in sysfs gets a number of its own (fs/kernfs/dir.c, __kernfs_new_node).
+        What is new in sysfs gets a number of its own (fs/kernfs/dir.c, __kernfs_new_node). Raises
+        KernelFileError.
         """
         try:
             with os.scandir(self._real(path)) as found:
                 return {entry.name: entry.inode() for entry in found}
-        except OSError:
+        except OSError as error:
+            _raise_unless_absent(path, error)
             return {}
 
     def folders(self, path: str) -> int:
         """How many folders a folder has: its links less two, where the file system counts them."""
-        real = self._real(path)
-        try:
-            links = os.stat(real).st_nlink
-            return links - 2 if links > 1 else sum(entry.is_dir() for entry in os.scandir(real))
-        except OSError:
+        status = self._status(path)
+        if status is None:
             return 0
+        if status.st_nlink > 1:
+            return status.st_nlink - 2
+        with os.scandir(self._real(path)) as found:
+            return sum(entry.is_dir() for entry in found)
 
     def link(self, path: str) -> str | None:
-        """What a symbolic link says, or None where it cannot be read."""
+        """What a symbolic link says, or None where there is none, or not for this process."""
         try:
             return os.readlink(self._real(path))
-        except OSError:
+        except OSError as error:
+            if error.errno not in {*FORBIDDEN, errno.EINVAL}:
+                _raise_unless_absent(path, error)
             return None
 
     def resolved(self, path: str) -> str:
@@ -165,13 +199,11 @@ class KernelFS:
 
     def changed(self, path: str) -> int:
         """When a file was last changed, in ns since the epoch; 0 where it is not there."""
-        try:
-            return os.stat(self._real(path)).st_mtime_ns
-        except OSError:
-            return 0
+        status = self._status(path)
+        return status.st_mtime_ns if status else 0
 
     def block_number(self, path: str) -> str:
-        """A block device's number, "8:1"; "" for anything else."""
+        """A block device's number, "8:1"; "" for anything else, and what others keep to them."""
         try:
             status = os.stat(self._real(path))
         except OSError:
@@ -181,12 +213,35 @@ class KernelFS:
         return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
 
     def glob(self, pattern: str) -> list[str]:
-        """Paths that match a pattern, sorted, as the machine has them."""
-        skipped = len(self._real("")) - 1
-        found = WILD.fullmatch(self._real(pattern))
-        folders, rest = found.groups("") if found else (self._real(pattern), "")
-        paths = (path + rest for path in glob.glob(folders))
-        return sorted(path[skipped:] for path in paths if not rest or os.path.lexists(path))
+        """Paths that match a pattern, sorted, as the machine has them. Raises KernelFileError.
+
+        Unlike glob.glob it does not take a folder that cannot be read for an empty one.
+        """
+        found = [""]
+        way = re.findall(r"/[^/]+", pattern)
+        last = max((n for n, part in enumerate(way) if WILD.search(part)), default=-1)
+        for part in way[: last + 1]:
+            if WILD.search(part):
+                wanted = part[1:]
+                found = [
+                    f"{folder}/{name}"
+                    for folder in found
+                    for name in fnmatch.filter(self.names(folder), wanted)
+                    if not name.startswith(".")
+                ]
+            else:
+                found = [folder + part for folder in found]
+        rest = "".join(way[last + 1 :])
+        return sorted(path + rest for path in found if not rest or self._is_there(path + rest))
+
+    def _is_there(self, path: str) -> bool:
+        """Whether there is something, were it a link to nothing. Raises KernelFileError."""
+        try:
+            os.lstat(self._real(path))
+        except OSError as error:
+            _raise_unless_absent(path, error)
+            return False
+        return True
 
 
 def active_word(text: str) -> str:
@@ -195,5 +250,13 @@ def active_word(text: str) -> str:
     return found.group(1) if found else text
 
 
-def _reason(error: OSError | UnicodeDecodeError) -> str:
-    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+def _error(path: str, error: OSError, value: str | None = None) -> KernelFileError:
+    absent = error.errno in ABSENT and value is None
+    kind = KernelFileAbsent if absent else KernelFileError
+    return kind(path, error.strerror or str(error), value, error.errno)
+
+
+def _raise_unless_absent(path: str, error: OSError) -> None:
+    """Raises KernelFileError for any other error."""
+    if error.errno not in ABSENT:
+        raise _error(path, error) from error

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from tuned_virt.kernel import procfs
 from tuned_virt.kernel.files import KernelFS
 
 LEAST = 4 << 20
@@ -39,9 +40,9 @@ class Area:
 
 def read(fs: KernelFS, pid: int) -> list[Area]:
     """A guest's memory, mapping by mapping; empty for a process that has gone or cannot be read."""
-    ends = dict(_large(fs.read_optional(f"/proc/{pid}/maps") or ""))
+    ends = dict(_large(fs.read_permitted(f"/proc/{pid}/maps") or ""))
     found = []
-    for line in (fs.read_optional(f"/proc/{pid}/numa_maps") or "").splitlines():
+    for line in (fs.read_permitted(f"/proc/{pid}/numa_maps") or "").splitlines():
         start = int(line.partition(" ")[0], 16)
         page = PAGE.search(line)
         if start in ends and page:
@@ -78,5 +79,5 @@ def share(nodes: Mapping[int, int], local: frozenset[int]) -> float | None:
 
 def locked(fs: KernelFS, pid: int) -> int:
     """KiB of a process that may not be moved (VmLck and VmPin of its status)."""
-    text = fs.read_optional(f"/proc/{pid}/status") or ""
-    return sum(map(int, re.findall(r"^Vm(?:Lck|Pin):\s*(\d+) kB$", text, re.MULTILINE)))
+    fields = procfs.status(fs, str(pid))
+    return sum(procfs.kib(fields, name) or 0 for name in ("VmLck", "VmPin"))

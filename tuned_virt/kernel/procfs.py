@@ -3,12 +3,31 @@
 
 from __future__ import annotations
 
-import errno
 import os
-from pathlib import Path
+import re
+from collections.abc import Container, Mapping
 
-GONE = (errno.ENOENT, errno.ESRCH)
-"""What opening or reading a process's file gives once the process has ended."""
+from tuned_virt.kernel.files import KernelFS
+
+HERE = KernelFS()
+
+
+def pids(fs: KernelFS) -> set[int]:
+    """The processes there are. Raises KernelFileError."""
+    return {int(name) for name in fs.names("/proc") if name.isdigit()}
+
+
+def by_name(fs: KernelFS, wanted: Container[str]) -> dict[str, list[int]]:
+    """Processes by name (comm, at most 15 characters), of those wanted that run.
+
+    Raises KernelFileError.
+    """
+    found: dict[str, list[int]] = {}
+    for pid in sorted(pids(fs)):
+        name = fs.read_permitted(f"/proc/{pid}/comm")
+        if name is not None and name in wanted:
+            found.setdefault(name, []).append(pid)
+    return found
 
 
 def stat_fields(text: str) -> list[str]:
@@ -16,30 +35,42 @@ def stat_fields(text: str) -> list[str]:
     return text.rpartition(")")[2].split()
 
 
-def _stat(pid: int) -> list[str] | None:
-    try:
-        return stat_fields(Path(f"/proc/{pid}/stat").read_text(errors="replace"))
-    except OSError as error:
-        if error.errno in GONE:
-            return None
-        raise
-
-
 def start_time(pid: int) -> int | None:
-    """When a process started, in clock ticks after boot (field 22); None if gone. Raises OSError.
+    """When a process started, in clock ticks after boot (field 22); None if it is gone.
 
-    A process that cannot be looked at is not one that has gone.
+    A process that cannot be looked at is not one that has gone: raises KernelFileError.
     """
-    fields = _stat(pid)
-    return int(fields[19]) if fields else None
+    text = HERE.read_optional(f"/proc/{pid}/stat")
+    return int(stat_fields(text)[19]) if text else None
 
 
 def parent(pid: int) -> int:
-    """A process's parent (field 4); 0 if it is gone or has none here. Raises OSError."""
-    fields = _stat(pid)
-    return int(fields[1]) if fields else 0
+    """A process's parent (field 4); 0 if it is gone or has none here. Raises KernelFileError."""
+    text = HERE.read_optional(f"/proc/{pid}/stat")
+    return int(stat_fields(text)[1]) if text else 0
 
 
 def ticks() -> int:
     """Clock ticks a second."""
     return os.sysconf("SC_CLK_TCK")
+
+
+def status(fs: KernelFS, process: str) -> Mapping[str, str]:
+    """The fields of a status file; none of what has ended.
+
+    `process` is a number, or a thread's "PID/task/TID". Raises KernelFileError.
+    """
+    text = fs.read_permitted(f"/proc/{process}/status") or ""
+    pairs = (line.partition(":") for line in text.splitlines())
+    return {name: value.strip() for name, _, value in pairs}
+
+
+def kib(fields: Mapping[str, str], name: str) -> int | None:
+    """A size in a status file; None where there is none."""
+    found = re.fullmatch(r"(\d+) kB", fields.get(name, ""))
+    return int(found[1]) if found else None
+
+
+def unescaped(text: str) -> str:
+    """A field of a table of mounts: white space in it is written in octal."""
+    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), text)

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Container, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
-from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel import procfs
+from tuned_virt.kernel.files import KernelFileError, KernelFS
 
 SERVICE = "tuned.service"
 
@@ -41,15 +41,14 @@ def _has_another_root(pid: int) -> bool:
 
 
 def _ancestors() -> Iterator[int]:
-    """Parent, its parent and so on (proc(5), stat: the fourth field, behind the name in ())."""
+    """Parent, its parent and so on, as far as they are to be seen."""
     pid = os.getppid()
     while pid > 0:
         yield pid
         try:
-            stat = Path(f"/proc/{pid}/stat").read_text()
-        except OSError:
+            pid = procfs.parent(pid)
+        except KernelFileError:
             return
-        pid = int(stat.rpartition(")")[2].split()[1])
 
 
 def restarting() -> bool:
@@ -71,13 +70,6 @@ def is_restart(jobs: str) -> bool:
     """Whether `systemctl list-jobs` (number, unit, type, state) has a restart of TuneD."""
     words = (line.split() for line in jobs.splitlines())
     return any(word[1:3] == [SERVICE, "restart"] for word in words)
-
-
-def processes(fs: KernelFS, wanted: Container[str]) -> dict[str, int]:
-    """Process by name (/proc/PID/comm, at most 15 characters), of those wanted that run."""
-    pids = [int(name) for name in fs.names("/proc") if name.isdigit()]
-    found = ((fs.read_optional(f"/proc/{pid}/comm"), pid) for pid in sorted(pids))
-    return {name: pid for name, pid in found if name is not None and name in wanted}
 
 
 def role(fs: KernelFS) -> str:

@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 from tuned_virt.kernel import timeouts
+from tuned_virt.kernel.files import KernelFileError
 from tuned_virt.libvirt_api import binding
 from tuned_virt.libvirt_api.connection import QUICK, Changes, Connection, Domain, NoteKind
 from tuned_virt.libvirt_api.errors import LibvirtError, Unanswered
@@ -179,6 +180,9 @@ class LibvirtWorker:
             began = time.monotonic()
             try:
                 why = self._connected()
+            except KernelFileError as error:
+                log.error("libvirt: %s; guests are looked at again", error)
+                why = str(error)
             except Exception as error:
                 log.exception("libvirt: internal error, please report it")
                 why = f"internal error: {error!r}"

@@ -5,8 +5,6 @@ Plugins are written once, against the interface of TuneD 2.25 and later, and run
 
 - `planned_plugin.PlannedPlugin` for what is planned as a whole (KSM): it takes a `Tuner` and holds
   no policy.
-- `commands.CommandPlugin` for commands in TuneD's own style (`@command_set` and so on), mixed in
-  before `base.Plugin` or `hotplug.Plugin`; originals survive a `kill -9` of TuneD.
 - `guest_plugin.GuestPlugin` for what is done to running guests, which are its devices.
 
 All keep every exception in: TuneD answers one from a plugin by leaving the rest of the profile

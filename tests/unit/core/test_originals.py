@@ -14,6 +14,7 @@ from tests.unit.failing import AT, CODES, fail
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.core.plan import Change
+from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.kernel.procfs import start_time
 
 
@@ -229,9 +230,9 @@ def test_an_owner_that_cannot_be_looked_at_is_not_gone(
 ) -> None:
     baseline.keep("ksm", {"run": "0"})
 
-    def refuses(self: Path, **_how: object) -> str:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    def refuses(self: KernelFS, path: str) -> str:
+        raise KernelFileError(path, os.strerror(errno.EMFILE), code=errno.EMFILE)
 
-    monkeypatch.setattr(Path, "read_text", refuses)
+    monkeypatch.setattr(KernelFS, "read", refuses)
     with pytest.raises(OriginalsError, match="Too many open files"):
         baseline.holder("ksm")

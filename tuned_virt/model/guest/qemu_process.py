@@ -14,7 +14,8 @@ import re
 import resource
 from dataclasses import dataclass, replace
 
-from tuned_virt.kernel.files import KernelFileError, KernelFS
+from tuned_virt.kernel import procfs
+from tuned_virt.kernel.files import KernelFileAbsent, KernelFileError, KernelFS
 from tuned_virt.model import topology
 from tuned_virt.model.guest import printable
 
@@ -77,8 +78,10 @@ class _Watched:
         """Read its memory; False for one that has ended."""
         try:
             text = self._fs.read(self._path) if self.file is None else os.pread(self.file, 128, 0)
-        except (KernelFileError, OSError):
+        except (KernelFileAbsent, ProcessLookupError):
             return False
+        except (KernelFileError, OSError):
+            return True  # it cannot be read now, and has what it had
         fields = text.split()
         self.resident = int(fields[1]) * self._kib if len(fields) > 1 else 0
         return self.resident > 0
@@ -106,7 +109,7 @@ class QemuProcesses:
         if now - self._scanned >= RESCAN:
             self._scanned = now
             self._others.clear()
-        pids = {int(name) for name in self._fs.names("/proc") if name.isdigit()}
+        pids = procfs.pids(self._fs)
         for pid in (self._others | self._watched.keys()) - pids:
             self._forget(pid)
         for pid in pids - self._others - self._watched.keys():
@@ -151,12 +154,12 @@ def identify(fs: KernelFS, pid: int) -> QemuProcess | None:
     """What a process says of its guest; None for one that is no QEMU."""
     program = fs.link(f"/proc/{pid}/exe")
     if program is None:
-        found = NAME.fullmatch(fs.read_optional(f"/proc/{pid}/comm") or "")
+        found = NAME.fullmatch(fs.read_permitted(f"/proc/{pid}/comm") or "")
     else:
         found = PROGRAM.fullmatch(program.rpartition("/")[2])
     if not found:
         return None
-    words = (fs.read_optional(f"/proc/{pid}/cmdline") or "").split("\0")
+    words = (fs.read_permitted(f"/proc/{pid}/cmdline") or "").split("\0")
     if words == [""]:
         return None  # a kernel thread or a zombie
     return QemuProcess(

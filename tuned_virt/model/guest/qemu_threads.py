@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from tuned_virt.kernel import cpuset
+from tuned_virt.kernel import cpuset, procfs
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model.guest import qemu_process
 
@@ -53,7 +53,7 @@ class ThreadFinder:
         wanted = set(uuids)
         if not wanted:
             return {}
-        pids = {int(name) for name in self._fs.names("/proc") if name.isdigit()}
+        pids = procfs.pids(self._fs)
         self._others &= pids
         found = self._look(wanted, pids - self._others)
         missing = wanted - found.keys()
@@ -77,7 +77,7 @@ def read(fs: KernelFS, pid: int) -> QemuThreads:
     vcpus, iothreads, emulator = {}, {}, [pid]
     for name in fs.names(f"/proc/{pid}/task"):
         thread = int(name)
-        comm = fs.read_optional(f"/proc/{pid}/task/{name}/comm") or ""
+        comm = fs.read_permitted(f"/proc/{pid}/task/{name}/comm") or ""
         vcpu, iothread = VCPU.fullmatch(comm), IOTHREAD.fullmatch(comm)
         if vcpu:
             vcpus[int(vcpu[1])] = thread
@@ -92,9 +92,7 @@ def read(fs: KernelFS, pid: int) -> QemuThreads:
 
 def allowed(fs: KernelFS, pid: int, thread: int) -> str | None:
     """Where a thread may run, as its status says (Cpus_allowed_list); None for one that ended."""
-    text = fs.read_optional(f"/proc/{pid}/task/{thread}/status") or ""
-    found = re.search(r"^Cpus_allowed_list:\s*(\S*)$", text, re.MULTILINE)
-    return found[1] if found else None
+    return procfs.status(fs, f"{pid}/task/{thread}").get("Cpus_allowed_list")
 
 
 def affinity(fs: KernelFS, threads: QemuThreads) -> QemuAffinity:
@@ -123,7 +121,7 @@ def confine(threads: Iterable[int], cpus: str) -> list[int]:
 
 def run_delay(fs: KernelFS, pid: int, thread: int) -> int | None:
     """Nanoseconds that a thread has waited for a CPU (Documentation/scheduler/sched-stats.rst)."""
-    fields = (fs.read_optional(f"/proc/{pid}/task/{thread}/schedstat") or "").split()
+    fields = (fs.read_permitted(f"/proc/{pid}/task/{thread}/schedstat") or "").split()
     with contextlib.suppress(IndexError, ValueError):
         return int(fields[1])
     return None

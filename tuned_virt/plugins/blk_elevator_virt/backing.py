@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tuned_virt.core.worker_pool import KeyedWorkerPool
-from tuned_virt.kernel import timeouts
-from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel import procfs, timeouts
+from tuned_virt.kernel.files import FORBIDDEN, KernelFileError, KernelFS
 from tuned_virt.plugins.blk_elevator_virt import state
 
 STATE_FOLDERS = ("/dev/", "/proc/", "/run/", "/sys/", "/var/lib/libvirt/qemu/", "/var/log/")
@@ -40,13 +40,9 @@ def mounts(text: str) -> dict[str, FilesystemMount]:
         fields, rest = before.split(), after.split()
         if len(fields) > 4 and len(rest) > 1:
             found[fields[0]] = FilesystemMount(
-                fields[2], _plain(fields[4]), rest[0], _plain(rest[1])
+                fields[2], procfs.unescaped(fields[4]), rest[0], procfs.unescaped(rest[1])
             )
     return found
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
 
 
 def mount_of(path: str, all_mounts: Iterable[FilesystemMount]) -> FilesystemMount | None:
@@ -71,16 +67,25 @@ class BackingDevices:
     def of_process(self, pid: int) -> frozenset[str]:
         """Names of the block devices that a process has open, or that hold its open files."""
         found = set()
-        own = mounts(self._fs.read_optional(f"/proc/{pid}/mountinfo") or "")
-        for number in self._fs.names(f"/proc/{pid}/fd"):
+        own = mounts(self._fs.read_permitted(f"/proc/{pid}/mountinfo") or "")
+        for number in self._files(pid):
             path = self._fs.link(f"/proc/{pid}/fd/{number}") or ""
             if path.startswith("/dev/"):
                 found.add(self._device(path, f"/proc/{pid}/fd/{number}"))
             elif path.startswith("/") and not path.startswith(STATE_FOLDERS):
-                info = self._fs.read_optional(f"/proc/{pid}/fdinfo/{number}") or ""
+                info = self._fs.read_permitted(f"/proc/{pid}/fdinfo/{number}") or ""
                 mount = re.search(r"^mnt_id:\s*(\d+)", info, re.MULTILINE)
                 found |= set(self._under(own.get(mount[1]) if mount else None))
         return frozenset(found - {""})
+
+    def _files(self, pid: int) -> list[str]:
+        """Numbers of a process's open files; none where they are not for this process to see."""
+        try:
+            return self._fs.names(f"/proc/{pid}/fd")
+        except KernelFileError as error:
+            if error.code in FORBIDDEN:
+                return []
+            raise
 
     def of_paths(self, paths: Mapping[str, tuple[str, ...]]) -> dict[str, frozenset[str]]:
         """The same of paths, by guest; one that does not answer keeps its last answer."""

@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from tuned_virt.core.plan import Values
-from tuned_virt.kernel import commands, systemd, timeouts
+from tuned_virt.kernel import commands, procfs, timeouts
 from tuned_virt.kernel.commands import ToolError
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.kernel.procfs import start_time
@@ -52,7 +51,7 @@ def read(fs: KernelFS) -> Iterator[str]:
     for unit, what in UNITS.items():
         if any(fs.link(f"/etc/systemd/system/{by}.wants/{unit}") for by in WANTED_BY):
             yield f"{unit} is enabled too: {what}"
-    yield from (OTHERS[name] for name in systemd.processes(fs, OTHERS))
+    yield from (OTHERS[name] for name in procfs.by_name(fs, OTHERS))
     if fs.read_optional("/sys/kernel/mm/ksm/run") == "1":
         yield "KSM runs, and never merges huge pages (the guide's chapter 8.4)"
     if fs.read_optional("/sys/devices/system/memory/auto_online_blocks") == "online_movable":
@@ -65,7 +64,7 @@ def _sysctl_files(fs: KernelFS) -> Iterator[str]:
     for path in [path for folder in SYSCTL_FOLDERS for path in fs.glob(f"{folder}/*.conf")]:
         name = path.rpartition("/")[2]
         if name not in seen:
-            yield from _sets(path, fs.read_optional(path) or "")
+            yield from _sets(path, fs.read_permitted(path) or "")
         seen.add(name)
     yield from _sets(SYSCTL_FILE, fs.read_optional(SYSCTL_FILE) or "")
 
@@ -80,7 +79,7 @@ def _profiles(fs: KernelFS) -> Iterator[str]:
     waiting = (fs.read_optional(ACTIVE_PROFILE) or "").split()
     for name in _included(fs, waiting):
         for path in _profile_files(fs, name):
-            yield from _sets(path, fs.read_optional(path) or "")
+            yield from _sets(path, fs.read_permitted(path) or "")
 
 
 def _included(fs: KernelFS, names: Iterable[str]) -> list[str]:
@@ -92,7 +91,7 @@ def _included(fs: KernelFS, names: Iterable[str]) -> list[str]:
             continue
         found.append(name)
         for path in _profile_files(fs, name):
-            text = fs.read_optional(path) or ""
+            text = fs.read_permitted(path) or ""
             for line in re.findall(r"^include\s*=\s*([^/\s].*)$", text, re.MULTILINE):
                 waiting += re.split(r"\s*[,;]\s*", line.strip())
     return found
@@ -104,8 +103,8 @@ def _profile_files(fs: KernelFS, name: str) -> list[str]:
 
 
 def libvirt_daemons(fs: KernelFS) -> dict[str, int]:
-    """Processes of libvirt's daemons for QEMU, by name."""
-    return systemd.processes(fs, LIBVIRT)
+    """The newest process of each of libvirt's daemons for QEMU, by name."""
+    return {name: pids[-1] for name, pids in procfs.by_name(fs, LIBVIRT).items()}
 
 
 def blind(
@@ -119,7 +118,7 @@ def blind(
     if not daemons:
         return {}
     boot = _booted(fs)
-    starts = {name: boot + (start_time(pid) or 0) / _ticks() for name, pid in daemons.items()}
+    starts = {name: boot + (start_time(pid) or 0) / procfs.ticks() for name, pid in daemons.items()}
     found = {}
     for setting, (_, mount) in wanted.items():
         made = fs.changed_at(mount.path) or 0.0
@@ -145,7 +144,3 @@ def _booted(fs: KernelFS) -> float:
     """When the machine was booted, in seconds since the epoch."""
     found = re.search(r"^btime (\d+)", fs.read_optional("/proc/stat") or "", re.MULTILINE)
     return float(found[1]) if found else 0.0
-
-
-def _ticks() -> int:
-    return os.sysconf("SC_CLK_TCK")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from tuned_virt.core.options import OptionError
-from tuned_virt.kernel import commands, timeouts
+from tuned_virt.kernel import commands, procfs, timeouts
 from tuned_virt.kernel.commands import ToolError
 from tuned_virt.kernel.files import KernelFS, NotDone
 
@@ -90,12 +90,8 @@ def read(fs: KernelFS, default_kib: int) -> list[Mounted]:
             size = re.search(r"(?:^|,)pagesize=(\d+)([KMG])", fields[3])
             unit = {"K": 1, "M": 1 << 10, "G": 1 << 20}
             kib = int(size[1]) * unit[size[2]] if size else default_kib
-            found.append(Mounted(_unescaped(fields[1]), kib))
+            found.append(Mounted(procfs.unescaped(fields[1]), kib))
     return found
-
-
-def _unescaped(path: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), path)
 
 
 def setting(fs: KernelFS, mount: HugetlbMount, size_kib: int, mounted: list[Mounted]) -> str:

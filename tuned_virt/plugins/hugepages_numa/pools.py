@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
+from tuned_virt.kernel import procfs
 from tuned_virt.kernel.files import KernelFS, active_word
 from tuned_virt.model import topology
 
@@ -139,9 +140,7 @@ def mapped(fs: KernelFS, pid: int) -> int | None:
     Unlike numa_maps, /proc/PID/status (since Linux 4.4) is for everybody to read and costs nothing.
     It can miss memory that is shared with another process which touched it first.
     """
-    text = fs.read_optional(f"/proc/{pid}/status") or ""
-    found = re.search(r"^HugetlbPages:\s+(\d+) kB$", text, re.MULTILINE)
-    return int(found[1]) if found else None
+    return procfs.kib(procfs.status(fs, str(pid)), "HugetlbPages")
 
 
 def _pool(fs: KernelFS, path: str) -> Pool:

@@ -12,8 +12,9 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tuned_virt.kernel import procfs
 from tuned_virt.kernel.files import KernelFileError, KernelFS
-from tuned_virt.kernel.systemd import SERVICE, processes
+from tuned_virt.kernel.systemd import SERVICE
 
 ACTIVE = "active"
 INACTIVE = "inactive"
@@ -87,8 +88,8 @@ def decide_state(shown: str) -> str:
 
 
 def _other(fs: KernelFS) -> str:
-    for comm, pid in processes(fs, OTHERS).items():
-        return f"{OTHERS[comm]} (process {comm}, {pid})"
+    for comm, pids in procfs.by_name(fs, OTHERS).items():
+        return f"{OTHERS[comm]} (process {comm}, {pids[-1]})"
     return ""
 
 

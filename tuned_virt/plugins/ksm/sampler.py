@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from tuned_virt.core.guest_source import GuestSource
+from tuned_virt.kernel import procfs
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model import topology
 from tuned_virt.model.guest import printable, qemu_process
@@ -130,20 +131,19 @@ def count(
 
 def ksmd(fs: KernelFS) -> str:
     """/proc's folder of the kernel thread ksmd, "" where it is not to be seen."""
-    for name in fs.names("/proc"):
-        if name.isdigit() and fs.read_optional(f"/proc/{name}/comm") == "ksmd":
-            is_kernel_thread = fs.link(f"/proc/{name}/exe") is None
-            if is_kernel_thread and fs.read_optional(f"/proc/{name}/cmdline") == "":
-                return f"/proc/{name}"
+    for pid in procfs.by_name(fs, ("ksmd",)).get("ksmd", []):
+        is_kernel_thread = fs.link(f"/proc/{pid}/exe") is None
+        if is_kernel_thread and fs.read_permitted(f"/proc/{pid}/cmdline") == "":
+            return f"/proc/{pid}"
     return ""
 
 
 def cpu_seconds(fs: KernelFS, folder: str) -> float | None:
     """CPU time of a thread: ns in schedstat, else ticks in stat (proc(5)); None if it is gone."""
-    nanoseconds = (fs.read_optional(f"{folder}/schedstat") or "").split()
+    nanoseconds = (fs.read_permitted(f"{folder}/schedstat") or "").split()
     if nanoseconds and nanoseconds[0] != "0":
         return int(nanoseconds[0]) / 1e9
-    stat = (fs.read_optional(f"{folder}/stat") or "").rpartition(")")[2].split()
+    stat = procfs.stat_fields(fs.read_permitted(f"{folder}/stat") or "")
     if len(stat) < 13:
         return None
-    return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+    return (int(stat[11]) + int(stat[12])) / procfs.ticks()

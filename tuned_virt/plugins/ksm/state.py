@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 from tuned_virt.core.options import Number, OneOf
 from tuned_virt.core.plan import Values
-from tuned_virt.kernel.files import KernelFS, active_word
+from tuned_virt.kernel.files import FORBIDDEN, KernelFileError, KernelFS, active_word
 from tuned_virt.model import topology
 from tuned_virt.plugins.ksm.conflicts import KsmConflicts
 
@@ -101,4 +101,9 @@ def read(fs: KernelFS, masters: KsmConflicts | None = None) -> KsmState:
 def _merging(fs: KernelFS) -> int | None:
     if not fs.exists("/proc/self/ksm_merging_pages") or not fs.sees_all_processes():
         return None
-    return sum(fs.read_number(path) for path in fs.glob("/proc/[0-9]*/ksm_merging_pages"))
+    try:
+        return sum(fs.read_number(path) for path in fs.glob("/proc/[0-9]*/ksm_merging_pages"))
+    except KernelFileError as error:
+        if error.code in FORBIDDEN:  # only root may read them
+            return None
+        raise

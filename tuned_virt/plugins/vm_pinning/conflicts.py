@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
-from tuned_virt.kernel import cpuset
+from tuned_virt.kernel import cpuset, procfs
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.vm_pinning import numa_balancing
 
@@ -21,7 +20,7 @@ def notes(fs: KernelFS) -> list[str]:
 
 
 def _daemons(fs: KernelFS) -> Iterator[str]:
-    running = {fs.read_optional(f"/proc/{pid}/comm") for pid in fs.names("/proc") if pid.isdigit()}
+    running = procfs.by_name(fs, ("numad", "irqbalance"))
     if "numad" in running:
         yield "numad runs: it moves guests' threads and pages by itself; stop it, or policy=none"
     if "irqbalance" in running:
@@ -48,11 +47,10 @@ def _kernel(fs: KernelFS) -> Iterator[str]:
 
 def _systemd(fs: KernelFS) -> Iterator[str]:
     online = fs.read_optional(f"{CPU}/online") or ""
-    status = fs.read_optional("/proc/1/status") or ""
-    allowed = re.search(r"^Cpus_allowed_list:\s*(\S+)$", status, re.MULTILINE)
-    if online and allowed and not _within(online, allowed[1]):
+    allowed = procfs.status(fs, "1").get("Cpus_allowed_list")
+    if online and allowed and not _within(online, allowed):
         yield (
-            f"systemd's CPUAffinity confines services to {allowed[1]}: guests begin there, and are"
+            f"systemd's CPUAffinity confines services to {allowed}: guests begin there, and are"
             " placed on all CPUs"
         )
     for folder in MACHINES:

@@ -6,7 +6,7 @@ The same rules are tried on the real kernel in tests/system/test_ksm.py.
 
 from __future__ import annotations
 
-from tuned_virt.kernel.files import KernelFileError, KernelFS
+from tuned_virt.kernel.files import KernelFileAbsent, KernelFileError, KernelFS
 from tuned_virt.plugins.ksm import FOLDER
 
 FRESH = {
@@ -60,7 +60,7 @@ class FakeKsm(KernelFS):
 
     def read(self, path: str) -> str:
         if path not in self.files:
-            raise KernelFileError(path, "No such file or directory")
+            raise KernelFileAbsent(path, "No such file or directory")
         if path.endswith("advisor_mode"):
             words = ("none", "scan-time")
             return " ".join(f"[{w}]" if w == self.files[path] else w for w in words)

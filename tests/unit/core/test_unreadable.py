@@ -1,22 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A moment in which originals cannot be read or forgotten: apply, verify, off, restore, status."""
+"""A moment in which originals, or settings of the kernel, cannot be read or forgotten."""
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.unit.failing import AT, CODES, fail
-from tests.unit.kernel import FakeKsm
+from tests.unit.fake_ksm import FakeKsm
+from tests.unit.hugetlb import M2, Counts, FakeHugetlb, Memory
 from tuned_virt import cli
 from tuned_virt.cli import daemon, restore, status
 from tuned_virt.core.engine import Engine, Result
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.core.plan_runner import PlanRunner
+from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.plugins import ksm
+from tuned_virt.plugins.hugepages_numa.plugin import HugepagesTuner
 
 MERGE = ksm.parse({"run": "1", "sleep_millisecs": "50"})
 Runner = PlanRunner[ksm.KsmPolicy, ksm.KsmState]
@@ -196,3 +201,94 @@ def test_no_controllers_record_is_left_by_a_restore(command: None, tmp_path: Pat
     tuner = ksm.KsmTuner(state=tmp_path)
     Engine(tuner, FakeKsm(), kept(tmp_path), Journal(tmp_path / "journal")).restore()
     assert not (tmp_path / "ksm.json").exists()
+
+
+class EachRead:
+    """Fails one read of the kernel's files, the one of a number; counts them all."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, kind: type[KernelFS]) -> None:
+        self.count, self.failing = 0, -1
+        read = kind.read
+
+        def counted(fs: KernelFS, path: str) -> str:
+            self.count += 1
+            if self.count == self.failing:
+                raise KernelFileError(path, os.strerror(errno.EIO), code=errno.EIO)
+            return read(fs, path)
+
+        patch.setattr(kind, "read", counted)
+
+    def begin(self, failing: int = -1) -> None:
+        """Count anew."""
+        self.count, self.failing = 0, failing
+
+
+def made(tuner: Any, fs: KernelFS, folder: Path) -> PlanRunner[Any, Any]:
+    return PlanRunner(Engine(tuner, fs, kept(folder), Journal(folder / "journal")))
+
+
+def ksm_with_pages(folder: Path) -> tuple[Any, KernelFS, dict[str, str]]:
+    return ksm.KsmTuner(state=folder), FakeKsm(), {"run": "1", "use_zero_pages": "1"}
+
+
+def pools(folder: Path) -> tuple[Any, KernelFS, dict[str, str]]:
+    fs = FakeHugetlb({0: Memory(8 << 20, 4 << 20)}, {(0, M2): Counts(nr=4)})
+    options = {"pages_2M": "0:64", "transparent_hugepages": "never"}
+    return HugepagesTuner(folder=folder), fs, options
+
+
+def settings(fs: KernelFS) -> object:
+    if isinstance(fs, FakeHugetlb):
+        return fs.persistent(), dict(fs.files)
+    assert isinstance(fs, FakeKsm)
+    return fs.settings()
+
+
+@pytest.mark.parametrize("make", [ksm_with_pages, pools])
+def test_each_read_of_an_off_may_fail_once(
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuner, fs, options = make(tmp_path)
+    reads = EachRead(monkeypatch, type(fs))
+    before = settings(fs)
+    runner = made(tuner, fs, tmp_path)
+    number = 0
+    while number <= reads.count:
+        number += 1
+        reads.begin()
+        runner.apply(tuner.parse(options))
+        assert [one for one in runner.verify(False) if one.result is Result.FAILED] == []
+        assert settings(fs) != before
+        reads.begin(number)
+        runner.restore()
+        tries = 0
+        while kept(tmp_path).all() and tries < 3:
+            assert runner._deferred._ticket, f"read {number}: it is tried again"
+            runner._deferred.flush()
+            tries += 1
+        assert settings(fs) == before, f"read {number}"
+        assert kept(tmp_path).all() == {}, f"read {number}"
+    assert number > 5
+
+
+@pytest.mark.parametrize("make", [ksm_with_pages, pools])
+def test_each_read_of_an_apply_may_fail_once(
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuner, fs, options = make(tmp_path)
+    reads = EachRead(monkeypatch, type(fs))
+    before = settings(fs)
+    runner = made(tuner, fs, tmp_path)
+    number = applied = 0
+    while number <= applied:
+        number += 1
+        reads.begin(number)
+        runner.apply(tuner.parse(options))
+        applied = reads.count
+        reads.begin()
+        failed = [one for one in runner.verify(False) if one.result is Result.FAILED]
+        assert failed or settings(fs) != before, f"read {number} fails in silence"
+        runner.restore()
+        assert settings(fs) == before, f"read {number}"
+        assert kept(tmp_path).all() == {}, f"read {number}"
+    assert number > 5

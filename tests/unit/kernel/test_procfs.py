@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tuned_virt.kernel import procfs
+from tuned_virt.kernel.files import KernelFS
+
+
+@pytest.fixture
+def fs(tmp_path: Path) -> KernelFS:
+    for pid, name in ((7, "momd"), (12, "momd"), (3, "bash"), (40, "x\udcff")):
+        folder = tmp_path / f"proc/{pid}"
+        folder.mkdir(parents=True)
+        (folder / "comm").write_bytes(os.fsencode(f"{name}\n"))
+    (tmp_path / "proc/self").mkdir()
+    (tmp_path / "proc/9").mkdir()
+    (tmp_path / "proc/7/status").write_text(
+        "Name:\tmomd\nVmLck:\t      12 kB\nHugetlbPages:\t    2048 kB\nCpus_allowed_list:\t0-3,8\n"
+    )
+    return KernelFS(tmp_path)
+
+
+def test_processes_are_found_by_name(fs: KernelFS) -> None:
+    assert procfs.pids(fs) == {3, 7, 9, 12, 40}
+    assert procfs.by_name(fs, ("momd", "virt-handler")) == {"momd": [7, 12]}
+
+
+def test_a_status_is_read_once_for_all(fs: KernelFS) -> None:
+    fields = procfs.status(fs, "7")
+    assert fields["Cpus_allowed_list"] == "0-3,8"
+    assert procfs.kib(fields, "VmLck") == 12
+    assert procfs.kib(fields, "HugetlbPages") == 2048
+    assert procfs.kib(fields, "Name") is None
+    assert procfs.kib(procfs.status(fs, "99"), "VmLck") is None
+
+
+def test_a_name_may_hold_anything() -> None:
+    assert procfs.stat_fields("7 (a) R 1 (b)) S 5 6") == ["S", "5", "6"]
+
+
+def test_a_process_and_its_parent() -> None:
+    assert procfs.parent(os.getpid()) == os.getppid()
+    assert procfs.parent(2**22 + 1) == 0
+
+
+def test_white_space_in_mount_points() -> None:
+    assert procfs.unescaped(r"/mnt/a\040b\134c") == "/mnt/a b\\c"
