@@ -18,7 +18,7 @@ from tests.libvirtd import Libvirtd
 from tests.pinners import pinning
 from tests.sandbox import REPO, wait_for
 from tuned_virt.libvirt_api import placement_tag
-from tuned_virt.libvirt_api.placement_tag import Pins
+from tuned_virt.model.pins import Pins
 
 HOOK = "/etc/libvirt/hooks/qemu.d"
 SITE = "/usr/lib/python3/dist-packages"

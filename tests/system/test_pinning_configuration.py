@@ -17,6 +17,7 @@ from tuned_virt.core.engine import Engine, Result
 from tuned_virt.core.journal import Journal
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import placement_tag
+from tuned_virt.model.pins import Pins
 from tuned_virt.plugins.vm_pinning.configured_guest import RECORD
 from tuned_virt.plugins.vm_pinning.restore import ConfigurationRestore
 
@@ -47,14 +48,14 @@ def configuration(domain: Any) -> str:
     return xml
 
 
-def configured(domain: Any) -> placement_tag.Pins:
+def configured(domain: Any) -> Pins:
     """Pins of ours in a guest's configuration."""
     ours, present = placement_tag.read(configuration(domain))
     assert ours == present
     return ours
 
 
-PINS = placement_tag.Pins({0: "1"}, "0", {1: "0"}, None)
+PINS = Pins({0: "1"}, "0", {1: "0"}, None)
 
 
 @pytest.mark.parametrize("extra", [OTHERS, LISTED, ""])
@@ -120,7 +121,7 @@ def test_the_owners_edit_stays_and_is_said(
         with caplog.at_level("INFO", "tuned"):
             assert pinner.off()
         ours, present = placement_tag.read(configuration(guest))
-        assert (ours, present) == (placement_tag.Pins(), placement_tag.Pins(emulator="0-1"))
+        assert (ours, present) == (Pins(), Pins(emulator="0-1"))
         assert "its owner has changed it since, and that stays: emulator on 0-1" in caplog.text
         pin = "  <cputune>\n    <emulatorpin cpuset='0-1'/>\n  </cputune>\n"
         assert configuration(guest).replace(pin, "") == before

@@ -13,10 +13,10 @@ import pytest
 
 from tuned_virt.kernel import migrate_pages, numa_maps
 from tuned_virt.kernel.files import KernelFS
-from tuned_virt.libvirt_api.placement_tag import Pins
 from tuned_virt.model.guest import qemu_threads
+from tuned_virt.model.pins import EMULATOR, Part, Pins, Target
 from tuned_virt.placement import MemoryPlacement, Placement, PlacementKind
-from tuned_virt.plugins.vm_pinning import conflicts, original, pinner
+from tuned_virt.plugins.vm_pinning import conflicts, original
 from tuned_virt.plugins.vm_pinning.already_running import local_node, spread
 from tuned_virt.plugins.vm_pinning.original import OriginalPins
 
@@ -68,14 +68,18 @@ def fs(tmp_path: Path) -> KernelFS:
 
 def test_threads_by_role(fs: KernelFS) -> None:
     found = qemu_threads.read(fs, 100)
-    assert found.vcpus == {0: 102, 10: 103}
-    assert found.iothreads == {2: 104}
-    assert found.emulator == (100, 101)
-    where = qemu_threads.affinity(fs, found)
-    assert where.vcpus == {0: "4", 10: "5"}
-    assert where.emulator == {100: "0-1", 101: "0-1"}
+    assert found == {
+        Target(Part.VCPU, 0): (102,),
+        Target(Part.VCPU, 10): (103,),
+        Target(Part.IOTHREAD, 2): (104,),
+        EMULATOR: (100, 101),
+    }
+    where = qemu_threads.affinity(fs, 100, found)
+    assert where[EMULATOR] == {100: "0-1", 101: "0-1"}
+    assert qemu_threads.pins(where).vcpus == {0: "4", 10: "5"}
+    assert qemu_threads.pins(where).emulator == "0-1"
     assert qemu_threads.run_delay(fs, 100, 102) == 777
-    assert qemu_threads.read(fs, 999).vcpus == {}
+    assert qemu_threads.read(fs, 999) == {}
 
 
 def test_processes_by_uuid(fs: KernelFS) -> None:
@@ -122,16 +126,16 @@ PLACED = Placement(
     "",
 )
 FOUND = OriginalPins(
-    "uri", "u", "web1", 1, 0, 0, {0: "0-7", 1: "5"}, "0-7", {1: "0-7"}, nodes="0-3"
+    "uri", "u", "web1", 1, 0, 0, Pins({0: "0-7", 1: "5"}, "0-7", {1: "0-7"}), nodes="0-3"
 )
 
 
 def test_a_placement_in_libvirts_words() -> None:
-    pins = pinner.wanted(PLACED, 3)
+    pins = PLACED.pins(3)
     assert pins == Pins({0: "4", 1: "5", 2: "0-1"}, "0-1", {1: "0"}, ("strict", "0"))
-    assert pinner.needed(pins, FOUND) == Pins(
-        {0: "4", 2: "0-1"}, "0-1", {1: "0"}, ("strict", "0")
-    ), "a vCPU that is there already is left"
+    assert pins.without(FOUND.pins) == Pins({0: "4", 2: "0-1"}, "0-1", {1: "0"}, ("strict", "0")), (
+        "a vCPU that is there already is left"
+    )
 
 
 def test_the_way_back_covers_what_was_set_and_nothing_else() -> None:

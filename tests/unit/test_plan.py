@@ -15,8 +15,9 @@ import pytest
 from tuned_virt.cli import main, plan, plan_text, planning_input, processes, snapshot
 from tuned_virt.cli.planning_input import DescribedGuest
 from tuned_virt.kernel.files import KernelFS
-from tuned_virt.libvirt_api.placement_tag import Pins
+from tuned_virt.libvirt_api import worker
 from tuned_virt.model.guest import Guest
+from tuned_virt.model.pins import Pins
 from tuned_virt.model.topology import Host
 from tuned_virt.placement import (
     MemoryPlacement,
@@ -27,6 +28,8 @@ from tuned_virt.placement import (
 )
 from tuned_virt.placement.policy import Smt
 from tuned_virt.plugins.vm_pinning import policy as pinning
+from tuned_virt.plugins.vm_pinning import record
+from tuned_virt.plugins.vm_pinning.record import HeldPlacement
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests/data"
@@ -379,3 +382,26 @@ def test_the_command_line_is_that_of_hugepages(
         assert capsys.readouterr().out == direct
     assert main(["plan", "--cmdline", "--host", str(HOST)]) == 2
     assert "leave out files" in capsys.readouterr().err
+
+
+def test_an_owners_pins_are_read_where_libvirt_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vm_pinning knows such a guest, and has not pinned it."""
+    task = tmp_path / "proc/100/task"
+    for thread, comm, cpus in (("100", "qemu-kvm", "0-15"), ("101", "CPU 0/KVM", "3")):
+        (task / thread).mkdir(parents=True)
+        (task / thread / "comm").write_text(comm)
+        (task / thread / "status").write_text(f"Cpus_allowed_list:\t{cpus}\n")
+    (tmp_path / "proc/100/comm").write_text("qemu-kvm")
+    (tmp_path / "proc/100/cmdline").write_text(f"qemu-kvm\0-uuid\0{HELD.uuid}\0-m\0size=64m\0")
+    (tmp_path / "proc/100/statm").write_text("9 9")
+    (tmp_path / "sys/devices/system/cpu").mkdir(parents=True)
+    (tmp_path / "sys/devices/system/cpu/online").write_text("0-15")
+    monkeypatch.setattr(worker, "descriptions", lambda *_: None)
+    monkeypatch.setattr(planning_input, "_by_kernel", lambda _: TWO_NODES)
+    for kind, owned in ((PlacementKind.OWNER, {0: frozenset({3})}), (PlacementKind.SHARED, {})):
+        known = HeldPlacement("k", HELD.uuid, "web", "web", 100, replace(HELD, kind=kind))
+        monkeypatch.setattr(record, "everything", lambda known=known: {"qemu:///system": [known]})
+        [guest] = planning_input.here(KernelFS(tmp_path)).guests
+        assert guest.owned.vcpus == owned

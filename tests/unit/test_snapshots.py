@@ -12,7 +12,7 @@ import pytest
 from tuned_virt.cli import planning_input, snapshot
 from tuned_virt.cli.common import CouldNot
 from tuned_virt.cli.planning_input import DescribedGuest
-from tuned_virt.libvirt_api.placement_tag import Pins
+from tuned_virt.model.pins import Pins
 from tuned_virt.model.topology import Host
 
 DATA = Path(__file__).parents[1] / "data"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import time
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from tuned_virt.kernel.cpuset import text as cpus_text
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.kernel.procfs import start_time
 from tuned_virt.model.guest import printable, qemu_process, qemu_threads
+from tuned_virt.model.guest.qemu_threads import QemuThreads
+from tuned_virt.model.pins import EMULATOR, Part
 from tuned_virt.placement import PlacementKind
 from tuned_virt.plugins.vm_pinning import record
 from tuned_virt.plugins.vm_pinning.record import HeldPlacement
@@ -125,6 +128,8 @@ def _row(
     by_node = numa_maps.by_node(numa_maps.read(fs, guest.pid))
     nodes = held.placement.nodes if held else ()
     share = numa_maps.share(by_node, frozenset(nodes)) if nodes else None
+    affinity = qemu_threads.affinity(fs, guest.pid, found)
+    pins = held.placement.pins() if held else qemu_threads.pins(affinity)
     kind = held.placement.kind.value if held else "unplaced"
     return GuestRow(
         guest=printable(held.name) if held else guest.label,
@@ -132,13 +137,13 @@ def _row(
         pid=guest.pid,
         kind=kind,
         nodes=nodes,
-        vcpus=held.placement.vcpus if held else qemu_threads.affinity(fs, found).vcpus,
+        vcpus=pins.vcpus,
         owner=_owner(held),
         why=printable(held.placement.why) if held else "vm_pinning does not hold it",
         local=None if share is None else round(100 * share, 1),
         by_node={node: kib >> 10 for node, kib in by_node.items()},
-        drift=_drift(fs, held, found) if held else (),
-        delay_ms=_delay(fs, found, before, now),
+        drift=_drift(affinity, held) if held else (),
+        delay_ms=_delay(fs, guest.pid, found, before, now),
     )
 
 
@@ -150,34 +155,28 @@ def _owner(held: HeldPlacement | None) -> str:
     )
 
 
-def _drift(fs: KernelFS, held: HeldPlacement, found: qemu_threads.QemuThreads) -> tuple[str, ...]:
+def _drift(now: qemu_threads.Affinity, held: HeldPlacement) -> tuple[str, ...]:
     if held.failed:
         return tuple(f"{what}: {why}" for what, why in held.failed.items())
     if not held.placed:
         return ()
-    now = qemu_threads.affinity(fs, found)
-    wanted = held.placement
-    return (
-        *(
-            f"vCPU {number} on {cpus}, not {wanted.vcpus[number]}"
-            for number, cpus in now.vcpus.items()
-            if number in wanted.vcpus and wanted.vcpus[number] != cpus
-        ),
-        *(
-            f"emulator thread {thread} on {cpus}, not {wanted.emulator}"
-            for thread, cpus in now.emulator.items()
-            if wanted.emulator and wanted.emulator != cpus
-        ),
+    wanted = held.placement.pins()
+    return tuple(
+        f"{target if target != EMULATOR else f'emulator thread {thread}'} on {cpus}, not {there}"
+        for target, some in now.items()
+        for thread, cpus in some.items()
+        if (there := wanted.get(target, cpus)) != cpus
     )
 
 
 def _delay(
-    fs: KernelFS, found: qemu_threads.QemuThreads, before: Mapping[str, int], now: dict[str, int]
+    fs: KernelFS, pid: int, threads: QemuThreads, before: Mapping[str, int], now: dict[str, int]
 ) -> float | None:
     waited = None
-    for thread in found.vcpus.values():
+    vcpus = [some for target, some in threads.items() if target.part is Part.VCPU]
+    for thread in itertools.chain(*vcpus):
         key = f"{thread}/{start_time(thread)}"
-        delay = qemu_threads.run_delay(fs, found.pid, thread)
+        delay = qemu_threads.run_delay(fs, pid, thread)
         if delay is not None:
             now[key] = delay
             if key in before:

@@ -14,8 +14,8 @@ from tuned_virt.cli import table
 from tuned_virt.cli.planning_input import PlanningInput
 from tuned_virt.kernel import cpuset
 from tuned_virt.kernel.numa_maps import share
-from tuned_virt.libvirt_api.placement_tag import Pins
 from tuned_virt.model.guest import Guest, printable
+from tuned_virt.model.pins import EMULATOR, MEMORY, Pins
 from tuned_virt.model.topology import Host
 from tuned_virt.placement import Placement, PlacementKind, PlacementPlan
 from tuned_virt.plugins.vm_pinning.policy import Persist
@@ -137,16 +137,11 @@ def changes(guest: Guest, placed: Placement, now: Pins | None) -> Iterator[Guest
     """What differs from now; all of it for a guest that does not run. Nothing of owners' guests."""
     if placed.kind not in {PlacementKind.DEDICATED, PlacementKind.SHARED}:
         return
-    for what, after, before in (
-        ("vCPU", placed.vcpus, now.vcpus if now else {}),
-        ("IOThread", placed.iothreads, now.iothreads if now else {}),
-    ):
-        for number, cpus in after.items():
-            if cpus and before.get(number) != cpus:
-                yield GuestChange(what, number, before.get(number, ""), cpus)
-    emulator = (now.emulator if now else None) or ""
-    if placed.emulator and placed.emulator != emulator:
-        yield GuestChange("emulator", None, emulator, placed.emulator)
+    for target, cpus in sorted(placed.pins().items(), key=lambda pin: pin[0] == EMULATOR):
+        before = now.get(target, "") if now else ""
+        if target != MEMORY and before != cpus:
+            number = None if target == EMULATOR else target.number
+            yield GuestChange(target.part.value, number, before, cpus)
     yield from _memory(guest, placed, now)
 
 

@@ -15,8 +15,8 @@ from tuned_virt.kernel import numa_maps
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.kernel.procfs import start_time
 from tuned_virt.libvirt_api import placement_tag
-from tuned_virt.libvirt_api.placement_tag import Pins
 from tuned_virt.model.guest import Guest, GuestError, printable, qemu_threads
+from tuned_virt.model.pins import Pins
 from tuned_virt.model.topology import Host, HostError, overlay, read
 from tuned_virt.model.xml import MOST_CHARACTERS
 from tuned_virt.placement import MemoryPlacement, Placement, PlacementKind
@@ -141,7 +141,7 @@ def here(fs: KernelFS, uri: str = SYSTEM) -> PlanningInput:
     held = {one.key: one for one in record.everything().get(uri, [])}
     if found is None:
         host = _by_kernel(fs)
-        documents = processes.documents(fs, {one.pid for one in held.values()})
+        documents = processes.documents(fs, {one.pid for one in held.values() if one.placed})
         notes = list(processes.remarks(fs, len(documents)))
     else:
         host = overlay(_host("libvirt's capabilities", found[0]), fs)
@@ -195,8 +195,8 @@ def _running(
     placed = ran.placement if ran is not None and ran.placed else _tagged(guest, ours)
     if not pid:
         return DescribedGuest(xml, present, held=placed)
-    found = qemu_threads.affinity(fs, qemu_threads.read(fs, pid))
-    now = Pins(found.vcpus, found.emulator.get(pid), found.iothreads, present.memory)
+    threads = qemu_threads.pins(qemu_threads.affinity(fs, pid))
+    now = threads.over(Pins(memory=present.memory))
     return DescribedGuest(xml, now, numa_maps.by_node(numa_maps.read(fs, pid)), placed)
 
 
@@ -213,7 +213,7 @@ def _tagged(guest: Guest, ours: Pins) -> Placement | None:
     )
     memory = MemoryPlacement(*ours.memory) if ours.memory else None
     return Placement(
-        guest.name, guest.uuid, kind, (), vcpus, ours.emulator or "", ours.iothreads, memory,
+        guest.name, guest.uuid, kind, (), vcpus, ours.emulator, ours.iothreads, memory,
         "it is there by our tag",
     )  # fmt: skip
 

@@ -15,6 +15,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 from tuned_virt.kernel import numa_maps
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model.guest import qemu_process, qemu_threads
+from tuned_virt.model.pins import EMULATOR, Part, Pins
 
 ONLINE = "/sys/devices/system/cpu/online"
 
@@ -58,21 +59,17 @@ def _domain(
     fs: KernelFS, guest: qemu_process.QemuProcess, name: str, ours: Collection[int]
 ) -> Element:
     command = fs.read_permitted(f"/proc/{guest.pid}/cmdline") or ""
-    roles = qemu_threads.read(fs, guest.pid)
+    threads = qemu_threads.read(fs, guest.pid)
     domain = Element("domain", type="kvm")
     SubElement(domain, "name").text = name
     if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", guest.uuid):
         SubElement(domain, "uuid").text = guest.uuid
     SubElement(domain, "memory", unit="b").text = str(_bytes(command) or guest.resident * 1024)
-    _vcpus(domain, roles, command)
+    _vcpus(domain, threads, command)
     _backing(domain, numa_maps.read(fs, guest.pid), guest)
     if guest.pid not in ours:
-        _pins(
-            domain,
-            qemu_threads.affinity(fs, roles),
-            guest.pid,
-            (fs.read_optional(ONLINE) or "").strip(),
-        )
+        now = qemu_threads.pins(qemu_threads.affinity(fs, guest.pid, threads))
+        _pins(domain, now, (fs.read_optional(ONLINE) or "").strip())
     devices = SubElement(domain, "devices")
     for found in sorted(set(DEVICE.findall(command))):
         parts = dict(zip(("domain", "bus", "slot", "function"), (f"0x{part}" for part in found)))
@@ -89,17 +86,19 @@ def _bytes(command: str) -> int:
     return int(found[1]) << 10 * unit
 
 
-def _vcpus(domain: Element, roles: qemu_threads.QemuThreads, command: str) -> None:
+def _vcpus(domain: Element, threads: qemu_threads.QemuThreads, command: str) -> None:
     """By the threads' names, or where QEMU was told to give none (debug-threads=off), by -smp."""
     told = VCPUS.search(command)
-    numbers = list(roles.vcpus) or list(range(int(told[1]) if told else 1))
+    named = [one.number for one in threads if one.part is Part.VCPU]
+    numbers = named or list(range(int(told[1]) if told else 1))
     SubElement(domain, "vcpu").text = str(max(numbers) + 1)
     listed = SubElement(domain, "vcpus")
     for number in numbers:
         SubElement(listed, "vcpu", id=str(number), enabled="yes")
     iothreads = SubElement(domain, "iothreadids")
-    for number in roles.iothreads:
-        SubElement(iothreads, "iothread", id=str(number))
+    for one in threads:
+        if one.part is Part.IOTHREAD:
+            SubElement(iothreads, "iothread", id=str(one.number))
 
 
 def _backing(domain: Element, areas: list[numa_maps.Area], guest: qemu_process.QemuProcess) -> None:
@@ -112,15 +111,10 @@ def _backing(domain: Element, areas: list[numa_maps.Area], guest: qemu_process.Q
         SubElement(backing, "nosharepages")
 
 
-def _pins(domain: Element, now: qemu_threads.QemuAffinity, pid: int, online: str) -> None:
+def _pins(domain: Element, now: Pins, online: str) -> None:
     tune = SubElement(domain, "cputune")
-    for name, key, places in (
-        ("vcpupin", "vcpu", now.vcpus),
-        ("iothreadpin", "iothread", now.iothreads),
-    ):
-        for number, cpus in places.items():
-            if cpus != online:
-                SubElement(tune, name, {key: str(number), "cpuset": cpus})
-    emulator = now.emulator.get(pid, online)
-    if emulator != online:
-        SubElement(tune, "emulatorpin", cpuset=emulator)
+    for target, cpus in now.items():
+        if cpus != online:
+            kind = target.part.value.lower()
+            number = {} if target == EMULATOR else {kind: str(target.number)}
+            SubElement(tune, f"{kind}pin", {**number, "cpuset": cpus})

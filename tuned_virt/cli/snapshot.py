@@ -15,7 +15,7 @@ from tuned_virt.cli import planning_input
 from tuned_virt.cli.common import FINE, CouldNot
 from tuned_virt.cli.planning_input import DescribedGuest, PlanningInput
 from tuned_virt.kernel import cpuset
-from tuned_virt.libvirt_api.placement_tag import Pins
+from tuned_virt.model.pins import Pins
 from tuned_virt.model.topology import Cache, CpuDetail, Host, NumaNode
 from tuned_virt.model.topology.host import MOST_CPUS
 from tuned_virt.placement import Placement
@@ -67,9 +67,13 @@ def _content(gathered: PlanningInput) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "host": _plain(gathered.host),
-        "guests": [dataclasses.asdict(one) for one in gathered.described],
+        "guests": list(map(_described_content, gathered.described)),
         "notes": list(gathered.notes),
     }
+
+
+def _described_content(one: DescribedGuest) -> dict[str, Any]:
+    return {**dataclasses.asdict(one), "now": None if one.now is None else one.now.to_json()}
 
 
 def _plain(host: Host) -> dict[str, Any]:
@@ -133,7 +137,7 @@ def _described(content: Mapping[str, Any], at: int) -> DescribedGuest:
     held, now = content["held"], content["now"]
     return DescribedGuest(
         content["xml"],
-        None if now is None else _pins(now),
+        None if now is None else Pins.from_json(now),
         _numbered(content["resident"]),
         None if held is None else _held(held, f"guests[{at}].held"),
     )
@@ -147,16 +151,6 @@ def _held(content: dict[str, Any], where: str) -> Placement:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{where} is no placement that tuned-virt keeps") from error
     return made
-
-
-def _pins(content: Mapping[str, Any]) -> Pins:
-    memory = content["memory"]
-    return Pins(
-        _numbered(content["vcpus"]),
-        content["emulator"],
-        _numbered(content["iothreads"]),
-        None if memory is None else (memory[0], memory[1]),
-    )
 
 
 def _numbered(content: Mapping[str, T]) -> dict[int, T]:

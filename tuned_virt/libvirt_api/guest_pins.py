@@ -15,8 +15,8 @@ from tuned_virt.kernel import cpuset
 from tuned_virt.libvirt_api import binding, placement_tag
 from tuned_virt.libvirt_api.connection import Connection, Domain
 from tuned_virt.libvirt_api.errors import GuestGone, LibvirtError
-from tuned_virt.libvirt_api.placement_tag import Pins
 from tuned_virt.model.guest import printable
+from tuned_virt.model.pins import EMULATOR, MEMORY, Part, Pins
 
 MODES = {"strict": 0, "preferred": 1, "interleave": 2, "restrictive": 3}
 """virDomainNumatuneMemMode."""
@@ -64,20 +64,25 @@ def _mask(cpus: str) -> tuple[bool, ...]:
 
 def apply(link: Connection, active: Domain, pins: Pins) -> dict[str, str]:
     """Set pins of a running guest; what was refused, and why. Raises GuestGone and LibvirtError."""
-    do, domain = CallBatch(link, active), active.domain
-    for number, cpus in pins.vcpus.items():
-        link.own(active, f"cputune.vcpupin{number}", cpus)
-        do(f"vCPU {number} on {cpus}", domain.pinVcpu, number, _mask(cpus))
-    if pins.emulator:
-        link.own(active, "cputune.emulatorpin", pins.emulator)
-        do(f"emulator on {pins.emulator}", domain.pinEmulator, _mask(pins.emulator), 0)
-    for number, cpus in pins.iothreads.items():
-        link.own(active, f"cputune.iothreadpin{number}", cpus)
-        do(f"IOThread {number} on {cpus}", domain.pinIOThread, number, _mask(cpus), 0)
-    if pins.memory:
-        mode, nodes = pins.memory
-        parameters = {"numa_nodeset": nodes, "numa_mode": MODES[mode]}
-        do(f"memory {mode} on {nodes}", domain.setNumaParameters, parameters, 0)
+    for target, cpus in pins.items():
+        if target != MEMORY:
+            number = "" if target == EMULATOR else target.number
+            link.own(active, f"cputune.{target.part.value.lower()}pin{number}", cpus)
+    return _set(CallBatch(link, active), pins, binding.libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+
+def _set(do: CallBatch, pins: Pins, flags: int) -> dict[str, str]:
+    domain = do.active.domain
+    for target, value in pins.items():
+        if target == MEMORY:
+            mode, _, nodes = value.partition("=")
+            parameters = {"numa_nodeset": nodes, "numa_mode": MODES[mode]}
+            do(f"memory {mode} on {nodes}", domain.setNumaParameters, parameters, flags)
+        elif target == EMULATOR:
+            do(f"{target} on {value}", domain.pinEmulator, _mask(value), flags)
+        else:
+            pin = domain.pinVcpuFlags if target.part is Part.VCPU else domain.pinIOThread
+            do(f"{target} on {value}", pin, target.number, _mask(value), flags)
     return do.refused
 
 
@@ -90,15 +95,8 @@ def tag(link: Connection, active: Domain, pins: Pins) -> dict[str, str]:
 
 def _tag(do: CallBatch, text: str | None, flags: int) -> None:
     key = placement_tag.KEY if text else None
-    do(
-        "metadata",
-        do.active.domain.setMetadata,
-        METADATA_ELEMENT,
-        text,
-        key,
-        placement_tag.NAMESPACE,
-        flags,
-    )
+    where = (METADATA_ELEMENT, text, key, placement_tag.NAMESPACE, flags)
+    do("metadata", do.active.domain.setMetadata, *where)
 
 
 def configure(link: Connection, active: Domain, pins: Pins, listed: bool) -> dict[str, str]:
@@ -106,25 +104,9 @@ def configure(link: Connection, active: Domain, pins: Pins, listed: bool) -> dic
 
     listed: whether its owner has written <iothreadids>. Raises GuestGone and LibvirtError.
     """
-    do, domain, config = (
-        CallBatch(link, active),
-        active.domain,
-        binding.libvirt.VIR_DOMAIN_AFFECT_CONFIG,
-    )
+    do, config = CallBatch(link, active), binding.libvirt.VIR_DOMAIN_AFFECT_CONFIG
     _tag(do, placement_tag.text(pins, listed) if pins else None, config)
-    if do.refused:
-        return do.refused
-    for number, cpus in pins.vcpus.items():
-        do(f"vCPU {number} on {cpus}", domain.pinVcpuFlags, number, _mask(cpus), config)
-    if pins.emulator:
-        do(f"emulator on {pins.emulator}", domain.pinEmulator, _mask(pins.emulator), config)
-    for number, cpus in pins.iothreads.items():
-        do(f"IOThread {number} on {cpus}", domain.pinIOThread, number, _mask(cpus), config)
-    if pins.memory:
-        mode, nodes = pins.memory
-        parameters = {"numa_nodeset": nodes, "numa_mode": MODES[mode]}
-        do(f"memory {mode} on {nodes}", domain.setNumaParameters, parameters, config)
-    return do.refused
+    return do.refused or _set(do, pins, config)
 
 
 @dataclass(frozen=True)

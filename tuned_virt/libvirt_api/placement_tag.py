@@ -21,9 +21,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from xml.parsers import expat
+
+from tuned_virt.model.pins import MEMORY, Part, Pins, Target
 
 NAMESPACE = "urn:tuned-virt-plus:placement:1"
 """As `guest.PLACEMENT_NAMESPACE`; repeated because the hook needs nothing else of that."""
@@ -33,11 +35,11 @@ KEY = "tuned-virt"
 
 ROOT = "placement"
 LISTED, NONE = "iothreadids", "none"
-WHERE: Mapping[tuple[str, ...], tuple[str, ...]] = {
-    ("domain", "cputune", "vcpupin"): ("vcpu", "cpuset"),
-    ("domain", "cputune", "emulatorpin"): ("cpuset",),
-    ("domain", "cputune", "iothreadpin"): ("iothread", "cpuset"),
-    ("domain", "numatune", "memory"): ("mode", "nodeset"),
+WHERE: Mapping[tuple[str, ...], tuple[Part, tuple[str, ...]]] = {
+    ("domain", "cputune", "vcpupin"): (Part.VCPU, ("vcpu", "cpuset")),
+    ("domain", "cputune", "emulatorpin"): (Part.EMULATOR, ("cpuset",)),
+    ("domain", "cputune", "iothreadpin"): (Part.IOTHREAD, ("iothread", "cpuset")),
+    ("domain", "numatune", "memory"): (Part.MEMORY, ("mode", "nodeset")),
 }
 """Where in a domain our elements may be (libvirt's formatdomain), with the attributes we write."""
 
@@ -52,61 +54,15 @@ LARGEST = 16 << 20
 """Bytes of XML that are looked at; libvirt itself takes messages of up to 32 MiB."""
 
 
-@dataclass(frozen=True)
-class Pins:
-    """Pins as libvirt writes them: cpusets by vCPU and IOThread, memory as (mode, nodeset).
-
-    What is None or absent is not set.
-    """
-
-    vcpus: Mapping[int, str] = field(default_factory=dict)
-    emulator: str | None = None
-    iothreads: Mapping[int, str] = field(default_factory=dict)
-    memory: tuple[str, str] | None = None
-
-    def __bool__(self) -> bool:
-        return bool(self.vcpus or self.emulator or self.iothreads or self.memory)
-
-
-def common(present: Pins, candidates: Iterable[Pins]) -> Pins:
-    """Those of the pins that are there which have the value that one of the candidates has."""
-    known = list(candidates)
-    return Pins(
-        {
-            number: cpus
-            for number, cpus in present.vcpus.items()
-            if any(one.vcpus.get(number) == cpus for one in known)
-        },
-        present.emulator if any(one.emulator == present.emulator for one in known) else None,
-        {
-            number: cpus
-            for number, cpus in present.iothreads.items()
-            if any(one.iothreads.get(number) == cpus for one in known)
-        },
-        present.memory if any(one.memory == present.memory for one in known) else None,
-    )
-
-
-def without(pins: Pins, others: Pins) -> Pins:
-    """Those of the pins that are not among others."""
-    return Pins(
-        {n: cpus for n, cpus in pins.vcpus.items() if others.vcpus.get(n) != cpus},
-        pins.emulator if pins.emulator != others.emulator else None,
-        {n: cpus for n, cpus in pins.iothreads.items() if others.iothreads.get(n) != cpus},
-        pins.memory if pins.memory != others.memory else None,
-    )
-
-
 class NotXML(ValueError):
     """Text that is not well-formed, brings a DTD, or is too long."""
 
 
 @dataclass
 class _Element:
-    """One of WHERE, or ours in the metadata: its name, attributes, and place in the bytes."""
+    """One of WHERE, or ours in the metadata: its pin, and its place in the bytes."""
 
-    name: str
-    attributes: tuple[str, ...]
+    pin: tuple[Target, str] | None
     start: int
     end: int = 0
 
@@ -115,13 +71,13 @@ class _Element:
 class _Found:
     present: list[_Element] = field(default_factory=list)
     tags: list[_Element] = field(default_factory=list)
-    tagged: set[tuple[str, tuple[str, ...]]] = field(default_factory=set)
+    tagged: dict[Target, str] = field(default_factory=dict)
     unlisted: bool = False
 
     @property
     def ours(self) -> list[_Element]:
         """Elements whose values are those of the tag."""
-        return [one for one in self.present if (one.name, one.attributes) in self.tagged]
+        return [one for one in self.present if one.pin and one.pin in self.tagged.items()]
 
 
 class _TagReader:
@@ -155,13 +111,14 @@ class _TagReader:
         path = tuple(self._path) if len(self._path) == DEPTH else ()
         element = None
         if path in WHERE:
-            values = tuple(attributes.get(key, "") for key in WHERE[path])
-            element = _Element(path[2], values, self._parser.CurrentByteIndex)
+            part, names = WHERE[path]
+            values = [attributes.get(name, "") for name in names]
+            element = _Element(_pin(part, values), self._parser.CurrentByteIndex)
             self.found.present.append(element)
         elif path == ("domain", "metadata", f"{NAMESPACE} {ROOT}"):
-            element = _Element(ROOT, (), self._parser.CurrentByteIndex)
+            element = _Element(None, self._parser.CurrentByteIndex)
             self.found.tags.append(element)
-            self.found.tagged |= set(_tagged(attributes))
+            self.found.tagged.update(tagged(attributes))
             self.found.unlisted |= attributes.get(LISTED) == NONE
         self._open.append(element)
 
@@ -175,14 +132,25 @@ class _TagReader:
             element.end = empty.end() if empty else element.start
 
 
-def _tagged(attributes: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    for attribute, name in (("vcpus", "vcpupin"), ("iothreads", "iothreadpin")):
-        for pair in attributes.get(attribute, "").split():
+def _pin(part: Part, values: Sequence[str]) -> tuple[Target, str] | None:
+    """The pin that an element's attributes say; None for one without a value, or a number."""
+    if part in (Part.VCPU, Part.IOTHREAD):
+        number, value = values
+        known = re.fullmatch(r"\d{1,6}", number, re.ASCII)
+        return (Target(part, int(number)), value) if known and value else None
+    return (Target(part), "=".join(values)) if values[-1] else None
+
+
+def tagged(attributes: Mapping[str, str]) -> Pins:
+    """What a tag's attributes say is ours."""
+    found = []
+    for name, part in (("vcpus", Part.VCPU), ("iothreads", Part.IOTHREAD)):
+        for pair in attributes.get(name, "").split():
             number, _, cpus = pair.partition("=")
-            yield name, (number, cpus)
-    yield "emulatorpin", (attributes.get("emulator", ""),)
-    mode, _, nodes = attributes.get("numatune", "").partition("=")
-    yield "memory", (mode, nodes)
+            found.append(_pin(part, (number, cpus)))
+    found.append(_pin(Part.EMULATOR, [attributes.get("emulator", "")]))
+    found.append(_pin(Part.MEMORY, [attributes.get("numatune", "")]))
+    return Pins.of(filter(None, found))
 
 
 def read(xml: str) -> tuple[Pins, Pins]:
@@ -191,29 +159,13 @@ def read(xml: str) -> tuple[Pins, Pins]:
     return _pins(found.ours), _pins(found.present)
 
 
+def _pins(elements: list[_Element]) -> Pins:
+    return Pins.of(one.pin for one in elements if one.pin)
+
+
 def unlisted(xml: str) -> bool:
     """Whether our tag says that its owner has written no <iothreadids>. Raises NotXML."""
     return _TagReader(xml.encode()).read().unlisted
-
-
-def _pins(elements: list[_Element]) -> Pins:
-    by_name: dict[str, list[tuple[str, ...]]] = {}
-    for one in elements:
-        by_name.setdefault(one.name, []).append(one.attributes)
-    emulator = by_name.get("emulatorpin", [])
-    memory = by_name.get("memory", [])
-    return Pins(
-        dict(_numbered(by_name.get("vcpupin", []))),
-        emulator[0][0] if emulator else None,
-        dict(_numbered(by_name.get("iothreadpin", []))),
-        (memory[0][0], memory[0][1]) if memory else None,
-    )
-
-
-def _numbered(entries: list[tuple[str, ...]]) -> Iterator[tuple[int, str]]:
-    for number, cpus in entries:
-        if re.fullmatch(r"\d{1,6}", number, re.ASCII):
-            yield int(number), cpus
 
 
 def strip(xml: bytes) -> bytes | None:
@@ -244,9 +196,9 @@ def text(pins: Pins, listed: bool = True) -> str:
     """The metadata element that says that these pins are ours; `listed`: not `unlisted`."""
     attributes = {
         "vcpus": " ".join(f"{number}={cpus}" for number, cpus in pins.vcpus.items()),
-        "emulator": pins.emulator or "",
+        "emulator": pins.emulator,
         "iothreads": " ".join(f"{number}={cpus}" for number, cpus in pins.iothreads.items()),
-        "numatune": "=".join(pins.memory) if pins.memory else "",
+        "numatune": pins.get(MEMORY, ""),
         LISTED: "" if listed else NONE,
     }
     told = " ".join(f"{name}={_quoted(value)}" for name, value in attributes.items() if value)

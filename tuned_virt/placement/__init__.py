@@ -6,6 +6,7 @@
 """
 
 from tuned_virt.placement.model import (
+    WALLS,
     MemoryPlacement,
     Placement,
     PlacementKind,
@@ -24,6 +25,7 @@ from tuned_virt.placement.policy import (
 
 __all__ = [
     "OPTIONS",
+    "WALLS",
     "MemoryPlacement",
     "Placement",
     "PlacementKind",

@@ -7,6 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from tuned_virt.model.pins import Pins
+
+WALLS = ("restrictive", "strict")
+"""Memory modes that are a <numatune>."""
+
 
 class PlacementKind(str, Enum):
     """What became of a guest.
@@ -60,6 +65,20 @@ class Placement:
     memory: MemoryPlacement | None
     why: str
     chosen: bool = False
+
+    def pins(self, vcpus: int = 0) -> Pins:
+        """What it means for libvirt.
+
+        Those of so many vCPUs that are not plugged in yet are sent where they do no harm: a
+        floating guest's to the same CPUs, a dedicated one's to the emulator's, until they are
+        planned for.
+        """
+        sets = list(dict.fromkeys(self.vcpus.values()))
+        spare = sets[0] if len(sets) == 1 else self.emulator or (sets[0] if sets else "")
+        unplugged = dict.fromkeys(range(vcpus), spare) if sets else {}
+        memory = self.memory
+        wall = (memory.mode, memory.nodeset) if memory and memory.mode in WALLS else None
+        return Pins({**unplugged, **self.vcpus}, self.emulator, self.iothreads, wall)
 
 
 def unplaced(guest: str, uuid: str, why: str, chosen: bool = False) -> Placement:

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuned_virt.libvirt_api import placement_tag
-from tuned_virt.libvirt_api.placement_tag import NotXML, Pins
+from tuned_virt.libvirt_api.placement_tag import NotXML
 from tuned_virt.model.guest import PLACEMENT_NAMESPACE, Guest, GuestError
+from tuned_virt.model.pins import Pins
 
 REPO = Path(__file__).parents[3]
 HOOK = REPO / "hooks/qemu.d/tuned-virt"
@@ -100,9 +101,9 @@ def test_metadata_goes_where_it_was_made_for_our_tag_alone() -> None:
 
 def test_pins_that_are_not_among_others() -> None:
     one = Pins({0: "1", 1: "2"}, "0", {1: "0"}, ("strict", "0"))
-    assert placement_tag.without(one, one) == Pins()
-    assert placement_tag.without(one, Pins()) == one
-    assert placement_tag.without(one, Pins({0: "1", 1: "3"}, "1", {1: "0"})) == Pins(
+    assert one.without(one) == Pins()
+    assert one.without(Pins()) == one
+    assert one.without(Pins({0: "1", 1: "3"}, "1", {1: "0"})) == Pins(
         {1: "2"}, "0", {}, ("strict", "0")
     )
 
@@ -154,7 +155,7 @@ def test_strip_is_what_read_says(present: Pins, tag: Pins) -> None:
     xml = domain(cputune, tagged(tag), numatune)
     ours, found = placement_tag.read(xml)
     assert found == present
-    assert ours == placement_tag.common(present, [tag])
+    assert ours == present.among([tag])
     stripped = placement_tag.strip(xml.encode())
     assert stripped is not None
     _, left = placement_tag.read(stripped.decode())

@@ -11,34 +11,23 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
 
 from tuned_virt.kernel import cpuset, procfs
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model.guest import qemu_process
+from tuned_virt.model.pins import EMULATOR, Part, Pins, Target
 
+PARTS = tuple(Part)
 VCPU = re.compile(r"CPU (\d{1,5})/\w+")
 IOTHREAD = re.compile(r"IO iothread(\d{1,6})")
 
 
-@dataclass(frozen=True)
-class QemuThreads:
-    """Thread numbers by role; the emulator's begin with the main thread's, the process's own."""
+QemuThreads = Mapping[Target, "tuple[int, ...]"]
+"""Thread numbers by what they run; the emulator's begin with the process's own."""
 
-    pid: int
-    vcpus: Mapping[int, int] = field(default_factory=dict)
-    iothreads: Mapping[int, int] = field(default_factory=dict)
-    emulator: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class QemuAffinity:
-    """Where threads may run, as cpusets: by vCPU, by IOThread, and by emulator thread's number."""
-
-    vcpus: Mapping[int, str] = field(default_factory=dict)
-    iothreads: Mapping[int, str] = field(default_factory=dict)
-    emulator: Mapping[int, str] = field(default_factory=dict)
+Affinity = Mapping[Target, Mapping[int, str]]
+"""Where each thread may run, as a CPU set, by what it runs and its number."""
 
 
 class ThreadFinder:
@@ -73,21 +62,19 @@ class ThreadFinder:
 
 
 def read(fs: KernelFS, pid: int) -> QemuThreads:
-    """A process's threads by role; none for one that has gone."""
-    vcpus, iothreads, emulator = {}, {}, [pid]
-    for name in fs.names(f"/proc/{pid}/task"):
-        thread = int(name)
-        comm = fs.read_permitted(f"/proc/{pid}/task/{name}/comm") or ""
+    """A process's threads; none for one that has gone. Raises KernelFileError."""
+    found: dict[Target, tuple[int, ...]] = {}
+    numbers = map(int, fs.names(f"/proc/{pid}/task"))
+    for thread in sorted(numbers, key=lambda one: (one != pid, one)):
+        comm = fs.read_permitted(f"/proc/{pid}/task/{thread}/comm") or ""
         vcpu, iothread = VCPU.fullmatch(comm), IOTHREAD.fullmatch(comm)
+        target = EMULATOR
         if vcpu:
-            vcpus[int(vcpu[1])] = thread
+            target = Target(Part.VCPU, int(vcpu[1]))
         elif iothread:
-            iothreads[int(iothread[1])] = thread
-        elif thread != pid:
-            emulator.append(thread)
-    return QemuThreads(
-        pid, dict(sorted(vcpus.items())), dict(sorted(iothreads.items())), (*emulator,)
-    )
+            target = Target(Part.IOTHREAD, int(iothread[1]))
+        found[target] = (*found.get(target, ()), thread)
+    return dict(sorted(found.items(), key=lambda one: (PARTS.index(one[0].part), one[0].number)))
 
 
 def allowed(fs: KernelFS, pid: int, thread: int) -> str | None:
@@ -95,15 +82,33 @@ def allowed(fs: KernelFS, pid: int, thread: int) -> str | None:
     return procfs.status(fs, f"{pid}/task/{thread}").get("Cpus_allowed_list")
 
 
-def affinity(fs: KernelFS, threads: QemuThreads) -> QemuAffinity:
-    """Where each of a guest's threads may run; those that ended meanwhile are left out."""
+def affinity(fs: KernelFS, pid: int, threads: QemuThreads | None = None) -> Affinity:
+    """Where each of a guest's threads may run; those that ended meanwhile are left out.
 
-    def told(numbers: Mapping[int, int]) -> dict[int, str]:
-        places = {key: allowed(fs, threads.pid, thread) for key, thread in numbers.items()}
-        return {key: cpus for key, cpus in places.items() if cpus}
+    Raises KernelFileError.
+    """
+    return {
+        target: {one: cpus for one in some if (cpus := allowed(fs, pid, one))}
+        for target, some in (read(fs, pid) if threads is None else threads).items()
+    }
 
-    emulator = {thread: thread for thread in threads.emulator}
-    return QemuAffinity(told(threads.vcpus), told(threads.iothreads), told(emulator))
+
+def pins(now: Affinity) -> Pins:
+    """The same by target: of several threads, the first's."""
+    return Pins.of((target, next(iter(some.values()), "")) for target, some in now.items())
+
+
+def elsewhere(now: Affinity, wanted: Pins) -> Iterator[str]:
+    """Threads that are not where they are wanted, in words; those on the same CPUs together."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for target, some in now.items():
+        for thread, cpus in some.items():
+            if wanted.get(target, cpus) != cpus:
+                kind = "emulator thread" if target == EMULATOR else target.part.value
+                number = thread if target == EMULATOR else target.number
+                groups.setdefault((kind, cpus), []).append(number)
+    for (kind, cpus), numbers in groups.items():
+        yield f"{kind} {cpuset.text(numbers)} on {cpus}"
 
 
 def confine(threads: Iterable[int], cpus: str) -> list[int]:

@@ -19,9 +19,9 @@ from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api.connection import Connection
 from tuned_virt.libvirt_api.errors import GuestGone, LibvirtError
-from tuned_virt.libvirt_api.placement_tag import Pins
 from tuned_virt.libvirt_api.worker import GuestsView, LibvirtWorker
 from tuned_virt.model.guest import printable
+from tuned_virt.model.pins import Pins
 from tuned_virt.placement import Placement, PlacementKind
 from tuned_virt.plugins.vm_pinning import numa_balancing, original, pinner, record
 from tuned_virt.plugins.vm_pinning.original import PLUGIN, OriginalPins
@@ -215,7 +215,7 @@ class PinningController(GuestController[PinningPolicy]):
             claim.policy.persist is Persist.CONFIG
             and seen.key not in self._kept.guests
             and not claim.policy.observe
-            and not pinner.brought(self._fs, seen)
+            and not pinner.starts_pinned(self._fs, seen)
         )
 
     def _change(
@@ -252,17 +252,11 @@ class PinningController(GuestController[PinningPolicy]):
 
     def _needed(self, seen: TrackedGuest, placement: Placement, before: OriginalPins) -> Pins:
         """What to set: only what changes anything, and what earlier pins set and these do not."""
-        pins = pinner.wanted(placement, seen.guest.vcpus if seen.guest else 0)
+        pins = placement.pins(seen.guest.vcpus if seen.guest else 0)
         held = self._held.get(seen.key)
         if held is None or not held.pins:
-            return pinner.needed(pins, before)
-        back = before.back(held.pins)
-        return Pins(
-            {**back.vcpus, **pins.vcpus},
-            pins.emulator or back.emulator,
-            {**back.iothreads, **pins.iothreads},
-            pins.memory or back.memory,
-        )
+            return pins.without(before.pins)
+        return pins.over(before.back(held.pins))
 
     def _carry_out(
         self,

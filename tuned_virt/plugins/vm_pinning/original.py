@@ -1,23 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A guest as it was found: what is kept on disk before its first pin, and the way back.
 
-Kept as the baseline's originals, one JSON text a run of a guest (see `guestkeeping`).
+Kept among the plugin's originals, one JSON text a run of a guest (see `guests.originals`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Container
+from dataclasses import dataclass, field
 
 from tuned_virt.guests.originals import key
-from tuned_virt.kernel.files import KernelFS
-from tuned_virt.libvirt_api.placement_tag import Pins
+from tuned_virt.kernel.files import KernelFileError, KernelFS
+from tuned_virt.kernel.procfs import start_time
 from tuned_virt.model.guest import qemu_threads
+from tuned_virt.model.pins import EMULATOR, MEMORY, Pins, Target
 
 PLUGIN = "vm_pinning"
-"""Its name in the baseline."""
+"""Its name among the originals."""
+
+THREADS = "threads"
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,7 @@ class OriginalPins:
     """One run of a guest.
 
     pid, start  its process (0: not to be seen here), and the clock tick at which that started
-    vcpus, emulator, iothreads  where its threads could run, as cpusets
-    memory      (mode, nodeset) of <numatune>, None without
+    pins        where its threads could run, and its <numatune>
     nodes       all nodes with memory: the way back from a wall where there was none
     """
 
@@ -36,68 +37,55 @@ class OriginalPins:
     id: int
     pid: int
     start: int
-    vcpus: Mapping[int, str] = field(default_factory=dict)
-    emulator: str = ""
-    iothreads: Mapping[int, str] = field(default_factory=dict)
-    memory: tuple[str, str] | None = None
+    pins: Pins = field(default_factory=Pins)
     nodes: str = ""
 
     @property
     def key(self) -> str:
-        """The setting's name in the baseline."""
+        """The setting's name in the originals."""
         return key(self.uuid, self.id, self.start)
 
     def text(self) -> str:
-        """As it is kept."""
-        return json.dumps(asdict(self))
+        """As it is kept: pins beside the rest, as in the first version."""
+        content = {**vars(self), **self.pins.to_json()}
+        del content["pins"]
+        return json.dumps(content)
 
     def back(self, ours: Pins) -> Pins:
         """What to set so that all that is ours is as it was found."""
-        everywhere = self.emulator or next(iter(self.vcpus.values()), "")
-        vcpus = {number: self.vcpus.get(number, everywhere) for number in ours.vcpus}
-        iothreads = {number: self.iothreads.get(number, everywhere) for number in ours.iothreads}
-        memory = None
+        before = {target: self._before(target) for target in ours}
         if ours.memory:
-            memory = self.memory or (ours.memory[0], self.nodes)
-        return Pins(
-            {number: cpus for number, cpus in vcpus.items() if cpus},
-            everywhere if ours.emulator else None,
-            {number: cpus for number, cpus in iothreads.items() if cpus},
-            memory,
-        )
+            before[MEMORY] = self.pins.get(MEMORY, f"{ours.memory[0]}={self.nodes}")
+        return Pins.of(before.items())
 
-    def confine(self, fs: KernelFS) -> list[str]:
-        """Put the threads' affinities back without libvirt; those that could not be, in words."""
-        found = qemu_threads.read(fs, self.pid)
-        everywhere = self.emulator or next(iter(self.vcpus.values()), "")
-        stuck = []
-        for kind, now, before in (
-            ("vCPU", found.vcpus, self.vcpus),
-            ("IOThread", found.iothreads, self.iothreads),
-        ):
-            for number, thread in now.items():
-                if qemu_threads.confine([thread], before.get(number, everywhere)):
-                    stuck.append(f"{kind} {number}")
-        if qemu_threads.confine(found.emulator, everywhere):
-            stuck.append("emulator")
-        return stuck
+    def _before(self, target: Target) -> str:
+        """A thread that has come since was nowhere: it goes where the guest's others were."""
+        everywhere = self.pins.emulator or next(iter(self.pins.vcpus.values()), "")
+        return everywhere if target == EMULATOR else self.pins.get(target, everywhere)
+
+    def confine(self, fs: KernelFS, only: Container[Target] | None = None) -> dict[str, str]:
+        """Put threads' affinities back without libvirt; what could not be, and why."""
+        try:
+            threads = qemu_threads.read(fs, self.pid)
+        except KernelFileError as error:
+            return {THREADS: str(error)}
+        if not threads and start_time(self.pid) == self.start:
+            return {THREADS: "the kernel does not list them"}
+        return {
+            str(target): "the kernel refuses to let it run where it did"
+            for target, some in threads.items()
+            if (only is None or target in only) and self._before(target)
+            if qemu_threads.confine(some, self._before(target))
+        }
 
 
 def parse(text: str) -> OriginalPins:
     """What `text` wrote. Raises ValueError for anything else."""
     try:
         content = json.loads(text)
-        return OriginalPins(
-            **{
-                **content,
-                "vcpus": _numbered(content["vcpus"]),
-                "iothreads": _numbered(content["iothreads"]),
-                "memory": tuple(content["memory"]) if content["memory"] else None,
-            }
-        )
-    except (KeyError, TypeError, AttributeError) as error:
+        pins = Pins.from_json(content)
+        for name in pins.to_json():
+            del content[name]
+        return OriginalPins(**content, pins=pins)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
-
-
-def _numbered(content: Mapping[str, Any]) -> dict[int, str]:
-    return {int(number): str(cpus) for number, cpus in content.items()}

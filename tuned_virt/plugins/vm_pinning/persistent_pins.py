@@ -24,13 +24,13 @@ from tuned_virt.libvirt_api import placement_tag
 from tuned_virt.libvirt_api.connection import Connection, Domain
 from tuned_virt.libvirt_api.errors import LibvirtError
 from tuned_virt.libvirt_api.guest_pins import Configuration
-from tuned_virt.libvirt_api.placement_tag import Pins
 from tuned_virt.model.guest import Guest, GuestError, printable
 from tuned_virt.model.guest.model import UserPins
+from tuned_virt.model.pins import MEMORY, Part, Pins, Target
 from tuned_virt.placement import Placement
 from tuned_virt.plugins.vm_pinning.configured_guest import RECORD, ConfiguredGuest, key, parse
 from tuned_virt.plugins.vm_pinning.original import PLUGIN
-from tuned_virt.plugins.vm_pinning.pinner import wanted, words
+from tuned_virt.plugins.vm_pinning.pinner import words
 
 log = logging.getLogger("tuned")
 
@@ -108,10 +108,10 @@ class PersistentPins:
             return "its configuration is its owner's"
         ours, _ = placement_tag.read(xml)
         theirs = cleaned(xml)
-        pins = _possible(wanted(placement, guest.vcpus), guest)
+        pins = _possible(placement.pins(guest.vcpus), guest)
         mark = ConfiguredGuest(self._uri, active.uuid, active.name)
         if pins != ours and self._kept.keep({mark.key: mark}):
-            if placement_tag.without(ours, pins):
+            if ours.without(pins):
                 libvirt.redefine(link, theirs)
             return self._set(link, active, pins, placement.why, "<iothreadids>" in theirs)
         return ""
@@ -153,7 +153,7 @@ def clean(link: Connection, xml: str) -> str:
     Raises LibvirtError.
     """
     ours, present = placement_tag.read(xml)
-    theirs = placement_tag.without(present, ours)
+    theirs = present.without(ours)
     libvirt.redefine(link, cleaned(xml))
     return f"its owner has changed it since, and that stays: {words(theirs)}" if theirs else ""
 
@@ -184,6 +184,11 @@ def _pinned_by_its_owner(guest: Guest) -> bool:
 
 def _possible(pins: Pins, guest: Guest) -> Pins:
     """Without those of IOThreads that the configuration lacks, or memory that it places itself."""
-    known = {n: cpus for n, cpus in pins.iothreads.items() if n in set(guest.iothreads)}
-    memory = None if guest.owned.memory else pins.memory
-    return replace(pins, iothreads=known, memory=memory)
+    listed = {Target(Part.IOTHREAD, number) for number in guest.iothreads}
+
+    def possible(target: Target) -> bool:
+        if target.part is Part.IOTHREAD:
+            return target in listed
+        return target != MEMORY or not guest.owned.memory
+
+    return Pins.of(pin for pin in pins.items() if possible(pin[0]))

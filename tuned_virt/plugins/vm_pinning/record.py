@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tuned_virt.core.state_file import FOLDER, NOT_THERE, StateFile, UnusableStateError
-from tuned_virt.libvirt_api.placement_tag import Pins
+from tuned_virt.model.pins import Pins, numbered
 from tuned_virt.placement import MemoryPlacement, Placement, PlacementKind
 
 log = logging.getLogger("tuned")
@@ -61,8 +61,9 @@ class HeldPlacement:
 
     @property
     def planned(self) -> bool:
-        """Whether it is there, or will be when it starts anew."""
-        return bool(self.placement.vcpus) and not self.failed and not self.observed
+        """Whether we have it there, or will when it starts anew: an owner's guest is not ours."""
+        ours = self.placement.kind is not PlacementKind.OWNER and bool(self.placement.vcpus)
+        return ours and not self.failed and not self.observed
 
 
 def load(uri: str, file: Path = FILE) -> dict[str, HeldPlacement]:
@@ -83,7 +84,7 @@ def save(uri: str, held: Mapping[str, HeldPlacement], file: Path = FILE) -> None
             guests: dict[str, Any] = _known(state)
             guests.pop(uri, None)
             if held:
-                guests[uri] = [asdict(one) for one in held.values()]
+                guests[uri] = [_content(one) for one in held.values()]
             if guests:
                 state.write({"guests": guests})
             else:
@@ -118,8 +119,8 @@ def placement_of(content: dict[str, Any]) -> Placement:
             **content,
             "kind": PlacementKind(content["kind"]),
             "nodes": tuple(content["nodes"]),
-            "vcpus": _numbered(content["vcpus"]),
-            "iothreads": _numbered(content["iothreads"]),
+            "vcpus": numbered(content["vcpus"]),
+            "iothreads": numbered(content["iothreads"]),
             "memory": MemoryPlacement(memory["mode"], memory["nodeset"], _cells(memory))
             if memory
             else None,
@@ -132,13 +133,9 @@ def _cells(memory: Mapping[str, Any]) -> dict[int, int]:
 
 
 def _held(content: dict[str, Any]) -> HeldPlacement:
-    pins = content["pins"]
-    placement = placement_of(content["placement"])
-    memory = tuple(pins["memory"]) if pins["memory"] else None
-    vcpus, iothreads = _numbered(pins["vcpus"]), _numbered(pins["iothreads"])
-    found = Pins(vcpus, pins["emulator"], iothreads, memory)
-    return HeldPlacement(**{**content, "placement": placement, "pins": found})
+    placed, pins = placement_of(content["placement"]), Pins.from_json(content["pins"])
+    return HeldPlacement(**{**content, "placement": placed, "pins": pins})
 
 
-def _numbered(content: Mapping[str, Any]) -> dict[int, str]:
-    return {int(number): str(cpus) for number, cpus in content.items()}
+def _content(held: HeldPlacement) -> dict[str, Any]:
+    return {**asdict(held), "pins": held.pins.to_json()}

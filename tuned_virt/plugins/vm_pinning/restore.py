@@ -16,7 +16,7 @@ from tuned_virt.core.plan import Change, Values
 from tuned_virt.guests.originals import runs
 from tuned_virt.guests.restore import GuestRestore
 from tuned_virt.kernel.files import KernelFS
-from tuned_virt.libvirt_api.placement_tag import Pins
+from tuned_virt.model.pins import Pins
 from tuned_virt.plugins.vm_pinning import configured_guest, numa_balancing, original, policy, record
 from tuned_virt.plugins.vm_pinning.configured_guest import ConfiguredGuest
 from tuned_virt.plugins.vm_pinning.original import OriginalPins
@@ -79,8 +79,8 @@ class PinningRestore(GuestRestore[PinningPolicy, OriginalPins]):
         """The threads go back; libvirt is to be told."""
         if not runs(kept):
             return ""
-        stuck = kept.confine(fs)
-        return f"{', '.join(stuck)} refused" if stuck else "its threads are back where they were"
+        stuck = "; ".join(f"{what}: {why}" for what, why in kept.confine(fs).items())
+        return stuck or "its threads are back where they were"
 
 
 class ConfigurationRestore(GuestRestore[PinningPolicy, ConfiguredGuest]):

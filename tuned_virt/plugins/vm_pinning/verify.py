@@ -14,14 +14,15 @@ from tuned_virt.core.engine import Finding, Result
 from tuned_virt.guests.manager import Claim
 from tuned_virt.kernel import numa_maps, timeouts
 from tuned_virt.kernel.cpuset import text as cpus_text
-from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.libvirt_api import guest_pins as libvirt
 from tuned_virt.libvirt_api.errors import Unanswered
 from tuned_virt.libvirt_api.worker import GuestsView, LibvirtWorker
 from tuned_virt.model.guest import printable, qemu_threads
-from tuned_virt.placement import PlacementKind
+from tuned_virt.model.pins import Pins
+from tuned_virt.placement import WALLS, PlacementKind
 from tuned_virt.plugins.vm_pinning.original import PLUGIN
-from tuned_virt.plugins.vm_pinning.pinner import WALLS
+from tuned_virt.plugins.vm_pinning.pinner import words
 from tuned_virt.plugins.vm_pinning.policy import PinningPolicy
 from tuned_virt.plugins.vm_pinning.record import HeldPlacement
 
@@ -82,15 +83,14 @@ class PinningVerifier:
 
     def _differences(self, held: HeldPlacement, told: Mapping[int, str] | None) -> Iterator[str]:
         if held.pid:
-            now = qemu_threads.affinity(self._fs, qemu_threads.read(self._fs, held.pid))
-            placed = held.placement
-            yield from _unlike("vCPU", now.vcpus, placed.vcpus)
-            yield from _unlike("IOThread", now.iothreads, placed.iothreads)
-            if placed.emulator:
-                wanted = dict.fromkeys(now.emulator, placed.emulator)
-                yield from _unlike("emulator thread", now.emulator, wanted)
+            try:
+                now = qemu_threads.affinity(self._fs, held.pid)
+                yield from qemu_threads.elsewhere(now, held.placement.pins())
+            except KernelFileError as error:
+                yield str(error)
         if told is not None:
-            for text in _unlike("vCPU", told, held.placement.vcpus):
+            vcpus = {target: {target.number: cpus} for target, cpus in Pins(told).items()}
+            for text in qemu_threads.elsewhere(vcpus, held.placement.pins()):
                 yield f"{text} by libvirt"
 
     def _compare(
@@ -119,23 +119,10 @@ class PinningVerifier:
         return numa_maps.share(nodes, frozenset(held.placement.nodes))
 
 
-def _unlike(kind: str, now: Mapping[int, str], wanted: Mapping[int, str]) -> Iterator[str]:
-    """Threads that are elsewhere; those on the same CPUs together."""
-    groups: dict[str, list[int]] = {}
-    for number, cpus in now.items():
-        if number in wanted and cpus != wanted[number]:
-            groups.setdefault(cpus, []).append(number)
-    for cpus, numbers in groups.items():
-        yield f"{kind} {cpus_text(numbers)} on {cpus}"
-
-
 def _place(held: HeldPlacement) -> str:
-    groups: dict[str, list[int]] = {}
-    for number, cpus in held.placement.vcpus.items():
-        groups.setdefault(cpus, []).append(number)
-    vcpus = ", ".join(f"vCPU {cpus_text(numbers)} on {cpus}" for cpus, numbers in groups.items())
-    emulator = f", emulator on {held.placement.emulator}" if held.placement.emulator else ""
-    return f"{held.placement.kind.value} on node {_nodes(held)}: {vcpus}{emulator}"
+    placed = held.placement
+    pins = words(Pins(placed.vcpus, placed.emulator))
+    return f"{placed.kind.value} on node {_nodes(held)}: {pins}"
 
 
 def _nodes(held: HeldPlacement) -> str:

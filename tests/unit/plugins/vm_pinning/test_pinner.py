@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the kernel or libvirt refuses while a guest is pinned or put back is not lost."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.unit.libvirt_api.fake_binding import connect, install
+from tests.unit.plugins.vm_pinning.test_controller import DOMAIN, UUID, active
+from tuned_virt.core.journal import Journal
+from tuned_virt.guests.tracker import TrackedGuest
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel.procfs import start_time
+from tuned_virt.libvirt_api import placement_tag
+from tuned_virt.libvirt_api.connection import Domain
+from tuned_virt.model.pins import Pins
+from tuned_virt.placement import unplaced
+from tuned_virt.plugins.vm_pinning.original import OriginalPins
+from tuned_virt.plugins.vm_pinning.pinner import Pinner
+
+PID, WORKER = os.getpid(), 4_000_001
+OURS, BEFORE = Pins({0: "0"}, "0"), Pins({0: "0-3"}, "0-3")
+
+
+def tagged(present: Pins) -> Domain:
+    """A guest with pins, of which OURS are tagged."""
+    tag = placement_tag.text(OURS).replace(
+        "<placement", f'<placement xmlns="{placement_tag.NAMESPACE}"'
+    )
+    pins = "".join(f"<vcpupin vcpu='{n}' cpuset='{cpus}'/>" for n, cpus in present.vcpus.items())
+    tune = f"{pins}<emulatorpin cpuset='{present.emulator}'/>"
+    more = f"<metadata>{tag}</metadata><cputune>{tune}</cputune>"
+    return active(DOMAIN.format(uuid=UUID, more=more))
+
+
+class Threads:
+    """The kernel's threads of this process, as the pinner is to see and confine them."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.refuses = False
+        self.where: dict[int, set[int]] = {}
+        self.tasks = root / f"proc/{PID}/task"
+        for thread in (PID, WORKER):
+            (self.tasks / str(thread)).mkdir(parents=True)
+            (self.tasks / str(thread) / "status").write_text("Cpus_allowed_list:\t0-3\n")
+        monkeypatch.setattr(os, "sched_setaffinity", self.confine)
+
+    def confine(self, thread: int, cpus: set[int]) -> None:
+        if self.refuses:
+            raise PermissionError
+        self.where[thread] = set(cpus)
+
+
+@pytest.fixture
+def threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Threads:
+    install(monkeypatch)
+    return Threads(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def pinner(tmp_path: Path) -> Pinner:
+    return Pinner(KernelFS(tmp_path), Journal(tmp_path / "journal"))
+
+
+def guest(domain: Domain) -> TrackedGuest:
+    start = start_time(PID) or 0
+    return TrackedGuest(domain, "k", PID, start, None, "", 0.0, started_under_profile=True)
+
+
+def original() -> OriginalPins:
+    return OriginalPins("fake:///", UUID, "web1", 1, PID, start_time(PID) or 0, BEFORE)
+
+
+def test_emulator_threads_that_do_not_go_back_are_tried_again(
+    threads: Threads, pinner: Pinner
+) -> None:
+    threads.refuses = True
+    refused = pinner.put_back(connect(), guest(tagged(OURS)), original(), OURS)
+    assert list(refused) == ["emulator"]
+    threads.refuses = False
+    libvirt_is_back = guest(tagged(BEFORE))
+    assert pinner.put_back(connect(), libvirt_is_back, original(), OURS) == {}
+    assert threads.where == {PID: {0, 1, 2, 3}, WORKER: {0, 1, 2, 3}}
+
+
+def test_threads_that_are_not_listed_are_not_taken_for_none(
+    threads: Threads, pinner: Pinner
+) -> None:
+    threads.tasks.rename(threads.tasks.with_name("hidden"))
+    refused = pinner.put_back(connect(), guest(tagged(OURS)), original(), OURS)
+    assert list(refused) == ["threads"]
+    assert original().confine(KernelFS(threads.tasks.parents[2])) == refused
+    threads.tasks.symlink_to(threads.tasks)
+    assert "symbolic links" in original().confine(KernelFS(threads.tasks.parents[2]))["threads"]
+    gone = replace(original(), pid=WORKER)
+    assert gone.confine(KernelFS(threads.tasks.parents[2])) == {}
+
+
+def test_emulator_threads_stay_where_libvirt_refuses_their_pin(
+    threads: Threads, pinner: Pinner
+) -> None:
+    """They would be on CPUs that neither libvirt nor the way back knows of."""
+    web = active(DOMAIN.format(uuid=UUID, more=""))
+    web.domain.refuses = {"pinEmulator"}
+    assert pinner.pin(connect(), guest(web), OURS, unplaced("web1", UUID, "")) != {}
+    assert threads.where == {}
+    web.domain.refuses = set()
+    assert pinner.pin(connect(), guest(web), OURS, unplaced("web1", UUID, "")) == {}
+    assert threads.where == {PID: {0}, WORKER: {0}}
+
+
+def test_an_owners_emulator_pin_is_not_ours_to_put_back(threads: Threads, pinner: Pinner) -> None:
+    theirs = Pins({0: "0"}, "2")
+    assert pinner.put_back(connect(), guest(tagged(theirs)), original(), OURS) == {}
+    assert threads.where == {}
