@@ -1,8 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # tuned-virt-plus
+#   make help     this list
 #   make up       install, activate, verify, show            (root)
+#   make install uninstall   files only: DESTDIR=, PREFIX=, SITELIB=  (root)
 #   make rpm srpm deb dist man   packages, source archive, manuals, in build/
 #   make check    everything the tests need, then all tiers  (root for the system and VM tiers)
+#   make check-quick   style and unit tests of what differs from BASE=HEAD, in seconds
+#   make check-style   ruff, mypy --strict, vermin
+#   make check-unit    check-style, then the unit tests; COV=1 measures coverage
+#   make check-system  real TuneD daemons of three generations on this kernel  (root)
+#   make check-vm      booted kernels with four NUMA nodes; KERNELS="6.1 6.12"  (root)
+#   make check-packages   packages built, installed, upgraded, erased, in folders  (root)
 #   make check-vm-disks   disks of every kind that QEMU emulates, iSCSI, LVM, md, multipath, a guest on LVM  (root)
 #   make check-vm-guests  real guests on four nodes: QEMU inside QEMU, minutes  (root)
 #   make bench    ratios against TuneD's stock profiles      (root)
@@ -11,6 +19,7 @@
 #   make bench-disks  schedulers of 100 disks against TuneD's own plugin; DISKS="--disks 1000"  (root)
 #   make bench-placement  the planner against OR-tools, numad and no pinning (minutes; numad: root)
 #   make bench-pinning  from a guest's start to its last pin, many guests, leaks, idle CPU  (root)
+#   make clean    everything made in build/ is deleted
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -88,6 +97,10 @@ $(TOOLS): requirements-dev.txt scripts/dependencies
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
+IN_PARALLEL = -n auto --dist worksteal
+MEASURED = $(if $(filter true,$(CI))$(COV),--cov --cov-report=term:skip-covered)
+BASE ?= HEAD
+
 .PHONY: check
 check:
 	@scripts/check
@@ -102,7 +115,11 @@ check-style: $(TOOLS)
 
 .PHONY: check-unit
 check-unit: check-style
-	$(VENV)/bin/python -m pytest tests/unit --cov --cov-report=term:skip-covered
+	$(VENV)/bin/python -m pytest tests/unit $(IN_PARALLEL) $(MEASURED)
+
+.PHONY: check-quick
+check-quick: $(TOOLS)
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m scripts.quick "$(BASE)" $(IN_PARALLEL)
 
 .PHONY: check-system
 check-system: $(TOOLS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import collections
+import functools
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ LAYERS = (
 """From the bottom up: a module imports from its own layer and those below."""
 
 
+@functools.lru_cache(maxsize=1)
 def modules() -> dict[str, Path]:
     return {str(path.relative_to(PACKAGE).with_suffix("")): path for path in PACKAGE.rglob("*.py")}
 
@@ -34,6 +36,7 @@ def top(module: str) -> str:
     return module.split("/", maxsplit=1)[0]
 
 
+@functools.cache
 def imported(path: Path) -> set[str]:
     """Every module that a file imports, and every name it takes from one."""
     names = set()

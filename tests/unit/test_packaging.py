@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 from pathlib import Path
@@ -54,6 +55,7 @@ def test_each_package_has_something_and_no_file_is_in_two() -> None:
         assert {entry.package for entry in alone.files()} == {package}
 
 
+@functools.lru_cache(maxsize=1)
 def third_party() -> set[str]:
     """Top-level names that the product imports and Python does not have."""
     names = set()
