@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,24 @@ def bare(tuned: Callable[..., Sandbox], version: str) -> Sandbox:
 
 def make(t: Sandbox, *arguments: str) -> subprocess.CompletedProcess[str]:
     return t.run(["make", "-C", str(REPO), *arguments], check=False)
+
+
+NOT_OFFERED = re.compile(r"note      virt_system: module \w+ is not loaded: .*")
+
+
+def shown(text: str) -> list[str]:
+    """Lines of a command's output, numbers and widths alike, without notes on a kernel's lacks."""
+    lines = [line.strip() for line in text.splitlines() if not NOT_OFFERED.match(line)]
+    alike = [re.sub(r"\d[\d.,-]*", "N", re.sub(r"\s+", " ", line)) for line in lines]
+    return list(dict.fromkeys(alike))
+
+
+def output_in_readme() -> str:
+    """What README.md says that `make up` printed."""
+    text = (REPO / "README.md").read_text()
+    block = re.search(r"^    starting D-Bus\n(?:    .*\n)+", text, re.MULTILINE)
+    assert block
+    return block.group()
 
 
 def files(t: Sandbox) -> set[str]:
@@ -61,6 +80,10 @@ def test_up_then_up_again_then_uninstall(bare: Sandbox, profile: str) -> None:
     assert t.snapshot() == kernel
     assert files(t) == before
     assert not list(t.root.glob("etc/tuned/*-plus*"))
+
+
+def test_up_prints_what_readme_shows(bare: Sandbox) -> None:
+    assert shown(make(bare, "up", "PROFILE=virtual-host-plus").stdout) == shown(output_in_readme())
 
 
 def test_up_chooses_the_profile_by_role(bare: Sandbox) -> None:
