@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Print as JSON every writable kernel value that a part of our profiles may write, by path."""
+"""Every writable kernel value that a part of our profiles may write, by path: printed as JSON."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import glob
 import json
 import os
 import stat
+from collections.abc import Mapping
+
+KSM = "/sys/kernel/mm/ksm"
 
 PATTERNS = (
     "/sys/kernel/mm/ksm/*",
@@ -37,6 +40,26 @@ def snapshot() -> dict[str, str]:
                 except OSError:
                     continue
     return values
+
+
+def active_word(text: str) -> str:
+    """The chosen one of `always [madvise] never`; any other text as it is."""
+    return text.partition("[")[2].partition("]")[0] or text
+
+
+def differing(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """Settings that are there still and not as before, with the word that puts them back."""
+    return {
+        path: active_word(value)
+        for path, value in before.items()
+        if path in now and now[path] != value and not _advised(path, before)
+    }
+
+
+def _advised(path: str, before: Mapping[str, str]) -> bool:
+    """Whether it is the advisor that sets it."""
+    mode = active_word(before.get(f"{KSM}/advisor_mode", "none"))
+    return path == f"{KSM}/pages_to_scan" and mode != "none"
 
 
 if __name__ == "__main__":

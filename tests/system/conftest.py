@@ -6,12 +6,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.libvirtd import Libvirtd
+from tests.machine_in_use import Unusable, known_state
 from tests.sandbox import SUITES, Sandbox, SystemdSandbox, tuned_layer
 
 
@@ -31,14 +31,19 @@ def _version(generation: str) -> str:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def ksm_stopped() -> Iterator[None]:
-    """The tier starts with ksmd stopped and nothing merged, as after a boot, and puts it back."""
-    run = Path("/sys/kernel/mm/ksm/run")
-    before = run.read_text()
-    run.write_text("2")
-    run.write_text("0")
-    yield
-    run.write_text(before)
+def machine_in_known_state(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The kernel as it boots and no TuneD of the machine's own; afterwards all is as it was."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def say(text: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(f"\n{text}", flush=True)
+
+    try:
+        with known_state(say):
+            yield
+    except Unusable as error:
+        pytest.exit(str(error), returncode=2)
 
 
 @pytest.fixture(params=SUITES)

@@ -104,7 +104,7 @@ def test_erased_while_active_the_host_is_untuned_exactly(kind: str, version: str
 
 
 POOL = Path("/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages")
-FULL = """hugepages_2M=0:16
+FULL = """hugepages_2M=0:{pages}
 hugepages_reserve_free=0
 vm_policy=dedicated
 vm_housekeeping=0
@@ -119,14 +119,16 @@ def test_an_upgrade_with_pools_full_and_guests_pinned_writes_nothing(
     with t:
         paths = put(t, kind)
         kernel, pages = t.snapshot(), POOL.read_text()
+        full = f"{int(pages) + 16}\n"
+        variables = FULL.format(pages=full.strip())
         t.run([*INSTALL[kind], *paths])
-        t.write("/etc/tuned/virtual-host-plus-variables.conf", FULL)
+        t.write("/etc/tuned/virtual-host-plus-variables.conf", variables)
         with Libvirtd(t) as libvirtd:
             t.run(["systemctl", "start", "tuned"])
             t.run(["tuned-adm", "profile", "virtual-host-plus"])
             libvirtd.start_guest("web1")
             wait_for("the guest pinned", lambda: vcpus(libvirtd, "web1") == {"1"})
-            wait_for("the pool full", lambda: POOL.read_text() == "16\n")
+            wait_for("the pool full", lambda: POOL.read_text() == full)
             changes = t.run(["tuned-virt", "log"]).stdout
             pid = t.run(["systemctl", "show", "--value", "-p", "MainPID", "tuned"]).stdout
             with t.log_of() as lines:
@@ -137,7 +139,7 @@ def test_an_upgrade_with_pools_full_and_guests_pinned_writes_nothing(
                 "verified", lambda: t.run(["tuned-virt", "verify"], check=False).returncode == 0
             )
             assert t.run(["tuned-virt", "log"]).stdout == changes
-            assert t.read("/etc/tuned/virtual-host-plus-variables.conf") == FULL.strip()
+            assert t.read("/etc/tuned/virtual-host-plus-variables.conf") == variables.strip()
             t.run(["tuned-adm", "off"])
             wait_for("the guest free", lambda: vcpus(libvirtd, "web1") == {"0-1"})
             wait_for("the pool as it was", lambda: POOL.read_text() == pages)
