@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 from tuned_virt.cli import table, variables
@@ -157,7 +156,10 @@ def _state(policy: HugepagesPolicy) -> state.HugepagesState:
 
 def _content(plan: Plan) -> dict[str, object]:
     return {
-        "changes": [asdict(change) for change in plan.changes],
+        "changes": [
+            {**vars(change), "before": str(change.before), "after": str(change.after)}
+            for change in plan.changes
+        ],
         "refused": dict(plan.refused),
         "missing": dict(plan.missing),
         "notes": list(plan.notes),
@@ -170,7 +172,7 @@ def _print(plan: Plan) -> None:
     for note in plan.notes:
         print(f"note      {note}")
     if plan.changes:
-        rows = ((one.setting, one.before, one.after, one.why) for one in plan.changes)
+        rows = ((one.setting, str(one.before), str(one.after), one.why) for one in plan.changes)
         table.show(COLUMNS, rows)
     elif not plan.refused:
         print("nothing to change")

@@ -16,8 +16,7 @@ from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model import topology
 from tuned_virt.plugins import ksm
-from tuned_virt.plugins.hugepages_numa.progress import ProgressFile
-from tuned_virt.plugins.hugepages_numa.writer import Progress
+from tuned_virt.plugins.hugepages_numa.progress import Progress, ProgressFile
 
 RUN_WORDS: Mapping[str, str] = {"0": "stopped", "1": "merging", "2": "stopped, all unmerged"}
 

@@ -7,12 +7,11 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from tuned_virt.core.plan import Values
 from tuned_virt.kernel import commands, procfs, timeouts
 from tuned_virt.kernel.commands import ToolError
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.kernel.procfs import start_time
-from tuned_virt.plugins.hugepages_numa.mounts import HugetlbMount
+from tuned_virt.plugins.hugepages_numa.settings import MountSetting
 
 log = logging.getLogger("tuned")
 
@@ -108,9 +107,9 @@ def libvirt_daemons(fs: KernelFS) -> dict[str, int]:
 
 
 def blind(
-    fs: KernelFS, wanted: Mapping[str, tuple[int, HugetlbMount]], daemons: Mapping[str, int]
-) -> Values:
-    """Which daemon does not see a mount that is there, by the mount's setting.
+    fs: KernelFS, wanted: Iterable[MountSetting], daemons: Mapping[str, int]
+) -> dict[MountSetting, str]:
+    """Which daemon does not see a mount that is there.
 
     libvirt looks for hugetlbfs when it starts (virFileFindHugeTLBFS in its src/util/virfile.c). A
     mount is as old as its root's inode.
@@ -120,8 +119,8 @@ def blind(
     boot = _booted(fs)
     starts = {name: boot + (start_time(pid) or 0) / procfs.ticks() for name, pid in daemons.items()}
     found = {}
-    for setting, (_, mount) in wanted.items():
-        made = fs.changed_at(mount.path) or 0.0
+    for setting in wanted:
+        made = fs.changed_at(setting.path) or 0.0
         older = [name for name, started in starts.items() if started < made]
         if older:
             found[setting] = " and ".join(older)

@@ -14,8 +14,7 @@ from typing import Protocol
 
 from tuned_virt.model.guest import Guest
 from tuned_virt.plugins.hugepages_numa.pools import Pool
-
-Place = tuple[int, int]
+from tuned_virt.plugins.hugepages_numa.settings import PoolSetting
 
 
 class GuestPageRequest(Protocol):
@@ -58,26 +57,27 @@ def portions(guest: Guest, default_kib: int) -> Iterator[PageDemand]:
 
 def asked(
     guests: Iterable[GuestPageRequest],
-    pools: Mapping[Place, Pool],
+    pools: Mapping[PoolSetting, Pool],
     default_kib: int,
     spare: Mapping[int, int],
-) -> dict[Place, int]:
+) -> dict[PoolSetting, int]:
     """Pages by pool; `spare` is each node's memory in KiB that could become huge pages."""
-    counts = {place: pool.mapped for place, pool in pools.items()}
+    counts = {setting: pool.mapped for setting, pool in pools.items()}
     idle = [one.guest for one in guests if one.guest is not None and not one.running]
     wanted = [portion for guest in idle for portion in portions(guest, default_kib)]
     for portion in sorted(wanted, key=lambda one: (not one.nodes, -one.memory)):
-        nodes = [node for node in portion.nodes or spare if (node, portion.size_kib) in pools]
+        size = portion.size_kib
+        nodes = [node for node in portion.nodes or spare if PoolSetting(node, size) in pools]
         for node, pages in _shares(portion, nodes, counts, pools, spare):
-            counts[node, portion.size_kib] += pages
-    return {place: count for place, count in counts.items() if count}
+            counts[PoolSetting(node, size)] += pages
+    return {setting: count for setting, count in counts.items() if count}
 
 
 def _shares(
     portion: PageDemand,
     nodes: list[int],
-    counts: Mapping[Place, int],
-    pools: Mapping[Place, Pool],
+    counts: Mapping[PoolSetting, int],
+    pools: Mapping[PoolSetting, Pool],
     spare: Mapping[int, int],
 ) -> Iterator[tuple[int, int]]:
     """Pages by node: evenly over the nodes that the owner named, else all on the roomiest."""
@@ -90,7 +90,7 @@ def _shares(
         return
 
     def room(node: int) -> int:
-        place = (node, portion.size_kib)
-        return spare[node] + (pools[place].total - counts[place]) * portion.size_kib
+        pool = PoolSetting(node, portion.size_kib)
+        return spare[node] + (pools[pool].total - counts[pool]) * portion.size_kib
 
     yield max(nodes, key=lambda node: (room(node), -node)), portion.pages

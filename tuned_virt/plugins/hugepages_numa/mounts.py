@@ -18,37 +18,11 @@ from tuned_virt.core.options import OptionError
 from tuned_virt.kernel import commands, procfs, timeouts
 from tuned_virt.kernel.commands import ToolError
 from tuned_virt.kernel.files import KernelFS, NotDone
+from tuned_virt.plugins.hugepages_numa.settings import HugetlbMount, MountSetting, NotMounted
 
 VALID = "an absolute path, and uid=, gid= (numbers) and mode= (octal) if need be, after spaces"
 
-ABSENT = "absent"
-"""What a mount's setting reads where nothing is mounted, and the folder is there."""
-
-NO_FOLDER = "absent, no folder"
-"""The same where the folder is not there either; then the first that is not, if that is another."""
-
 TABLE = "/proc/self/mounts"
-
-
-@dataclass(frozen=True)
-class HugetlbMount:
-    """A hugetlbfs mount to have: its path, and its root's owner and mode ("": the kernel's)."""
-
-    path: str
-    uid: str = ""
-    gid: str = ""
-    mode: str = ""
-
-    @property
-    def options(self) -> str:
-        """Mount options besides the page size."""
-        named = {"uid": self.uid, "gid": self.gid, "mode": self.mode}
-        return "".join(f",{name}={value}" for name, value in named.items() if value)
-
-    @property
-    def text(self) -> str:
-        """As the option has it, and as the setting reads once it is mounted."""
-        return self.path + self.options.replace(",", " ")
 
 
 @dataclass(frozen=True)
@@ -76,11 +50,6 @@ def parse(name: str, text: str) -> HugetlbMount:
     return HugetlbMount(path, **pairs)
 
 
-def as_set(path: str, text: str) -> HugetlbMount:
-    """The mount that a setting's text stands for; of one that is to be absent, its path."""
-    return parse("", text) if text.startswith("/") else HugetlbMount(path)
-
-
 def read(fs: KernelFS, default_kib: int) -> list[Mounted]:
     """The hugetlbfs mounts, in the order of mounting; one that names no size has the default."""
     found = []
@@ -94,19 +63,18 @@ def read(fs: KernelFS, default_kib: int) -> list[Mounted]:
     return found
 
 
-def setting(fs: KernelFS, mount: HugetlbMount, size_kib: int, mounted: list[Mounted]) -> str:
-    """What a mount's setting reads: its text where it is there, else that it is not.
+def found(
+    fs: KernelFS, mount: HugetlbMount, size_kib: int, mounted: list[Mounted]
+) -> HugetlbMount | NotMounted:
+    """A mount where it is there, else what is.
 
     A mount of that size that others made at the same path counts, whatever its owner and mode.
     """
     path = fs.resolved(mount.path)
-    at = [one for one in mounted if one.path == path]
+    at = [one.size_kib for one in mounted if one.path == path]
     if at:
-        return mount.text if at[-1].size_kib == size_kib else f"{at[-1].size_kib} KiB pages"
-    missing = _missing(fs, mount.path)
-    if not missing:
-        return ABSENT
-    return NO_FOLDER if missing == [mount.path] else f"{NO_FOLDER} {missing[0]}"
+        return mount if at[-1] == size_kib else NotMounted(mount.path, other_kib=at[-1])
+    return NotMounted(mount.path, next(iter(_missing(fs, mount.path)), ""))
 
 
 def _missing(fs: KernelFS, path: str) -> list[str]:
@@ -115,23 +83,18 @@ def _missing(fs: KernelFS, path: str) -> list[str]:
     return [folder for folder in reversed(way) if not fs.exists(folder)]
 
 
-def absent(text: str) -> bool:
-    """Whether a mount's setting says that nothing is mounted."""
-    return text.startswith(ABSENT)
-
-
-def write(fs: KernelFS, path: str, after: str, size_kib: int) -> None:
+def write(fs: KernelFS, setting: MountSetting, after: HugetlbMount | NotMounted) -> None:
     """Mount, or take the topmost mount away, and the folders with it that were made for it.
 
     Raises NotDone.
     """
     try:
-        if after.startswith("/"):
-            _mount(fs, parse("", after), size_kib)
+        if isinstance(after, HugetlbMount):
+            _mount(fs, after, setting.size_kib)
         else:
-            _unmount(fs, path, after)
+            _unmount(fs, after)
     except (OSError, ToolError) as error:
-        raise NotDone(path, str(error), after) from error
+        raise NotDone(setting.path, str(error), str(after)) from error
 
 
 def _mount(fs: KernelFS, mount: HugetlbMount, size_kib: int) -> None:
@@ -147,14 +110,13 @@ def _mount(fs: KernelFS, mount: HugetlbMount, size_kib: int) -> None:
         raise
 
 
-def _unmount(fs: KernelFS, path: str, after: str) -> None:
+def _unmount(fs: KernelFS, after: NotMounted) -> None:
     """Somebody may have unmounted it already, and keep something in its folder."""
-    if fs.resolved(path) in {one.path for one in read(fs, 0)}:
-        _run("umount", "--", path)
-    if after.startswith(NO_FOLDER):
-        first = after[len(NO_FOLDER) :].strip() or path
-        way = [path, *map(str, PurePosixPath(path).parents)]
-        _remove(folder for folder in way if f"{folder}/".startswith(f"{first}/"))
+    if fs.resolved(after.path) in {one.path for one in read(fs, 0)}:
+        _run("umount", "--", after.path)
+    if after.missing:
+        way = [after.path, *map(str, PurePosixPath(after.path).parents)]
+        _remove(folder for folder in way if f"{folder}/".startswith(f"{after.missing}/"))
 
 
 def _remove(folders: Iterable[str]) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from tuned_virt.plugins.hugepages_numa import boot, targets
 from tuned_virt.plugins.hugepages_numa.policy import HugepagesPolicy
-from tuned_virt.plugins.hugepages_numa.state import HugepagesState, boot_setting, mount_setting
+from tuned_virt.plugins.hugepages_numa.settings import HugetlbMount, MountSetting
+from tuned_virt.plugins.hugepages_numa.state import HugepagesState, boot_setting
 
 THP = "transparent_hugepage"
 """Its argument on the kernel's command line; the option has an s more."""
@@ -19,8 +20,8 @@ def boot_numbers(policy: HugepagesPolicy, state: HugepagesState) -> dict[int, di
     found: dict[int, dict[int, int]] = defaultdict(dict)
     for request in policy.pools:
         if request.size_kib >= boot.GIGANTIC:
-            for (node, size), count in targets.explicit(request, state):
-                found[size][node] = count
+            for pool, count in targets.explicit(request, state):
+                found[pool.size_kib][pool.node] = count
     return {size: counts for size, counts in found.items() if any(counts.values())}
 
 
@@ -59,8 +60,8 @@ def _on_boot(policy: HugepagesPolicy, state: HugepagesState) -> Iterator[str]:
 
 def _on_mounts(policy: HugepagesPolicy, state: HugepagesState) -> Iterator[str]:
     for size, mount in policy.mounts.items():
-        name = mount_setting(size, mount.path)
-        there = state.mounts.get(name, "").startswith("/")
+        name = MountSetting(size, mount.path)
+        there = isinstance(state.mounts.get(name), HugetlbMount)
         blind = state.blind.get(name, "") if there else " and ".join(state.daemons)
         if blind and (there or not policy.restart_libvirt):
             yield f"{name}: {blind} started before it and does not see it: restart it"

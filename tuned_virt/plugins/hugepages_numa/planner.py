@@ -14,21 +14,27 @@ from dataclasses import dataclass, replace
 
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.plugins.hugepages_numa import notes as remarks
-from tuned_virt.plugins.hugepages_numa import targets
+from tuned_virt.plugins.hugepages_numa import settings, targets
 from tuned_virt.plugins.hugepages_numa.policy import HugepagesPolicy, OnPartial, Remedy
-from tuned_virt.plugins.hugepages_numa.pools import FOLDER, folder, size_of
-from tuned_virt.plugins.hugepages_numa.state import (
-    HugepagesState,
-    Place,
-    mount_of,
-    mount_setting,
-    overcommit_setting,
-    place_of,
-    pool_setting,
-    transparent_file,
+from tuned_virt.plugins.hugepages_numa.pools import folder
+from tuned_virt.plugins.hugepages_numa.settings import (
+    HugetlbMount,
+    MountSetting,
+    NotMounted,
+    OvercommitSetting,
+    PoolSetting,
+    Setting,
+    TransparentSetting,
+    Value,
 )
+from tuned_virt.plugins.hugepages_numa.state import HugepagesState
 
 NONE = "this kernel has no huge pages"
+
+
+FILES = (OvercommitSetting, TransparentSetting)
+NO_POOL = PoolSetting(0, 0)
+NO_MOUNT = MountSetting(0, "")
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,9 @@ class PoolChange(Change):
     timeout     seconds
     """
 
-    node: int = 0
-    size_kib: int = 0
+    before: int
+    after: int
+    pool: PoolSetting = NO_POOL
     demote: int = 0
     remedies: tuple[Remedy, ...] = ()
     timeout: float = 0.0
@@ -53,7 +60,9 @@ class PoolChange(Change):
 class MountChange(Change):
     """A hugetlbfs mount, made or taken away; then the named daemons of libvirt are restarted."""
 
-    size_kib: int = 0
+    before: HugetlbMount | NotMounted
+    after: HugetlbMount | NotMounted
+    mount: MountSetting = NO_MOUNT
     restart: tuple[str, ...] = ()
 
 
@@ -84,135 +93,127 @@ class _PoolPlanning:
         policy: HugepagesPolicy,
         state: HugepagesState,
         originals: Values,
-        pages: Mapping[Place, int],
+        pages: Mapping[PoolSetting, int],
     ) -> None:
         self._policy = policy
         self._state = state
-        self._now = state.values
-        pools = {pool_setting(place): str(count) for place, count in pages.items()}
-        mounted = {mount_setting(size, one.path): one.text for size, one in policy.mounts.items()}
-        overcommit = {overcommit_setting(size): str(n) for size, n in policy.overcommit.items()}
-        asked = {**pools, **policy.transparent, **overcommit, **mounted}
-        self._asked = {name: value for name, value in asked.items() if name in self._now}
-        self._missing = {name: _no_file(name) for name in asked if name not in self._now}
-        self._lenders = dict(targets.lenders(policy, state, pages, originals))
+        self._now = state.settings
+        asked: dict[Setting, Value] = {
+            **{pool: count for pool, count in pages.items()},
+            **{TransparentSetting(option): word for option, word in policy.transparent.items()},
+            **{OvercommitSetting(size): count for size, count in policy.overcommit.items()},
+            **{MountSetting(size, one.path): one for size, one in policy.mounts.items()},
+        }
+        self._asked = {one: value for one, value in asked.items() if one in self._now}
+        self._missing = {str(one): _no_file(one) for one in asked if one not in self._now}
+        before = settings.parse(originals)
+        self._lenders = dict(targets.lenders(policy, state, pages, before))
         self._lent = [
-            pool_setting((node, size))
-            for (node, _), sizes in self._lenders.items()
-            for size in sizes
+            PoolSetting(pool.node, size) for pool, sizes in self._lenders.items() for size in sizes
         ]
         kept = self._asked.keys() | set(self._lent)
-        back = {name: value for name, value in originals.items() if name not in kept}
-        self._back = {name: value for name, value in back.items() if name in self._now}
-        self._gone = back.keys() - self._back.keys()
-        self._targets = {**self._back, **self._asked}
+        back = {one: value for one, value in before.items() if one not in kept}
+        self._targets = {
+            **{one: value for one, value in back.items() if one in self._now},
+            **self._asked,
+        }
+        self._gone = back.keys() - self._targets.keys()
         self._pools = {
-            place: int(value) for name, value in self._targets.items() if (place := place_of(name))
+            one: value
+            for one, value in self._targets.items()
+            if isinstance(one, PoolSetting) and isinstance(value, int)
         }
 
     def plan(self, notes: Iterable[str]) -> Plan:
         """The plan, with what was noticed so far."""
+        asked = {str(one): str(value) for one, value in self._asked.items()}
         return Plan(
             changes=tuple(self._changes()),
-            originals={name: self._now[name] for name in (*self._asked, *self._lent)},
-            wanted={**self._asked, **remarks.boots(self._policy, self._state)},
+            originals={str(one): str(self._now[one]) for one in (*self._asked, *self._lent)},
+            wanted={**asked, **remarks.boots(self._policy, self._state)},
             missing=self._missing,
-            pending=dict.fromkeys(self._gone, "its node or file is not there"),
+            pending={str(one): "its node or file is not there" for one in self._gone},
             notes=(*notes, *self._drains(), *remarks.read(self._policy, self._state)),
         )
 
     def _changes(self) -> Iterator[Change]:
-        mounted = [name for name in self._targets if mount_of(name)]
-        away = [name for name in mounted if not self._targets[name].startswith("/")]
-        yield from self._mounts(away)
+        mounts = list(self._mounts())
+        yield from (one for one in mounts if isinstance(one.after, NotMounted))
         yield from self._files()
         yield from self._pool_changes()
-        yield from self._mounts(name for name in mounted if name not in away)
+        yield from (one for one in mounts if isinstance(one.after, HugetlbMount))
 
-    def _differs(self, name: str) -> bool:
-        return self._targets[name] != self._now[name]
+    def _why(self, setting: Setting) -> str:
+        return "asked for" if setting in self._asked else "as it was before"
 
-    def _why(self, name: str) -> str:
-        return "asked for" if name in self._asked else "as it was before"
-
-    def _mounts(self, names: Iterable[str]) -> Iterator[Change]:
+    def _mounts(self) -> Iterator[MountChange]:
         restart = self._state.daemons if self._policy.restart_libvirt else ()
-        for name in filter(self._differs, names):
-            size, path = mount_of(name) or (0, "")
-            change = (name, path, self._now[name], self._targets[name], self._why(name))
-            yield MountChange(*change, size_kib=size, restart=restart)
+        for one, after in self._targets.items():
+            before = self._state.mounts.get(one) if isinstance(one, MountSetting) else None
+            if (
+                isinstance(one, MountSetting)
+                and before is not None
+                and isinstance(after, (HugetlbMount, NotMounted))
+                and before != after
+            ):
+                why = self._why(one)
+                yield MountChange(
+                    str(one), one.path, before, after, why, mount=one, restart=restart
+                )
 
     def _files(self) -> Iterator[Change]:
-        for name in filter(self._differs, self._targets):
-            path = _file(name)
-            if path:
-                yield Change(name, path, self._now[name], self._targets[name], self._why(name))
+        for one, after in self._targets.items():
+            if isinstance(one, FILES) and after != self._now[one]:
+                yield Change(str(one), one.file, str(self._now[one]), str(after), self._why(one))
 
     def _pool_changes(self) -> Iterator[Change]:
         steps = {
-            place: count - self._state.pools[place].persistent
-            for place, count in self._pools.items()
+            pool: count - self._state.pools[pool].persistent for pool, count in self._pools.items()
         }
-        ordered = sorted(steps, key=lambda place: (-place[1], place[0]))
-        shrinking = [place for place in ordered if steps[place] < 0]
-        for place in sorted(shrinking, key=self._surplus_after):
-            yield self._pool_change(place, steps)
-        yield from (self._pool_change(place, steps) for place in ordered if steps[place] > 0)
+        ordered = sorted(steps, key=lambda pool: (-pool.size_kib, pool.node))
+        shrinking = [pool for pool in ordered if steps[pool] < 0]
+        for pool in sorted(shrinking, key=self._surplus_after):
+            yield self._pool_change(pool, steps)
+        yield from (self._pool_change(pool, steps) for pool in ordered if steps[pool] > 0)
 
-    def _pool_change(self, place: Place, steps: Mapping[Place, int]) -> PoolChange:
-        node, size = place
-        name = pool_setting(place)
-        growing = steps[place] > 0
+    def _pool_change(self, pool: PoolSetting, steps: Mapping[PoolSetting, int]) -> PoolChange:
+        growing = steps[pool] > 0
         return PoolChange(
-            name,
-            f"{folder(node, size)}/nr_hugepages",
-            self._now[name],
-            self._targets[name],
-            self._why(name),
+            str(pool),
+            f"{folder(pool.node, pool.size_kib)}/nr_hugepages",
+            self._state.pools[pool].persistent,
+            self._pools[pool],
+            self._why(pool),
             slow=True,
-            node=node,
-            size_kib=size,
-            demote=0 if growing else self._demotes(place, steps),
+            pool=pool,
+            demote=0 if growing else self._demotes(pool, steps),
             remedies=self._policy.remedies if growing else (),
             timeout=float(self._policy.timeout),
             rollback=growing and self._policy.on_partial is OnPartial.ROLLBACK,
-            lenders=self._lenders.get(place, ()) if growing else (),
+            lenders=self._lenders.get(pool, ()) if growing else (),
         )
 
-    def _surplus_after(self, place: Place) -> bool:
+    def _surplus_after(self, pool: PoolSetting) -> bool:
         """Whether pages of a pool become surplus, which before Linux 6.7 hinders other nodes'."""
-        pool = self._state.pools[place]
-        return pool.mapped > self._pools[place]
+        return self._state.pools[pool].mapped > self._pools[pool]
 
-    def _demotes(self, place: Place, steps: Mapping[Place, int]) -> int:
+    def _demotes(self, pool: PoolSetting, steps: Mapping[PoolSetting, int]) -> int:
         """Pages of a shrinking pool that the node's growing pool of the next size can use."""
-        node, size = place
-        smaller = self._state.demotes.get(size, 0)
-        growth = steps.get((node, smaller), 0)
-        pool = self._state.pools[place]
-        return max(0, min(-steps[place], pool.free, growth * smaller // size)) if smaller else 0
+        smaller = self._state.demotes.get(pool.size_kib, 0)
+        growth = steps.get(PoolSetting(pool.node, smaller), 0)
+        free = self._state.pools[pool].free
+        return max(0, min(-steps[pool], free, growth * smaller // pool.size_kib)) if smaller else 0
 
     def _drains(self) -> Iterator[str]:
         """What guests have mapped beyond a pool: the kernel takes it back as they stop."""
-        for place, target in sorted(self._pools.items()):
-            pool = self._state.pools[place]
-            if pool.mapped > target:
+        for pool, target in sorted(self._pools.items()):
+            mapped = self._state.pools[pool].mapped
+            if mapped > target:
                 yield (
-                    f"{pool_setting(place)}: pending drain: {pool.mapped} pages are in use,"
-                    f" {pool.mapped - target} more than the pool is to have; the kernel takes them"
-                    " back as guests stop"
+                    f"{pool}: pending drain: {mapped} pages are in use, {mapped - target} more than"
+                    " the pool is to have; the kernel takes them back as guests stop"
                 )
 
 
-def _file(name: str) -> str:
-    """The kernel's file of a setting that is one; "" for pools and mounts."""
-    if place_of(name) or mount_of(name):
-        return ""
-    if name.startswith("overcommit_"):
-        size = size_of(name.partition("_")[2])
-        return f"{FOLDER}/hugepages-{size}kB/nr_overcommit_hugepages"
-    return transparent_file(name)
-
-
-def _no_file(name: str) -> str:
-    return f"this kernel has no {_file(name) or name}"
+def _no_file(setting: Setting) -> str:
+    return f"this kernel has no {setting.file if isinstance(setting, FILES) else setting}"

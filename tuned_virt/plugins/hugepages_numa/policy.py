@@ -18,8 +18,8 @@ from tuned_virt.core import options as opt
 from tuned_virt.core.options import BadOptions, Number, OneOf, OptionError, OptionSpec
 from tuned_virt.kernel import cpuset
 from tuned_virt.plugins.hugepages_numa import mounts
-from tuned_virt.plugins.hugepages_numa.mounts import HugetlbMount
 from tuned_virt.plugins.hugepages_numa.pools import size_of
+from tuned_virt.plugins.hugepages_numa.settings import HugetlbMount
 
 T = TypeVar("T")
 

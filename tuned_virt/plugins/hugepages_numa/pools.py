@@ -86,6 +86,13 @@ def folder(node: int, size_kib: int) -> str:
     return f"{topology.NODES}/node{node}/hugepages/hugepages-{size_kib}kB"
 
 
+def persistent(fs: KernelFS, node: int, size_kib: int) -> int:
+    """The persistent pages of one pool now. Raises KernelFileError."""
+    home = folder(node, size_kib)
+    surplus = fs.read_number(f"{home}/surplus_hugepages")
+    return int(fs.read(f"{home}/nr_hugepages")) - surplus
+
+
 def read(fs: KernelFS) -> list[Pool]:
     """The pools by node and size; empty in a kernel without huge pages.
 

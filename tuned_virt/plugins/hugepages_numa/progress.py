@@ -5,16 +5,33 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tuned_virt.core.state_file import FOLDER, StateFile
 from tuned_virt.kernel.procfs import start_time
-from tuned_virt.plugins.hugepages_numa.writer import Progress
+from tuned_virt.plugins.hugepages_numa.pools import size_name
 
 FILE = "hugepages.json"
 """Its name in the state folder."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A pool that is being filled or emptied: pages now, to be, and MiB a second so far."""
+
+    node: int
+    size_kib: int
+    pages: int
+    target: int
+    mib_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"node{self.node}: {self.pages} of {self.target} pages of {size_name(self.size_kib)},"
+            f" {self.mib_s:.0f} MiB/s"
+        )
 
 
 class ProgressFile:

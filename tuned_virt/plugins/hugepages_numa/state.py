@@ -12,14 +12,20 @@ from tuned_virt.core.guest_source import GuestSource
 from tuned_virt.core.plan import Values
 from tuned_virt.kernel.files import KernelFS, active_word
 from tuned_virt.model import topology
-from tuned_virt.plugins.hugepages_numa import boot, conflicts, demand, mounts, pools
+from tuned_virt.plugins.hugepages_numa import boot, conflicts, demand, mounts, pools, settings
 from tuned_virt.plugins.hugepages_numa.demand import GuestPageRequest
-from tuned_virt.plugins.hugepages_numa.mounts import HugetlbMount
 from tuned_virt.plugins.hugepages_numa.policy import TRANSPARENT, HugepagesPolicy
-from tuned_virt.plugins.hugepages_numa.pools import FOLDER, Pool, size_name, size_of
-
-Place = tuple[int, int]
-"""A pool: its node, and its page size in KiB."""
+from tuned_virt.plugins.hugepages_numa.pools import FOLDER, Pool, size_name
+from tuned_virt.plugins.hugepages_numa.settings import (
+    HugetlbMount,
+    MountSetting,
+    NotMounted,
+    OvercommitSetting,
+    PoolSetting,
+    Setting,
+    TransparentSetting,
+    Value,
+)
 
 
 @dataclass(frozen=True)
@@ -42,82 +48,54 @@ class HugepagesState:
 
     demotes     page size → the size that its pages are split into, both in KiB
     overcommit  surplus pages allowed, by size in KiB, where the kernel allows any
-    values      settings that are files or mounts, by name
     demand      pages that guests ask for, `remark` why that is not known
     cmdline     the kernel's command line, `release` its version
     blind       libvirt's daemons that do not see a mount which is there, by the mount's setting
     conflicts   who else decides on huge pages, in words
     """
 
-    pools: Mapping[Place, Pool] = field(default_factory=dict)
+    pools: Mapping[PoolSetting, Pool] = field(default_factory=dict)
     nodes: Mapping[int, NodeFreeMemory] = field(default_factory=dict)
     demotes: Mapping[int, int] = field(default_factory=dict)
     overcommit: Mapping[int, int] = field(default_factory=dict)
     transparent: Values = field(default_factory=dict)
-    mounts: Values = field(default_factory=dict)
-    demand: Mapping[Place, int] = field(default_factory=dict)
+    mounts: Mapping[MountSetting, HugetlbMount | NotMounted] = field(default_factory=dict)
+    demand: Mapping[PoolSetting, int] = field(default_factory=dict)
     remark: str = ""
     cmdline: str = ""
     release: tuple[int, int] = (6, 18)
     daemons: tuple[str, ...] = ()
-    blind: Values = field(default_factory=dict)
+    blind: Mapping[MountSetting, str] = field(default_factory=dict)
     conflicts: tuple[str, ...] = ()
 
     @property
     def sizes(self) -> list[int]:
         """Page sizes of this machine in KiB, in order."""
-        return sorted({size for _, size in self.pools})
+        return sorted({setting.size_kib for setting in self.pools})
+
+    @property
+    def settings(self) -> dict[Setting, Value]:
+        """Value by setting."""
+        return {
+            **{setting: pool.persistent for setting, pool in self.pools.items()},
+            **{OvercommitSetting(size): count for size, count in self.overcommit.items()},
+            **{TransparentSetting(option): word for option, word in self.transparent.items()},
+            **{setting: found for setting, found in self.mounts.items()},
+        }
 
     @property
     def values(self) -> dict[str, str]:
-        """Value by setting."""
+        """The same in words, and what the kernel's command line has."""
         found = boot.parse(self.cmdline)
         return {
-            **{pool_setting(place): str(pool.persistent) for place, pool in self.pools.items()},
-            **{overcommit_setting(size): str(count) for size, count in self.overcommit.items()},
-            **self.transparent,
-            **self.mounts,
+            **{str(setting): str(value) for setting, value in self.settings.items()},
             **{boot_setting(size): found.get(size, "") for size in self.sizes},
         }
-
-
-def pool_setting(place: Place) -> str:
-    """The setting of a pool: "pages_2M node0"."""
-    return f"pages_{size_name(place[1])} node{place[0]}"
-
-
-def place_of(setting: str) -> Place | None:
-    """The other way round; None for another setting."""
-    found = re.fullmatch(r"pages_(\w+) node(\d+)", setting)
-    return (int(found[2]), size_of(found[1])) if found else None
-
-
-def overcommit_setting(size_kib: int) -> str:
-    """The setting of the surplus pages allowed: "overcommit_2M"."""
-    return f"overcommit_{size_name(size_kib)}"
-
-
-def mount_setting(size_kib: int, path: str) -> str:
-    """The setting of a mount: "mount_2M /dev/hugepages2M"."""
-    return f"mount_{size_name(size_kib)} {path}"
-
-
-def mount_of(setting: str) -> tuple[int, str] | None:
-    """Page size in KiB and path of a mount's setting; None for another setting."""
-    found = re.fullmatch(r"mount_(\w+) (\S+)", setting)
-    return (size_of(found[1]), found[2]) if found else None
 
 
 def boot_setting(size_kib: int) -> str:
     """The setting of the kernel's command line for one size: "boot 1G"."""
     return f"boot {size_name(size_kib)}"
-
-
-def transparent_file(option: str) -> str:
-    """The kernel's file of an option of transparent huge pages."""
-    if option == "transparent_hugepages":
-        return f"{pools.TRANSPARENT}/enabled"
-    return f"{pools.TRANSPARENT}/{option.replace('_', '/', 1)}"
 
 
 def read(
@@ -128,7 +106,7 @@ def read(
     What costs more than a few small files is read only where the policy asks for pages.
     """
     found = pools.read(fs)
-    kinds = {(pool.node, pool.size_kib): pool for pool in found}
+    kinds = {PoolSetting(pool.node, pool.size_kib): pool for pool in found}
     sizes = {pool.size_kib for pool in found}
     wanted = _mounts(policy, originals)
     daemons = conflicts.libvirt_daemons(fs) if wanted else {}
@@ -154,11 +132,11 @@ def read(
 def _demand(
     fs: KernelFS,
     guests: Mapping[str, GuestPageRequest],
-    kinds: Mapping[Place, Pool],
+    kinds: Mapping[PoolSetting, Pool],
     nodes: Mapping[int, NodeFreeMemory],
-) -> dict[Place, int]:
+) -> dict[PoolSetting, int]:
     spare = {node: memory.available for node, memory in nodes.items()}
-    return demand.asked(guests.values(), kinds, _default_size(fs), spare) if guests else {}
+    return demand.asked(guests.values(), kinds, default_size(fs), spare) if guests else {}
 
 
 def _memory(fs: KernelFS, nodes: Collection[int]) -> dict[int, NodeFreeMemory]:
@@ -178,50 +156,48 @@ CACHE = ("Active(file)", "Inactive(file)", "SReclaimable")
 
 def _demotes(fs: KernelFS, sizes: Iterable[int]) -> Iterable[tuple[int, int]]:
     for size in sizes:
-        found = re.fullmatch(r"(\d+)kB", fs.read_optional(f"{_folder(size)}/demote_size") or "")
+        found = re.fullmatch(
+            r"(\d+)kB", fs.read_optional(f"{FOLDER}/hugepages-{size}kB/demote_size") or ""
+        )
         if found:
             yield size, int(found[1])
 
 
 def _overcommit(fs: KernelFS, sizes: Iterable[int]) -> Iterable[tuple[int, int]]:
     for size in sorted(sizes):
-        text = fs.read_optional(f"{_folder(size)}/nr_overcommit_hugepages") or ""
+        text = fs.read_optional(OvercommitSetting(size).file) or ""
         if text.isdigit():
             yield size, int(text)
 
 
-def _folder(size: int) -> str:
-    return f"{FOLDER}/hugepages-{size}kB"
-
-
 def _transparent(fs: KernelFS) -> Iterable[tuple[str, str]]:
     for option in TRANSPARENT:
-        text = fs.read_optional(transparent_file(option))
+        text = fs.read_optional(TransparentSetting(option).file)
         if text is not None:
             yield option, active_word(text)
 
 
-def _mounts(policy: HugepagesPolicy, originals: Values) -> dict[str, tuple[int, HugetlbMount]]:
-    """Mounts that matter, by setting: size and what is asked for, or an original's path."""
-    kept = {name: place for name in originals if (place := mount_of(name))}
-    asked = {
-        mount_setting(size, mount.path): (size, mount) for size, mount in policy.mounts.items()
+def _mounts(policy: HugepagesPolicy, originals: Values) -> dict[MountSetting, HugetlbMount]:
+    """Mounts that matter: what is asked for, and those that the originals tell of."""
+    kept = [one for one in settings.parse(originals) if isinstance(one, MountSetting)]
+    return {
+        **{setting: HugetlbMount(setting.path) for setting in kept},
+        **{MountSetting(size, mount.path): mount for size, mount in policy.mounts.items()},
     }
-    return {**{name: (size, HugetlbMount(path)) for name, (size, path) in kept.items()}, **asked}
 
 
-def _mounted(fs: KernelFS, wanted: Mapping[str, tuple[int, HugetlbMount]]) -> dict[str, str]:
+def _mounted(
+    fs: KernelFS, wanted: Mapping[MountSetting, HugetlbMount]
+) -> dict[MountSetting, HugetlbMount | NotMounted]:
     if not wanted:
         return {}
-    there = mounts.read(fs, _default_size(fs))
-    return {name: mounts.setting(fs, mount, size, there) for name, (size, mount) in wanted.items()}
+    there = mounts.read(fs, default_size(fs))
+    return {
+        setting: mounts.found(fs, mount, setting.size_kib, there)
+        for setting, mount in wanted.items()
+    }
 
 
-def mounted(fs: KernelFS, size_kib: int, mount: HugetlbMount) -> str:
-    """What one mount's setting reads now."""
-    return mounts.setting(fs, mount, size_kib, mounts.read(fs, _default_size(fs)))
-
-
-def _default_size(fs: KernelFS) -> int:
+def default_size(fs: KernelFS) -> int:
     """KiB of pages of a mount that names no size."""
     return topology.meminfo(fs).get("Hugepagesize", 0)

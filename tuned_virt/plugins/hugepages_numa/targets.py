@@ -3,19 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
-from tuned_virt.core.plan import Values
 from tuned_virt.kernel import cpuset
 from tuned_virt.plugins.hugepages_numa import boot
 from tuned_virt.plugins.hugepages_numa.policy import Amount, HugepagesPolicy, OnPartial, PoolRequest
 from tuned_virt.plugins.hugepages_numa.pools import size_name
-from tuned_virt.plugins.hugepages_numa.state import (
-    HugepagesState,
-    Place,
-    overcommit_setting,
-    pool_setting,
-)
+from tuned_virt.plugins.hugepages_numa.settings import OvercommitSetting, PoolSetting, Setting
+from tuned_virt.plugins.hugepages_numa.state import HugepagesState
 
 RESERVE_PERCENT, RESERVE_MIB = 10, 8192
 """Unless asked otherwise each node keeps the lesser of both."""
@@ -39,57 +34,62 @@ def impossible(policy: HugepagesPolicy, state: HugepagesState) -> Iterator[tuple
             yield f"of {size_name(size)}", f"huge pages of this machine are of {sizes}"
     for size, count in policy.overcommit.items():
         if size in state.sizes and size >= boot.GIGANTIC:
-            name = overcommit_setting(size)
-            yield name, f"'{count}': the kernel adds no pages of {size_name(size)} by itself"
+            yield (
+                str(OvercommitSetting(size)),
+                f"'{count}': the kernel adds no pages of {size_name(size)} by itself",
+            )
 
 
 def pools(
     policy: HugepagesPolicy, state: HugepagesState
-) -> tuple[dict[Place, int], tuple[str, ...]]:
+) -> tuple[dict[PoolSetting, int], tuple[str, ...]]:
     """Persistent pages by pool, and what was noticed; pools of guests only grow."""
     asked = {
-        place: count
+        pool: count
         for request in policy.pools
         if not request.guests
-        for place, count in explicit(request, state)
+        for pool, count in explicit(request, state)
     }
     sizes = sorted((one.size_kib for one in policy.pools if one.guests), reverse=True)
     if not sizes:
         return asked, ()
     notes = [state.remark] if state.remark else []
     targets = dict(asked)
-    for place in sorted(state.pools, key=lambda place: (-place[1], place[0])):
-        if place[1] in sizes:
-            targets[place], note = _for_guests(policy, state, targets, place)
+    for pool in sorted(state.pools, key=lambda pool: (-pool.size_kib, pool.node)):
+        if pool.size_kib in sizes:
+            targets[pool], note = _for_guests(policy, state, targets, pool)
             notes += [note] if note else []
     return targets, tuple(notes)
 
 
-def explicit(request: PoolRequest, state: HugepagesState) -> Iterator[tuple[Place, int]]:
+def explicit(request: PoolRequest, state: HugepagesState) -> Iterator[tuple[PoolSetting, int]]:
     """Pages by pool, of a request that names them."""
     for node, memory in state.nodes.items():
         amount = request.nodes.get(node, request.nodes.get(None))
-        if amount is not None and (node, request.size_kib) in state.pools:
-            whole = memory.total // request.size_kib
-            yield (node, request.size_kib), amount.of(whole)
+        pool = PoolSetting(node, request.size_kib)
+        if amount is not None and pool in state.pools:
+            yield pool, amount.of(memory.total // pool.size_kib)
 
 
 def _for_guests(
-    policy: HugepagesPolicy, state: HugepagesState, targets: Mapping[Place, int], place: Place
+    policy: HugepagesPolicy,
+    state: HugepagesState,
+    targets: Mapping[PoolSetting, int],
+    pool: PoolSetting,
 ) -> tuple[int, str]:
     """Pages for what guests ask for and headroom, as far as the node can spare them."""
-    pool = state.pools[place]
-    asked = state.demand.get(place, 0)
+    now = state.pools[pool]
+    asked = state.demand.get(pool, 0)
     if not asked:
-        return pool.persistent, ""
-    wanted = max(pool.persistent, asked + _headroom(policy.headroom, asked, place[1]))
-    spare = spare_kib(policy, state, place[0]) - growth_kib(state, targets, place[0])
-    most = max(pool.persistent, pool.total + max(0, spare) // place[1])
+        return now.persistent, ""
+    headroom = _headroom(policy.headroom, asked, pool.size_kib)
+    wanted = max(now.persistent, asked + headroom)
+    spare = spare_kib(policy, state, pool.node) - growth_kib(state, targets, pool.node)
+    most = max(now.persistent, now.total + max(0, spare) // pool.size_kib)
     if wanted <= most:
         return wanted, ""
     return most, (
-        f"{pool_setting(place)}: guests ask for {asked} pages, with headroom {wanted}; the node can"
-        f" spare {most}"
+        f"{pool}: guests ask for {asked} pages, with headroom {wanted}; the node can spare {most}"
     )
 
 
@@ -112,26 +112,26 @@ def spare_kib(policy: HugepagesPolicy, state: HugepagesState, node: int) -> int:
     return memory.available - reserve_kib(policy, memory.total)
 
 
-def growth_kib(state: HugepagesState, targets: Mapping[Place, int], node: int) -> int:
+def growth_kib(state: HugepagesState, targets: Mapping[PoolSetting, int], node: int) -> int:
     """KiB that targets take from a node; what they give back counts against it."""
     return sum(
-        state.pools[place].growth(target) * place[1]
-        for place, target in targets.items()
-        if place[0] == node
+        state.pools[pool].growth(target) * pool.size_kib
+        for pool, target in targets.items()
+        if pool.node == node
     )
 
 
 def starved(
-    policy: HugepagesPolicy, state: HugepagesState, targets: Mapping[Place, int]
+    policy: HugepagesPolicy, state: HugepagesState, targets: Mapping[PoolSetting, int]
 ) -> Iterator[tuple[str, str]]:
     """Nodes that the request would leave less than their reserve, with the arithmetic."""
     for node, memory in state.nodes.items():
         grown = growth_kib(state, targets, node)
         if grown > 0 and grown > spare_kib(policy, state, node):
             parts = [
-                f"{target} of {size_name(place[1])} ({state.pools[place].total} are there)"
-                for place, target in sorted(targets.items())
-                if place[0] == node
+                f"{target} of {size_name(pool.size_kib)} ({state.pools[pool].total} are there)"
+                for pool, target in sorted(targets.items())
+                if pool.node == node
             ]
             kept = reserve_kib(policy, memory.total) // KIB
             yield (
@@ -143,19 +143,22 @@ def starved(
 
 
 def lenders(
-    policy: HugepagesPolicy, state: HugepagesState, targets: Mapping[Place, int], originals: Values
-) -> Iterator[tuple[Place, tuple[int, ...]]]:
+    policy: HugepagesPolicy,
+    state: HugepagesState,
+    targets: Mapping[PoolSetting, int],
+    originals: Collection[Setting],
+) -> Iterator[tuple[PoolSetting, tuple[int, ...]]]:
     """By pool, larger sizes that nobody asks for here, whose pages can be split for it."""
     if policy.on_partial is not OnPartial.DEMOTE:
         return
-    for node, size in targets:
+    for pool in targets:
         larger = tuple(
-            place[1]
-            for place, pool in state.pools.items()
-            if place[0] == node
-            and state.demotes.get(place[1]) == size
-            and place not in targets
-            and (pool.free or pool_setting(place) in originals)
+            other.size_kib
+            for other, now in state.pools.items()
+            if other.node == pool.node
+            and state.demotes.get(other.size_kib) == pool.size_kib
+            and other not in targets
+            and (now.free or other in originals)
         )
         if larger:
-            yield (node, size), larger
+            yield pool, larger

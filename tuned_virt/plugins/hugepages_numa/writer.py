@@ -14,16 +14,22 @@ the other nodes' surplus, which is subtracted here.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tuned_virt.core.plan import Change
+from tuned_virt.core.tuner import Writer
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.model import topology
-from tuned_virt.plugins.hugepages_numa.planner import PoolChange
+from tuned_virt.plugins.hugepages_numa import boot, conflicts, mounts, pools, state
+from tuned_virt.plugins.hugepages_numa.planner import MountChange, PoolChange
 from tuned_virt.plugins.hugepages_numa.policy import Remedy
 from tuned_virt.plugins.hugepages_numa.pools import FOLDER, folder, size_name
+from tuned_virt.plugins.hugepages_numa.progress import Progress, ProgressFile
+from tuned_virt.plugins.hugepages_numa.settings import HugetlbMount, NotMounted
 
 log = logging.getLogger("tuned")
 
@@ -45,23 +51,6 @@ DROP_CACHES = "/proc/sys/vm/drop_caches"
 PAGE_CACHE = "1"
 
 KIB_IN_MIB = 1024
-
-
-@dataclass(frozen=True)
-class Progress:
-    """A pool that is being filled or emptied: pages now, to be, and MiB a second so far."""
-
-    node: int
-    size_kib: int
-    pages: int
-    target: int
-    mib_s: float
-
-    def __str__(self) -> str:
-        return (
-            f"node{self.node}: {self.pages} of {self.target} pages of {size_name(self.size_kib)},"
-            f" {self.mib_s:.0f} MiB/s"
-        )
 
 
 @dataclass
@@ -86,7 +75,7 @@ class Allocation:
     def run(self) -> str:
         """Bring the pool to its target, or as near to it as the node allows; how near, in words."""
         if self.change.demote:
-            self._split(self.change.size_kib, self.change.demote)
+            self._split(self.change.pool.size_kib, self.change.demote)
         self._approach()
         for remedy in self.change.remedies:
             if self._short and REMEDIES[remedy](self):
@@ -97,11 +86,11 @@ class Allocation:
                 self._tried.append(f"demoting pages of {size_name(size)}")
         best = self._pages()
         if self.change.rollback and self._missing and not self.abandoned.is_set():
-            self._set(int(str(self.change.before)))
+            self._set(self.change.before)
         return self._came_to(best)
 
     def _came_to(self, best: int) -> str:
-        asked = f"{self._target} pages of {size_name(self.change.size_kib)} asked for"
+        asked = f"{self._target} pages of {size_name(self.change.pool.size_kib)} asked for"
         got = f"{best} got" + (f", after {', '.join(self._tried)}" if self._tried else "")
         now = self._pages()
         if now > self._target:
@@ -112,7 +101,7 @@ class Allocation:
 
     @property
     def _target(self) -> int:
-        return int(str(self.change.after))
+        return self.change.after
 
     @property
     def _missing(self) -> int:
@@ -130,13 +119,11 @@ class Allocation:
 
     def _pages(self) -> int:
         """Persistent pages now."""
-        home = folder(self.change.node, self.change.size_kib)
-        surplus = self.fs.read_number(f"{home}/surplus_hugepages")
-        return int(self.fs.read(f"{home}/nr_hugepages")) - surplus
+        return pools.persistent(self.fs, *self.change.pool)
 
     def _approach(self) -> None:
         """Write in steps until the target is reached or a step falls short."""
-        step = max(1, FIRST_KIB // self.change.size_kib)
+        step = max(1, FIRST_KIB // self.change.pool.size_kib)
         now = self._pages()
         while now != self._target and not self._over:
             aim = max(now - step, min(now + step, self._target))
@@ -158,9 +145,9 @@ class Allocation:
         return now
 
     def _surplus_elsewhere(self) -> int:
-        size = self.change.size_kib
+        size = self.change.pool.size_kib
         everywhere = self.fs.read_number(f"{FOLDER}/hugepages-{size}kB/surplus_hugepages")
-        here = self.fs.read_number(f"{folder(self.change.node, size)}/surplus_hugepages")
+        here = self.fs.read_number(f"{folder(self.change.pool.node, size)}/surplus_hugepages")
         return everywhere - here
 
     def _say(self, pages: int) -> None:
@@ -168,9 +155,8 @@ class Allocation:
         if now - self._told < EVERY:
             return
         self._told = now
-        mib = abs(pages - self._first) * self.change.size_kib / KIB_IN_MIB
-        size, target = self.change.size_kib, self._target
-        self.tell(Progress(self.change.node, size, pages, target, mib / (now - self._began)))
+        mib = abs(pages - self._first) * self.change.pool.size_kib / KIB_IN_MIB
+        self.tell(Progress(*self.change.pool, pages, self._target, mib / (now - self._began)))
 
     # --- remedies -----------------------------------------------------------------------------
 
@@ -179,12 +165,12 @@ class Allocation:
 
         The kernel returns success also where none is free.
         """
-        self.fs.write(f"{folder(self.change.node, size_kib)}/demote", str(pages))
+        self.fs.write(f"{folder(self.change.pool.node, size_kib)}/demote", str(pages))
 
     def _borrow(self, size_kib: int) -> bool:
         """Split as many larger pages as are missing; whether that brought any."""
         before = self._pages()
-        self._split(size_kib, -(-self._missing * self.change.size_kib // size_kib))
+        self._split(size_kib, -(-self._missing * self.change.pool.size_kib // size_kib))
         now = self._pages()
         if now > self._target:
             self._set(self._target)
@@ -195,15 +181,15 @@ class Allocation:
 
         For pages beyond the page allocator's blocks the kernel moves what is in their way itself.
         """
-        if self.change.size_kib > topology.largest_block(self.fs):
+        if self.change.pool.size_kib > topology.largest_block(self.fs):
             return False
-        return self._remedy(f"{topology.NODES}/node{self.change.node}/compact", "1")
+        return self._remedy(f"{topology.NODES}/node{self.change.pool.node}/compact", "1")
 
     def drop_caches(self) -> bool:
         """Drop page cache: this node's where the kernel can (6.18), else that of all nodes."""
-        reclaim = f"{topology.NODES}/node{self.change.node}/reclaim"
+        reclaim = f"{topology.NODES}/node{self.change.pool.node}/reclaim"
         if self.fs.exists(reclaim):
-            missing = self._missing * self.change.size_kib
+            missing = self._missing * self.change.pool.size_kib
             dropped = self._remedy(reclaim, f"{missing}K swappiness=0")
         else:
             dropped = self._remedy(DROP_CACHES, PAGE_CACHE)
@@ -227,3 +213,50 @@ REMEDIES: dict[Remedy, Callable[[Allocation], bool]] = {
 def next_step(step: int, seconds: float) -> int:
     """Pages of the next write, by what the last one took."""
     return max(1, min(4 * step, int(step * STEP / max(seconds, 1e-6))))
+
+
+class HugepagesWriter(Writer):
+    """Pools in steps, mounts by mount(8), the rest by their files."""
+
+    def __init__(self, progress: ProgressFile) -> None:
+        self._progress = progress
+
+    def current(self, fs: KernelFS, change: Change) -> object:
+        """Persistent pages of a pool, a mount or what is there, else the file's word."""
+        if isinstance(change, PoolChange):
+            return pools.persistent(fs, *change.pool)
+        if isinstance(change, MountChange):
+            mount = change.after if isinstance(change.after, HugetlbMount) else None
+            there = mounts.read(fs, state.default_size(fs))
+            wanted = mount or HugetlbMount(change.path)
+            return mounts.found(fs, wanted, change.mount.size_kib, there)
+        return super().current(fs, change)
+
+    def took(self, change: Change, now: object) -> bool:
+        """A mount that is gone is gone, also where somebody keeps something in its folder."""
+        if isinstance(change.after, NotMounted) and not change.after.other_kib:
+            return isinstance(now, NotMounted) and not now.other_kib
+        return super().took(change, now)
+
+    def write(self, fs: KernelFS, change: Change, abandoned: threading.Event) -> str:
+        """Mount or unmount, or bring a pool to its size; the rest is a write."""
+        if isinstance(change, PoolChange):
+            return self._allocate(fs, change, abandoned)
+        if isinstance(change, MountChange):
+            mounts.write(fs, change.mount, change.after)
+            conflicts.restart(change.restart)
+            return ""
+        return super().write(fs, change, abandoned)
+
+    def _allocate(self, fs: KernelFS, change: PoolChange, abandoned: threading.Event) -> str:
+        """What a pool came out short of, and what was tried."""
+        release = boot.version(os.uname().release)
+        allocation = Allocation(fs, change, abandoned, release, self._tell)
+        try:
+            return allocation.run()
+        finally:
+            self._progress.remove()
+
+    def _tell(self, progress: Progress) -> None:
+        log.info("hugepages_numa: %s", progress)
+        self._progress.write(progress)

@@ -19,10 +19,11 @@ from tuned_virt.core.originals import Originals
 from tuned_virt.kernel.commands import ToolError
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.plugins.hugepages_numa import conflicts, mounts, parse, progress, state
-from tuned_virt.plugins.hugepages_numa.mounts import HugetlbMount, Mounted
+from tuned_virt.plugins.hugepages_numa.mounts import Mounted
 from tuned_virt.plugins.hugepages_numa.planner import MountChange
 from tuned_virt.plugins.hugepages_numa.plugin import HugepagesTuner
-from tuned_virt.plugins.hugepages_numa.writer import Progress
+from tuned_virt.plugins.hugepages_numa.progress import Progress
+from tuned_virt.plugins.hugepages_numa.settings import HugetlbMount, MountSetting, mount_value
 
 GIB = 1 << 20
 
@@ -62,16 +63,16 @@ def test_a_mount_that_is_there_is_used(tmp_path: Path) -> None:
     fs = KernelFS(tmp_path)
     there = mounts.read(fs, M2)
     systemds = HugetlbMount("/dev/hugepages", gid="36", mode="1770")
-    assert mounts.setting(fs, systemds, M2, there) == "/dev/hugepages gid=36 mode=1770"
-    assert mounts.setting(fs, systemds, G1, there) == "2048 KiB pages"
-    assert mounts.setting(fs, HugetlbMount("/empty"), M2, there) == "absent"
-    assert mounts.setting(fs, HugetlbMount("/nowhere"), M2, there) == "absent, no folder"
+    assert str(mounts.found(fs, systemds, M2, there)) == "/dev/hugepages gid=36 mode=1770"
+    assert str(mounts.found(fs, systemds, G1, there)) == "2048 KiB pages"
+    assert str(mounts.found(fs, HugetlbMount("/empty"), M2, there)) == "absent"
+    assert str(mounts.found(fs, HugetlbMount("/nowhere"), M2, there)) == "absent, no folder"
 
 
 def test_what_an_option_says_is_what_its_setting_reads() -> None:
     mount = mounts.parse("mount_1G", "/dev/hugepages1G  mode=1770 gid=36")
-    assert mount.text == "/dev/hugepages1G gid=36 mode=1770"
-    assert mounts.parse("", mount.text) == mount
+    assert str(mount) == "/dev/hugepages1G gid=36 mode=1770"
+    assert mounts.parse("", str(mount)) == mount
 
 
 def test_a_mount_behind_a_symbolic_link_is_seen(tmp_path: Path) -> None:
@@ -80,8 +81,8 @@ def test_a_mount_behind_a_symbolic_link_is_seen(tmp_path: Path) -> None:
     (tmp_path / "var").mkdir()
     (tmp_path / "var/run").symlink_to("../run")
     fs = KernelFS(tmp_path)
-    found = mounts.setting(fs, HugetlbMount("/var/run/huge"), M2, mounts.read(fs, M2))
-    assert found == "/var/run/huge"
+    found = mounts.found(fs, HugetlbMount("/var/run/huge"), M2, mounts.read(fs, M2))
+    assert str(found) == "/var/run/huge"
 
 
 @pytest.fixture
@@ -90,6 +91,11 @@ def run(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     commands: list[tuple[str, ...]] = []
     monkeypatch.setattr(mounts, "_run", lambda *command: commands.append(command))
     return commands
+
+
+def write(path: Path, text: str) -> None:
+    """What a mount's setting reads in text, made so."""
+    mounts.write(KernelFS(), MountSetting(G1, str(path)), mount_value(str(path), text))
 
 
 def mounted_at(monkeypatch: pytest.MonkeyPatch, *paths: Path) -> None:
@@ -119,7 +125,7 @@ def test_what_was_at_the_path_before_is_there_again(
     path = tmp_path / "a/b/c"
     path.mkdir(parents=True)
     mounted_at(monkeypatch, *([path] if mounted else []))
-    mounts.write(KernelFS(), str(path), before.format(tmp_path), G1)
+    write(path, before.format(tmp_path))
     assert run == ([("umount", "--", str(path))] if mounted else []), "unless others did it"
     assert [str(found.relative_to(tmp_path)) for found in sorted(tmp_path.rglob("*"))] == left
 
@@ -130,22 +136,24 @@ def test_a_folder_that_others_use_stays(
     (tmp_path / "a/b").mkdir(parents=True)
     (tmp_path / "a/others").touch()
     mounted_at(monkeypatch)
-    mounts.write(KernelFS(), f"{tmp_path}/a/b", f"absent, no folder {tmp_path}/a", G1)
+    write(tmp_path / "a/b", f"absent, no folder {tmp_path}/a")
     assert list(tmp_path.rglob("*")) == [tmp_path / "a", tmp_path / "a/others"]
-    change = MountChange("", "/a/b", "/a/b", "absent, no folder /a", "")
-    assert HugepagesTuner().writer.took(change, "absent, no folder")
-    assert not HugepagesTuner().writer.took(change, "/a/b")
+    there = HugetlbMount("/a/b")
+    change = MountChange("", "/a/b", there, mount_value("/a/b", "absent, no folder /a"), "")
+    assert HugepagesTuner().writer.took(change, mount_value("/a/b", "absent, no folder"))
+    assert not HugepagesTuner().writer.took(change, there)
+    assert not HugepagesTuner().writer.took(change, mount_value("/a/b", "4 KiB pages"))
 
 
 def test_a_folder_is_made_for_root_alone_to_write(
     tmp_path: Path, run: list[tuple[str, ...]]
 ) -> None:
     path = tmp_path / "a/b"
-    before = mounts.setting(KernelFS(), HugetlbMount(str(path)), G1, [])
-    assert before == f"absent, no folder {tmp_path}/a"
+    before = mounts.found(KernelFS(), HugetlbMount(str(path)), G1, [])
+    assert str(before) == f"absent, no folder {tmp_path}/a"
     umask = os.umask(0)
     try:
-        mounts.write(KernelFS(), str(path), f"{path} mode=0700", G1)
+        write(path, f"{path} mode=0700")
     finally:
         os.umask(umask)
     options = "pagesize=1048576K,mode=0700"
@@ -161,7 +169,7 @@ def test_a_mount_that_fails_leaves_no_folder(
 
     monkeypatch.setattr(mounts, "_run", fail)
     with pytest.raises(KernelFileError, match="permission denied"):
-        mounts.write(KernelFS(), f"{tmp_path}/a/b", f"{tmp_path}/a/b", G1)
+        write(tmp_path / "a/b", f"{tmp_path}/a/b")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -219,7 +227,7 @@ def test_a_service_that_fills_the_same_pools_is_named(tmp_path: Path) -> None:
 def test_a_libvirtd_that_started_before_the_mount_does_not_see_it(tmp_path: Path) -> None:
     put(tmp_path, "/dev/hugepages/x")
     fs = KernelFS(tmp_path)
-    wanted = {"mount_2M /dev/hugepages": (M2, HugetlbMount("/dev/hugepages"))}
+    wanted = [MountSetting(M2, "/dev/hugepages")]
     put(tmp_path, "/proc/stat", "btime 1000\n")
     assert conflicts.blind(fs, wanted, {"libvirtd": os.getpid()}) == dict.fromkeys(
         wanted, "libvirtd"

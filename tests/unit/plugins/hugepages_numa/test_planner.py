@@ -13,20 +13,31 @@ from tuned_virt.plugins import hugepages_numa
 from tuned_virt.plugins.hugepages_numa import planner
 from tuned_virt.plugins.hugepages_numa.planner import MountChange
 from tuned_virt.plugins.hugepages_numa.pools import Pool
+from tuned_virt.plugins.hugepages_numa.settings import (
+    HugetlbMount,
+    MountSetting,
+    NotMounted,
+    PoolSetting,
+    mount_value,
+)
 from tuned_virt.plugins.hugepages_numa.state import HugepagesState, NodeFreeMemory
 
 GIB = 1 << 20
 MOUNT = "mount_2M /dev/huge"
 POOL = "pages_2M node0"
+HUGE = MountSetting(M2, "/dev/huge")
 
 
 def state(pages: int = 0, mounted: str = "absent", overcommit: int = 0) -> HugepagesState:
     return HugepagesState(
-        pools={(0, M2): Pool(0, M2, pages, pages, 0), (0, G1): Pool(0, G1, 0, 0, 0)},
+        pools={
+            PoolSetting(0, M2): Pool(0, M2, pages, pages, 0),
+            PoolSetting(0, G1): Pool(0, G1, 0, 0, 0),
+        },
         nodes={0: NodeFreeMemory(8 * GIB, 8 * GIB, 0)},
         overcommit={M2: overcommit},
         transparent={"transparent_hugepages": "madvise"},
-        mounts={MOUNT: mounted},
+        mounts={HUGE: mount_value(HUGE.path, mounted)},
         daemons=("virtqemud",),
     )
 
@@ -43,7 +54,12 @@ def test_a_pool_is_filled_before_it_is_mounted() -> None:
     made = plan(state(), pages_2M="0:8", mount_2M="/dev/huge mode=0700")
     assert settings(made) == [POOL, MOUNT]
     assert made.changes[1] == MountChange(
-        MOUNT, "/dev/huge", "absent", "/dev/huge mode=0700", "asked for", size_kib=M2
+        MOUNT,
+        "/dev/huge",
+        NotMounted("/dev/huge"),
+        HugetlbMount("/dev/huge", mode="0700"),
+        "asked for",
+        mount=HUGE,
     )
     assert made.originals == {POOL: "0", MOUNT: "absent"}
 
@@ -53,7 +69,12 @@ def test_a_mount_is_taken_away_before_its_pool_shrinks() -> None:
     made = plan(state(pages=8, mounted="/dev/huge"), kept)
     assert settings(made) == [MOUNT, POOL]
     assert made.changes[0] == MountChange(
-        MOUNT, "/dev/huge", "/dev/huge", "absent, no folder", "as it was before", size_kib=M2
+        MOUNT,
+        "/dev/huge",
+        HugetlbMount("/dev/huge"),
+        NotMounted("/dev/huge", missing="/dev/huge"),
+        "as it was before",
+        mount=HUGE,
     )
 
 

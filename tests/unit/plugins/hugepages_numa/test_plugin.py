@@ -416,7 +416,7 @@ def test_progress_is_told_while_it_lasts(
     told = []
     keep = progress.ProgressFile.write
 
-    def look(self: progress.ProgressFile, what: writer.Progress) -> None:
+    def look(self: progress.ProgressFile, what: progress.Progress) -> None:
         keep(self, what)
         told.append(self.read())
 
@@ -613,6 +613,7 @@ def test_any_request_leaves_floors_and_mapped_pages_and_can_be_undone(
 
 def test_the_loop_ends_whatever_the_kernel_says() -> None:
     from tuned_virt.plugins.hugepages_numa.planner import PoolChange
+    from tuned_virt.plugins.hugepages_numa.settings import PoolSetting
     from tuned_virt.plugins.hugepages_numa.writer import Allocation
 
     class Stubborn(FakeHugetlb):
@@ -623,8 +624,8 @@ def test_the_loop_ends_whatever_the_kernel_says() -> None:
     change = PoolChange(
         "pages_2M node0",
         "/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages",
-        *("0", "100", "asked for"),
-        size_kib=M2,
+        *(0, 100, "asked for"),
+        pool=PoolSetting(0, M2),
         timeout=5,
     )
     Allocation(fs, change, threading.Event(), (6, 18), lambda progress: None).run()
