@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tuned_virt.cli.common import CouldNot
 from tuned_virt.cli.variables import replace_file
+from tuned_virt.core import profile_dirs
 from tuned_virt.kernel.systemd import SERVICE
 from tuned_virt.registry import TUNERS
 
@@ -25,7 +26,6 @@ OURS = frozenset({"virtual-host-plus", "virtual-guest-plus"})
 
 ACTIVE = "etc/tuned/active_profile"
 MODE = "etc/tuned/profile_mode"
-MAIN = "etc/tuned/tuned-main.conf"
 
 OLD_FOLDERS = ("/usr/lib/tuned", "/etc/tuned")
 NEW_FOLDERS = ("/usr/lib/tuned/profiles", "/etc/tuned/profiles")
@@ -44,8 +44,10 @@ class Machine:
         self.root = root
         if not root.is_dir():
             raise CouldNot(f"'{root}' is not a folder: give the root of an installed system")
-        if not self._inside(MAIN).is_file():
-            raise CouldNot(f"TuneD is not installed in {root}: there is no {root / MAIN}")
+        if not self._inside(profile_dirs.MAIN).is_file():
+            raise CouldNot(
+                f"TuneD is not installed in {root}: there is no {root}{profile_dirs.MAIN}"
+            )
 
     def _inside(self, path: str) -> Path:
         """A path below the root. Raises CouldNot where a symbolic link leads out of it."""
@@ -57,11 +59,9 @@ class Machine:
 
     def folders(self) -> list[str]:
         """Folders of profiles, the one that wins last."""
-        found = re.findall(
-            r"^[ \t]*profile_dirs[ \t]*=[ \t]*([^#\n]+)", self._text(MAIN), re.MULTILINE
-        )
-        if found:
-            return [folder.strip() for folder in found[-1].split(",") if folder.strip()]
+        named = profile_dirs.named(self._text(profile_dirs.MAIN))
+        if named:
+            return named
         new = self._inside(f"{NEW_FOLDERS[0]}/{STOCK}/tuned.conf").exists()
         return list(NEW_FOLDERS if new else OLD_FOLDERS)
 

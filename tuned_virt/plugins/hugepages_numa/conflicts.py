@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
+from tuned_virt.core import profile_dirs
 from tuned_virt.kernel import commands, procfs, timeouts
 from tuned_virt.kernel.commands import ToolError
 from tuned_virt.kernel.files import KernelFS
@@ -23,6 +24,8 @@ SYSCTL = re.compile(
 )
 
 PROFILE_FOLDERS = ("/etc/tuned", "/etc/tuned/profiles", "/usr/lib/tuned", "/usr/lib/tuned/profiles")
+"""Unless tuned-main.conf says otherwise; the first that has a profile wins."""
+
 ACTIVE_PROFILE = "/etc/tuned/active_profile"
 DEPTH = 10
 """Profiles that include each other are followed so far."""
@@ -97,7 +100,8 @@ def _included(fs: KernelFS, names: Iterable[str]) -> list[str]:
 
 
 def _profile_files(fs: KernelFS, name: str) -> list[str]:
-    paths = (f"{folder}/{name}/tuned.conf" for folder in PROFILE_FOLDERS)
+    folders = profile_dirs.named(fs.read_optional(profile_dirs.MAIN) or "")[::-1]
+    paths = (f"{folder}/{name}/tuned.conf" for folder in folders or PROFILE_FOLDERS)
     return [path for path in paths if fs.exists(path)][:1]
 
 

@@ -189,6 +189,16 @@ def test_sysctl_files_and_profiles_that_set_pools_are_named(tmp_path: Path) -> N
     ], "a file of the same name in /etc hides that of the distribution"
 
 
+def test_profiles_are_looked_for_where_tuned_does(tmp_path: Path) -> None:
+    put(tmp_path, "/etc/tuned/tuned-main.conf", "profile_dirs = /usr/lib/tuned,/srv/profiles\n")
+    put(tmp_path, "/etc/tuned/active_profile", "mine\n")
+    put(tmp_path, "/srv/profiles/mine/tuned.conf", "[sysctl]\nvm.nr_hugepages=8\n")
+    for hidden in ("/usr/lib/tuned/mine", "/etc/tuned/mine"):
+        put(tmp_path, f"{hidden}/tuned.conf", "[sysctl]\nvm.nr_overcommit_hugepages=8\n")
+    [text] = said(tmp_path)
+    assert text.startswith("/srv/profiles/mine/tuned.conf sets vm.nr_hugepages, ")
+
+
 def test_profiles_that_include_each_other_are_read_once(tmp_path: Path) -> None:
     for name, other in (("a", "b"), ("b", "-a;../../etc/passwd")):
         put(tmp_path, f"/etc/tuned/{name}/tuned.conf", f"[main]\ninclude={other}\n")
