@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 
 from tuned_virt.libvirt_api import binding
@@ -13,22 +12,31 @@ from tuned_virt.libvirt_api.guest_pins import CallBatch
 
 MEMORY = ("hard_limit", "soft_limit", "swap_hard_limit")
 
+INVALID = 55
+"""VIR_ERR_OPERATION_INVALID, as QEMU's driver says it where the cpu controller is not mounted."""
+
 RAISED = ("swap_hard_limit", "hard_limit", "soft_limit")
 """libvirt holds hard_limit below swap_hard_limit at every moment: raised in this order, lowered in
 the other."""
 
 
-def read(link: Connection, active: Domain) -> tuple[Mapping[str, int], int | None]:
-    """Limits in KiB by libvirt's names, and the CPU weight; None without a cpu controller.
-
-    Raises LibvirtError where there is no memory controller.
-    """
+def memory_limits(link: Connection, active: Domain) -> dict[str, int]:
+    """In KiB by libvirt's names. Raises LibvirtError, also where there is no memory controller."""
     with link.asking():
-        memory = active.domain.memoryParameters(0)
-    shares = None
-    with contextlib.suppress(LibvirtError), link.asking():
-        shares = active.domain.schedulerParameters().get("cpu_shares")
-    return {name: int(memory[name]) for name in MEMORY if name in memory}, shares
+        limits = active.domain.memoryParameters(0)
+    return {name: int(limits[name]) for name in MEMORY if name in limits}
+
+
+def cpu_shares(link: Connection, active: Domain) -> int | None:
+    """The CPU weight; None without a cpu controller. Raises LibvirtError where it is not told."""
+    try:
+        with link.asking():
+            shares: int | None = active.domain.schedulerParameters().get("cpu_shares")
+            return shares
+    except LibvirtError as error:
+        if error.code != INVALID:
+            raise
+        return None
 
 
 def apply(
@@ -37,7 +45,7 @@ def apply(
     """Set limits; what was refused, and why. Raises GuestGone and LibvirtError."""
     do, live = CallBatch(link, active), binding.libvirt.VIR_DOMAIN_AFFECT_LIVE
     try:
-        now, _ = read(link, active)
+        now = memory_limits(link, active)
     except LibvirtError as error:
         if not link.alive():
             raise

@@ -108,8 +108,10 @@ class FakeDomain:
         return dict(self.limits)
 
     def _schedulerParameters(self) -> dict[str, int]:
+        if "cpu controller" in self.refuses:
+            raise FakeError("cgroup CPU controller is not mounted", INVALID)
         if "schedulerParameters" in self.refuses:
-            raise FakeError("cgroup: no cpu controller")
+            raise FakeError("cannot acquire state change lock", 68)
         return {"cpu_shares": self.shares}
 
     def _blkioParameters(self, flags: int) -> dict[str, Any]:

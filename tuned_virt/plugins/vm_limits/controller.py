@@ -129,18 +129,18 @@ class LimitsController(GuestController[LimitsPolicy]):
         active, known = seen.active, self._kept.guests.get(seen.key)
         if known is not None and _covers(known, mine):
             return self._kept.keep({seen.key: known})  # a TuneD before this one did
+        place = (self._uri, active.uuid, active.name, active.id, seen.pid, seen.start)
+        before = known or OriginalLimits(*place)
         try:
-            memory, shares = libvirt.read(link, active)
+            memory = libvirt.memory_limits(link, active) if mine.memory else {}
+            if mine.shares is not None and before.shares is None:
+                before = replace(before, shares=libvirt.cpu_shares(link, active))
         except LibvirtError as error:
             if not link.alive():
                 raise
             log.error("%s: guest %s: %s", PLUGIN, printable(active.name), error)
             return False
-        place = (self._uri, active.uuid, active.name, active.id, seen.pid, seen.start)
-        before = known or OriginalLimits(*place)
         found = {name: memory.get(name, UNLIMITED) for name in mine.memory}
-        if mine.shares is not None and before.shares is None:
-            before = replace(before, shares=shares)
         both = {seen.key: replace(before, memory={**found, **before.memory})}
         return self._kept.amend(both) if known else self._kept.keep(both)
 
@@ -214,7 +214,10 @@ class LimitsController(GuestController[LimitsPolicy]):
             for run, held in pairs:
                 active = view.guests.get(run[0])
                 if held and active and not held.failed and time.monotonic() < deadline:
-                    found[run] = libvirt.read(view.connection, active)
+                    memory = libvirt.memory_limits(view.connection, active)
+                    weighed = held.wanted.shares is not None
+                    shares = libvirt.cpu_shares(view.connection, active) if weighed else None
+                    found[run] = memory, shares
 
         remark = ""
         try:
@@ -272,8 +275,7 @@ def _finding(
     if found is None:
         return Finding(Result.NOTE, f"device {held.device}: {PLUGIN}: {remark or 'not read'}")
     memory, shares = found
-    now = WantedLimits({name: memory.get(name, 0) for name in held.wanted.memory}, shares)
-    shown = _words(WantedLimits(now.memory, now.shares if held.wanted.shares else None))
+    shown = _words(WantedLimits({n: memory.get(n, 0) for n in held.wanted.memory}, shares))
     if shown == expected:
         return Finding(Result.PASSED, f"{place} = '{shown}'")
     return Finding(Result.FAILED, f"{place} = '{shown}', expected '{expected}'")

@@ -148,3 +148,32 @@ def test_what_cannot_be_put_back_is_pending(guests: LimitsController, baseline: 
     adjust(guests, web)
     assert web.domain.limits == FREE
     assert baseline.all() == {}
+
+
+def test_nothing_is_set_where_how_it_was_is_not_told(
+    guests: LimitsController, baseline: Originals
+) -> None:
+    web = guest()
+    web.domain.refuses = {"schedulerParameters"}
+    adjust(guests, web, memory_hard_limit="2G", cpu_shares="50")
+    assert (web.domain.calls, baseline.all()) == ([], {})
+    web.domain.refuses = set()
+    adjust(guests, web, memory_hard_limit="2G", cpu_shares="50")
+    adjust(guests, web)
+    assert (web.domain.limits, web.domain.shares) == (FREE, 100)
+
+
+def test_a_weight_that_is_not_asked_for_need_not_be_told(guests: LimitsController) -> None:
+    web = guest()
+    web.domain.refuses = {"schedulerParameters"}
+    adjust(guests, web, memory_hard_limit="2G")
+    assert web.domain.limits["hard_limit"] == 2 * GIB
+
+
+def test_without_a_cpu_controller_the_other_limits_are_set(guests: LimitsController) -> None:
+    web = guest()
+    web.domain.refuses = {"cpu controller", "setSchedulerParametersFlags"}
+    adjust(guests, web, memory_hard_limit="2G", cpu_shares="50")
+    assert web.domain.limits["hard_limit"] == 2 * GIB
+    adjust(guests, web)
+    assert web.domain.limits == FREE
