@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tuned_virt.cli import main as command
 from tuned_virt.kernel import cpuset
-from tuned_virt.model.guest import Guest, GuestError
+from tuned_virt.model.guest import GuestError, read_guest
 from tuned_virt.model.topology import Host, HostError
 from tuned_virt.placement import parse, plan
 
@@ -32,14 +32,14 @@ SECONDS, MIB = 2.0, 200
 
 def _guest(inside: str) -> str:
     try:
-        return f"read: {Guest.from_xml(GUEST.format(1, inside)).name}"
+        return f"read: {read_guest(GUEST.format(1, inside)).name}"
     except GuestError as error:
         return f"refused: {str(error)[:60]}"
 
 
 def _entities() -> str:
     try:
-        return Guest.from_xml(LAUGHS + GUEST.format(1, "&b;")).name
+        return read_guest(LAUGHS + GUEST.format(1, "&b;")).name
     except GuestError as error:
         return f"refused: {error}"
 
@@ -50,7 +50,7 @@ def _pins(number: int, cpus: str) -> str:
 
 def _guests() -> str:
     host = Host.from_xml(HOST.read_text())
-    guests = [Guest.from_xml(GUEST.format(number, "")) for number in range(10_000)]
+    guests = [read_guest(GUEST.format(number, "")) for number in range(10_000)]
     made = plan(host, guests, parse({"policy": "dedicated"}), {})
     return f"{len(made.placements)} read and planned"
 

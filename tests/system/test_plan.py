@@ -13,7 +13,7 @@ from tests.pinners import affinities, pinning
 from tuned_virt.cli import plan, plan_text, planning_input, processes
 from tuned_virt.cli.plan_text import GuestChange
 from tuned_virt.kernel.files import KernelFS
-from tuned_virt.model.guest import Guest
+from tuned_virt.model.guest import read_guest
 from tuned_virt.placement import Placement, PlacementKind
 
 pytestmark = [
@@ -72,9 +72,9 @@ def test_an_owners_guest_is_shown_and_a_tagged_one_is_ours(libvirtd: Libvirtd) -
 def test_processes_say_what_libvirt_would(libvirtd: Libvirtd) -> None:
     uuid = libvirtd.start_guest("web1", mib=32, extra_xml="<iothreads>2</iothreads>")
     told = processes.documents(KernelFS(), set())
-    guest = Guest.from_xml(told["web1"][1])
+    guest = read_guest(told["web1"][1])
     with libvirtd.connection() as connection:
-        known = Guest.from_xml(connection.lookupByUUIDString(uuid).XMLDesc(0))
+        known = read_guest(connection.lookupByUUIDString(uuid).XMLDesc(0))
     assert (guest.uuid, guest.online, guest.memory) == (uuid, known.online, known.memory)
     assert list(guest.iothreads) == list(known.iothreads)
     assert guest.owned == known.owned

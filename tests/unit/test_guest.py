@@ -10,7 +10,7 @@ import pytest
 from tests import machines
 from tuned_virt.cli import main
 from tuned_virt.kernel import cpuset
-from tuned_virt.model.guest import Guest, GuestError
+from tuned_virt.model.guest import Guest, GuestError, read_guest
 from tuned_virt.model.topology import Host, HostError
 from tuned_virt.placement import parse, plan
 
@@ -44,7 +44,7 @@ GUEST = """<domain type='kvm'>
 
 
 def test_what_a_guest_says() -> None:
-    guest = Guest.from_xml(GUEST)
+    guest = read_guest(GUEST)
     assert (guest.vcpus, guest.online, guest.memory) == (4, (0, 1), 2 << 20)
     assert guest.devices == ("0000:3b:08.1",)
     assert guest.iothreads == {1: ("nvme0n1",)}
@@ -58,7 +58,7 @@ def test_what_a_guest_says() -> None:
 @pytest.mark.parametrize("path", machines.DOMAINS, ids=lambda path: path.stem)
 def test_every_document_is_read_or_refused(path: Path) -> None:
     try:
-        guest = Guest.from_xml(path.read_text())
+        guest = read_guest(path.read_text())
     except GuestError as error:
         assert error.reason
         assert error.line
@@ -85,7 +85,7 @@ def test_every_document_is_read_or_refused(path: Path) -> None:
 )
 def test_hostile_guests(old: str, new: str, reason: str) -> None:
     with pytest.raises(GuestError) as caught:
-        Guest.from_xml(GUEST.replace(old, new))
+        read_guest(GUEST.replace(old, new))
     assert reason in str(caught.value)
 
 

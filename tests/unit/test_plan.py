@@ -16,7 +16,7 @@ from tuned_virt.cli import main, plan, plan_text, planning_input, processes, sna
 from tuned_virt.cli.planning_input import DescribedGuest
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import worker
-from tuned_virt.model.guest import Guest
+from tuned_virt.model.guest import read_guest
 from tuned_virt.model.pins import Pins
 from tuned_virt.model.topology import Host
 from tuned_virt.placement import (
@@ -183,7 +183,7 @@ def test_a_guest_that_is_held_stays_and_nothing_changes() -> None:
 
 def test_only_what_differs_is_a_change() -> None:
     now = Pins({0: "8-15", 1: "0-15", 2: "8-15"}, "0-3")
-    guest = Guest.from_xml(document("web"))
+    guest = read_guest(document("web"))
     some = list(plan_text.changes(guest, HELD, now))
     assert [(change.what, change.number, change.before) for change in some] == [
         ("vCPU", 1, "0-15"),
@@ -342,7 +342,7 @@ def kernel(tmp_path: Path) -> KernelFS:
 
 def test_guests_without_libvirt(kernel: KernelFS) -> None:
     [(name, (pid, xml))] = processes.documents(kernel, set()).items()
-    guest = Guest.from_xml(xml)
+    guest = read_guest(xml)
     assert (name, pid, guest.name) == ("vm1", 100, "vm1")
     assert (guest.online, guest.memory, guest.shares_pages) == ((0, 1), 2 << 20, False)
     assert guest.devices == ("0000:3b:00.1",)
@@ -353,14 +353,14 @@ def test_guests_without_libvirt(kernel: KernelFS) -> None:
 
 def test_pins_of_ours_are_no_owners(kernel: KernelFS) -> None:
     [(_, xml)] = processes.documents(kernel, {100}).values()
-    assert Guest.from_xml(xml).owned.vcpus == {}
+    assert read_guest(xml).owned.vcpus == {}
 
 
 def test_threads_without_names_are_counted_by_smp(kernel: KernelFS, tmp_path: Path) -> None:
     for task in (101, 102, 103):
         (tmp_path / f"proc/100/task/{task}/comm").write_text("qemu-system-x86\n")
     [(_, xml)] = processes.documents(kernel, set()).values()
-    assert Guest.from_xml(xml).online == (0, 1)
+    assert read_guest(xml).online == (0, 1)
 
 
 @pytest.mark.parametrize("name", ["5", "-x", "a b", "$(reboot)", "x" * 60])

@@ -15,7 +15,7 @@ from tuned_virt.kernel import numa_maps
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.kernel.procfs import start_time
 from tuned_virt.libvirt_api import placement_tag
-from tuned_virt.model.guest import Guest, GuestError, printable, qemu_threads
+from tuned_virt.model.guest import Guest, GuestError, printable, qemu_threads, read_guest
 from tuned_virt.model.pins import Pins
 from tuned_virt.model.topology import Host, HostError, overlay, read
 from tuned_virt.model.xml import MOST_CHARACTERS
@@ -85,7 +85,7 @@ def of(
 
 def _guest(name: str, text: str) -> Guest:
     try:
-        return Guest.from_xml(text)
+        return read_guest(text)
     except GuestError as error:
         raise CouldNot(f"{name}: {error}") from error
 
@@ -180,7 +180,7 @@ def _by_process(
 
 def _uuid(xml: str) -> str:
     try:
-        return Guest.from_xml(xml).uuid
+        return read_guest(xml).uuid
     except GuestError:
         return ""
 
@@ -189,7 +189,7 @@ def _running(
     fs: KernelFS, pid: int, xml: str, held: Mapping[str, record.HeldPlacement]
 ) -> DescribedGuest:
     """A guest as libvirt and the kernel have it now. Raises GuestError."""
-    guest = Guest.from_xml(xml)
+    guest = read_guest(xml)
     ours, present = placement_tag.read(xml)
     ran = held.get(originals.key(guest.uuid, 0, start_time(pid) or 0)) if pid else None
     placed = ran.placement if ran is not None and ran.placed else _tagged(guest, ours)

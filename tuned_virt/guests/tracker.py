@@ -11,7 +11,7 @@ from tuned_virt.guests import originals
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.kernel.procfs import start_time
 from tuned_virt.libvirt_api.connection import Domain
-from tuned_virt.model.guest import Guest, GuestError
+from tuned_virt.model.guest import Guest, GuestError, read_guest
 from tuned_virt.model.guest.qemu_threads import ThreadFinder
 
 
@@ -76,6 +76,6 @@ class GuestTracker:
 
 def _read(active: Domain) -> tuple[Guest | None, str]:
     try:
-        return Guest.from_xml(active.xml), ""
+        return read_guest(active.xml), ""
     except GuestError as error:
         return None, f"its XML is not read: {error}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tuned_virt.libvirt_api.connection import OFF, Connection, Domain
 from tuned_virt.libvirt_api.follower import GuestReader
-from tuned_virt.model.guest import Guest, GuestError, printable
+from tuned_virt.model.guest import Guest, GuestError, printable, read_guest
 
 log = logging.getLogger("tuned")
 
@@ -31,7 +31,7 @@ class GuestPageReader(GuestReader[Asking]):
     def read(self, connection: Connection, domain: Domain, old: Asking | None) -> Asking:
         """See `GuestReader`."""
         try:
-            return Asking(domain.uuid, domain.id != OFF, Guest.from_xml(domain.xml))
+            return Asking(domain.uuid, domain.id != OFF, read_guest(domain.xml))
         except GuestError as error:
             name, why = printable(domain.name), printable(str(error))
             log.warning("hugepages_numa: guest %s is left out: %s", name, why)

@@ -11,6 +11,7 @@ from tuned_virt.model.guest.model import (
     HugePages,
     UserPins,
 )
+from tuned_virt.model.guest.reader import read_guest
 from tuned_virt.model.guest.text import printable
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "HugePages",
     "UserPins",
     "printable",
+    "read_guest",
 ]

@@ -113,13 +113,6 @@ class Guest:
     notes: tuple[str, ...] = ()
     resident: Mapping[int, int] = field(default_factory=dict)
 
-    @staticmethod
-    def from_xml(text: str) -> Guest:
-        """Read `virsh dumpxml`. Raises GuestError."""
-        from tuned_virt.model.guest.reader import read
-
-        return read(text)
-
     @property
     def threads(self) -> int:
         """vCPUs that the guest takes for threads of one core."""

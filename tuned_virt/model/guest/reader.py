@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from xml.etree.ElementTree import Element
 
 from tuned_virt.kernel import cpuset
-from tuned_virt.model import memory_units, xml
-from tuned_virt.model.guest import machines
+from tuned_virt.model import memory_units, xml, xml_values
+from tuned_virt.model.guest import devices, machines, user_pins
 from tuned_virt.model.guest.model import (
     PLACEMENT_NAMESPACE,
     POLICY_NAMESPACE,
@@ -18,7 +18,6 @@ from tuned_virt.model.guest.model import (
     Guest,
     GuestError,
     HugePages,
-    UserPins,
 )
 from tuned_virt.model.guest.text import printable
 from tuned_virt.model.xml import ElementError
@@ -48,8 +47,7 @@ KNOWN = {
 """Children of the elements that are read; others are said in the notes."""
 
 MOST_VCPUS = 8192
-MOST_IOTHREADS = 1024
-"""Above what QEMU takes (4,096 vCPUs); a number beyond is a mistake or an attack."""
+"""Above what QEMU takes (4,096); a number beyond is a mistake or an attack."""
 
 
 SETS = {"cpuset", "cpus", "nodeset"}
@@ -57,8 +55,8 @@ MOST_NUMBERS = 1 << 20
 """In all sets of CPUs and nodes together: 1,024 vCPUs that may each run on 1,024 CPUs."""
 
 
-def read(text: str) -> Guest:
-    """Raises GuestError."""
+def read_guest(text: str) -> Guest:
+    """What `virsh dumpxml` wrote. Raises GuestError."""
     return xml.read(text, "domain", _bounded, GuestError)
 
 
@@ -95,9 +93,9 @@ def _guest(root: Element) -> Guest:
         memory=memory,
         max_memory=max(memory, _kib(root, "maxMemory")),
         huge_pages=_huge_pages(root),
-        devices=tuple(sorted(set(_devices(root)))),
-        iothreads=_iothreads(root),
-        owned=_owned(root, vcpus, tagged),
+        devices=tuple(sorted(set(devices.passed_through(root)))),
+        iothreads=devices.iothreads(root),
+        owned=user_pins.read(root, vcpus, tagged),
         manager=_manager(root),
         wishes=_attributes(root, f"{{{POLICY_NAMESPACE}}}policy"),
         tagged=tagged,
@@ -130,15 +128,15 @@ def _vcpus(root: Element) -> tuple[int, tuple[int, ...]]:
     element = root.find("vcpu")
     if element is None:
         return 1, (0,)
-    most = _number(element, element.text or "")
+    most = xml_values.number(element)
     if not 1 <= most <= MOST_VCPUS:
         raise ElementError(element, f"<vcpu>: {most} is not from 1 to {MOST_VCPUS}")
-    current = _number(element, element.get("current", str(most)))
+    current = xml_values.attribute(element, "current", most)
     if not 1 <= current <= most:
         raise ElementError(element, f"<vcpu current>: {current} is not from 1 to {most}")
     listed = root.findall("vcpus/vcpu")
     if listed:
-        on = {_attribute(one, "id") for one in listed if one.get("enabled") == "yes"}
+        on = {xml_values.attribute(one, "id") for one in listed if one.get("enabled") == "yes"}
         return most, tuple(sorted(number for number in on if number < most)) or (0,)
     return most, tuple(range(current))
 
@@ -148,7 +146,7 @@ def _topology(root: Element) -> CpuTopology | None:
     if element is None:
         return None
     parts = {
-        name: _attribute(element, name, 1)
+        name: xml_values.attribute(element, name, 1)
         for name in ("sockets", "dies", "clusters", "cores", "threads")
     }
     if 0 in parts.values():
@@ -161,8 +159,8 @@ def _cells(root: Element, vcpus: int) -> tuple[Cell, ...]:
     cells = []
     taken: set[int] = set()
     for place, element in enumerate(root.iterfind("cpu/numa/cell")):
-        number = _attribute(element, "id", place)
-        cpus = _cpus(element, "cpus")
+        number = xml_values.attribute(element, "id", place)
+        cpus = xml_values.cpu_set(element, "cpus")
         if cpus & taken:
             raise ElementError(element, f"<cell>: vCPU {min(cpus & taken)} is in two cells")
         if max(cpus, default=0) >= vcpus:
@@ -182,7 +180,7 @@ def _plugged(root: Element) -> Mapping[int, int]:
         size = element.find("target/size")
         if element.get("model") in {"dimm", "virtio-mem"} and size is not None:
             node = element.find("target/node")
-            cell = 0 if node is None else _number(node, node.text or "")
+            cell = 0 if node is None else xml_values.number(node)
             found[cell] = found.get(cell, 0) + memory_units.element_kib(size)
     return found
 
@@ -216,151 +214,15 @@ def _huge_pages(root: Element) -> tuple[HugePages, ...]:
         size = memory_units.kib(page, page.get("size", ""), page.get("unit", "KiB"))
         if size == 0:
             raise ElementError(page, "<page size>: 0")
-        pages.append(HugePages(size, _cpus(page, "nodeset") if "nodeset" in page.attrib else None))
+        pages.append(
+            HugePages(
+                size, xml_values.cpu_set(page, "nodeset") if "nodeset" in page.attrib else None
+            )
+        )
     return tuple(pages) or (HugePages(None),)
 
 
-# --- devices --------------------------------------------------------------------------------------
-
-
-def _devices(root: Element) -> Iterator[str]:
-    """PCI addresses of <hostdev>, <interface type='hostdev'> and <disk type='nvme'>."""
-    for path in (
-        "devices/hostdev[@type='pci']/source/address",
-        "devices/interface[@type='hostdev']/source/address",
-        "devices/interface/actual[@type='hostdev']/source/address",
-        "devices/disk[@type='nvme']/source/address",
-    ):
-        for element in root.iterfind(path):
-            yield _pci(element)
-
-
-PCI_NUMBER = re.compile(r"0[xX]([0-9a-fA-F]{1,8})|(0[0-7]{0,9})|([1-9]\d{0,9})", re.ASCII)
-"""Hexadecimal, octal or decimal, as strtoul reads with base 0 in libvirt."""
-
-
-def _pci(element: Element) -> str:
-    """The kernel's name of a PCI function; numbers may be decimal, 0x… or, as in C, octal."""
-    limits = {"domain": 0xFFFFFFFF, "bus": 0xFF, "slot": 0x1F, "function": 7}
-    parts = []
-    for name, most in limits.items():
-        text = element.get(name, "0").strip()
-        found = PCI_NUMBER.fullmatch(text)
-        if not found:
-            raise ElementError(element, f"<address {name}>: '{printable(text[:40])}' is no number")
-        number = int(found[1] or found[2] or found[3], 16 if found[1] else 8 if found[2] else 10)
-        if number > most:
-            raise ElementError(element, f"<address {name}>: {text} is more than {most:#x}")
-        parts.append(number)
-    return "{:04x}:{:02x}:{:02x}.{:x}".format(*parts)
-
-
-def _iothreads(root: Element) -> dict[int, tuple[str, ...]]:
-    listed = [_attribute(one, "id") for one in root.iterfind("iothreadids/iothread")]
-    element = root.find("iothreads")
-    count = 0 if element is None else _number(element, element.text or "")
-    if element is not None and count > MOST_IOTHREADS:
-        raise ElementError(element, f"<iothreads>: {count} is over {MOST_IOTHREADS}")
-    free = iter(set(range(1, count + len(listed) + 1)) - set(listed))
-    numbers = sorted([*listed, *(next(free) for _ in range(count - len(listed)))])
-    served: dict[int, list[str]] = {number: [] for number in numbers}
-    for disk in root.iterfind("devices/disk"):
-        source = _disk(disk)
-        for number in _serving(disk):
-            if source and number in served:
-                served[number].append(source)
-    return {number: tuple(sorted(set(disks))) for number, disks in served.items()}
-
-
-def _serving(disk: Element) -> list[int]:
-    driver = disk.find("driver")
-    if driver is None:
-        return []
-    mapped = [_attribute(one, "id") for one in driver.iterfind("iothreads/iothread")]
-    return mapped or ([_attribute(driver, "iothread")] if driver.get("iothread") else [])
-
-
-def _disk(disk: Element) -> str:
-    """The kernel's name of its block device, or the PCI address of its NVMe; "" for another."""
-    source = disk.find("source")
-    if source is None:
-        return ""
-    address = source.find("address")
-    if disk.get("type") == "nvme" and address is not None:
-        return _pci(address)
-    found = re.fullmatch(r"/dev/([\w.!-]+)", source.get("dev", ""), re.ASCII)
-    return found.group(1) if found else ""
-
-
-# --- what the owner wrote -------------------------------------------------------------------------
-
-
-def _owned(root: Element, vcpus: int, tagged: Mapping[str, str]) -> UserPins:
-    vcpu = root.find("vcpu")
-    everywhere = frozenset() if vcpu is None else _cpus(vcpu, "cpuset")
-    pins = dict.fromkeys(range(vcpus), everywhere) if everywhere else {}
-    ours = _pairs(tagged.get("vcpus", ""))
-    for pin in root.iterfind("cputune/vcpupin"):
-        number, cpus = _attribute(pin, "vcpu"), _cpus(pin, "cpuset")
-        if number < vcpus and ours.get(number) != cpus:
-            pins[number] = cpus
-    emulator = root.find("cputune/emulatorpin")
-    emulated = None if emulator is None else _cpus(emulator, "cpuset")
-    mode, nodes = _numatune(root, tagged.get("numatune", ""))
-    memory = root.find("numatune/memory")
-    automatic = [element.get("placement") for element in (vcpu, memory) if element is not None]
-    return UserPins(
-        vcpus=pins,
-        emulator=None if emulated == _set_of(tagged.get("emulator", "")) else emulated,
-        iothreads=_iothreadpins(root, _pairs(tagged.get("iothreads", ""))),
-        automatic="auto" in automatic,
-        realtime=any(
-            element.get("scheduler") in {"fifo", "rr"}
-            for element in root.iterfind("cputune/*")
-            if element.tag in {"vcpusched", "emulatorsched", "iothreadsched"}
-        ),
-        memory=mode,
-        nodes=nodes,
-        memnodes={
-            _attribute(node, "cellid"): _cpus(node, "nodeset")
-            for node in root.iterfind("numatune/memnode")
-        },
-    )
-
-
-def _iothreadpins(
-    root: Element, ours: Mapping[int, frozenset[int] | None]
-) -> dict[int, frozenset[int]]:
-    pins = {
-        _attribute(pin, "iothread"): _cpus(pin, "cpuset")
-        for pin in root.iterfind("cputune/iothreadpin")
-    }
-    return {number: cpus for number, cpus in pins.items() if ours.get(number) != cpus}
-
-
-def _numatune(root: Element, ours: str) -> tuple[str, frozenset[int]]:
-    """Mode (strict where none is written, as in libvirt) and nodes; nothing where they are ours."""
-    element = root.find("numatune/memory")
-    if element is None:
-        return "", frozenset()
-    mode, nodes = element.get("mode", "strict"), _cpus(element, "nodeset")
-    our_mode, _, our_nodes = ours.partition("=")
-    if (mode, nodes) == (our_mode, _set_of(our_nodes)):
-        return "", frozenset()
-    return mode, nodes
-
-
-def _pairs(text: str) -> dict[int, frozenset[int] | None]:
-    """ "0=4 1=5-6" by number; what is no such pair is left out, so that its pin is the owner's."""
-    pairs = (part.partition("=") for part in text.split())
-    return {int(name): _set_of(value) for name, _, value in pairs if re.fullmatch(r"\d{1,5}", name)}
-
-
-def _set_of(text: str) -> frozenset[int] | None:
-    try:
-        return cpuset.parse(text)
-    except ValueError:
-        return None
+# --- the rest ------------------------------------------------------------------------------------
 
 
 def _manager(root: Element) -> str:
@@ -389,30 +251,3 @@ def _notes(root: Element) -> Iterator[str]:
         yield "cachetune keeps parts of a cache for it, which is not counted"
     if root.find("uuid") is None:
         yield "it has no <uuid>: it is known by its name"
-
-
-# --- small change ---------------------------------------------------------------------------------
-
-
-def _number(element: Element, text: str) -> int:
-    try:
-        return memory_units.number(text)
-    except ValueError as error:
-        raise ElementError(element, f"<{element.tag}>: {error}") from error
-
-
-def _attribute(element: Element, name: str, default: int | None = None) -> int:
-    text = element.get(name)
-    if text is None and default is not None:
-        return default
-    try:
-        return memory_units.number(text or "")
-    except ValueError as error:
-        raise ElementError(element, f"<{element.tag} {name}>: {error}") from error
-
-
-def _cpus(element: Element, name: str) -> frozenset[int]:
-    try:
-        return cpuset.parse_excluding(element.get(name, ""))
-    except ValueError as error:
-        raise ElementError(element, f"<{element.tag} {name}>: {error}") from error

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from xml.etree.ElementTree import Element
 
-from tuned_virt.kernel import cpuset
-from tuned_virt.model import memory_units, xml
+from tuned_virt.model import memory_units, xml, xml_values
 from tuned_virt.model.topology.grid import Grid, build
 from tuned_virt.model.xml import ElementError, XmlError
 
@@ -145,17 +144,19 @@ def _check_unique(cells: list[Element], nodes: tuple[NumaNode, ...], cpus: list[
 
 def _node(cell: Element) -> NumaNode:
     memory = cell.find("memory")
-    number = _number(cell, "id")
+    number = xml_values.attribute(cell, "id")
     return NumaNode(
         id=number,
-        cpus=frozenset(_number(cpu, "id") for cpu in cell.iterfind("cpus/cpu")),
+        cpus=frozenset(xml_values.attribute(cpu, "id") for cpu in cell.iterfind("cpus/cpu")),
         memory=0 if memory is None else memory_units.element_kib(memory),
         distances={
-            _number(other, "id"): _number(other, "value")
+            xml_values.attribute(other, "id"): xml_values.attribute(other, "value")
             for other in cell.iterfind("distances/sibling")
         },
         pages={
-            memory_units.kib(page, page.get("size", ""), page.get("unit", "KiB")): _count(page)
+            memory_units.kib(
+                page, page.get("size", ""), page.get("unit", "KiB")
+            ): xml_values.number(page)
             for page in cell.iterfind("pages")
         },
     )
@@ -164,52 +165,28 @@ def _node(cell: Element) -> NumaNode:
 def _cpus(cells: list[Element]) -> Iterator[CpuDetail]:
     """Those without siblings are offline: libvirt writes only their id."""
     for cell in cells:
-        node = _number(cell, "id")
+        node = xml_values.attribute(cell, "id")
         for cpu in cell.iterfind("cpus/cpu"):
             yield CpuDetail(
-                id=_number(cpu, "id"),
+                id=xml_values.attribute(cpu, "id"),
                 node=node,
-                socket=_number(cpu, "socket_id", 0),
-                die=_number(cpu, "die_id", 0),
-                core=_number(cpu, "core_id", 0),
-                siblings=_set(cpu, "siblings"),
+                socket=xml_values.attribute(cpu, "socket_id", 0),
+                die=xml_values.attribute(cpu, "die_id", 0),
+                core=xml_values.attribute(cpu, "core_id", 0),
+                siblings=xml_values.cpu_set(cpu, "siblings", excluding=False),
             )
 
 
 def _caches(root: Element) -> tuple[Cache, ...]:
     banks = root.findall("host/cache/bank")
-    last = max((_number(bank, "level") for bank in banks), default=0)
+    last = max((xml_values.attribute(bank, "level") for bank in banks), default=0)
     found = (
         Cache(
-            _set(bank, "cpus"),
+            xml_values.cpu_set(bank, "cpus", excluding=False),
             memory_units.kib(bank, bank.get("size", "0"), bank.get("unit", "KiB")),
         )
         for bank in banks
-        if _number(bank, "level") == last and bank.get("type") != "code"
+        if xml_values.attribute(bank, "level") == last and bank.get("type") != "code"
     )
     shared = [cache for cache in found if cache.cpus]
     return tuple(sorted(shared, key=lambda cache: min(cache.cpus)))
-
-
-def _number(element: Element, name: str, default: int | None = None) -> int:
-    text = element.get(name)
-    if text is None and default is not None:
-        return default
-    try:
-        return memory_units.number(text or "")
-    except ValueError as error:
-        raise ElementError(element, f"<{element.tag} {name}>: {error}") from error
-
-
-def _count(element: Element) -> int:
-    try:
-        return memory_units.number(element.text or "")
-    except ValueError as error:
-        raise ElementError(element, f"<{element.tag}>: {error}") from error
-
-
-def _set(element: Element, name: str) -> frozenset[int]:
-    try:
-        return cpuset.parse(element.get(name, ""))
-    except ValueError as error:
-        raise ElementError(element, f"<{element.tag} {name}>: {error}") from error

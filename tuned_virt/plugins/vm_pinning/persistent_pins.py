@@ -24,7 +24,7 @@ from tuned_virt.libvirt_api import placement_tag
 from tuned_virt.libvirt_api.connection import Connection, Domain
 from tuned_virt.libvirt_api.errors import LibvirtError
 from tuned_virt.libvirt_api.guest_pins import Configuration
-from tuned_virt.model.guest import Guest, GuestError, printable
+from tuned_virt.model.guest import Guest, GuestError, printable, read_guest
 from tuned_virt.model.guest.model import UserPins
 from tuned_virt.model.pins import MEMORY, Part, Pins, Target
 from tuned_virt.placement import Placement
@@ -99,7 +99,7 @@ class PersistentPins:
     def _write(self, link: Connection, active: Domain, placement: Placement) -> str:
         xml = libvirt.configuration(link, active).xml
         try:
-            guest = Guest.from_xml(xml) if xml else None
+            guest = read_guest(xml) if xml else None
         except GuestError as error:
             return f"its configuration is not read: {error}"
         if guest is None:

@@ -16,7 +16,7 @@ from tuned_virt.core.guest_source import FixedGuests
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals
 from tuned_virt.core.plan_runner import PlanRunner
-from tuned_virt.model.guest import Guest
+from tuned_virt.model.guest import Guest, read_guest
 from tuned_virt.plugins import hugepages_numa
 from tuned_virt.plugins.hugepages_numa import HugepagesTuner, demand
 from tuned_virt.plugins.hugepages_numa.policy import HugepagesPolicy
@@ -46,7 +46,7 @@ class One:
 
 
 def guest(mib: int = 1024, pages: str = "", more: str = "") -> Guest:
-    return Guest.from_xml(XML.format(mib=mib, pages=pages, more=more))
+    return read_guest(XML.format(mib=mib, pages=pages, more=more))
 
 
 def bound(nodes: str, mib: int = 1024) -> One:

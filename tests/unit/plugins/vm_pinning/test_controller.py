@@ -23,7 +23,7 @@ from tuned_virt.kernel.files import KernelFS
 from tuned_virt.kernel.numa_maps import Area
 from tuned_virt.libvirt_api.connection import Domain
 from tuned_virt.libvirt_api.worker import GuestsView
-from tuned_virt.model.guest import Guest, GuestError
+from tuned_virt.model.guest import Guest, GuestError, read_guest
 from tuned_virt.model.topology import Host
 from tuned_virt.placement import PlacementKind
 from tuned_virt.plugins.vm_pinning import policy
@@ -144,7 +144,7 @@ def pinned_files() -> list[Path]:
     found = []
     for file in sorted(DATA.glob("domains/*.xml")):
         with contextlib.suppress(GuestError, UnicodeDecodeError):
-            Guest.from_xml(file.read_text())
+            read_guest(file.read_text())
             if OWNED.search(file.read_text()):
                 found.append(file)
     return found
@@ -156,7 +156,7 @@ def test_nothing_that_an_owner_pinned_is_changed(guests: PinningController) -> N
     assert len(files) >= 3
     for file in files:
         text = file.read_text()
-        guest = Guest.from_xml(text)
+        guest = read_guest(text)
         one = active(text, guest.uuid or UUID)
         adjust(guests, one, policy="dedicated", overcommit="64")
         changed = {(call[0], call[1]) for call in one.domain.calls if call[0] != "setMetadata"}
@@ -224,9 +224,7 @@ def test_memory_that_cannot_follow_is_measured_where_its_guest_might_move(
     monkeypatch.setattr(link, "capabilities", lambda: host[0])
     decider = PlacementController(KernelFS(tmp_path), plan)
     web = active(DOMAIN.format(uuid=UUID, more=more))
-    seen = TrackedGuest(
-        web, "k", 1, 1, Guest.from_xml(web.xml), "", 0.0, started_under_profile=True
-    )
+    seen = TrackedGuest(web, "k", 1, 1, read_guest(web.xml), "", 0.0, started_under_profile=True)
     claims = {"k": Claim("web1", policy.parse({}))}
     decided = decider.decide(link, {"k": seen}, claims, {}, True)
     assert asked == [{}], "its memory is not there yet as it starts"

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A guest's devices, read from its XML: what it is given of the host, and IOThreads' disks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from xml.etree.ElementTree import Element
+
+from tuned_virt.model import xml_values
+from tuned_virt.model.guest.text import printable
+from tuned_virt.model.xml import ElementError
+
+MOST_IOTHREADS = 1024
+"""A number beyond is a mistake or an attack."""
+
+
+def passed_through(root: Element) -> Iterator[str]:
+    """PCI addresses of <hostdev>, <interface type='hostdev'> and <disk type='nvme'>."""
+    for path in (
+        "devices/hostdev[@type='pci']/source/address",
+        "devices/interface[@type='hostdev']/source/address",
+        "devices/interface/actual[@type='hostdev']/source/address",
+        "devices/disk[@type='nvme']/source/address",
+    ):
+        for element in root.iterfind(path):
+            yield _pci(element)
+
+
+PCI_NUMBER = re.compile(r"0[xX]([0-9a-fA-F]{1,8})|(0[0-7]{0,9})|([1-9]\d{0,9})", re.ASCII)
+"""Hexadecimal, octal or decimal, as strtoul reads with base 0 in libvirt."""
+
+
+def _pci(element: Element) -> str:
+    """The kernel's name of a PCI function; numbers may be decimal, 0x… or, as in C, octal."""
+    limits = {"domain": 0xFFFFFFFF, "bus": 0xFF, "slot": 0x1F, "function": 7}
+    parts = []
+    for name, most in limits.items():
+        text = element.get(name, "0").strip()
+        found = PCI_NUMBER.fullmatch(text)
+        if not found:
+            raise ElementError(element, f"<address {name}>: '{printable(text[:40])}' is no number")
+        number = int(found[1] or found[2] or found[3], 16 if found[1] else 8 if found[2] else 10)
+        if number > most:
+            raise ElementError(element, f"<address {name}>: {text} is more than {most:#x}")
+        parts.append(number)
+    return "{:04x}:{:02x}:{:02x}.{:x}".format(*parts)
+
+
+def iothreads(root: Element) -> dict[int, tuple[str, ...]]:
+    """IOThread → disks that it serves."""
+    listed = [xml_values.attribute(one, "id") for one in root.iterfind("iothreadids/iothread")]
+    element = root.find("iothreads")
+    count = 0 if element is None else xml_values.number(element)
+    if element is not None and count > MOST_IOTHREADS:
+        raise ElementError(element, f"<iothreads>: {count} is over {MOST_IOTHREADS}")
+    free = iter(set(range(1, count + len(listed) + 1)) - set(listed))
+    numbers = sorted([*listed, *(next(free) for _ in range(count - len(listed)))])
+    served: dict[int, list[str]] = {number: [] for number in numbers}
+    for disk in root.iterfind("devices/disk"):
+        source = _disk(disk)
+        for number in _serving(disk):
+            if source and number in served:
+                served[number].append(source)
+    return {number: tuple(sorted(set(disks))) for number, disks in served.items()}
+
+
+def _serving(disk: Element) -> list[int]:
+    driver = disk.find("driver")
+    if driver is None:
+        return []
+    mapped = [xml_values.attribute(one, "id") for one in driver.iterfind("iothreads/iothread")]
+    return mapped or ([xml_values.attribute(driver, "iothread")] if driver.get("iothread") else [])
+
+
+def _disk(disk: Element) -> str:
+    """The kernel's name of its block device, or the PCI address of its NVMe; "" for another."""
+    source = disk.find("source")
+    if source is None:
+        return ""
+    address = source.find("address")
+    if disk.get("type") == "nvme" and address is not None:
+        return _pci(address)
+    found = re.fullmatch(r"/dev/([\w.!-]+)", source.get("dev", ""), re.ASCII)
+    return found.group(1) if found else ""
