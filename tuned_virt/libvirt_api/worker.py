@@ -192,7 +192,9 @@ class LibvirtWorker:
                 continue  # it was closed for want of reconcilers, and one has come since
             self._say_unavailable(why)
             if binding.missing_package():
-                return  # until somebody registers
+                with self._lock:
+                    self._worker = None  # until somebody registers
+                return
             if time.monotonic() - began > LONGEST_RETRY:
                 delay = FIRST_RETRY
             self._rest(delay)
@@ -227,6 +229,8 @@ class LibvirtWorker:
         try:
             if not self._read_only:
                 binding.run_loop()
+            while not self._notes.empty():
+                self._notes.get()  # the first listing will have seen what they tell
             link = Connection(self.uri, self._notes, self._read_only)
         except LibvirtError as error:
             return str(error)
