@@ -18,7 +18,7 @@ from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals
 from tuned_virt.core.plan_runner import PlanRunner
 from tuned_virt.kernel.files import KernelFS
-from tuned_virt.registry import TUNERS
+from tuned_virt.registry import tuner
 
 
 def log_to(file: Path) -> None:
@@ -39,11 +39,11 @@ def main() -> int:
     if given.log:
         log_to(given.log)
     options = {"mode": "auto", **dict(option.split("=", 1) for option in given.options)}
-    tuner = TUNERS["ksm"]
-    policy = tuner.parse(options)
+    ksm = tuner("ksm")
+    policy = ksm.parse(options)
     with tempfile.TemporaryDirectory(prefix="tuned-virt-bench-") as folder:
         kept = Path(folder)
-        engine = Engine(tuner, KernelFS(), Originals(kept), Journal(kept / "journal"))
+        engine = Engine(ksm, KernelFS(), Originals(kept), Journal(kept / "journal"))
         runner = PlanRunner(engine)
         try:
             runner.apply(policy)

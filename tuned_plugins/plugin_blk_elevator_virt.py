@@ -32,4 +32,4 @@ class BlkElevatorVirtPlugin(planned_plugin.PlannedPlugin):  # type: ignore[misc]
     ====
     """
 
-    tuner = registry.TUNERS["blk_elevator_virt"]
+    tuner = registry.tuner("blk_elevator_virt")

@@ -33,4 +33,4 @@ class HugepagesNumaPlugin(planned_plugin.PlannedPlugin):  # type: ignore[misc]
     ====
     """
 
-    tuner = registry.TUNERS["hugepages_numa"]
+    tuner = registry.tuner("hugepages_numa")

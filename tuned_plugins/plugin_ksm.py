@@ -33,4 +33,4 @@ class KsmPlugin(planned_plugin.PlannedPlugin):  # type: ignore[misc]
     ====
     """
 
-    tuner = registry.TUNERS["ksm"]
+    tuner = registry.tuner("ksm")

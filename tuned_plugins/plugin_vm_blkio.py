@@ -28,4 +28,4 @@ class VmBlkioPlugin(planned_plugin.PlannedPlugin):  # type: ignore[misc]
     ====
     """
 
-    tuner = registry.TUNERS["vm_blkio"]
+    tuner = registry.tuner("vm_blkio")

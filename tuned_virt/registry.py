@@ -1,69 +1,37 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""All tuners by name: what `tuned-virt restore` can put back without TuneD."""
+"""All tuners by name, as their plugins register them when they are imported."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+import importlib
+import pkgutil
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from tuned_virt.core.guest_source import GuestSource
-from tuned_virt.core.tuner import Tuner
-from tuned_virt.plugins.blk_elevator_virt import DisksTuner
-from tuned_virt.plugins.blk_elevator_virt.guest_users import DiskUser
-from tuned_virt.plugins.crash_guard import CrashGuardTuner
-from tuned_virt.plugins.hugepages_numa import HugepagesTuner
-from tuned_virt.plugins.hugepages_numa.demand import GuestPageRequest
-from tuned_virt.plugins.ksm import KsmTuner
-from tuned_virt.plugins.ksm.sampler import LibvirtGuest
-from tuned_virt.plugins.virt_system import SystemTuner
-from tuned_virt.plugins.vm_blkio import BlkioTuner
-from tuned_virt.plugins.vm_blkio.plugin import GuestWeightsApi
-from tuned_virt.plugins.vm_limits.restore import LimitsRestore
-from tuned_virt.plugins.vm_pinning.restore import ConfigurationRestore, PinningRestore
+from tuned_virt import plugins
+from tuned_virt.core.tuner import Registered, Tuner
+from tuned_virt.guests.restore import GuestRestore
 
 
-def _follow_libvirt(changed: Callable[[str], None]) -> GuestSource[LibvirtGuest]:
-    from tuned_virt.libvirt_api.follower import GuestFollower  # its binding takes time to import
-    from tuned_virt.libvirt_api.running_guests import RunningGuestReader
-
-    return GuestFollower(RunningGuestReader(), changed)
-
-
-def _follow_pages(changed: Callable[[str], None]) -> GuestSource[GuestPageRequest]:
-    from tuned_virt.libvirt_api.follower import GuestFollower
-    from tuned_virt.libvirt_api.guest_pages import GuestPageReader
-
-    return GuestFollower(GuestPageReader(), changed)
+def tuner(name: str) -> Tuner[Any, Any]:
+    """One plugin's, without importing any other."""
+    importlib.import_module(f"{plugins.__name__}.{name}")
+    found = Registered.classes[name].on_host()
+    assert isinstance(found, Tuner)
+    return found
 
 
-def _follow_disks(changed: Callable[[str], None]) -> GuestSource[DiskUser]:
-    from tuned_virt.libvirt_api.follower import GuestFollower
-    from tuned_virt.libvirt_api.guest_disks import GuestDiskReader
-
-    return GuestFollower(GuestDiskReader(), changed)
-
-
-def _weights() -> GuestWeightsApi:
-    from tuned_virt.libvirt_api.guest_weights import GuestWeights
-
-    return GuestWeights()
-
-
-TUNERS: Mapping[str, Tuner[Any, Any]] = MappingProxyType(
-    {
-        tuner.name: tuner
-        for tuner in (
-            PinningRestore(),
-            ConfigurationRestore(),
-            LimitsRestore(),
-            KsmTuner(_follow_libvirt),
-            HugepagesTuner(_follow_pages),
-            DisksTuner(_follow_disks),
-            BlkioTuner(_weights),
-            SystemTuner(),
-            CrashGuardTuner(),
-        )
-    }
-)
-"""In the order of putting back: guests first, what TuneD's own plugins set last."""
+@functools.lru_cache(maxsize=1)
+def tuners() -> Mapping[str, Tuner[Any, Any] | GuestRestore[Any]]:
+    """All of them, in the order of restoring."""
+    for module in pkgutil.iter_modules(plugins.__path__, f"{plugins.__name__}."):
+        importlib.import_module(module.name)
+    ours = [
+        one for one in Registered.classes.values() if one.__module__.startswith(plugins.__name__)
+    ]
+    found = [one.on_host() for one in sorted(ours, key=lambda one: (one.restore_order, one.name))]
+    return MappingProxyType(
+        {one.name: one for one in found if isinstance(one, (Tuner, GuestRestore))}
+    )

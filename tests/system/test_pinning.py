@@ -25,8 +25,9 @@ from tests.libvirtd import Libvirtd
 from tests.pinners import Pinner, affinities, on_cpu_1, pinned, pinning
 from tests.sandbox import REPO, wait_for
 from tuned_virt.core.device_filter import device
-from tuned_virt.core.engine import Engine, Result
+from tuned_virt.core.engine import Result
 from tuned_virt.core.journal import Journal
+from tuned_virt.guests.restore import LibvirtQuestions
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import placement_tag
 from tuned_virt.model.guest import Guest
@@ -264,9 +265,8 @@ def test_tuned_killed_in_the_middle_of_applying(libvirtd: Libvirtd, pins: int) -
 
 def restore(pinner: Pinner) -> Mapping[str, str]:
     """As `tuned-virt restore` without TuneD; what is pending afterwards."""
-    undo = PinningRestore(pinner.file)
-    engine = Engine(undo, KernelFS(), pinner.baseline, Journal(pinner.folder / "journal"))
-    engine.restore(undo.parse({}))
+    journal = Journal(pinner.folder / "journal")
+    PinningRestore(pinner.file).restore(KernelFS(), pinner.baseline, journal, LibvirtQuestions())
     return pinner.baseline.record("vm_pinning").pending
 
 

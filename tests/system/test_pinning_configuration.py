@@ -13,8 +13,9 @@ import pytest
 from tests.libvirtd import GUEST, Libvirtd
 from tests.pinners import affinities, pinning
 from tests.sandbox import wait_for
-from tuned_virt.core.engine import Engine, Result
+from tuned_virt.core.engine import Result
 from tuned_virt.core.journal import Journal
+from tuned_virt.guests.restore import LibvirtQuestions
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import placement_tag
 from tuned_virt.model.pins import Pins
@@ -152,9 +153,8 @@ def test_restore_without_tuned(libvirtd: Libvirtd, connection: Any) -> None:
         wait_for("configured", lambda: configured(guest) == PINS)
         guest.destroy()
         wait_for("forgotten", lambda: not pinner.held())
-        tuner = ConfigurationRestore()
-        engine = Engine(tuner, KernelFS(), pinner.baseline, Journal(pinner.folder / "journal"))
-        engine.restore(tuner.parse({}))
+        journal = Journal(pinner.folder / "journal")
+        ConfigurationRestore().restore(KernelFS(), pinner.baseline, journal, LibvirtQuestions())
         assert configuration(guest) == before
         assert RECORD not in pinner.baseline.all()
 

@@ -207,7 +207,7 @@ def test_restore_unmerges_as_far_as_it_is_told(
     monkeypatch.setattr(restore, "Originals", lambda: baseline)
     monkeypatch.setattr(restore, "Journal", lambda: Journal(tmp_path / "journal"))
     monkeypatch.setattr(restore, "KernelFS", lambda: FakeKsm({**FRESH, "run": "1"}))
-    monkeypatch.setattr(restore, "TUNERS", {"ksm": Tuner(state=tmp_path)})
+    monkeypatch.setattr(restore, "tuners", lambda: {"ksm": Tuner(state=tmp_path)})
     assert cli.main(["restore", *arguments]) == 0
     assert asked == [unmerge]
     assert baseline.all() == {}

@@ -11,7 +11,7 @@ import pytest
 
 from tests.documents import DOCUMENTS, Command, commands
 from tuned_virt import cli
-from tuned_virt.registry import TUNERS
+from tuned_virt.registry import tuners
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +33,7 @@ def test_links_lead_somewhere(file: Path) -> None:
 
 def test_settings_in_examples_exist() -> None:
     """NAME=VALUE lines of code blocks are variables of a profile or options of a plugin."""
-    known = {name for tuner in TUNERS.values() for name in tuner.options}
+    known = {name for tuner in tuners().values() for name in tuner.options}
     known |= {"summary", "include", "priority", "type", "devices", "files", "ps_blacklist"}
     for file in ROOT.glob("profiles/*-variables.conf"):
         known |= set(re.findall(r"^#(\w+)=", file.read_text(), re.MULTILINE))

@@ -10,7 +10,7 @@ import pytest
 
 from scripts import manuals
 from tuned_virt import cli
-from tuned_virt.registry import TUNERS
+from tuned_virt.registry import tuners
 
 pytest.importorskip("tuned", reason="a plugin's module needs TuneD to be imported")
 
@@ -46,8 +46,8 @@ def test_every_plugin_has_a_page_with_every_option_and_its_hint(
     plugin: str, pages: Mapping[str, manuals.Page]
 ) -> None:
     page = pages[f"tuned-plugin-{plugin}.7"]
-    if plugin in TUNERS:
-        for name, option in TUNERS[plugin].options.items():
+    if plugin in tuners():
+        for name, option in tuners()[plugin].options.items():
             assert f"**{name}**" in page.parts["OPTIONS"]
             assert manuals.escaped(option.hint) in page.parts["OPTIONS"]
     assert page.parts["OPTIONS"]

@@ -11,7 +11,7 @@ import pytest
 
 from tuned_virt.cli import hugepages_plan
 from tuned_virt.core.options import OptionSpec
-from tuned_virt.registry import TUNERS
+from tuned_virt.registry import tuners
 
 FOLDER = Path(__file__).parents[2] / "profiles"
 TUNEDS_OWN = ("priority", "devices", "devices_udev_regex")
@@ -60,8 +60,8 @@ def test_every_variable_is_used_and_every_used_one_has_a_default(name: str) -> N
 def test_options_exist_and_defaults_are_valid(name: str) -> None:
     parsed = profile(name)
     values = variables(name)
-    for section in set(parsed.sections()) & set(TUNERS):
-        tuner = TUNERS[section]
+    for section in set(parsed.sections()) & set(tuners()):
+        tuner = tuners()[section]
         options = {key: value for key, value in parsed[section].items() if key not in TUNEDS_OWN}
         assert set(options) <= set(tuner.options)
         tuner.parse(
@@ -74,7 +74,7 @@ def test_the_administrators_file_comes_after_the_defaults(name: str) -> None:
     assert list(profile(name)["variables"])[-3:] == ["include", *COMPUTED]
 
 
-@pytest.mark.parametrize("tuner", TUNERS.values(), ids=list(TUNERS))
+@pytest.mark.parametrize("tuner", tuners().values(), ids=list(tuners()))
 def test_every_option_is_described(tuner) -> None:  # type: ignore[no-untyped-def]
     for described in tuner.options.values():
         assert isinstance(described, OptionSpec)

@@ -20,7 +20,7 @@ from tuned_virt.cli.common import CouldNot
 from tuned_virt.cli.variables import replace_file
 from tuned_virt.core import profile_dirs
 from tuned_virt.kernel.systemd import SERVICE
-from tuned_virt.registry import TUNERS
+from tuned_virt.registry import tuners
 
 OURS = frozenset({"virtual-host-plus", "virtual-guest-plus"})
 
@@ -82,7 +82,7 @@ class Machine:
     def uses(self, name: str, wanted: Collection[str]) -> bool:
         """Whether a profile is, or includes, one of these; if none is named, anything of ours."""
         return any(
-            current in (wanted or OURS) or (not wanted and plugins & TUNERS.keys())
+            current in (wanted or OURS) or (not wanted and plugins & tuners().keys())
             for current, plugins in self._chain(name)
         )
 

@@ -9,13 +9,13 @@ from dataclasses import asdict
 
 from tuned_virt.cli.common import FINE, CouldNot, print_json
 from tuned_virt.core.journal import FILE, Entry, Journal
-from tuned_virt.registry import TUNERS
+from tuned_virt.registry import tuners
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
     parser.add_argument("-n", type=int, default=50, metavar="N", help="the last N changes (50)")
-    parser.add_argument("--plugin", choices=tuple(TUNERS), help="of one plugin alone")
+    parser.add_argument("--plugin", choices=tuple(tuners()), help="of one plugin alone")
     parser.add_argument("--json", action="store_true", help="print for programs")
 
 

@@ -15,9 +15,10 @@ from tuned_virt.core.engine import Engine
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals, OriginalsError, PluginOriginals
 from tuned_virt.core.plan import shown
+from tuned_virt.guests.restore import GuestRestore, LibvirtQuestions
 from tuned_virt.kernel import systemd
 from tuned_virt.kernel.files import KernelFS
-from tuned_virt.registry import TUNERS
+from tuned_virt.registry import tuners
 
 ENDED, STARTING = "ended", "starting"
 """What a TuneD has done whose leftovers are put back; the values of --leftover."""
@@ -73,7 +74,11 @@ def run(options: argparse.Namespace) -> int:
     }
     if not free and not options.leftover:
         print("nothing to put back")
-    codes = [_restore(baseline, plugin, free[plugin], options.unmerge) for plugin in _ordered(free)]
+    libvirt = LibvirtQuestions()
+    codes = [
+        _restore(baseline, plugin, free[plugin], options.unmerge, libvirt)
+        for plugin in _ordered(free)
+    ]
     remarks = baseline.remarks()
     print(*remarks, sep="\n", end="\n" if remarks else "")
     return TO_REPORT if remarks else max(codes, default=FINE)
@@ -89,25 +94,32 @@ def _of_active_profile() -> set[str]:
 
 
 def _plugin(record: str) -> str:
-    return (TUNERS[record].part_of if record in TUNERS else "") or record
+    return (tuners()[record].part_of if record in tuners() else "") or record
 
 
 def _ordered(records: dict[str, PluginOriginals]) -> list[str]:
-    known = [plugin for plugin in TUNERS if plugin in records]
-    return known + [plugin for plugin in records if plugin not in TUNERS]
+    known = [plugin for plugin in tuners() if plugin in records]
+    return known + [plugin for plugin in records if plugin not in tuners()]
 
 
-def _restore(baseline: Originals, plugin: str, before: PluginOriginals, unmerge: str) -> int:
-    if plugin not in TUNERS:
+def _restore(
+    baseline: Originals,
+    plugin: str,
+    before: PluginOriginals,
+    unmerge: str,
+    libvirt: LibvirtQuestions,
+) -> int:
+    if plugin not in tuners():
         print(f"{plugin}: {', '.join(before.originals)}: only its own TuneD plugin can put it back")
         return TO_REPORT
-    tuner = TUNERS[plugin]
-    engine = Engine(tuner, KernelFS(), baseline, Journal())
-    permitted = tuner.parse({"unmerge": unmerge})
-    outcome = engine.restore(permitted)
-    for change in outcome.made:
-        print(f"{plugin}: {change}")
+    tuner = tuners()[plugin]
     try:
+        if isinstance(tuner, GuestRestore):
+            tuner.restore(KernelFS(), baseline, Journal(), libvirt)
+        else:
+            engine = Engine(tuner, KernelFS(), baseline, Journal())
+            for change in engine.restore(tuner.parse({"unmerge": unmerge})).made:
+                print(f"{plugin}: {change}")
         after = baseline.record(plugin)
     except OriginalsError as error:
         print(f"{plugin}: {error}")

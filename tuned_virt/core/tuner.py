@@ -7,7 +7,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.options import OptionSpec, Section
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 P = TypeVar("P")
 S = TypeVar("S")
+R = TypeVar("R", bound="Registered")
 
 
 class Writer:
@@ -67,13 +68,32 @@ class Sections(Generic[P]):
     conflicting_plugin: tuple[str, str] = ("", "")
 
 
-class Tuner(ABC, Generic[P, S]):
-    """What one plugin tunes: its options, how to read the machine, and the pure decision."""
+class Registered(ABC):
+    """What `tuned-virt restore` and the plugins find by name: a class with one registers itself."""
+
+    classes: ClassVar[dict[str, type[Registered]]] = {}
 
     name: str
     options: Mapping[str, OptionSpec]
     part_of: str = ""
     """The plugin whose second record this is, where `name` is not a plugin."""
+    restore_order: int = 1
+    """Guests are restored first (0), what TuneD's own plugins set last (2)."""
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if "name" in cls.__dict__:
+            Registered.classes[cls.name] = cls
+
+    @classmethod
+    def on_host(cls: type[R]) -> R:
+        """One that tunes this machine."""
+        return cls()
+
+
+class Tuner(Registered, Generic[P, S]):
+    """What one plugin tunes: its options, how to read the machine, and the pure decision."""
+
     restore_is_deferred: bool = True
     """At a profile switch, undoing waits for the next apply, which may want the same."""
     writer: Writer = Writer()

@@ -1,75 +1,62 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`tuned-virt restore` for guest plugins: guests put back without TuneD."""
+"""`tuned-virt restore` for guest plugins: guests restored without TuneD."""
 
 from __future__ import annotations
 
-import threading
+import logging
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from tuned_virt.core.plan import Change, Plan, Values
-from tuned_virt.core.tuner import P, Tuner, Writer
-from tuned_virt.guests.originals import SEPARATOR, GuestOriginal, may_run
-from tuned_virt.kernel.files import KernelFS, NotDone
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.originals import Originals
+from tuned_virt.core.tuner import Registered
+from tuned_virt.guests.originals import SEPARATOR, GuestOriginal, GuestOriginals, may_run
+from tuned_virt.kernel import timeouts
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.libvirt_api.errors import GuestGone, LibvirtError, Unanswered
 from tuned_virt.model.guest import printable
 
 if TYPE_CHECKING:  # libvirt's binding takes time to import
     from tuned_virt.libvirt_api.worker import GuestsView, OneShotClient
 
-CHANGED, AS_FOUND = "changed", "as found"
+log = logging.getLogger("tuned")
 
 O = TypeVar("O", bound=GuestOriginal)  # noqa: E741
 
 
-class _GuestWriter(Writer, Generic[O]):
-    """Puts guests back in libvirt's worker, and the kernel's settings by their files."""
-
-    def __init__(
-        self,
-        kept: Mapping[str, O],
-        put_back: Callable[[GuestsView, KernelFS, O], str],
-        without_libvirt: Callable[[KernelFS, O], str],
-    ) -> None:
-        self._kept = kept
-        self._put_back = put_back
-        self._without_libvirt = without_libvirt
-        self._done: set[str] = set()
-        self._visitors: dict[str, OneShotClient] = {}
-
-    def current(self, fs: KernelFS, change: Change) -> object:
-        """Whether a guest has been put back by this process."""
-        if change.setting not in self._kept:
-            return super().current(fs, change)
-        return AS_FOUND if change.setting in self._done else CHANGED
-
-    def write(self, fs: KernelFS, change: Change, abandoned: threading.Event) -> str:
-        """Put one guest back. Raises KernelFileError where that is not, or not wholly, done."""
-        from tuned_virt.libvirt_api.errors import Unanswered
-        from tuned_virt.libvirt_api.worker import OneShotClient, libvirt_worker
-
-        kept = self._kept.get(change.setting)
-        if kept is None:
-            return super().write(fs, change, abandoned)
-        if kept.uri not in self._visitors:
-            self._visitors[kept.uri] = OneShotClient(libvirt_worker(kept.uri))
-        one = kept
-        try:
-            why = self._visitors[kept.uri].ask(lambda view: self._put_back(view, fs, one))
-        except Unanswered as error:
-            why = "; ".join(filter(None, [str(error), self._without_libvirt(fs, kept)]))
-        if why:
-            raise NotDone(change.path, why, AS_FOUND)
-        self._done.add(change.setting)
-        return ""
-
-
-class GuestRestore(Tuner[P, Values], Generic[P, O]):
-    """Puts back every guest that is kept. Its state are the kernel settings that are kept too."""
+class LibvirtQuestions:
+    """Asks each libvirt; one that has not answered once is not waited for again."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, O] = {}
-        self.writer = _GuestWriter(self._kept, self.put_back, self.without_libvirt)
+        self._clients: dict[str, OneShotClient] = {}
+        self._silent: dict[str, str] = {}
+
+    def ask(self, uri: str, question: Callable[[GuestsView], str]) -> str:
+        """The answer. Raises Unanswered."""
+        from tuned_virt.libvirt_api.worker import OneShotClient, libvirt_worker
+
+        if uri in self._silent:
+            raise Unanswered(self._silent[uri])
+        if uri not in self._clients:
+            self._clients[uri] = OneShotClient(libvirt_worker(uri))
+        try:
+            return self._clients[uri].ask(question, timeouts.ONE_SHOT)
+        except Unanswered as error:
+            self._silent[uri] = str(error)
+            raise
+
+
+class GuestRestore(Registered, Generic[O]):
+    """Restores every guest of which one plugin keeps an original."""
+
+    restore_order = 0
+    kernel_settings: frozenset[str] = frozenset()
+    """Names of the kernel's settings that the plugin has too."""
+
+    @abstractmethod
+    def parse(self, options: Mapping[str, str]) -> Any:
+        """The policy that options ask for. Raises BadOptions, naming all that is wrong."""
 
     @abstractmethod
     def original(self, text: str) -> O:
@@ -77,37 +64,59 @@ class GuestRestore(Tuner[P, Values], Generic[P, O]):
 
     @abstractmethod
     def put_back(self, view: GuestsView, fs: KernelFS, kept: O) -> str:
-        """In libvirt's worker: put one guest back; why it is not, or ""."""
+        """In libvirt's worker: restore one guest; why it is not, or "".
+
+        Raises GuestGone and LibvirtError.
+        """
 
     def without_libvirt(self, fs: KernelFS, kept: O) -> str:
         """What could be done although libvirt does not answer, in words."""
         return ""
 
-    def read(self, fs: KernelFS, policy: P, originals: Values) -> Values:
-        """What is kept of guests is taken in; returns the kernel's values."""
-        self._kept.clear()
-        self._kept.update(
-            (key, self.original(text)) for key, text in originals.items() if SEPARATOR in key
-        )
-        return self.kernel(fs)
+    def restore_kernel(self, fs: KernelFS, originals: Originals, journal: Journal) -> None:
+        """Restore `kernel_settings`."""
 
-    def kernel(self, fs: KernelFS) -> Values:
-        """The kernel's settings that the plugin has too."""
-        return {}
+    def restored(self) -> None:
+        """Everything is back: what else says that something is in force goes."""
 
-    def decide(self, policy: P, state: Values, originals: Values) -> Plan:
-        """Everything goes back; of a guest that runs no more there is nothing to put back."""
-        changes = [
-            Change(key, f"guest {printable(kept.name)}", CHANGED, AS_FOUND, "nobody holds it")
-            for key, kept in self._kept.items()
-            if may_run(kept)
-        ]
-        return Plan((*changes, *self.kernel_changes(state, originals)))
+    def restore(
+        self, fs: KernelFS, originals: Originals, journal: Journal, libvirt: LibvirtQuestions
+    ) -> None:
+        """Restore all; what cannot be is said, and stays pending.
 
-    def kernel_changes(self, state: Values, originals: Values) -> list[Change]:
-        """The way back of the kernel's settings."""
-        return []
+        Of a guest that runs no more there is nothing to restore. Raises OriginalsError.
+        """
+        self.restore_kernel(fs, originals, journal)
+        known = originals.record(self.name).originals
+        strange = {one for one in known if SEPARATOR not in one} - self.kernel_settings
+        originals.forget(self.name, strange)  # no setting of ours: there is nothing to restore
+        kept = GuestOriginals(self.name, self.original, originals)
+        pending: dict[str, str] = {}
+        for key, one in list(kept.guests.items()):
+            why = self._restore(fs, one, libvirt) if may_run(one) else ""
+            if why:
+                pending[key] = why
+                told = (self.name, printable(one.name), why)
+                log.warning("%s: guest %s is not restored yet: %s", *told)
+            else:
+                kept.let_go([key])
+        kept.set_pending(pending)
+        originals.release(self.name)
+        if not originals.record(self.name).originals:
+            self.restored()
 
-    def values(self, state: Values) -> Values:
-        """The kernel's own."""
-        return state
+    def _restore(self, fs: KernelFS, kept: O, libvirt: LibvirtQuestions) -> str:
+        """Restore one guest; why it is not, or not wholly, or ""."""
+
+        def put_back(view: GuestsView) -> str:
+            try:
+                return self.put_back(view, fs, kept)
+            except GuestGone:
+                return ""
+            except LibvirtError as error:
+                return str(error)
+
+        try:
+            return libvirt.ask(kept.uri, put_back)
+        except Unanswered as error:
+            return "; ".join(filter(None, [str(error), self.without_libvirt(fs, kept)]))

@@ -326,7 +326,7 @@ class OneShotClient:
     def unreachable(self, why: str) -> None:
         """Nothing of its own."""
 
-    def ask(self, question: Callable[[GuestsView], T], patience: float = timeouts.ONE_SHOT) -> T:
+    def ask(self, question: Callable[[GuestsView], T], patience: float) -> T:
         """The answer. Raises Unanswered."""
         return self._worker.ask_patiently(question, patience)
 
@@ -339,7 +339,7 @@ def ask_once(
         return None
     with OneShotClient(LibvirtWorker(uri, read_only=True), defined) as client:
         try:
-            return client.ask(question)
+            return client.ask(question, timeouts.ONE_SHOT)
         except Unanswered:
             return None
 

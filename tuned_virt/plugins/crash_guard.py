@@ -111,6 +111,7 @@ class CrashGuardTuner(Tuner[CrashGuardPolicy, CrashGuardState]):
     """The guarded files, as the plugin `crash_guard` keeps them."""
 
     name = "crash_guard"
+    restore_order = 2
     options = OPTIONS
     restore_is_deferred = False
     parse = staticmethod(parse)

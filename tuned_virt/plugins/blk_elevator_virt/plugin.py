@@ -53,6 +53,18 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
             KernelFS, tuple[sysfs.DiskReader, DiskUsers, udev_rules.RuleReader]
         ] = {}
 
+    @classmethod
+    def on_host(cls) -> DisksTuner:
+        """With libvirt's guests; its binding takes time to import."""
+
+        def follow(changed: Callable[[str], None]) -> GuestSource[DiskUser]:
+            from tuned_virt.libvirt_api.follower import GuestFollower
+            from tuned_virt.libvirt_api.guest_disks import GuestDiskReader
+
+            return GuestFollower(GuestDiskReader(), changed)
+
+        return cls(follow)
+
     def ask(self, libvirt: GuestSource[DiskUser]) -> None:
         """Where guests are known from, until a keeper follows them."""
         self._libvirt = libvirt

@@ -45,6 +45,18 @@ class HugepagesTuner(Tuner[HugepagesPolicy, HugepagesState]):
         self._progress = ProgressFile(folder)
         self.writer = HugepagesWriter(self._progress)
 
+    @classmethod
+    def on_host(cls) -> HugepagesTuner:
+        """With libvirt's guests; its binding takes time to import."""
+
+        def follow(changed: Callable[[str], None]) -> GuestSource[GuestPageRequest]:
+            from tuned_virt.libvirt_api.follower import GuestFollower
+            from tuned_virt.libvirt_api.guest_pages import GuestPageReader
+
+            return GuestFollower(GuestPageReader(), changed)
+
+        return cls(follow)
+
     def undoing(self, policy: HugepagesPolicy) -> HugepagesPolicy:
         """Asks for nothing, and tries as much for what is put back."""
         return HugepagesPolicy(remedies=policy.remedies, timeout=policy.timeout)

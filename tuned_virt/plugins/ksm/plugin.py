@@ -71,6 +71,18 @@ class KsmTuner(Tuner[KsmPolicy, KsmState]):
         self._follow = follow
         self._record = ControllerStateFile(state / FILE)
 
+    @classmethod
+    def on_host(cls) -> KsmTuner:
+        """With libvirt's running guests; its binding takes time to import."""
+
+        def follow(changed: Callable[[str], None]) -> GuestSource[LibvirtGuest]:
+            from tuned_virt.libvirt_api.follower import GuestFollower
+            from tuned_virt.libvirt_api.running_guests import RunningGuestReader
+
+            return GuestFollower(RunningGuestReader(), changed)
+
+        return cls(follow)
+
     def undoing(self, policy: KsmPolicy) -> KsmPolicy:
         """Asks for nothing, and may unmerge where the policy might."""
         return KsmPolicy({}, policy.unmerge)

@@ -87,6 +87,7 @@ class BlkioTuner(Tuner[WeightPolicy, WeightState]):
     """Weights, as the plugin `vm_blkio` sets them."""
 
     name = "vm_blkio"
+    restore_order = 0
     options = policy.OPTIONS
     parse = staticmethod(policy.parse)
     decide = staticmethod(planner.decide)
@@ -96,6 +97,17 @@ class BlkioTuner(Tuner[WeightPolicy, WeightState]):
         self._connect = libvirt
         self.writer = WeightWriter(libvirt)
         self._workers = KeyedWorkerPool("virt-vm_blkio-read", 1, timeouts.GUEST_WEIGHTS)
+
+    @classmethod
+    def on_host(cls) -> BlkioTuner:
+        """With libvirt's guests; its binding takes time to import."""
+
+        def connect() -> GuestWeightsApi:
+            from tuned_virt.libvirt_api.guest_weights import GuestWeights
+
+            return GuestWeights()
+
+        return cls(connect)
 
     def read(self, fs: KernelFS, policy: WeightPolicy, originals: Values) -> WeightState:
         """The running guests; libvirt is asked only where a policy or an original concerns them."""

@@ -3,43 +3,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tuned_virt.guests.restore import GuestRestore
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.vm_limits import original, policy
 from tuned_virt.plugins.vm_limits.original import OriginalLimits
-from tuned_virt.plugins.vm_limits.policy import LimitsPolicy
 
 if TYPE_CHECKING:  # libvirt's binding takes time to import
     from tuned_virt.libvirt_api.worker import GuestsView
 
 
-class LimitsRestore(GuestRestore[LimitsPolicy, OriginalLimits]):
+class LimitsRestore(GuestRestore[OriginalLimits]):
     """Puts back every guest that is kept."""
 
     name = original.PLUGIN
     options = policy.OPTIONS
-
-    def parse(self, options: Mapping[str, str]) -> LimitsPolicy:
-        """See `policy.parse`."""
-        return policy.parse(options)
-
-    def original(self, text: str) -> OriginalLimits:
-        """See `GuestRestore`."""
-        return original.parse(text)
+    parse = staticmethod(policy.parse)
+    original = staticmethod(original.parse)
 
     def put_back(self, view: GuestsView, fs: KernelFS, kept: OriginalLimits) -> str:
         """See `GuestRestore`."""
-        from tuned_virt.libvirt_api.errors import GuestGone
         from tuned_virt.plugins.vm_limits.controller import put_back
 
         active = view.guests.get(kept.uuid)
         if active is None or active.id != kept.id:
             return ""
-        try:
-            refused = put_back(view.connection, active, kept)
-        except GuestGone:
-            return ""
+        refused = put_back(view.connection, active, kept)
         return "; ".join(f"{what}: {why}" for what, why in refused.items())

@@ -29,14 +29,6 @@ def values(fs: KernelFS) -> Values:
     return {} if text is None else {SETTING: text}
 
 
-def undo(now: Values, originals: Values) -> list[Change]:
-    """The way back, where it is not as it was."""
-    before = originals.get(SETTING)
-    if before is None or now.get(SETTING, before) == before:
-        return []
-    return [Change(SETTING, FILE, now[SETTING], before, "nobody holds it")]
-
-
 def set_to(wanted: int | None, fs: KernelFS, baseline: Originals, journal: Journal) -> None:
     """Have the kernel do as asked, or as before where nobody asks; errors are said."""
     now = values(fs).get(SETTING)

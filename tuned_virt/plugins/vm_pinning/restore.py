@@ -7,12 +7,11 @@ believes in its pins then, so the guest stays pending until it can be told.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.plan import Change, Values
+from tuned_virt.core.originals import Originals
 from tuned_virt.guests.originals import runs
 from tuned_virt.guests.restore import GuestRestore
 from tuned_virt.kernel.files import KernelFS
@@ -20,37 +19,26 @@ from tuned_virt.model.pins import Pins
 from tuned_virt.plugins.vm_pinning import configured_guest, numa_balancing, original, policy, record
 from tuned_virt.plugins.vm_pinning.configured_guest import ConfiguredGuest
 from tuned_virt.plugins.vm_pinning.original import OriginalPins
-from tuned_virt.plugins.vm_pinning.policy import PinningPolicy
 
 if TYPE_CHECKING:  # libvirt's binding takes time to import
     from tuned_virt.libvirt_api.worker import GuestsView
 
 
-class PinningRestore(GuestRestore[PinningPolicy, OriginalPins]):
+class PinningRestore(GuestRestore[OriginalPins]):
     """Puts back every guest that is kept, and kernel.numa_balancing."""
 
     name = original.PLUGIN
     options = policy.OPTIONS
+    parse = staticmethod(policy.parse)
+    original = staticmethod(original.parse)
+    kernel_settings = frozenset({numa_balancing.SETTING})
 
     def __init__(self, file: Path = record.FILE) -> None:
-        super().__init__()
         self._file = file
 
-    def parse(self, options: Mapping[str, str]) -> PinningPolicy:
-        """See `policy.parse`."""
-        return policy.parse(options)
-
-    def original(self, text: str) -> OriginalPins:
-        """See `GuestRestore`."""
-        return original.parse(text)
-
-    def kernel(self, fs: KernelFS) -> Values:
+    def restore_kernel(self, fs: KernelFS, originals: Originals, journal: Journal) -> None:
         """kernel.numa_balancing."""
-        return numa_balancing.values(fs)
-
-    def kernel_changes(self, state: Values, originals: Values) -> list[Change]:
-        """Its way back."""
-        return numa_balancing.undo(state, originals)
+        numa_balancing.set_to(None, fs, originals, journal)
 
     def restored(self) -> None:
         """Nothing is held."""
@@ -59,7 +47,6 @@ class PinningRestore(GuestRestore[PinningPolicy, OriginalPins]):
     def put_back(self, view: GuestsView, fs: KernelFS, kept: OriginalPins) -> str:
         """See `GuestRestore`."""
         from tuned_virt.guests.tracker import TrackedGuest
-        from tuned_virt.libvirt_api.errors import GuestGone
         from tuned_virt.plugins.vm_pinning.pinner import Pinner
 
         active = view.guests.get(kept.uuid)
@@ -67,12 +54,9 @@ class PinningRestore(GuestRestore[PinningPolicy, OriginalPins]):
             return ""
         seen = TrackedGuest(active, kept.key, kept.pid, kept.start, None, "", 0.0, False)
         held = record.load(kept.uri, self._file).get(kept.key)
-        try:
-            refused = Pinner(fs, Journal()).put_back(
-                view.connection, seen, kept, held.pins if held else Pins()
-            )
-        except GuestGone:
-            return ""
+        refused = Pinner(fs, Journal()).put_back(
+            view.connection, seen, kept, held.pins if held else Pins()
+        )
         return "; ".join(f"{what}: {why}" for what, why in refused.items())
 
     def without_libvirt(self, fs: KernelFS, kept: OriginalPins) -> str:
@@ -83,20 +67,14 @@ class PinningRestore(GuestRestore[PinningPolicy, OriginalPins]):
         return stuck or "its threads are back where they were"
 
 
-class ConfigurationRestore(GuestRestore[PinningPolicy, ConfiguredGuest]):
+class ConfigurationRestore(GuestRestore[ConfiguredGuest]):
     """Takes what is ours out of guests' configurations."""
 
     name = configured_guest.RECORD
     part_of = original.PLUGIN
     options = policy.OPTIONS
-
-    def parse(self, options: Mapping[str, str]) -> PinningPolicy:
-        """See `policy.parse`."""
-        return policy.parse(options)
-
-    def original(self, text: str) -> ConfiguredGuest:
-        """See `GuestRestore`."""
-        return configured_guest.parse(text)
+    parse = staticmethod(policy.parse)
+    original = staticmethod(configured_guest.parse)
 
     def put_back(self, view: GuestsView, fs: KernelFS, kept: ConfiguredGuest) -> str:
         """See `GuestRestore`."""
