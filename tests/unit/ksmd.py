@@ -26,7 +26,7 @@ class Share:
 
 @dataclass
 class Machine:
-    """A host with its ksmd; `run_for` lets a law drive it."""
+    """A host with its ksmd; `run_for` lets an algorithm drive it."""
 
     total: int = 64 << 20
     available: int = 60 << 20
@@ -103,7 +103,7 @@ class Machine:
     def run_for(  # type: ignore[no-untyped-def]
         self, policy, seconds: float, memory: ControllerMemory | None = None
     ) -> ControllerMemory:
-        """Let the law drive for some seconds; its decisions are in `log`."""
+        """Let the algorithm drive for some seconds; its decisions are in `log`."""
         memory = memory or ControllerMemory()
         end = self.now + seconds
         while self.now < end:

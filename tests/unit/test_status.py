@@ -29,7 +29,7 @@ PAGES = 256
 
 TITLES = ["guest", "pid", "MiB", "mergeable", "MiB", "merged", "MiB", "profit", "MiB"]
 
-LAW = "AutoPolicy(eager=0, max_cpu=None)"
+ALGORITHM = "AutoPolicy(eager=0, max_cpu=None)"
 
 
 class Host:
@@ -68,7 +68,9 @@ class Host:
         memory = ControllerMemory(Phase.MAINTENANCE, since=time.monotonic() - 5)
         changes = {"pages_to_scan": "1428", "sleep_millisecs": "990"}
         made = LoggedDecision(time.time() if when is None else when, "maintenance", why, changes)
-        ControllerStateFile(self.state / "ksm.json").save(ControllerState(LAW, memory, (made,)))
+        ControllerStateFile(self.state / "ksm.json").save(
+            ControllerState(ALGORITHM, memory, (made,))
+        )
 
     def hold(self) -> None:
         Originals(self.state).keep("ksm", {"run": "0"})
@@ -276,7 +278,7 @@ def test_ksm_in_full(
     content = json.loads(output(capsys, "--ksm", "--json"))["ksm"]
     assert content["saved_mib"] == 9.0
     assert content["ksmd_cpu_seconds"] == 12.34
-    assert content["masters"]["masked"] == ["ksm.service"]
+    assert content["conflicts"]["masked"] == ["ksm.service"]
     assert content["variables"][0] == {
         "name": "full_scans",
         "value": "0",

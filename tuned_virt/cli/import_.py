@@ -19,7 +19,7 @@ from tuned_virt.cli.common import FINE, CouldNot
 from tuned_virt.cli.variables import Variable
 from tuned_virt.core.options import BadOptions, OptionError
 from tuned_virt.plugins import ksm
-from tuned_virt.plugins.ksm.policy import LAW
+from tuned_virt.plugins.ksm.policy import NUMBERS
 
 SOURCE = Path("/etc/ksmtuned.conf")
 TARGET = Path("/etc/tuned/virtual-host-plus-variables.conf")
@@ -202,13 +202,14 @@ def _value(file: Path, lines: list[str], key: str, raw: str) -> str:
     plain = ASSIGNMENT.fullmatch(line)
     if not plain:
         raise CouldNot(
-            f"{where}: {LAW[option].valid}, written as {key}=VALUE with nothing for a shell to do"
+            f"{where}: {NUMBERS[option].valid}, written as {key}=VALUE with nothing for a shell to"
+            " do"
         )
     value = plain["value"].strip("\"'")
     if value and not re.fullmatch(r"-?(0|[1-9]\d*)", value, re.ASCII):
-        raise CouldNot(f"{where}: {LAW[option].valid}, without further signs or leading zeros")
+        raise CouldNot(f"{where}: {NUMBERS[option].valid}, without further signs or leading zeros")
     try:
-        return value and str(LAW[option].parse(option, value).value)
+        return value and str(NUMBERS[option].parse(option, value).value)
     except OptionError as error:
         raise CouldNot(f"{where}: {error.valid}") from error
 

@@ -59,14 +59,14 @@ PROFIT = "less its bookkeeping; negative before pages are merged, stale while ru
 
 
 def loop(content: ControllerState, held: bool) -> dict[str, Any] | None:
-    """What a law's loop does and last decided; None where none runs. `held`: its TuneD lives."""
-    if not content.law:
+    """What a controller does and last decided; None where none runs. `held`: its TuneD lives."""
+    if not content.algorithm:
         return None
     memory = content.memory
     started = time.time() - time.monotonic()
     last = content.decisions[-1] if content.decisions else None
     return {
-        "mode": content.law.partition("Policy(")[0].lower(),
+        "mode": content.algorithm.partition("Policy(")[0].lower(),
         "phase": memory.phase.value,
         "since": started + memory.since if memory.since else None,
         "when": last.when if last else None,
@@ -79,7 +79,7 @@ def loop(content: ControllerState, held: bool) -> dict[str, Any] | None:
 def running() -> dict[str, Any] | None:
     """The loop of this machine, see `loop`."""
     content = ControllerStateFile(STATE_FOLDER / FILE).load()
-    return loop(content, Originals().holder("ksm") is not None) if content.law else None
+    return loop(content, Originals().holder("ksm") is not None) if content.algorithm else None
 
 
 def gather(fs: KernelFS) -> dict[str, Any] | None:
@@ -98,7 +98,7 @@ def gather(fs: KernelFS) -> dict[str, Any] | None:
         "saved_mib": round(pages * topology.page_size() / 2**20, 1),
         "general_profit_mib": None if profit is None else round(profit / 2**20, 1),
         "ksmd_cpu_seconds": sampler.cpu_seconds(fs, thread) if thread else None,
-        "masters": asdict(conflicts.read(fs)),
+        "conflicts": asdict(conflicts.read(fs)),
         "loop": running(),
     }
 
@@ -124,7 +124,7 @@ def lines(content: dict[str, Any] | None) -> list[str]:
         f"saved     {content['saved_mib']} MiB: pages_sharing and ksm_zero_pages",
         *_profit(content["general_profit_mib"]),
         f"cost      {_cost(content['ksmd_cpu_seconds'])}",
-        f"services  {_masters(KsmConflicts(**content['masters']))}",
+        f"services  {_conflicts(KsmConflicts(**content['conflicts']))}",
         f"loop      {_loop(content['loop'])}",
         *map(_decision, content["loop"]["decisions"] if content["loop"] else ()),
     ]
@@ -140,7 +140,7 @@ def _cost(seconds: float | None) -> str:
     return f"ksmd has used {seconds:.1f} s of CPU since boot"
 
 
-def _masters(found: KsmConflicts) -> str:
+def _conflicts(found: KsmConflicts) -> str:
     words = [f"{unit} {state}" for unit, state in found.services.items()]
     words += [f"{unit} masked" for unit in found.masked]
     words += [f"{found.other} drives KSM"] if found.other else []

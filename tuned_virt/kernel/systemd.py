@@ -7,7 +7,8 @@ import os
 import subprocess
 from collections.abc import Iterator
 
-from tuned_virt.kernel import procfs
+from tuned_virt.kernel import commands, procfs, timeouts
+from tuned_virt.kernel.commands import ToolError
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 
 SERVICE = "tuned.service"
@@ -54,16 +55,14 @@ def _ancestors() -> Iterator[int]:
 def restarting() -> bool:
     """Whether systemd stops TuneD only to start it again; False where systemd does not run."""
     try:
-        jobs = subprocess.run(
-            ["systemctl", "list-jobs", "--no-legend", "--plain"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
+        return is_restart(systemctl("list-jobs", "--no-legend", "--plain", seconds=5))
+    except ToolError:
         return False
-    return is_restart(jobs)
+
+
+def systemctl(*words: str, seconds: float = timeouts.SERVICE_RESTART) -> str:
+    """What systemctl prints. Raises ToolError, ToolUnavailable where systemd does not run."""
+    return commands.run("systemctl", *words, seconds=seconds)
 
 
 def is_restart(jobs: str) -> bool:

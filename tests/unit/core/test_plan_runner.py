@@ -226,7 +226,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(
         ksm.KsmTuner,
         "controller",
-        lambda self, policy, *_: Kept(made) if policy.law else None,
+        lambda self, policy, *_: Kept(made) if policy.algorithm else None,
     )
     return made
 
@@ -304,7 +304,7 @@ def test_an_internal_error_fails_verify_and_the_thread_lives(
     runner: Runner, fs: FakeKsm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr(state, "read", lambda fs, masters: 1 / 0)
+        broken.setattr(state, "read", lambda fs, conflicts: 1 / 0)
         runner.apply(MERGE)
         [finding] = runner.verify(False)
         assert finding.result is Result.FAILED

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from tuned_virt.core import profile_dirs
-from tuned_virt.kernel import commands, procfs, timeouts
+from tuned_virt.kernel import procfs, systemd
 from tuned_virt.kernel.commands import ToolError
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.kernel.procfs import start_time
@@ -135,9 +135,7 @@ def restart(daemons: Iterable[str]) -> None:
     """Restart libvirt's daemons where systemd runs them; guests run on. Only says what fails."""
     for name in daemons:
         try:
-            commands.run(
-                "systemctl", "try-restart", f"{name}.service", seconds=timeouts.SERVICE_RESTART
-            )
+            systemd.systemctl("try-restart", f"{name}.service")
             log.info("hugepages_numa: %s restarted, to see the mount", name)
         except ToolError as error:
             log.error("hugepages_numa: %s is not restarted: %s", name, error)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Kernel samepage merging: settings, the laws that control it, and the loop that carries them out.
+"""Kernel samepage merging.
 
-policy    what a profile may ask          settings  the kernel's files
-planner   policy → one plan               masters   who else drives KSM
-law       samples, memories, decisions    auto, ksmtuned  the laws (pure)
-sampler   the machine → a sample          loop      the thread
-record    what the loop does, on tmpfs    tuner     all of it for the engine
+policy      what a profile may ask          state           the kernel's files, read
+planner     policy → one plan               conflicts       who else sets KSM
+decision    samples, memories, decisions    auto, ksmtuned  the algorithms (pure); speed: of auto
+sampler     the machine → a sample          controller      the thread that carries decisions out
+record      what that does, on tmpfs        plugin          all of it for the engine
 """
 
 from __future__ import annotations

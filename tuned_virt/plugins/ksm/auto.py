@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The law `auto`: burst, then maintenance.
+"""The algorithm `auto`: burst, then maintenance.
 
 To merge what a set of guests shares costs ksmd a nearly constant amount of CPU, however fast it
 goes: every page is looked at twice, first for its checksum, then for its twin (mm/ksm.c). What a
@@ -21,9 +21,9 @@ more than `max_cpu` of it given.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
+from tuned_virt.plugins.ksm import speed
 from tuned_virt.plugins.ksm.decision import (
     ControllerMemory,
     Counters,
@@ -87,32 +87,8 @@ CALM_LOOK = 10.0
 FIRST_LOOK = 0.25
 """Seconds to the second sample of a burst, which is the first to know what a page costs."""
 
-BATCH = 0.020
-"""CPU seconds of a batch. Who writes `run` waits for its end; the sleep after it is rounded up to
-the timer's ticks (4 ms at HZ=250), which a longer batch makes matter less."""
-
-PAGES = (64, 20_000)
-"""Fewest and most pages a batch."""
-
-SLEEPS = (1, 60_000)
-"""Shortest and longest sleep between batches, in ms."""
-
-COST = (2e-7, 5e-5)
-"""Bounds of what scanning a page may cost, in CPU seconds; 1.3e-6 to 7.2e-6 were measured."""
-
-NOMINAL_COST = 7e-6
-"""The cost of a page where it cannot be measured, as in a container."""
-
-MINUTE = 60.0
-
 SMALL_HOST = 4
 """CPUs up to which a host is small: max_cpu is 25 there, and 50 elsewhere, unless given."""
-
-AIM = 0.95
-"""Part of max_cpu that is aimed at: a page may cost more than it did a second ago."""
-
-KEPT = 0.8
-"""A speed is left alone while it uses this part of what it may, or more."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +139,7 @@ def _why(memory: ControllerMemory) -> str:
     """Why settings change within a phase."""
     if memory.phase is Phase.IDLE:
         return "memory is plentiful"
-    return f"a page costs {(memory.cost or NOMINAL_COST) * 1e6:.1f} µs"
+    return f"a page costs {(memory.cost or speed.NOMINAL_COST) * 1e6:.1f} µs"
 
 
 def _again(memory: ControllerMemory) -> float:
@@ -186,27 +162,19 @@ def _progress(sample: Sample, memory: ControllerMemory) -> ControllerMemory:
         return replace(memory, last=now, begun=now, judged=now, since=sample.now)
     elapsed = max(sample.now - last.now, 0.0)
     scanned = _scanned(sample, memory, last, elapsed)
-    cpu = scanned * NOMINAL_COST if sample.cpu is None else max(sample.cpu - last.cpu, 0.0)
+    cpu = scanned * speed.NOMINAL_COST if sample.cpu is None else max(sample.cpu - last.cpu, 0.0)
     now = Counters(
         sample.now, last.cpu + cpu, last.scanned + scanned, sample.full_scans, sample.merged
     )
-    recent = tuple(entry for entry in memory.spent if entry[0] > sample.now - MINUTE)
+    recent = tuple(entry for entry in memory.spent if entry[0] > sample.now - speed.MINUTE)
     lost = min(memory.judged.merged, sample.merged)  # pages that guests wrote to, guests that ended
     return replace(
         memory,
         last=now,
         judged=replace(memory.judged, merged=lost),
-        cost=_cost(memory.cost, cpu, scanned),
+        cost=speed.cost(memory.cost, cpu, scanned) if scanned >= SEEN else memory.cost,
         spent=(*recent, (sample.now, cpu)),
     )
-
-
-def _cost(before: float, cpu: float, scanned: int) -> float:
-    """CPU seconds a page: dearer at once, which keeps the cap; cheaper by halves."""
-    if scanned < SEEN:
-        return before
-    found = min(max(cpu / scanned, COST[0]), COST[1])
-    return found if found > before else (before + found) / 2
 
 
 def _scanned(sample: Sample, memory: ControllerMemory, last: Counters, elapsed: float) -> int:
@@ -218,7 +186,7 @@ def _scanned(sample: Sample, memory: ControllerMemory, last: Counters, elapsed: 
     pages = int(sample.settings["pages_to_scan"])
     sleep = int(sample.settings["sleep_millisecs"]) / 1000
     if sample.cpu is None:
-        return int(elapsed / max(pages * NOMINAL_COST + sleep, 0.001) * pages)
+        return int(elapsed / max(pages * speed.NOMINAL_COST + sleep, 0.001) * pages)
     asleep = max(elapsed - (sample.cpu - last.cpu), 0.0)
     return int(asleep / max(sleep, 0.001) * pages)
 
@@ -405,7 +373,7 @@ def _remember(
     )
 
 
-# --- the speed -----------------------------------------------------------------------------------
+# --- the settings ------------------------------------------------------------------------------
 
 
 def _wanted(
@@ -416,42 +384,15 @@ def _wanted(
         return {}
     if memory.phase is Phase.IDLE:
         return {"run": "0"}
-    cap = AIM * policy.cap(sample.cpus)
+    cap = speed.AIM * policy.cap(sample.cpus)
     share = cap
     if memory.phase is Phase.MAINTENANCE:
         halved = 0 if memory.short else min(memory.dry, DRY)
         share = min(cap, policy.maintenance_cpu / 100 / 2**halved)
-    share = min(share, allowance(cap, memory, interval))
-    cost = memory.cost or NOMINAL_COST
-    kept = _kept(dict(memory.written), share, cost)
-    if kept:
-        return kept
-    pages, sleep = speed(share, cost)
+    share = min(share, speed.allowance(cap, memory, interval))
+    cost = memory.cost or speed.NOMINAL_COST
+    fits = speed.kept(dict(memory.written), share, cost)
+    if fits:
+        return fits
+    pages, sleep = speed.of_share(share, cost)
     return {"pages_to_scan": str(pages), "sleep_millisecs": str(sleep), "run": "1"}
-
-
-def allowance(cap: float, memory: ControllerMemory, interval: float) -> float:
-    """Share of one CPU that the next interval may use, so that no minute has more than the cap."""
-    assert memory.last is not None
-    start = memory.last.now - MINUTE + interval
-    used = sum(cpu for when, cpu in memory.spent if when > start)
-    return max(min(cap, (cap * MINUTE - used) / interval), 0.0)
-
-
-def speed(share: float, cost: float) -> tuple[int, int]:
-    """Pages a batch and ms of sleep that use a share of one CPU, at CPU seconds a page."""
-    pages = min(max(int(BATCH / cost), PAGES[0]), PAGES[1])
-    if share <= 0:
-        return pages, SLEEPS[1]
-    sleep = math.ceil(pages * cost * (1 / share - 1) * 1000)
-    return pages, min(max(sleep, SLEEPS[0]), SLEEPS[1])
-
-
-def _kept(written: dict[str, str], share: float, cost: float) -> dict[str, str]:
-    """The settings as they are while they use no more than the share, and not much less."""
-    if written.get("run") != "1":
-        return {}
-    busy = int(written["pages_to_scan"]) * cost
-    used = busy / (busy + int(written["sleep_millisecs"]) / 1000)
-    fits = KEPT * share <= used <= share and BATCH / 4 <= busy <= BATCH * 2
-    return written if fits else {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who else drives KSM on this machine: two masters would undo each other's work.
+"""Who else drives KSM on this machine: two that set it undo each other's work.
 
 The services ksm and ksmtuned (RHEL's qemu-kvm, Debian's ksmtuned, Proxmox' ksm-control-daemon) are
 stopped and later started again. An administrator who has masked them has switched KSM off on
@@ -8,13 +8,14 @@ purpose, and MOM (oVirt) and KubeVirt have policies of their own: `mode=auto` le
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tuned_virt.kernel import procfs
-from tuned_virt.kernel.files import KernelFileError, KernelFS
+from tuned_virt.kernel.commands import ToolError, ToolUnavailable
+from tuned_virt.kernel.files import KernelFS, NotDone
 from tuned_virt.kernel.systemd import SERVICE
+from tuned_virt.kernel.systemd import systemctl as _systemctl
 
 ACTIVE = "active"
 INACTIVE = "inactive"
@@ -31,9 +32,6 @@ MASKING_FOLDERS = UNIT_FOLDERS[:2]
 
 OTHERS: Mapping[str, str] = {"momd": "MOM", "virt-handler": "KubeVirt"}
 """Names of processes that set KSM by themselves: oVirt's MOM, KubeVirt's agent on each node."""
-
-SECONDS = 60
-"""For systemctl: ksmctl and ksmtuned stop at once, a busy systemd does not."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +67,16 @@ def _installed(fs: KernelFS, unit: str) -> bool:
 
 
 def state(unit: str) -> str:
-    """Active, also while a start is under way or queued; inactive where systemd does not run."""
+    """Active, also while a start is under way or queued; inactive where systemd does not run.
+
+    Raises NotDone where systemd does not answer.
+    """
     try:
         shown = _systemctl("show", "--property=ActiveState", "--property=Job", unit)
-    except KernelFileError:
+    except ToolUnavailable:
         return INACTIVE
+    except ToolError as error:
+        raise NotDone(unit, f"the state of {unit} is unknown: {error}") from error
     return decide_state(shown)
 
 
@@ -94,36 +97,21 @@ def _other(fs: KernelFS) -> str:
 
 
 def set_state(unit: str, wanted: str) -> None:
-    """Start or stop a service. Raises KernelFileError.
+    """Start or stop a service. Raises NotDone.
 
     While systemd stops TuneD, which is ordered after these services, a start is only queued: it
     waits for TuneD's end, and TuneD must not wait for it.
     """
-    if wanted == INACTIVE:
-        _systemctl("stop", unit)
-    elif _stopping():
-        _systemctl("start", "--no-block", unit)
-    else:
-        _systemctl("start", unit)
+    verb = "stop" if wanted == INACTIVE else "start"
+    try:
+        queued = verb == "start" and _stopping()
+        _systemctl(verb, *(["--no-block"] if queued else []), unit)
+    except ToolError as error:
+        raise NotDone(unit, f"systemctl {verb} {unit}: {error}", wanted) from error
     found = state(unit)
     if found != wanted:
-        raise KernelFileError(unit, f"it is {found} afterwards", wanted)
+        raise NotDone(unit, f"{unit} is {found} after systemctl {verb}", wanted)
 
 
 def _stopping() -> bool:
-    shown = _systemctl("show", "--property=ActiveState", SERVICE)
-    return shown == "ActiveState=deactivating"
-
-
-def _systemctl(verb: str, *words: str) -> str:
-    try:
-        done = subprocess.run(
-            ["systemctl", verb, *words],
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise KernelFileError(words[-1], f"systemctl {verb}: {error}", verb) from error
-    return done.stdout.strip()
+    return _systemctl("show", "--property=ActiveState", SERVICE) == "ActiveState=deactivating"

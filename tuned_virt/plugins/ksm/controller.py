@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The thread that samples, asks a law, and carries out what it decides."""
+"""The thread that samples, asks an algorithm, and carries out what it decides."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ REPEAT = 60.0
 def decide(
     policy: AutoPolicy | KsmtunedPolicy, sample: Sample, memory: ControllerMemory
 ) -> Decision:
-    """What a policy's law says. Pure."""
+    """What a policy's algorithm says. Pure."""
     if isinstance(policy, AutoPolicy):
         return auto.decide(policy, sample, memory)
     return ksmtuned.decide(policy, sample, memory)
@@ -68,7 +68,7 @@ class Clock:
 
 
 class KsmController:
-    """Carries out one policy's law. `stop` returns at once, and nothing is written after it."""
+    """Carries out one algorithm. `stop` returns at once, and nothing is written after it."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class KsmController:
         self._troubles: tuple[str, ...] = ()
         self._said: dict[str, float] = {}
         found = record.load()
-        same = found.law == repr(policy)
+        same = found.algorithm == repr(policy)
         self._content = ControllerState(
             repr(policy), found.memory if same else ControllerMemory(), found.decisions
         )
@@ -134,6 +134,8 @@ class KsmController:
                 self._trouble(str(error))
             except Exception as error:
                 self._trouble(f"internal error, please report it: {error!r}", trace=error)
+                memory = ControllerMemory()  # what it remembered may be why
+                self._content = replace(self._content, memory=memory)
             return TROUBLED
 
     def _look(self, events: tuple[str, ...]) -> float:
@@ -175,7 +177,7 @@ class KsmController:
             log.info("ksm: %s: %s%s", made.phase, made.why, _in_words(changes))
         elif changes:
             log.debug("ksm: %s: %s%s", memory.phase.value, decision.why, _in_words(changes))
-        self._content = ControllerState(self._content.law, memory, decisions)
+        self._content = ControllerState(self._content.algorithm, memory, decisions)
         if changes or turned:
             self._record.save(self._content)
 
@@ -194,10 +196,15 @@ class KsmController:
                 log.warning("ksm: %s", text, exc_info=trace)
 
     def findings(self) -> Iterator[Finding]:
-        """What verify says of it: the phase, and each setting as the law wrote it last."""
+        """What verify says of it: the phase, and each setting as the algorithm wrote it last."""
         with self._looking:
             memory, troubles = self._content.memory, self._troubles
-            found = {name: self._fs.read_optional(f"{FOLDER}/{name}") for name, _ in memory.written}
+            try:
+                found = {
+                    name: self._fs.read_optional(f"{FOLDER}/{name}") for name, _ in memory.written
+                }
+            except KernelFileError as error:
+                memory, troubles = replace(memory, written=()), (*troubles, str(error))
         yield from (Finding(Result.FAILED, f"ksm: {trouble}") for trouble in troubles)
         for name, value in memory.written if memory.phase is not Phase.YIELDED else ():
             if found[name] == value:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What every law of KSM sees and says: a sample of the machine, a memory of its own, a decision.
+"""What each algorithm sees and says: a sample of the machine, its own memory, a decision.
 
-A law is a pure function `decide(policy, sample, memory) -> Decision`. It has no clock and no files:
-the loop (controller.py) samples, carries out the changes, and hands the memory back.
+An algorithm is a pure function `decide(policy, sample, memory) -> Decision`. It has no clock and no
+files: controller.py samples, carries out the changes, and hands the memory back.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tuned_virt.core.plan import Values
 from tuned_virt.model import topology
 
 CONTROLLED = ("pages_to_scan", "sleep_millisecs", "run")
-"""The settings that a law may change, in the order of writing."""
+"""The settings that an algorithm may change, in the order of writing."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Sample:
 
 
 class Phase(str, Enum):
-    """What a law is doing."""
+    """What an algorithm is doing."""
 
     IDLE = "idle"
     BURST = "burst"
@@ -76,10 +76,10 @@ class Counters:
 
 @dataclass(frozen=True)
 class ControllerMemory:
-    """What a law remembers from one sample to the next; survives a restart of TuneD as JSON.
+    """What an algorithm remembers from one sample to the next; survives a restart of TuneD as JSON.
 
     phase, since    the phase and when it began
-    written         the settings as the law wrote them last
+    written         the settings as the algorithm wrote them last
     insisted        when a value changed by somebody else was last set again
     contested       settings that somebody else has changed, with the value found
     guests          those of the last sample

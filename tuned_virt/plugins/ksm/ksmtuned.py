@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The law of ksmtuned, with its own names and defaults, for those who move over.
+"""The algorithm of ksmtuned, with its own names and defaults, for those who move over.
 
 Source: ksmtuned's script (Red Hat, 2009) and the guide's chapter 8.4.2. It looks every
 `monitor_interval` seconds and whenever a guest starts or stops. As it does, this counts the memory

@@ -24,8 +24,8 @@ def plan(policy: KsmPolicy, state: KsmState, originals: Values) -> Plan:
     """The writes that take KSM from `state` to the policy, with kept originals put back.
 
     Settings of `originals` that the policy does not name are put back; what the kernel or the
-    memory does not allow now is refused (if asked for) or pending (if an original). What a law
-    decides is kept for the way back, and not written here.
+    memory does not allow now is refused (if asked for) or pending (if an original). What an
+    algorithm decides is kept for the way back, and not written here.
     """
     if not state.values:
         absent = "this kernel has no KSM"
@@ -38,12 +38,12 @@ def plan(policy: KsmPolicy, state: KsmState, originals: Values) -> Plan:
         nothing = plan(KsmPolicy({}, policy.unmerge), state, originals)
         return replace(nothing, refused={"mode": NO_ADVISOR})
     asked, missing = _asked(policy, state, originals)
-    left = (*asked, *CONTROLLED) if policy.law else asked
+    left = (*asked, *CONTROLLED) if policy.algorithm else asked
     back = {name: value for name, value in originals.items() if name not in left}
     targets = {**back, **asked}
     hindered = _hindered(policy, state, targets, asked)
     targets = {name: value for name, value in targets.items() if name not in hindered}
-    if not policy.law:
+    if not policy.algorithm:
         targets.setdefault("run", state.values["run"])
     changes = _changes(state, targets, asked)
     return Plan(
@@ -54,14 +54,14 @@ def plan(policy: KsmPolicy, state: KsmState, originals: Values) -> Plan:
         missing=missing,
         pending={name: why for name, why in hindered.items() if name in back},
         notes=(
-            *_law_notes(policy),
+            *_algorithm_notes(policy),
             *(hindered[name] for name in hindered if _lenient(policy, name)),
         ),
     )
 
 
-def _law_notes(policy: KsmPolicy) -> Iterable[str]:
-    if policy.law:
+def _algorithm_notes(policy: KsmPolicy) -> Iterable[str]:
+    if policy.algorithm:
         yield f"{policy.mode.value} decides on {', '.join(CONTROLLED)}"
 
 
@@ -71,7 +71,7 @@ def _hands_off(policy: KsmPolicy, state: KsmState, originals: Values) -> str:
         return ""
     if originals.get("run", state.values["run"]) == "2":
         return "run is 2: somebody has switched KSM off and unmerged all"
-    return state.masters.hands_off
+    return state.conflicts.hands_off
 
 
 def _asked(
@@ -88,9 +88,9 @@ def _asked(
             asked[name] = wanted
         elif state.nodes > 1:
             asked[name] = "0"
-    if policy.law and "advisor_mode" in state.values:
+    if policy.algorithm and "advisor_mode" in state.values:
         asked["advisor_mode"] = "none"
-    for unit, found in state.masters.services.items():
+    for unit, found in state.conflicts.services.items():
         if policy.asks and (found == ACTIVE or unit in originals):
             asked[unit] = INACTIVE
     return asked, missing
@@ -107,10 +107,10 @@ def _lenient(policy: KsmPolicy, name: str) -> bool:
 def _claimed(
     policy: KsmPolicy, asked: Values, state: KsmState, originals: Values
 ) -> dict[str, str]:
-    """Values to keep: what is asked for or a law decides, and what is changed along with it."""
+    """Values to keep: what is asked for or the algorithm decides, and what changes with it."""
     now = _now(state)
-    claimed = {name: now[name] for name in (*asked, *(CONTROLLED if policy.law else ()))}
-    if state.masters.services.keys() & asked.keys():
+    claimed = {name: now[name] for name in (*asked, *(CONTROLLED if policy.algorithm else ()))}
+    if state.conflicts.services.keys() & asked.keys():
         claimed["run"] = now["run"]
     advised = state.values.get("advisor_mode") == "scan-time"
     if "advisor_mode" in asked and (not advised or "pages_to_scan" in originals):
@@ -184,7 +184,7 @@ def _changes(state: KsmState, targets: Values, asked: Values) -> Iterable[Change
 
 def _service_changes(state: KsmState, targets: Values) -> list[Change]:
     """The services to start or stop: ksmtuned requires ksm."""
-    now = state.masters.services
+    now = state.conflicts.services
     units = [unit for unit in now if targets.get(unit, now[unit]) != now[unit]]
     stopped = [_service(unit, INACTIVE) for unit in reversed(units) if targets[unit] == INACTIVE]
     return [*stopped, *(_service(unit, ACTIVE) for unit in units if targets[unit] == ACTIVE)]
@@ -192,7 +192,7 @@ def _service_changes(state: KsmState, targets: Values) -> list[Change]:
 
 def _service(unit: str, after: str) -> Change:
     if after == INACTIVE:
-        return Change(unit, unit, ACTIVE, INACTIVE, "one of two masters must go", slow=True)
+        return Change(unit, unit, ACTIVE, INACTIVE, "conflicting service", slow=True)
     return Change(unit, unit, INACTIVE, ACTIVE, "as it was before", slow=True)
 
 
@@ -227,7 +227,7 @@ def _setting_changes(
 
 
 def _now(state: KsmState) -> dict[str, str]:
-    return {**state.masters.services, **state.values}
+    return {**state.conflicts.services, **state.values}
 
 
 def _unmerge_cost(state: KsmState) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""KSM as the engine sees it: one plan at apply, and a loop where a law goes on deciding."""
+"""KSM as the engine sees it: one plan at apply, and a loop where an algorithm goes on deciding."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class KsmWriter(Writer):
 
 def values(state: KsmState) -> Values:
     """The settings' values, and the services'."""
-    return {**state.masters.services, **state.values}
+    return {**state.conflicts.services, **state.values}
 
 
 class KsmTuner(Tuner[KsmPolicy, KsmState]):
@@ -103,9 +103,9 @@ class KsmTuner(Tuner[KsmPolicy, KsmState]):
         journal: Journal,
         replan: Callable[[], None],
     ) -> Controller | None:
-        """The loop, where a law decides and nothing speaks against it."""
-        if policy.law is None or not plan.originals.keys() >= set(CONTROLLED):
+        """The loop, where an algorithm decides and nothing speaks against it."""
+        if policy.algorithm is None or not plan.originals.keys() >= set(CONTROLLED):
             return None
-        loop = KsmController(policy.law, fs, journal, self._record)
+        loop = KsmController(policy.algorithm, fs, journal, self._record)
         loop.sample_with(Sampler(fs, self._follow(loop.wake)))
         return loop

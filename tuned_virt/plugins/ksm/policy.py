@@ -16,7 +16,7 @@ from tuned_virt.plugins.ksm.decision import CONTROLLED
 from tuned_virt.plugins.ksm.ksmtuned import KsmtunedPolicy
 from tuned_virt.plugins.ksm.state import SETTINGS
 
-LAW: Mapping[str, Number] = MappingProxyType(
+NUMBERS: Mapping[str, Number] = MappingProxyType(
     {
         "max_cpu": Number(1, 100, "percent of one CPU"),
         "maintenance_cpu": Number(1, 100, "percent of one CPU"),
@@ -30,13 +30,13 @@ LAW: Mapping[str, Number] = MappingProxyType(
         "sleep_msec": Number(1, 3_600_000, "ms"),
     }
 )
-"""What the numbers of the laws take."""
+"""What the numbers of the algorithms take."""
 
 OPTIONS: Mapping[str, OptionSpec] = MappingProxyType(
     {
         "mode": OptionSpec(
             "off: stop merging; unmerge: stop and unmerge all; static: the settings below;"
-            " ksmtuned: ksmtuned's law; kernel: the kernel's advisor; auto: burst, then"
+            " ksmtuned: ksmtuned's algorithm; kernel: the kernel's advisor; auto: burst, then"
             " maintenance, while memory is short",
             "static",
         ),
@@ -146,17 +146,17 @@ DECIDES: Mapping[KsmMode, tuple[str, ...]] = MappingProxyType(
 @dataclass(frozen=True)
 class KsmPolicy:
     """What a profile asks of KSM: settings by name, whether it may unmerge for them, and who
-    decides on the rest (`law`, with modes ksmtuned and auto)."""
+    decides on the rest (`algorithm`, with modes ksmtuned and auto)."""
 
     settings: Mapping[str, WantedValue | str]
     unmerge: Unmerge = Unmerge.NEVER
     mode: KsmMode = KsmMode.STATIC
-    law: AutoPolicy | KsmtunedPolicy | None = None
+    algorithm: AutoPolicy | KsmtunedPolicy | None = None
 
     @property
     def asks(self) -> bool:
         """Whether it wants anything of KSM."""
-        return bool(self.settings) or self.law is not None
+        return bool(self.settings) or self.algorithm is not None
 
 
 def parse(options: Mapping[str, str]) -> KsmPolicy:
@@ -164,30 +164,32 @@ def parse(options: Mapping[str, str]) -> KsmPolicy:
     errors: list[OptionError] = []
     settings: dict[str, WantedValue | str] = {}
     words: dict[str, str] = {}
-    law: dict[str, int] = {}
+    algorithm: dict[str, int] = {}
     for name, text in opt.given(options).items():
         try:
             if name in SETTINGS:
                 settings[name] = SETTINGS[name].parse(name, text)
             elif name in WORDS:
                 words[name] = WORDS[name].parse(name, text)
-            elif name in LAW:
-                law[name] = LAW[name].plain(name, text)
+            elif name in NUMBERS:
+                algorithm[name] = NUMBERS[name].plain(name, text)
             elif name == "eager":
-                law[name] = int(opt.is_yes(name, text))
+                algorithm[name] = int(opt.is_yes(name, text))
         except OptionError as error:
             errors.append(error)
     if errors:
         raise BadOptions(errors)
     mode = KsmMode(words.get("mode", KsmMode.STATIC))
-    errors += [*_contradictions(settings), *_decided(mode, settings), *_bounds(law)]
+    errors += [*_contradictions(settings), *_decided(mode, settings), *_bounds(algorithm)]
     if errors:
         raise BadOptions(errors)
     unmerge = Unmerge(words.get("unmerge", Unmerge.NEVER))
-    return KsmPolicy({**settings, **MEANS.get(mode, {})}, unmerge, mode, _law(mode, law))
+    return KsmPolicy(
+        {**settings, **MEANS.get(mode, {})}, unmerge, mode, _algorithm(mode, algorithm)
+    )
 
 
-def _law(mode: KsmMode, given: Mapping[str, int]) -> AutoPolicy | KsmtunedPolicy | None:
+def _algorithm(mode: KsmMode, given: Mapping[str, int]) -> AutoPolicy | KsmtunedPolicy | None:
     if mode is KsmMode.AUTO:
         return AutoPolicy(**_named(AutoPolicy, given))
     if mode is KsmMode.KSMTUNED:
@@ -195,8 +197,8 @@ def _law(mode: KsmMode, given: Mapping[str, int]) -> AutoPolicy | KsmtunedPolicy
     return None
 
 
-def _named(law: type, given: Mapping[str, int]) -> dict[str, Any]:
-    names = [field.name for field in fields(law)]
+def _named(algorithm: type, given: Mapping[str, int]) -> dict[str, Any]:
+    names = [field.name for field in fields(algorithm)]
     return {name: given[name] for name in names if name in given}
 
 
@@ -207,9 +209,9 @@ def _decided(mode: KsmMode, settings: Mapping[str, WantedValue | str]) -> Iterab
             yield OptionError(name, _text(settings[name]), valid)
 
 
-def _bounds(law: Mapping[str, int]) -> Iterable[OptionError]:
-    low = law.get("npages_min", KsmtunedPolicy.npages_min)
-    high = law.get("npages_max", KsmtunedPolicy.npages_max)
+def _bounds(algorithm: Mapping[str, int]) -> Iterable[OptionError]:
+    low = algorithm.get("npages_min", KsmtunedPolicy.npages_min)
+    high = algorithm.get("npages_max", KsmtunedPolicy.npages_max)
     if low > high:
         valid = f"at most npages_max, which is {high}"
         yield OptionError("npages_min", str(low), valid)

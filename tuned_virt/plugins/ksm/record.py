@@ -34,10 +34,10 @@ class LoggedDecision:
 
 @dataclass(frozen=True)
 class ControllerState:
-    """The law with its parameters in words, what it remembers, and its last decisions, oldest
+    """The algorithm with its parameters in words, what it remembers, and its last decisions, oldest
     first."""
 
-    law: str = ""
+    algorithm: str = ""
     memory: ControllerMemory = field(default_factory=ControllerMemory)
     decisions: tuple[LoggedDecision, ...] = ()
 
@@ -64,7 +64,8 @@ class ControllerStateFile:
 
 def _state(content: Mapping[str, Any]) -> ControllerState:
     decisions = tuple(LoggedDecision(**made) for made in content["decisions"])
-    return ControllerState(content["law"], _memory(content["memory"]), decisions)
+    name = content.get("algorithm") or content["law"]  # as the first version wrote it
+    return ControllerState(name, _memory(content["memory"]), decisions)
 
 
 def _memory(content: dict[str, Any]) -> ControllerMemory:

@@ -56,7 +56,7 @@ class KsmState:
 
     Counters are the kernel's, in pages of `page_size` bytes; `available` is MemAvailable in KiB,
     read only where pages are shared; `merging` counts the pages that live processes have merged
-    (None: not told, by an old kernel or in a container); `masters` are who else drives KSM.
+    (None: not told, by an old kernel or in a container); `conflicts` are who else drives KSM.
     """
 
     values: Values
@@ -67,7 +67,7 @@ class KsmState:
     available: int = 0
     page_size: int = 4096
     nodes: int = 1
-    masters: KsmConflicts = field(default_factory=KsmConflicts)
+    conflicts: KsmConflicts = field(default_factory=KsmConflicts)
 
     @property
     def saved(self) -> int:
@@ -77,7 +77,7 @@ class KsmState:
         return (self.pages_sharing + self.zero_pages) * self.page_size // 1024
 
 
-def read(fs: KernelFS, masters: KsmConflicts | None = None) -> KsmState:
+def read(fs: KernelFS, conflicts: KsmConflicts | None = None) -> KsmState:
     """KSM's state from the kernel."""
     values = {}
     for name in SETTINGS:
@@ -94,7 +94,7 @@ def read(fs: KernelFS, masters: KsmConflicts | None = None) -> KsmState:
         available=topology.meminfo(fs).get("MemAvailable", 0) if pages_shared else 0,
         page_size=topology.page_size(),
         nodes=len(topology.memory_nodes(fs)),
-        masters=masters or KsmConflicts(),
+        conflicts=conflicts or KsmConflicts(),
     )
 
 

@@ -175,7 +175,7 @@ def test_bounds_of_ksmtuned_that_contradict_each_other() -> None:
 
 
 def test_options_of_another_mode_wait_for_theirs() -> None:
-    assert parse({"mode": "off", "max_cpu": "30", "npages_boost": "9"}).law is None
+    assert parse({"mode": "off", "max_cpu": "30", "npages_boost": "9"}).algorithm is None
 
 
 @pytest.mark.parametrize(
@@ -207,9 +207,9 @@ def test_a_law_decides_what_is_kept_and_not_written(mode: str) -> None:
     ("found", "why"),
     [
         (state(run="2"), "run is 2: somebody has switched KSM off and unmerged all"),
-        (KsmState(FRESH, masters=KsmConflicts(masked=("ksm.service",))), "ksm.service masked"),
+        (KsmState(FRESH, conflicts=KsmConflicts(masked=("ksm.service",))), "ksm.service masked"),
         (
-            KsmState(FRESH, masters=KsmConflicts(other="MOM (process momd, 5)")),
+            KsmState(FRESH, conflicts=KsmConflicts(other="MOM (process momd, 5)")),
             "MOM (process momd, 5)",
         ),
     ],
@@ -242,7 +242,7 @@ def test_unmerging_by_force() -> None:
 
 def with_services(ksm_service: str, ksmtuned: str, **changed: str) -> KsmState:
     services = {"ksm.service": ksm_service, "ksmtuned.service": ksmtuned}
-    return KsmState({**FRESH, **changed}, available=10**7, masters=KsmConflicts(services))
+    return KsmState({**FRESH, **changed}, available=10**7, conflicts=KsmConflicts(services))
 
 
 def test_services_that_run_are_stopped_first_and_started_again_first() -> None:

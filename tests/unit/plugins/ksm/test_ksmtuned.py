@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""ksmtuned's law: the numbers are those of its script."""
+"""ksmtuned's algorithm: the numbers are those of its script."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import queue
 import threading
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.sandbox import wait_for
-from tests.unit.test_ksm_sampler import machine
+from tests.unit.plugins.ksm.test_sampler import machine
 from tests.unit.test_qemu import process
 from tuned_virt.core.engine import Result
 from tuned_virt.core.guest_source import FixedGuests
@@ -216,10 +217,10 @@ def test_another_policy_begins_anew(started: Any, tmp_path: Path) -> None:
     started(KsmtunedPolicy(monitor_interval=7), other)
     wait_for("its first look", lambda: len(other.waits) == 2)
     assert other.waits[1] == 7.0
-    assert ControllerStateFile(tmp_path / "ksm.json").load().law.startswith("KsmtunedPolicy")
+    assert ControllerStateFile(tmp_path / "ksm.json").load().algorithm.startswith("KsmtunedPolicy")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"boot_id": "other"}', '{"law": 1}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"boot_id": "other"}', '{"algorithm": 1}'])
 def test_a_record_that_says_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / "ksm.json").write_text(text)
     assert ControllerStateFile(tmp_path / "ksm.json").load().memory == ControllerMemory()
@@ -233,3 +234,49 @@ def test_a_record_comes_back_as_it_was(started: Any, tmp_path: Path) -> None:
     ControllerStateFile(tmp_path / "copy.json").save(content)
     assert ControllerStateFile(tmp_path / "copy.json").load() == content
     assert json.loads((tmp_path / "copy.json").read_text())["memory"]["phase"] == "burst"
+
+
+@pytest.mark.parametrize("name", ["pages_to_scan", "sleep_millisecs"])
+def test_one_refused_write_ends_no_controller(
+    name: str,
+    started: Any,
+    fs: KernelFS,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    plain, refusals = KernelFS.write, iter([True])
+
+    def write(self: KernelFS, path: str, value: str) -> None:
+        if path.endswith(name) and next(refusals, False):
+            raise KernelFileError(path, "Device or resource busy", value)
+        plain(self, path, value)
+
+    monkeypatch.setattr(KernelFS, "write", write)
+    clock = Driven()
+    loop = started(clock=clock)
+    wait_for("the first look", lambda: len(clock.waits) == 2)
+    assert f"{name}: Device or resource busy" in "".join(map(str, loop.findings()))
+    for _ in range(12):
+        clock.advance(1)
+    found = list(loop.findings())
+    assert [one for one in found if one.result is Result.FAILED] == []
+    assert "internal error" not in caplog.text
+    assert "maintenance" in str(found[-1]), "it has gone on to the next phase"
+
+
+def test_what_cannot_be_read_fails_verify_and_ends_nothing(
+    started: Any, fs: KernelFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Driven()
+    loop = started(clock=clock)
+    wait_for("the first look", lambda: len(clock.waits) == 2)
+
+    def read(self: KernelFS, path: str) -> str:
+        raise KernelFileError(path, "Too many open files", code=errno.EMFILE)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KernelFS, "read", read)
+        assert "Too many open files" in str(next(iter(loop.findings())))
+        clock.advance(1)
+    clock.advance(10)
+    assert [one for one in loop.findings() if one.result is Result.FAILED] == []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The law `auto` on a ksmd in miniature."""
+"""The algorithm `auto` on a ksmd in miniature."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.ksmd import Machine
-from tuned_virt.plugins.ksm import auto
+from tuned_virt.plugins.ksm import auto, speed
 from tuned_virt.plugins.ksm.auto import AutoPolicy
 from tuned_virt.plugins.ksm.controller import decide
 from tuned_virt.plugins.ksm.decision import ControllerMemory, Phase, Sample
@@ -246,8 +246,8 @@ def test_never_outside_its_bounds(
         decision = decide(policy, Sample(**{**vars(sample), "now": now}), memory)
         changes = decision.changes
         assert changes.get("run", "0") in ("0", "1")
-        assert auto.PAGES[0] <= int(changes.get("pages_to_scan", 64)) <= auto.PAGES[1]
-        assert auto.SLEEPS[0] <= int(changes.get("sleep_millisecs", 1)) <= auto.SLEEPS[1]
+        assert speed.PAGES[0] <= int(changes.get("pages_to_scan", 64)) <= speed.PAGES[1]
+        assert speed.SLEEPS[0] <= int(changes.get("sleep_millisecs", 1)) <= speed.SLEEPS[1]
         assert 0 < decision.next_look <= auto.CALM_LOOK
         if sample.settings["run"] == "2":
             assert not changes
