@@ -7,7 +7,7 @@ import argparse
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tuned_virt import __version__
 from tuned_virt.cli import table
@@ -24,10 +24,12 @@ from tuned_virt.plugins.blk_elevator_virt import (
     udev_events,
     udev_rules,
 )
-from tuned_virt.plugins.blk_elevator_virt.guest_users import DiskUser
 from tuned_virt.plugins.blk_elevator_virt.plugin import DisksTuner, own_role
 from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy
 from tuned_virt.plugins.blk_elevator_virt.record import PolicyInForce
+
+if TYPE_CHECKING:
+    from tuned_virt.libvirt_api.guest_disks import GuestDisks
 
 COLUMNS: Mapping[str, bool] = {
     "disk": True,
@@ -99,7 +101,7 @@ def _write_rule(file: str, verdicts: list[Verdict]) -> int:
     return FINE
 
 
-def _libvirt() -> FixedGuests[DiskUser]:
+def _libvirt() -> FixedGuests[GuestDisks]:
     from tuned_virt.libvirt_api.binding import missing  # its binding takes time to import
     from tuned_virt.libvirt_api.guest_disks import GuestDiskReader
 

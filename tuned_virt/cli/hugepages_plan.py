@@ -7,6 +7,7 @@ import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tuned_virt.cli import table, variables
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot, print_json
@@ -24,10 +25,12 @@ from tuned_virt.plugins.hugepages_numa import (
     planner,
     state,
 )
-from tuned_virt.plugins.hugepages_numa.demand import GuestPageRequest
 from tuned_virt.plugins.hugepages_numa.policy import OPTIONS
 from tuned_virt.plugins.hugepages_numa.pools import size_name
 from tuned_virt.plugins.hugepages_numa.targets import impossible
+
+if TYPE_CHECKING:
+    from tuned_virt.libvirt_api.guest_pages import Asking
 
 VARIABLES: Mapping[str, str] = {
     **{f"hugepages_{size}": f"pages_{size}" for size in ("2M", "1G")},
@@ -146,7 +149,7 @@ def _file(options: argparse.Namespace) -> Path | None:
 
 
 def _state(policy: HugepagesPolicy) -> state.HugepagesState:
-    guests: FixedGuests[GuestPageRequest] = FixedGuests()
+    guests: FixedGuests[Asking] = FixedGuests()
     if policy.follows_guests:
         from tuned_virt.libvirt_api.guest_pages import GuestPageReader
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from tuned_virt.core.guest_source import GuestSource
 from tuned_virt.kernel import systemd
@@ -14,21 +14,8 @@ from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model.guest import printable, qemu_process
 from tuned_virt.plugins.blk_elevator_virt import backing, state
 
-
-class DiskUser(Protocol):
-    """A guest as libvirt knows it."""
-
-    @property
-    def uuid(self) -> str:
-        """Its UUID."""
-
-    @property
-    def name(self) -> str:
-        """Its name, which is another's text."""
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """Of its disks, on this machine."""
+if TYPE_CHECKING:  # libvirt's binding takes time to import
+    from tuned_virt.libvirt_api.guest_disks import GuestDisks
 
 
 class DiskUsers:
@@ -41,7 +28,7 @@ class DiskUsers:
         self._one_at_a_time = threading.Lock()
 
     def of(
-        self, disks: Mapping[str, state.Disk], libvirt: GuestSource[DiskUser]
+        self, disks: Mapping[str, state.Disk], libvirt: GuestSource[GuestDisks]
     ) -> tuple[dict[str, tuple[str, ...]], str]:
         """Guests' names by disk whose queue orders their requests, and why some are not known."""
         with self._one_at_a_time:
@@ -53,7 +40,7 @@ class DiskUsers:
         unsettled = "" if libvirt.guests is not None else self._unsettled(libvirt.unavailable)
         return {disk: tuple(sorted(names)) for disk, names in found.items()}, unsettled
 
-    def _devices(self, defined: Mapping[str, DiskUser]) -> dict[str, set[str]]:
+    def _devices(self, defined: Mapping[str, GuestDisks]) -> dict[str, set[str]]:
         """Block devices by guest's name."""
         labels: dict[str, set[str]] = {}
         for guest in self._processes.guests(time.monotonic()):

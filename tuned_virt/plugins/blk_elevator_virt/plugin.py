@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tuned_virt.core.engine import Controller
 from tuned_virt.core.guest_source import FixedGuests, GuestSource, no_guests
@@ -22,13 +23,16 @@ from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.blk_elevator_virt import planner, policy, udev_events, udev_rules
 from tuned_virt.plugins.blk_elevator_virt import state as sysfs
 from tuned_virt.plugins.blk_elevator_virt.classify import SCSI
-from tuned_virt.plugins.blk_elevator_virt.guest_users import DiskUser, DiskUsers
+from tuned_virt.plugins.blk_elevator_virt.guest_users import DiskUsers
 from tuned_virt.plugins.blk_elevator_virt.planner import DiskState
 from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy, MachineRole
 from tuned_virt.plugins.blk_elevator_virt.record import PolicyInForce
 from tuned_virt.plugins.blk_elevator_virt.writer import DiskWriter
 
-NOT_ASKED: FixedGuests[DiskUser] = FixedGuests(unavailable="libvirt is not asked yet")
+if TYPE_CHECKING:
+    from tuned_virt.libvirt_api.guest_disks import GuestDisks
+
+NOT_ASKED: FixedGuests[GuestDisks] = FixedGuests(unavailable="libvirt is not asked yet")
 
 
 class DisksTuner(Tuner[DiskPolicy, DiskState]):
@@ -43,11 +47,11 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
 
     def __init__(
         self,
-        follow: Callable[[Callable[[str], None]], GuestSource[DiskUser]] = no_guests,
+        follow: Callable[[Callable[[str], None]], GuestSource[GuestDisks]] = no_guests,
         folder: Path = FOLDER,
     ) -> None:
         self._follow = follow
-        self._libvirt: GuestSource[DiskUser] = NOT_ASKED
+        self._libvirt: GuestSource[GuestDisks] = NOT_ASKED
         self._record = PolicyInForce(folder)
         self._readers: dict[
             KernelFS, tuple[sysfs.DiskReader, DiskUsers, udev_rules.RuleReader]
@@ -57,7 +61,7 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
     def on_host(cls) -> DisksTuner:
         """With libvirt's guests; its binding takes time to import."""
 
-        def follow(changed: Callable[[str], None]) -> GuestSource[DiskUser]:
+        def follow(changed: Callable[[str], None]) -> GuestSource[GuestDisks]:
             from tuned_virt.libvirt_api.follower import GuestFollower
             from tuned_virt.libvirt_api.guest_disks import GuestDiskReader
 
@@ -65,7 +69,7 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
 
         return cls(follow)
 
-    def ask(self, libvirt: GuestSource[DiskUser]) -> None:
+    def ask(self, libvirt: GuestSource[GuestDisks]) -> None:
         """Where guests are known from, until a keeper follows them."""
         self._libvirt = libvirt
 
@@ -136,7 +140,7 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
         watch.follow(_InForce(self, policy, libvirt))
         return watch
 
-    def started(self, policy: DiskPolicy, libvirt: GuestSource[DiskUser]) -> None:
+    def started(self, policy: DiskPolicy, libvirt: GuestSource[GuestDisks]) -> None:
         """A policy is kept up, with what this knows of guests."""
         self._libvirt = libvirt
         self._record.save(policy)
@@ -158,7 +162,7 @@ class _InForce:
     """
 
     def __init__(
-        self, tuner: DisksTuner, policy: DiskPolicy, libvirt: GuestSource[DiskUser]
+        self, tuner: DisksTuner, policy: DiskPolicy, libvirt: GuestSource[GuestDisks]
     ) -> None:
         self._tuner = tuner
         self._policy = policy

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from tuned_virt.core.engine import Finding
 from tuned_virt.core.guest_source import GuestSource
-from tuned_virt.plugins.hugepages_numa.demand import GuestPageRequest
+
+if TYPE_CHECKING:
+    from tuned_virt.libvirt_api.guest_pages import Asking
 
 
 class PoolController:
@@ -18,9 +21,9 @@ class PoolController:
 
     def __init__(
         self,
-        follow: Callable[[Callable[[str], None]], GuestSource[GuestPageRequest]],
+        follow: Callable[[Callable[[str], None]], GuestSource[Asking]],
         replan: Callable[[], None],
-        use: Callable[[GuestSource[GuestPageRequest]], None],
+        use: Callable[[GuestSource[Asking]], None],
     ) -> None:
         self._again = replan
         self._use = use

@@ -10,23 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from tuned_virt.model.guest import Guest
 from tuned_virt.plugins.hugepages_numa.pools import Pool
 from tuned_virt.plugins.hugepages_numa.settings import PoolSetting
 
-
-class GuestPageRequest(Protocol):
-    """A guest as libvirt knows it."""
-
-    @property
-    def running(self) -> bool:
-        """Whether it runs, and so has its pages mapped."""
-
-    @property
-    def guest(self) -> Guest | None:
-        """What it asks for; None where that is not understood."""
+if TYPE_CHECKING:  # libvirt's binding takes time to import
+    from tuned_virt.libvirt_api.guest_pages import Asking
 
 
 @dataclass(frozen=True)
@@ -56,7 +47,7 @@ def portions(guest: Guest, default_kib: int) -> Iterator[PageDemand]:
 
 
 def asked(
-    guests: Iterable[GuestPageRequest],
+    guests: Iterable[Asking],
     pools: Mapping[PoolSetting, Pool],
     default_kib: int,
     spare: Mapping[int, int],

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tuned_virt.core.engine import Controller
 from tuned_virt.core.guest_source import FixedGuests, GuestSource, no_guests
@@ -15,11 +16,13 @@ from tuned_virt.core.tuner import Tuner
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.hugepages_numa import planner, policy, state
 from tuned_virt.plugins.hugepages_numa.controller import PoolController
-from tuned_virt.plugins.hugepages_numa.demand import GuestPageRequest
 from tuned_virt.plugins.hugepages_numa.policy import HugepagesPolicy
 from tuned_virt.plugins.hugepages_numa.progress import ProgressFile
 from tuned_virt.plugins.hugepages_numa.state import HugepagesState
 from tuned_virt.plugins.hugepages_numa.writer import HugepagesWriter
+
+if TYPE_CHECKING:
+    from tuned_virt.libvirt_api.guest_pages import Asking
 
 
 class HugepagesTuner(Tuner[HugepagesPolicy, HugepagesState]):
@@ -35,13 +38,11 @@ class HugepagesTuner(Tuner[HugepagesPolicy, HugepagesState]):
 
     def __init__(
         self,
-        follow: Callable[[Callable[[str], None]], GuestSource[GuestPageRequest]] = no_guests,
+        follow: Callable[[Callable[[str], None]], GuestSource[Asking]] = no_guests,
         folder: Path = STATE_FOLDER,
     ) -> None:
         self._follow = follow
-        self._guests: GuestSource[GuestPageRequest] = FixedGuests(
-            unavailable="libvirt has not answered yet"
-        )
+        self._guests: GuestSource[Asking] = FixedGuests(unavailable="libvirt has not answered yet")
         self._progress = ProgressFile(folder)
         self.writer = HugepagesWriter(self._progress)
 
@@ -49,7 +50,7 @@ class HugepagesTuner(Tuner[HugepagesPolicy, HugepagesState]):
     def on_host(cls) -> HugepagesTuner:
         """With libvirt's guests; its binding takes time to import."""
 
-        def follow(changed: Callable[[str], None]) -> GuestSource[GuestPageRequest]:
+        def follow(changed: Callable[[str], None]) -> GuestSource[Asking]:
             from tuned_virt.libvirt_api.follower import GuestFollower
             from tuned_virt.libvirt_api.guest_pages import GuestPageReader
 
@@ -78,7 +79,7 @@ class HugepagesTuner(Tuner[HugepagesPolicy, HugepagesState]):
             return None
         return PoolController(self._follow, replan, self._use)
 
-    def _use(self, guests: GuestSource[GuestPageRequest]) -> None:
+    def _use(self, guests: GuestSource[Asking]) -> None:
         self._guests = guests
 
     def values(self, state: HugepagesState) -> Values:

@@ -7,13 +7,13 @@ import os
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from tuned_virt.core.guest_source import GuestSource
 from tuned_virt.core.plan import Values
 from tuned_virt.kernel.files import KernelFS, active_word
 from tuned_virt.model import topology
 from tuned_virt.plugins.hugepages_numa import boot, conflicts, demand, mounts, pools, settings
-from tuned_virt.plugins.hugepages_numa.demand import GuestPageRequest
 from tuned_virt.plugins.hugepages_numa.policy import TRANSPARENT, HugepagesPolicy
 from tuned_virt.plugins.hugepages_numa.pools import FOLDER, Pool, size_name
 from tuned_virt.plugins.hugepages_numa.settings import (
@@ -26,6 +26,9 @@ from tuned_virt.plugins.hugepages_numa.settings import (
     TransparentSetting,
     Value,
 )
+
+if TYPE_CHECKING:
+    from tuned_virt.libvirt_api.guest_pages import Asking
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def boot_setting(size_kib: int) -> str:
 
 
 def read(
-    fs: KernelFS, policy: HugepagesPolicy, originals: Values, guests: GuestSource[GuestPageRequest]
+    fs: KernelFS, policy: HugepagesPolicy, originals: Values, guests: GuestSource[Asking]
 ) -> HugepagesState:
     """The machine's state; mounts are those of the policy and of the kept originals.
 
@@ -131,7 +134,7 @@ def read(
 
 def _demand(
     fs: KernelFS,
-    guests: Mapping[str, GuestPageRequest],
+    guests: Mapping[str, Asking],
     kinds: Mapping[PoolSetting, Pool],
     nodes: Mapping[int, NodeFreeMemory],
 ) -> dict[PoolSetting, int]:

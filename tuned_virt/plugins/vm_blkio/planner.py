@@ -5,46 +5,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from tuned_virt.core.device_filter import selects
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.model.guest import printable
 from tuned_virt.plugins.vm_blkio.policy import REMOVE, WeightPolicy, WeightRule
 
+if TYPE_CHECKING:  # libvirt's binding takes time to import
+    from tuned_virt.libvirt_api.guest_weights import Weights
+
 GUEST = "blkio_weight"
 DEVICE = "device_weight"
 
 Weighed = Mapping[str, int]
 """Weight by setting."""
-
-
-class WeightedGuest(Protocol):
-    """A running guest's weights, as libvirt tells them."""
-
-    @property
-    def uuid(self) -> str:
-        """Its UUID."""
-
-    @property
-    def run(self) -> int:
-        """libvirt's number of this run."""
-
-    @property
-    def name(self) -> str:
-        """Its name, which is another's text."""
-
-    @property
-    def weight(self) -> int | None:
-        """The whole guest's; None where libvirt has no cgroup for it."""
-
-    @property
-    def devices(self) -> Mapping[str, int]:
-        """By path of a block device."""
-
-    @property
-    def owned(self) -> bool:
-        """Whether its definition has weights of its own."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +31,7 @@ class WeightState:
     weighing    disks whose scheduler, or the controller's cost model, heeds weights
     """
 
-    guests: Sequence[WeightedGuest] = ()
+    guests: Sequence[Weights] = ()
     unavailable: str = ""
     controller: bool = True
     weighing: frozenset[str] = field(default_factory=frozenset)
@@ -72,7 +47,7 @@ class WeightState:
         }
 
 
-def key(guest: WeightedGuest) -> str:
+def key(guest: Weights) -> str:
     """A guest and this run of it, for settings."""
     name = printable(guest.name).replace("/", "?").replace("#", "?")
     return f"{name}#{guest.uuid}.{guest.run}"
@@ -86,7 +61,7 @@ def address(setting: str) -> tuple[str, int, str, str]:
     return uuid, int(run), kind, device
 
 
-def settings(guest: WeightedGuest, paths: Iterable[str]) -> dict[str, int]:
+def settings(guest: Weights, paths: Iterable[str]) -> dict[str, int]:
     """Weight by setting of what a guest has, and of paths that it has no weights on."""
     if guest.weight is None:
         return {}
@@ -123,13 +98,13 @@ def decide(policy: WeightPolicy, state: WeightState, originals: Values) -> Plan:
     )
 
 
-def _rule(policy: WeightPolicy, guest: WeightedGuest) -> WeightRule | None:
+def _rule(policy: WeightPolicy, guest: Weights) -> WeightRule | None:
     """The first that is for a guest."""
     names = (guest.name, guest.uuid)
     return next((rule for rule in policy.rules if selects(rule.guests, names)), None)
 
 
-def _asked(guest: WeightedGuest, rule: WeightRule) -> Iterator[tuple[str, int]]:
+def _asked(guest: Weights, rule: WeightRule) -> Iterator[tuple[str, int]]:
     if rule.weight is not None:
         yield f"{key(guest)}/{GUEST}", rule.weight
     for path, weight in rule.devices.items():

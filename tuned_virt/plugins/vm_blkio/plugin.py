@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tuned_virt.core.engine import Controller
 from tuned_virt.core.journal import Journal
@@ -17,8 +17,11 @@ from tuned_virt.core.worker_pool import KeyedWorkerPool
 from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFS, NotDone, active_word
 from tuned_virt.plugins.vm_blkio import planner, policy
-from tuned_virt.plugins.vm_blkio.planner import DEVICE, WeightedGuest, WeightState
+from tuned_virt.plugins.vm_blkio.planner import DEVICE, WeightState
 from tuned_virt.plugins.vm_blkio.policy import REMOVE, WeightPolicy
+
+if TYPE_CHECKING:
+    from tuned_virt.libvirt_api.guest_weights import Weights
 
 CGROUP = "/sys/fs/cgroup"
 
@@ -28,7 +31,7 @@ LIBVIRT = "libvirt"
 class GuestWeightsApi(Protocol):
     """What reads and sets weights, and follows guests. Its calls may hang."""
 
-    def read(self) -> Sequence[WeightedGuest]:
+    def read(self) -> Sequence[Weights]:
         """All running guests. Raises Exception with the reason where that fails."""
 
     def write(self, uuid: str, run: int, parameter: str, value: int | str) -> None:
@@ -145,7 +148,7 @@ class BlkioTuner(Tuner[WeightPolicy, WeightState]):
         return watch
 
 
-def ask(connect: Callable[[], GuestWeightsApi]) -> tuple[Sequence[WeightedGuest], str]:
+def ask(connect: Callable[[], GuestWeightsApi]) -> tuple[Sequence[Weights], str]:
     """The running guests, and why they are not known, "" if they are."""
     try:
         return connect().read(), ""

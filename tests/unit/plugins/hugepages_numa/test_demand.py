@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from tuned_virt.core.guest_source import FixedGuests
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals
 from tuned_virt.core.plan_runner import PlanRunner
+from tuned_virt.libvirt_api.guest_pages import Asking
 from tuned_virt.model.guest import Guest, read_guest
 from tuned_virt.plugins import hugepages_numa
 from tuned_virt.plugins.hugepages_numa import HugepagesTuner, demand
@@ -39,19 +39,17 @@ CELLS = """
 """
 
 
-@dataclass(frozen=True)
-class One:
-    guest: Guest | None
-    running: bool = False
+def one(guest: Guest | None, running: bool = False) -> Asking:
+    return Asking("", running, guest)
 
 
 def guest(mib: int = 1024, pages: str = "", more: str = "") -> Guest:
     return read_guest(XML.format(mib=mib, pages=pages, more=more))
 
 
-def bound(nodes: str, mib: int = 1024) -> One:
+def bound(nodes: str, mib: int = 1024) -> Asking:
     tune = f"<numatune><memory mode='strict' nodeset='{nodes}'/></numatune>"
-    return One(guest(mib, "<page size='2' unit='M'/>", tune))
+    return one(guest(mib, "<page size='2' unit='M'/>", tune))
 
 
 def test_the_owners_nodes_get_the_pages() -> None:
@@ -61,7 +59,7 @@ def test_the_owners_nodes_get_the_pages() -> None:
     assert policy.follows_guests
 
 
-def planned(fs: FakeHugetlb, guests: list[One]) -> tuple[HugepagesPolicy, HugepagesState]:
+def planned(fs: FakeHugetlb, guests: list[Asking]) -> tuple[HugepagesPolicy, HugepagesState]:
     from tuned_virt.plugins.hugepages_numa import state
 
     policy = hugepages_numa.parse({"pages_2M": "guests"})
@@ -69,7 +67,7 @@ def planned(fs: FakeHugetlb, guests: list[One]) -> tuple[HugepagesPolicy, Hugepa
     return policy, state.read(fs, policy, {}, known)
 
 
-def enumerate_uuids(guests: list[One]) -> list[tuple[str, One]]:
+def enumerate_uuids(guests: list[Asking]) -> list[tuple[str, Asking]]:
     return [(str(number), one) for number, one in enumerate(guests)]
 
 
@@ -97,8 +95,8 @@ def test_portions_by_cell(
 def test_a_guest_of_no_node_gets_the_roomiest_and_a_running_one_what_it_has() -> None:
     memory = {0: Memory(8 * GIB, 2 * GIB), 1: Memory(8 * GIB, 4 * GIB)}
     fs = FakeHugetlb(memory, {(0, M2): Counts(100, mapped=70)})
-    idle, running = One(guest()), One(guest(), running=True)
-    _, state = planned(fs, [idle, running, One(None)])
+    idle, running = one(guest()), one(guest(), running=True)
+    _, state = planned(fs, [idle, running, one(None)])
     assert state.demand == {(0, M2): 70, (1, M2): 512}
 
 
@@ -106,7 +104,7 @@ class Guests:
     """What the test says of libvirt."""
 
     def __init__(self) -> None:
-        self.guests: Mapping[str, One] | None = None
+        self.guests: Mapping[str, Asking] | None = None
         self.unavailable = "libvirt has not answered yet"
         self.changed: Callable[[str], None] = lambda reason: None
 
@@ -114,7 +112,7 @@ class Guests:
         self.changed = changed
         return self
 
-    def now(self, *guests: One) -> None:
+    def now(self, *guests: Asking) -> None:
         self.guests = dict(enumerate_uuids(list(guests)))
         self.changed("guests have changed")
 
