@@ -3,6 +3,7 @@
 
 from tuned_virt.model.topology.host import Cache, CpuDetail, Host, HostError, NumaNode
 from tuned_virt.model.topology.memory import (
+    CACHE,
     NODES,
     MemoryNode,
     largest_block,
@@ -15,6 +16,7 @@ from tuned_virt.model.topology.memory import (
 from tuned_virt.model.topology.sysfs import overlay, read
 
 __all__ = [
+    "CACHE",
     "NODES",
     "Cache",
     "CpuDetail",

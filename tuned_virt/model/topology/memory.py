@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from tuned_virt.kernel import cpuset
 from tuned_virt.kernel.files import KernelFS
 
+CACHE = ("Active(file)", "Inactive(file)", "SReclaimable")
+"""What of a node's meminfo the kernel frees without swapping, as in its own estimate of
+MemAvailable (si_mem_available), which there is only for the whole machine."""
+
 NODES = "/sys/devices/system/node"
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from tuned_virt.kernel import cpuset
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model.topology.host import LOCAL, Cache, CpuDetail, Host, HostError, NumaNode
-from tuned_virt.model.topology.memory import NODES, fields, meminfo
+from tuned_virt.model.topology.memory import CACHE, NODES, fields, meminfo
 
 CPUS = "/sys/devices/system/cpu"
 PCI = "/sys/bus/pci/devices"
@@ -23,10 +23,6 @@ HYBRID = "/sys/devices/cpu_atom/cpus"
 
 EFFICIENT = 512
 """Capacity given to them: the kernel says none on x86, only that they are the slower kind."""
-
-RECLAIMABLE = ("MemFree", "Active(file)", "Inactive(file)", "SReclaimable")
-"""Lines of a node's meminfo that add up to what guests could have, as in the kernel's own estimate
-of MemAvailable (si_mem_available), which there is only for the whole machine."""
 
 
 def read(fs: KernelFS) -> Host:
@@ -216,7 +212,7 @@ def _measured(fs: KernelFS, node: NumaNode, nodes: int) -> NumaNode:
     total, free = _pools(fs, None if alone else node.id)
     return replace(
         node,
-        available=sum(memory.get(name, 0) for name in RECLAIMABLE),
+        available=sum(memory.get(name, 0) for name in ("MemFree", *CACHE)),
         pages={**node.pages, **total},
         free_pages=free,
     )

@@ -148,13 +148,9 @@ def _memory(fs: KernelFS, nodes: Collection[int]) -> dict[int, NodeFreeMemory]:
     single = topology.meminfo(fs) if len(set(nodes)) == 1 else {}
     for node in sorted(nodes):
         fields = single if "MemTotal" in single else topology.node_meminfo(fs, node)
-        cache = sum(fields.get(name, 0) for name in CACHE)
+        cache = sum(fields.get(name, 0) for name in topology.CACHE)
         found[node] = NodeFreeMemory(fields.get("MemTotal", 0), fields.get("MemFree", 0), cache)
     return found
-
-
-CACHE = ("Active(file)", "Inactive(file)", "SReclaimable")
-"""What of a node's meminfo the kernel frees by itself; shared memory is not in it."""
 
 
 def _demotes(fs: KernelFS, sizes: Iterable[int]) -> Iterable[tuple[int, int]]:
