@@ -14,7 +14,7 @@ from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot, print_json
 from tuned_virt.core.guest_source import FixedGuests
 from tuned_virt.core.options import BadOptions
 from tuned_virt.core.originals import Originals
-from tuned_virt.core.plan import Plan
+from tuned_virt.core.plan import Change, Plan
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.hugepages_numa import (
     HugepagesPolicy,
@@ -25,6 +25,7 @@ from tuned_virt.plugins.hugepages_numa import (
     planner,
     state,
 )
+from tuned_virt.plugins.hugepages_numa.planner import MountChange, PoolChange
 from tuned_virt.plugins.hugepages_numa.policy import OPTIONS
 from tuned_virt.plugins.hugepages_numa.pools import size_name
 from tuned_virt.plugins.hugepages_numa.targets import impossible
@@ -159,14 +160,21 @@ def _state(policy: HugepagesPolicy) -> state.HugepagesState:
 
 def _content(plan: Plan) -> dict[str, object]:
     return {
-        "changes": [
-            {**vars(change), "before": str(change.before), "after": str(change.after)}
-            for change in plan.changes
-        ],
+        "changes": [_change(change) for change in plan.changes],
         "refused": dict(plan.refused),
         "missing": dict(plan.missing),
         "notes": list(plan.notes),
     }
+
+
+def _change(change: Change) -> dict[str, object]:
+    """A change; a pool's with its node and page size, a mount's with its page size."""
+    content = {**vars(change), "before": str(change.before), "after": str(change.after)}
+    if isinstance(change, PoolChange):
+        content.update(content.pop("pool")._asdict())
+    elif isinstance(change, MountChange):
+        content["size_kib"] = content.pop("mount").size_kib
+    return content
 
 
 def _print(plan: Plan) -> None:

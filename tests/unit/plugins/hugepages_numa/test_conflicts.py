@@ -282,6 +282,8 @@ def test_a_plan_of_this_machines_variables(
         ("pages_2M node0", "512"),
         ("pages_2M node1", "1024"),
     ]
+    places = [(one["node"], one["size_kib"], one["before"]) for one in content["changes"]]
+    assert places == [(0, M2, "0"), (1, M2, "0")]
 
 
 @pytest.mark.parametrize(
