@@ -7,9 +7,11 @@ not given another's past; where its process is not to be seen, by libvirt's numb
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Generic, Protocol, TypeVar
+from dataclasses import asdict, dataclass
+from typing import Generic, TypeVar
 
 from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.core.plan import Values
@@ -21,38 +23,29 @@ log = logging.getLogger("tuned")
 SEPARATOR = "/"
 
 
-class GuestOriginal(Protocol):
+@dataclass(frozen=True)
+class GuestOriginal:
     """How one run of a guest was found.
 
-    pid, start: its process (0: not to be seen here), and the clock tick at which that started.
+    id          libvirt's number of the run
+    pid, start  its process (0: not to be seen here), and the clock tick at which that started
     """
 
-    @property
-    def uri(self) -> str:
-        """Its libvirt."""
+    uri: str
+    uuid: str
+    name: str
+    id: int = 0
+    pid: int = 0
+    start: int = 0
 
     @property
-    def uuid(self) -> str:
-        """Its UUID."""
-
-    @property
-    def name(self) -> str:
-        """Its name, another's text."""
-
-    @property
-    def id(self) -> int:
-        """libvirt's number of the run."""
-
-    @property
-    def pid(self) -> int:
-        """Its process."""
-
-    @property
-    def start(self) -> int:
-        """When that started."""
+    def key(self) -> str:
+        """The setting's name among the originals."""
+        return key(self.uuid, self.id, self.start)
 
     def text(self) -> str:
         """As it is kept."""
+        return json.dumps(asdict(self))
 
 
 O = TypeVar("O", bound=GuestOriginal)  # noqa: E741

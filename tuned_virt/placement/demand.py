@@ -53,7 +53,7 @@ class GuestDemand:
 
     @cached_property
     def shape(self) -> Hashable:
-        """Equal for guests of which, on any board, either all can be placed or none."""
+        """Equal for guests of which, on any host, either all can be placed or none."""
         guest = self.guest
         return (
             self.policy.smt,

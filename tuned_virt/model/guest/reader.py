@@ -41,7 +41,7 @@ KNOWN = {
     },
     "numatune": {"memory", "memnode"},
     "memoryBacking": {
-        *("hugepages", "nosharepages", "locked", "source", "access", "allocation", "discard"),
+        *("hugepages", "nosharepages", "locked", "source", "access", "allocation", "discard")
     },
 }
 """Children of the elements that are read; others are said in the notes."""

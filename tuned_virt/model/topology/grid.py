@@ -29,10 +29,10 @@ class Cluster:
 class GridNode:
     """A node with CPUs that are online.
 
-    cpus      bit → CPU number
-    everything, quiet  masks of all its CPUs, and of those isolated or without tick
-    core_of   bit → mask of its core
-    bank      id of the node that its memory comes from: itself, or the nearest that has some
+    cpus         bit → CPU number
+    everything   mask of all its CPUs; isolated: of those isolated or without tick
+    core_of      bit → mask of its core
+    memory_node  the node that its memory comes from: itself, or the nearest that has some
     """
 
     id: int
@@ -60,9 +60,9 @@ class Grid:
 
 def build(host: Host) -> Grid:
     """The grid of a host."""
-    quiet = host.isolated | host.nohz_full
-    if host.cpus.keys() <= quiet:
-        quiet = frozenset()
+    isolated = host.isolated | host.nohz_full
+    if host.cpus.keys() <= isolated:
+        isolated = frozenset()
     nodes: list[GridNode] = []
     where: dict[int, tuple[int, int]] = {}
     for node in host.nodes:
@@ -71,14 +71,18 @@ def build(host: Host) -> Grid:
             groups = _clusters(host, details)
             order = [cpu for group in groups for core in group for cpu in core]
             where.update({cpu: (len(nodes), bit) for bit, cpu in enumerate(order)})
-            nodes.append(_node(node.id, order, groups, quiet, _bank(host, node.id)))
+            nodes.append(_node(node.id, order, groups, isolated, _memory_node(host, node.id)))
     ids = [node.id for node in nodes]
     table = tuple(tuple(host.distance(one, other) for other in ids) for one in ids)
     return Grid(tuple(nodes), where, table, {id_: place for place, id_ in enumerate(ids)})
 
 
 def _node(
-    number: int, order: list[int], groups: list[list[list[int]]], quiet: frozenset[int], bank: int
+    number: int,
+    order: list[int],
+    groups: list[list[list[int]]],
+    isolated: frozenset[int],
+    memory_node: int,
 ) -> GridNode:
     bit = {cpu: 1 << place for place, cpu in enumerate(order)}
     clusters = []
@@ -91,10 +95,10 @@ def _node(
         id=number,
         cpus=tuple(order),
         everything=(1 << len(order)) - 1,
-        isolated=sum(bit[cpu] for cpu in order if cpu in quiet),
+        isolated=sum(bit[cpu] for cpu in order if cpu in isolated),
         clusters=tuple(clusters),
         core_of=tuple(core_of),
-        memory_node=bank,
+        memory_node=memory_node,
     )
 
 
@@ -136,7 +140,7 @@ def _smt_kinds(host: Host, details: Iterable[CpuDetail]) -> bool:
     return not host.offline and single > 1 and double > 2
 
 
-def _bank(host: Host, number: int) -> int:
+def _memory_node(host: Host, number: int) -> int:
     """The nearest node with memory; the node itself where none is known to have any."""
     with_memory = [node.id for node in host.nodes if node.memory > 0]
     if number in with_memory or not with_memory:

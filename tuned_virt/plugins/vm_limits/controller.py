@@ -49,10 +49,10 @@ class _LimitedGuest:
 class LimitsController(GuestController[LimitsPolicy]):
     """All but `findings` is for libvirt's worker."""
 
-    def __init__(self, uri: str, fs: KernelFS, baseline: Originals, journal: Journal) -> None:
+    def __init__(self, uri: str, fs: KernelFS, originals: Originals, journal: Journal) -> None:
         self._uri = uri
-        self._roster = GuestTracker(fs)
-        self._kept = GuestOriginals(PLUGIN, original.parse, baseline, uri)
+        self._tracker = GuestTracker(fs)
+        self._originals = GuestOriginals(PLUGIN, original.parse, originals, uri)
         self._journal = journal
         self._held: dict[str, _LimitedGuest] = {}
         self._by_run: dict[Run, str] = {}
@@ -60,14 +60,14 @@ class LimitsController(GuestController[LimitsPolicy]):
 
     def adjust(self, view: GuestsView, claims: Mapping[Run, LimitsClaim] | None) -> float | None:
         """See `GuestController`."""
-        seen = self._roster.look(view.guests.values(), True)
-        gone = {*self._kept.guests, *self._held} - seen.keys()
-        self._kept.let_go(gone)
+        seen = self._tracker.look(view.guests.values(), True)
+        gone = {*self._originals.guests, *self._held} - seen.keys()
+        self._originals.let_go(gone)
         claimed = {key: claim for key, claim in self._claimed(claims or {})}
         for key in self._held.keys() - claimed.keys():
             del self._held[key]
         active = {key for key, claim in claimed.items() if not claim.policy.observe}
-        for key in self._kept.guests.keys() - active:
+        for key in self._originals.guests.keys() - active:
             self._put_back(view.connection, seen[key])
         replan = self._again is not None and time.monotonic() >= self._again
         self._again = None if replan else self._again
@@ -80,7 +80,7 @@ class LimitsController(GuestController[LimitsPolicy]):
 
     def _claimed(self, claims: Mapping[Run, LimitsClaim]) -> Iterator[tuple[str, LimitsClaim]]:
         for run, claim in claims.items():
-            seen = self._roster.run(run)
+            seen = self._tracker.run(run)
             if seen is not None:
                 yield seen.key, claim
 
@@ -105,7 +105,7 @@ class LimitsController(GuestController[LimitsPolicy]):
 
     def _owners(self, seen: TrackedGuest) -> tuple[str, ...]:
         """Limits in the guest's XML that we have not set."""
-        kept = self._kept.guests.get(seen.key)
+        kept = self._originals.guests.get(seen.key)
         ours = set(kept.memory) if kept else set()
         if kept and kept.shares is not None:
             ours.add("cpu_shares")
@@ -113,7 +113,7 @@ class LimitsController(GuestController[LimitsPolicy]):
 
     def _set(self, link: Connection, seen: TrackedGuest, mine: WantedLimits) -> Mapping[str, str]:
         if not mine.memory and mine.shares is None:
-            if seen.key in self._kept.guests:
+            if seen.key in self._originals.guests:
                 self._put_back(link, seen)
             return {}
         if not self._keep(link, seen, mine):
@@ -126,9 +126,9 @@ class LimitsController(GuestController[LimitsPolicy]):
 
     def _keep(self, link: Connection, seen: TrackedGuest, mine: WantedLimits) -> bool:
         """Keep what is found of the limits that are wanted, and not kept yet."""
-        active, known = seen.active, self._kept.guests.get(seen.key)
+        active, known = seen.active, self._originals.guests.get(seen.key)
         if known is not None and _covers(known, mine):
-            return self._kept.keep({seen.key: known})  # a TuneD before this one did
+            return self._originals.keep({seen.key: known})  # a TuneD before this one did
         place = (self._uri, active.uuid, active.name, active.id, seen.pid, seen.start)
         before = known or OriginalLimits(*place)
         try:
@@ -142,11 +142,11 @@ class LimitsController(GuestController[LimitsPolicy]):
             return False
         found = {name: memory.get(name, UNLIMITED) for name in mine.memory}
         both = {seen.key: replace(before, memory={**found, **before.memory})}
-        return self._kept.amend(both) if known else self._kept.keep(both)
+        return self._originals.amend(both) if known else self._originals.keep(both)
 
     def _undo_dropped(self, link: Connection, seen: TrackedGuest, mine: WantedLimits) -> None:
         """A new policy asks for less than the last: the rest goes back first, and is not ours."""
-        before = self._kept.guests[seen.key]
+        before = self._originals.guests[seen.key]
         memory = {name: kib for name, kib in before.memory.items() if name not in mine.memory}
         shares = before.shares if mine.shares is None else None
         if not memory and shares is None:
@@ -154,19 +154,19 @@ class LimitsController(GuestController[LimitsPolicy]):
         if not libvirt.apply(link, seen.active, memory, shares):
             ours = {name: kib for name, kib in before.memory.items() if name in mine.memory}
             left = before.shares if mine.shares is not None else None
-            self._kept.amend({seen.key: replace(before, memory=ours, shares=left)})
+            self._originals.amend({seen.key: replace(before, memory=ours, shares=left)})
 
     def _put_back(self, link: Connection, seen: TrackedGuest) -> None:
         try:
-            refused = put_back(link, seen.active, self._kept.guests[seen.key])
+            refused = put_back(link, seen.active, self._originals.guests[seen.key])
         except GuestGone:
             return
         if refused:
             why = "; ".join(f"{what}: {reason}" for what, reason in refused.items())
-            self._kept.set_pending({seen.key: why})
+            self._originals.set_pending({seen.key: why})
             self._again = time.monotonic() + timeouts.RETRY_REFUSED
             return
-        self._kept.let_go([seen.key])
+        self._originals.let_go([seen.key])
         self._write(seen.active, "limited", "as found", "nobody wants it any more")
 
     def _hold(
@@ -193,12 +193,12 @@ class LimitsController(GuestController[LimitsPolicy]):
 
     def defer_restore(self, why: str) -> None:
         """See `GuestController`."""
-        self._kept.set_all_pending(why)
+        self._originals.set_all_pending(why)
 
     @property
     def idle(self) -> bool:
         """See `GuestController`."""
-        return not self._kept.guests
+        return not self._originals.guests
 
     # --- verify -----------------------------------------------------------------------------
 

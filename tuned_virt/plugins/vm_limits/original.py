@@ -5,38 +5,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
-from tuned_virt.guests.originals import key
+from tuned_virt.guests.originals import GuestOriginal
 
 PLUGIN = "vm_limits"
-"""Its name in the baseline."""
+"""Its name among the originals."""
 
 
 @dataclass(frozen=True)
-class OriginalLimits:
+class OriginalLimits(GuestOriginal):
     """One run of a guest: its limits by libvirt's names, in KiB, and its CPU weight.
 
     Only what we set is kept; what the owner limits stays the owner's.
     """
 
-    uri: str
-    uuid: str
-    name: str
-    id: int
-    pid: int
-    start: int
     memory: Mapping[str, int] = field(default_factory=dict)
     shares: int | None = None
-
-    @property
-    def key(self) -> str:
-        """The setting's name in the baseline."""
-        return key(self.uuid, self.id, self.start)
-
-    def text(self) -> str:
-        """As it is kept."""
-        return json.dumps(asdict(self))
 
 
 def parse(text: str) -> OriginalLimits:

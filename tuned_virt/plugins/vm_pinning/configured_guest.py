@@ -1,41 +1,30 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""That a guest's configuration has pins of ours: what the baseline keeps of it."""
+"""That a guest's configuration has pins of ours: what is kept of it."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from tuned_virt.guests.originals import SEPARATOR
+from tuned_virt.guests.originals import SEPARATOR, GuestOriginal
 from tuned_virt.plugins.vm_pinning.original import PLUGIN
 
 RECORD = f"{PLUGIN}_configuration"
-"""Its name in the baseline."""
+"""Its name among the originals."""
 
 
 @dataclass(frozen=True)
-class ConfiguredGuest:
+class ConfiguredGuest(GuestOriginal):
     """A guest whose configuration has pins of ours. It need not run: there is no process."""
-
-    uri: str
-    uuid: str
-    name: str
-    id: int = 0
-    pid: int = 0
-    start: int = 0
 
     @property
     def key(self) -> str:
-        """The setting's name in the baseline."""
+        """The setting's name among the originals."""
         return key(self.uuid)
-
-    def text(self) -> str:
-        """As it is kept."""
-        return json.dumps(asdict(self))
 
 
 def key(uuid: str) -> str:
-    """A guest's configuration's name in the baseline."""
+    """A guest's configuration's name among the originals."""
     return f"{uuid}{SEPARATOR}configuration"
 
 

@@ -41,29 +41,29 @@ PinningClaim = Claim[PinningPolicy]
 
 
 class PinningController(GuestController[PinningPolicy]):
-    """All but `findings` and what the mover calls is for libvirt's worker."""
+    """All but `findings` and what the migrator calls is for libvirt's worker."""
 
     def __init__(  # noqa: PLR0913 - its edges, which tests replace
         self,
         uri: str,
         fs: KernelFS,
-        baseline: Originals,
+        originals: Originals,
         journal: Journal,
-        decider: PlacementController | None = None,
+        placer: PlacementController | None = None,
         file: Path = record.FILE,
     ) -> None:
         self._uri = uri
         self._fs = fs
-        self._baseline = baseline
+        self._kernel_originals = originals
         self._journal = journal
-        self._roster = GuestTracker(fs)
-        self._hands = pinner.Pinner(fs, journal)
-        self._decider = decider or PlacementController(fs)
+        self._tracker = GuestTracker(fs)
+        self._pinner = pinner.Pinner(fs, journal)
+        self._placer = placer or PlacementController(fs)
         self._file = file
-        self._checks = PinningVerifier(fs)
-        self._mover = PageMigrator(fs, self._moved)
-        self._kept = GuestOriginals(PLUGIN, original.parse, baseline, uri)
-        self._configurations = PersistentPins(uri, baseline, journal)
+        self._verifier = PinningVerifier(fs)
+        self._migrator = PageMigrator(fs, self._moved)
+        self._originals = GuestOriginals(PLUGIN, original.parse, originals, uri)
+        self._configurations = PersistentPins(uri, originals, journal)
         self._loaded = False
         self._interrupted: set[str] = set()
         self._held: dict[str, HeldPlacement] = {}
@@ -75,23 +75,25 @@ class PinningController(GuestController[PinningPolicy]):
 
     def adjust(self, view: GuestsView, claims: Mapping[Run, PinningClaim] | None) -> float | None:
         """See `GuestController`."""
-        seen = self._roster.look(view.guests.values(), self._claims is not None)
+        seen = self._tracker.look(view.guests.values(), self._claims is not None)
         self._load(view.connection, seen)
-        self._forget({*self._kept.guests, *self._held} - seen.keys())
+        self._forget({*self._originals.guests, *self._held} - seen.keys())
         wanted = self._wanted(claims or {})
         active = {key: claim for key, claim in wanted.items() if not claim.policy.observe}
-        unclaimed = self._kept.guests.keys() - active.keys()
-        self._kept.let_go({key for key in unclaimed if self._put_back(view.connection, seen[key])})
+        unclaimed = self._originals.guests.keys() - active.keys()
+        self._originals.let_go(
+            {key for key in unclaimed if self._put_back(view.connection, seen[key])}
+        )
         self._drop(self._held.keys() - wanted.keys())
         news = claims is not self._claims
         if claims is not None:
-            self._decider.prepare(view.connection)
+            self._placer.prepare(view.connection)
             wishes = (claim.policy.balancing for claim in active.values())
             numa_balancing.set_to(
-                numa_balancing.wanted_by(wishes), self._fs, self._baseline, self._journal
+                numa_balancing.wanted_by(wishes), self._fs, self._kernel_originals, self._journal
             )
         elif news:
-            numa_balancing.set_to(None, self._fs, self._baseline, self._journal)
+            numa_balancing.set_to(None, self._fs, self._kernel_originals, self._journal)
         self._claims = claims
         wait = self._place(view, seen, wanted, news) if wanted else None
         if claims is None:
@@ -109,28 +111,28 @@ class PinningController(GuestController[PinningPolicy]):
         self._held = dict(self._saved)
         self._interrupted = {key for key, held in self._held.items() if held.follows}
         self._loaded = True
-        for key, kept in self._kept.guests.items():
+        for key, kept in self._originals.guests.items():
             if key in seen:
                 pins = self._held[key].pins if key in self._held else Pins()
-                active = self._hands.adopt(link, seen[key], kept, pins)
+                active = self._pinner.adopt(link, seen[key], kept, pins)
                 if active is not seen[key].active:
-                    self._roster.reread(active.run, active)
+                    self._tracker.reread(active.run, active)
 
     def _wanted(self, claims: Mapping[Run, PinningClaim]) -> dict[str, PinningClaim]:
-        found = ((self._roster.run(run), claim) for run, claim in claims.items())
+        found = ((self._tracker.run(run), claim) for run, claim in claims.items())
         return {seen.key: claim for seen, claim in found if seen is not None}
 
     def _forget(self, gone: Set[str]) -> None:
         """Guests that run no more: their past is nobody's."""
         for key in gone:
-            self._mover.forget(key)
+            self._migrator.forget(key)
             self._held.pop(key, None)
         self._interrupted -= gone
-        self._kept.let_go(gone)
+        self._originals.let_go(gone)
         self._configurations.forget(gone)
 
     def _drop(self, keys: Iterable[str]) -> None:
-        for key in set(keys) - self._kept.guests.keys():
+        for key in set(keys) - self._originals.guests.keys():
             del self._held[key]
 
     # --- the way back -----------------------------------------------------------------------
@@ -138,17 +140,17 @@ class PinningController(GuestController[PinningPolicy]):
     def _put_back(self, link: Connection, seen: TrackedGuest) -> bool:
         """Whether nothing of a guest is to be kept any more."""
         key = seen.key
-        self._mover.forget(key)
+        self._migrator.forget(key)
         held = self._held.get(key)
         try:
-            refused = self._hands.put_back(
-                link, seen, self._kept.guests[key], held.pins if held else Pins()
+            refused = self._pinner.put_back(
+                link, seen, self._originals.guests[key], held.pins if held else Pins()
             )
         except GuestGone:
             return True
         if refused:
             why = "; ".join(f"{what}: {reason}" for what, reason in refused.items())
-            self._kept.set_pending({key: why})
+            self._originals.set_pending({key: why})
             self._again = min(self._again, time.monotonic() + timeouts.RETRY_REFUSED)
             return False
         self._held.pop(key, None)
@@ -156,13 +158,13 @@ class PinningController(GuestController[PinningPolicy]):
 
     def defer_restore(self, why: str) -> None:
         """See `GuestController`."""
-        self._kept.set_all_pending(why)
+        self._originals.set_all_pending(why)
         self._configurations.defer_restore(why)
 
     @property
     def idle(self) -> bool:
         """See `GuestController`."""
-        return not self._kept.guests and self._configurations.idle
+        return not self._originals.guests and self._configurations.idle
 
     def _wait_for_again(self) -> float | None:
         if self._again == float("inf"):
@@ -181,7 +183,7 @@ class PinningController(GuestController[PinningPolicy]):
         wanted: Mapping[str, PinningClaim],
         news: bool,
     ) -> float | None:
-        decided = self._decider.decide(view.connection, seen, wanted, self._held, news)
+        decided = self._placer.decide(view.connection, seen, wanted, self._held, news)
         for held in decided.remarks.values():
             self._hold(held)
         changes = {
@@ -207,13 +209,13 @@ class PinningController(GuestController[PinningPolicy]):
             return True
         if held.failed:
             return news or self._again == float("inf")
-        return news and held.placed and self._checks.drifted(held)
+        return news and held.placed and self._verifier.drifted(held)
 
     def _later(self, seen: TrackedGuest, claim: PinningClaim) -> bool:
         """Whether a guest that can be placed is not before it starts anew."""
         return (
             claim.policy.persist is Persist.CONFIG
-            and seen.key not in self._kept.guests
+            and seen.key not in self._originals.guests
             and not claim.policy.observe
             and not pinner.starts_pinned(self._fs, seen)
         )
@@ -231,11 +233,11 @@ class PinningController(GuestController[PinningPolicy]):
         for key, placement in changes.items():
             still = wanted[key].policy.observe or self._later(seen[key], wanted[key])
             if placement.vcpus and not still:
-                before = self._kept.guests.get(key) or self._found(link, seen[key])
+                before = self._originals.guests.get(key) or self._found(link, seen[key])
                 if before is not None:
                     needed[key] = self._needed(seen[key], placement, before)
                     new.update({key: before} if needed[key] else {})
-        if not self._kept.keep(new):
+        if not self._originals.keep(new):
             return
         for key, placement in changes.items():
             self._carry_out(link, seen[key], placement, wanted[key], needed.get(key))
@@ -293,14 +295,14 @@ class PinningController(GuestController[PinningPolicy]):
         policy: PinningPolicy,
     ) -> None:
         try:
-            refused = self._hands.pin(link, seen, pins, new.placement)
+            refused = self._pinner.pin(link, seen, pins, new.placement)
         except GuestGone:
             return
         if refused:
             before = self._held.get(seen.key)
             said = before.failed.items() if before else ()
             if self._put_back(link, seen):
-                self._kept.let_go({seen.key})
+                self._originals.let_go({seen.key})
             self._again = min(self._again, time.monotonic() + timeouts.RETRY_REFUSED)
             self._hold(replace(new, failed=refused))
             for what, why in refused.items() - said:
@@ -311,8 +313,8 @@ class PinningController(GuestController[PinningPolicy]):
 
     def _yield_to(self, link: Connection, seen: TrackedGuest, placement: Placement) -> None:
         """It has no place, or an owner now: what is still ours goes back."""
-        if seen.key in self._kept.guests and self._put_back(link, seen):
-            self._kept.let_go({seen.key})
+        if seen.key in self._originals.guests and self._put_back(link, seen):
+            self._originals.let_go({seen.key})
         log.info("%s: guest %s: %s", PLUGIN, printable(seen.active.name), placement.why)
 
     def _hold(self, held: HeldPlacement) -> None:
@@ -345,7 +347,7 @@ class PinningController(GuestController[PinningPolicy]):
         memory, guest = placement.memory, seen.guest
         if seen.pid and policy.move and guest and memory and memory.mode == "move":
             self._hold(replace(self._held[seen.key], follows=True))
-            self._mover.add(
+            self._migrator.add(
                 PageMigration(
                     seen.key,
                     seen.active.name,
@@ -375,4 +377,4 @@ class PinningController(GuestController[PinningPolicy]):
         """See `GuestController`."""
         held = {(one.uuid, one.device): one for one in self._held.values()}
         pairs = [(claim, held.get((run[0], claim.device))) for run, claim in claims.items()]
-        return self._checks.findings(pairs, asked)
+        return self._verifier.findings(pairs, asked)

@@ -29,16 +29,16 @@ def values(fs: KernelFS) -> Values:
     return {} if text is None else {SETTING: text}
 
 
-def set_to(wanted: int | None, fs: KernelFS, baseline: Originals, journal: Journal) -> None:
+def set_to(wanted: int | None, fs: KernelFS, originals: Originals, journal: Journal) -> None:
     """Have the kernel do as asked, or as before where nobody asks; errors are said."""
     now = values(fs).get(SETTING)
-    kept = baseline.record(PLUGIN).originals.get(SETTING)
+    kept = originals.record(PLUGIN).originals.get(SETTING)
     target = kept if wanted is None else str(wanted)
     if now is None or target is None:
         return
     try:
         if wanted is not None:
-            baseline.keep(PLUGIN, {SETTING: now})
+            originals.keep(PLUGIN, {SETTING: now})
         if target != now:
             fs.write(FILE, target)
             why = "put back" if wanted is None else "asked for by numa_balancing="
@@ -46,7 +46,7 @@ def set_to(wanted: int | None, fs: KernelFS, baseline: Originals, journal: Journ
             journal.add(PLUGIN, change)
             log.info("%s: %s", PLUGIN, change)
         if wanted is None:
-            baseline.forget(PLUGIN, [SETTING])
+            originals.forget(PLUGIN, [SETTING])
     except (KernelFileError, OriginalsError) as error:
         log.error("%s: %s", PLUGIN, error)
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Container
 from dataclasses import dataclass, field
 
-from tuned_virt.guests.originals import key
+from tuned_virt.guests.originals import GuestOriginal
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.kernel.procfs import start_time
 from tuned_virt.model.guest import qemu_threads
@@ -23,27 +23,15 @@ THREADS = "threads"
 
 
 @dataclass(frozen=True)
-class OriginalPins:
+class OriginalPins(GuestOriginal):
     """One run of a guest.
 
-    pid, start  its process (0: not to be seen here), and the clock tick at which that started
-    pins        where its threads could run, and its <numatune>
-    nodes       all nodes with memory: the way back from a wall where there was none
+    pins   where its threads could run, and its <numatune>
+    nodes  all nodes with memory: the way back from a wall where there was none
     """
 
-    uri: str
-    uuid: str
-    name: str
-    id: int
-    pid: int
-    start: int
     pins: Pins = field(default_factory=Pins)
     nodes: str = ""
-
-    @property
-    def key(self) -> str:
-        """The setting's name in the originals."""
-        return key(self.uuid, self.id, self.start)
 
     def text(self) -> str:
         """As it is kept: pins beside the rest, as in the first version."""

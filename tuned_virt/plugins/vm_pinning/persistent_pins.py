@@ -3,8 +3,8 @@
 
 What we write there is tagged as in running guests, and only where the owner has written nothing: so
 the way back is to take out whatever still is as its tag says. What the owner has changed since is
-not, and stays. Configurations outlive the host's boot and the baseline with it, so the tags in them
-are what counts; the baseline only says that there are some, for `tuned-virt restore` and status.
+not, and stays. Configurations outlive the host's boot, and the originals do not, so the tags in
+them count; the originals only say that there are some, for `tuned-virt restore` and status.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ NOBODY = "nobody wants it any more"
 class PersistentPins:
     """The configurations of one libvirt's guests. For its worker; may raise LibvirtError."""
 
-    def __init__(self, uri: str, baseline: Originals, journal: Journal) -> None:
+    def __init__(self, uri: str, originals: Originals, journal: Journal) -> None:
         self._uri = uri
         self._journal = journal
-        self._kept = GuestOriginals(RECORD, parse, baseline, uri)
+        self._originals = GuestOriginals(RECORD, parse, originals, uri)
         self._known: dict[str, tuple[str, Placement]] = {}
         self._remarks: dict[str, str] = {}
         self._looked: set[str] = set()
@@ -55,11 +55,11 @@ class PersistentPins:
     @property
     def idle(self) -> bool:
         """Whether no configuration has anything of ours."""
-        return not self._kept.guests
+        return not self._originals.guests
 
     def defer_restore(self, why: str) -> None:
         """See `GuestController`."""
-        self._kept.set_all_pending(why)
+        self._originals.set_all_pending(why)
 
     def hold(self, link: Connection, seen: TrackedGuest, placement: Placement) -> str:
         """Have a guest's configuration say a placement; what an administrator should know."""
@@ -76,19 +76,17 @@ class PersistentPins:
         self._known.pop(active.uuid, None)
         first = seen.key not in self._looked
         self._looked.add(seen.key)
-        brought = (
-            first and placement_tag.NAMESPACE in active.xml
-        )  # by a configuration of an earlier boot
-        if brought or key(active.uuid) in self._kept.guests:
+        tagged = placement_tag.NAMESPACE in active.xml  # by a configuration of an earlier boot
+        if (first and tagged) or key(active.uuid) in self._originals.guests:
             self._clean(link, libvirt.configuration(link, active))
 
     def drop_all(self, link: Connection) -> bool:
         """Nobody wants anything, of guests that do not run either; whether nothing is left."""
         self._known.clear()
-        if self._asked or self._kept.guests:
+        if self._asked or self._originals.guests:
             found = libvirt.configurations(link)
             marks = {self._clean(link, one) for one in found}
-            self._kept.let_go(self._kept.guests.keys() - marks)  # no longer defined
+            self._originals.let_go(self._originals.guests.keys() - marks)  # no longer defined
             self._asked = False
         return self.idle
 
@@ -110,7 +108,7 @@ class PersistentPins:
         theirs = cleaned(xml)
         pins = _possible(placement.pins(guest.vcpus), guest)
         mark = ConfiguredGuest(self._uri, active.uuid, active.name)
-        if pins != ours and self._kept.keep({mark.key: mark}):
+        if pins != ours and self._originals.keep({mark.key: mark}):
             if ours.without(pins):
                 libvirt.redefine(link, theirs)
             return self._set(link, active, pins, placement.why, "<iothreadids>" in theirs)
@@ -128,16 +126,16 @@ class PersistentPins:
         """Take ours out of one configuration; its key, whatever became of it."""
         mark = ConfiguredGuest(self._uri, found.uuid, found.name)
         if placement_tag.NAMESPACE in found.xml:
-            self._kept.keep({mark.key: mark})
+            self._originals.keep({mark.key: mark})
             try:
                 theirs = clean(link, found.xml)
             except LibvirtError as error:
                 if not link.alive():
                     raise
-                self._kept.set_pending({mark.key: f"its configuration: {error}"})
+                self._originals.set_pending({mark.key: f"its configuration: {error}"})
                 return mark.key
             self._say(mark.uuid, mark.name, "as before", theirs or NOBODY)
-        self._kept.let_go([mark.key])
+        self._originals.let_go([mark.key])
         return mark.key
 
     def _say(self, uuid: str, name: str, after: str, why: str) -> None:

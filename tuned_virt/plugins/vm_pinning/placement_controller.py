@@ -64,7 +64,7 @@ class _Question:
     guests: Mapping[str, Guest]
     policies: Mapping[str, PlacementPolicy]
 
-    def unsettles(self, before: _Question | None) -> bool:
+    def may_move_guests(self, before: _Question | None) -> bool:
         """Whether placed guests may have to move since then, or since an earlier process's."""
         return (
             before is None
@@ -123,7 +123,7 @@ class PlacementController:
             }
             policies = _rebalancing(asked.policies, wanted, seen, stopped)
             guests = dict(asked.guests)
-            if policies != asked.policies or question.unsettles(self._last):
+            if policies != asked.policies or question.may_move_guests(self._last):
                 guests.update(self._rooted(seen, current))
             self._last = question
             plan = self._plan(host, [*guests.values()], policies, current)

@@ -8,7 +8,7 @@ from tuned_virt.model.guest import Guest
 from tuned_virt.model.topology import Host
 from tuned_virt.placement import PlacementKind, parse, plan
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 
 TWO_NODES = Host.from_xml((DATA / "hosts/two-nodes.xml").read_text())
 """Nodes 0 and 1, each two LLCs of two cores with two threads: CPUs 0-7 and 8-15; 8 GiB each."""
