@@ -285,10 +285,9 @@ class LibvirtWorker:
                 log.info("libvirt is back, with %d running guests", guests)
 
     def _say_unavailable(self, why: str) -> None:
-        if self._unavailable != why:
-            level = logging.DEBUG if self._read_only else logging.INFO  # who asks once is told
-            log.log(level, "libvirt is not to be had: %s", why)
-            self._unavailable = why
+        if self._unavailable in ("", self.UNASKED) and not self._read_only:
+            log.info("libvirt is not to be had: %s", why)
+        self._unavailable = why
         for reconciler in self._reconcilers:
             reconciler.unreachable(why)
 
