@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol, TypeVar
 
+from tuned_virt.core.originals import OriginalsError
 from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFileError
 from tuned_virt.libvirt_api import binding
@@ -180,7 +181,7 @@ class LibvirtWorker:
             began = time.monotonic()
             try:
                 why = self._connected()
-            except KernelFileError as error:
+            except (KernelFileError, OriginalsError) as error:
                 log.error("libvirt: %s; guests are looked at again", error)
                 why = str(error)
             except Exception as error:
