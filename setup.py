@@ -39,7 +39,7 @@ class BuildWithPath(build_py):
 setup(
     name="tuned-virt-plus",
     version=VERSION.group(1),
-    description="TuneD plugins and profiles for KVM hosts and guests, undone exactly",
+    description="TuneD plugins and profiles for KVM hosts and guests, with exact undo",
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="GPL-2.0-or-later",
