@@ -72,6 +72,7 @@ def apply(link: Connection, active: Domain, pins: Pins) -> dict[str, str]:
 
 
 def _set(do: CallBatch, pins: Pins, flags: int) -> dict[str, str]:
+    """libvirt's test driver takes no flag for vCPUs, so a running guest's are set without."""
     domain = do.active.domain
     for target, value in pins.items():
         if target == MEMORY:
@@ -80,6 +81,8 @@ def _set(do: CallBatch, pins: Pins, flags: int) -> dict[str, str]:
             do(f"memory {mode} on {nodes}", domain.setNumaParameters, parameters, flags)
         elif target == EMULATOR:
             do(f"{target} on {value}", domain.pinEmulator, _mask(value), flags)
+        elif target.part is Part.VCPU and flags == binding.libvirt.VIR_DOMAIN_AFFECT_LIVE:
+            do(f"{target} on {value}", domain.pinVcpu, target.number, _mask(value))
         else:
             pin = domain.pinVcpuFlags if target.part is Part.VCPU else domain.pinIOThread
             do(f"{target} on {value}", pin, target.number, _mask(value), flags)

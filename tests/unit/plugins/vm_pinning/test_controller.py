@@ -86,7 +86,7 @@ def active(xml: str, uuid: str = UUID) -> Domain:
 
 
 def pins(domain: FakeDomain) -> list[tuple[Any, ...]]:
-    return [call for call in domain.calls if call[0] == "pinVcpuFlags"]
+    return [call for call in domain.calls if call[0] == "pinVcpu"]
 
 
 def test_a_guest_is_tagged_then_pinned_inside_a_node(guests: PinningController) -> None:
@@ -116,7 +116,7 @@ def test_what_is_refused_is_tried_again_and_said_once(
 ) -> None:
     monkeypatch.setattr(timeouts, "RETRY_REFUSED", 0.0)
     web = active(DOMAIN.format(uuid=UUID, more=""))
-    web.domain.refuses = {"pinVcpuFlags"}
+    web.domain.refuses = {"pinVcpu"}
     for _ in range(3):
         adjust(guests, web)
     assert len(pins(web.domain)) >= 6, "two vCPUs, three times, and back"
@@ -161,7 +161,7 @@ def test_nothing_that_an_owner_pinned_is_changed(guests: PinningController) -> N
         adjust(guests, one, policy="dedicated", overcommit="64")
         changed = {(call[0], call[1]) for call in one.domain.calls if call[0] != "setMetadata"}
         for kind, number in PINS.findall(text):
-            call = {"vcpu": "pinVcpuFlags", "iothread": "pinIOThread"}[kind]
+            call = {"vcpu": "pinVcpu", "iothread": "pinIOThread"}[kind]
             assert (call, int(number)) not in changed, file
         assert "<emulatorpin" not in text or not any(c[0] == "pinEmulator" for c in changed), file
         if "<numatune" in text or guest.owned.automatic:
