@@ -266,7 +266,8 @@ def test_tuned_killed_in_the_middle_of_applying(libvirtd: Libvirtd, pins: int) -
 def restore(pinner: Pinner) -> Mapping[str, str]:
     """As `tuned-virt restore` without TuneD; what is pending afterwards."""
     journal = Journal(pinner.folder / "journal")
-    PinningRestore(pinner.file).restore(KernelFS(), pinner.baseline, journal, LibvirtQuestions())
+    with LibvirtQuestions() as libvirt:
+        PinningRestore(pinner.file).restore(KernelFS(), pinner.baseline, journal, libvirt)
     return pinner.baseline.record("vm_pinning").pending
 
 

@@ -154,7 +154,8 @@ def test_restore_without_tuned(libvirtd: Libvirtd, connection: Any) -> None:
         guest.destroy()
         wait_for("forgotten", lambda: not pinner.held())
         journal = Journal(pinner.folder / "journal")
-        ConfigurationRestore().restore(KernelFS(), pinner.baseline, journal, LibvirtQuestions())
+        with LibvirtQuestions() as libvirt:
+            ConfigurationRestore().restore(KernelFS(), pinner.baseline, journal, libvirt)
         assert configuration(guest) == before
         assert RECORD not in pinner.baseline.all()
 

@@ -74,11 +74,11 @@ def run(options: argparse.Namespace) -> int:
     }
     if not free and not options.leftover:
         print("nothing to put back")
-    libvirt = LibvirtQuestions()
-    codes = [
-        _restore(baseline, plugin, free[plugin], options.unmerge, libvirt)
-        for plugin in _ordered(free)
-    ]
+    with LibvirtQuestions() as libvirt:
+        codes = [
+            _restore(baseline, plugin, free[plugin], options.unmerge, libvirt)
+            for plugin in _ordered(free)
+        ]
     remarks = baseline.remarks()
     print(*remarks, sep="\n", end="\n" if remarks else "")
     return TO_REPORT if remarks else max(codes, default=FINE)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -25,21 +26,25 @@ log = logging.getLogger("tuned")
 O = TypeVar("O", bound=GuestOriginal)  # noqa: E741
 
 
-class LibvirtQuestions:
-    """Asks each libvirt; one that has not answered once is not waited for again."""
+class LibvirtQuestions(contextlib.ExitStack):
+    """Asks each libvirt; one that has not answered once is not waited for again.
+
+    Its connections are its own: one that others wait for would not be tried anew for it.
+    """
 
     def __init__(self) -> None:
+        super().__init__()
         self._clients: dict[str, OneShotClient] = {}
         self._silent: dict[str, str] = {}
 
     def ask(self, uri: str, question: Callable[[GuestsView], str]) -> str:
         """The answer. Raises Unanswered."""
-        from tuned_virt.libvirt_api.worker import OneShotClient, libvirt_worker
+        from tuned_virt.libvirt_api.worker import LibvirtWorker, OneShotClient
 
         if uri in self._silent:
             raise Unanswered(self._silent[uri])
         if uri not in self._clients:
-            self._clients[uri] = OneShotClient(libvirt_worker(uri))
+            self._clients[uri] = self.enter_context(OneShotClient(LibvirtWorker(uri)))
         try:
             return self._clients[uri].ask(question, timeouts.ONE_SHOT)
         except Unanswered as error:

@@ -16,7 +16,6 @@ from tuned_virt.core.originals import Originals
 from tuned_virt.guests.restore import LibvirtQuestions
 from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFS
-from tuned_virt.libvirt_api import worker
 from tuned_virt.plugins.vm_limits.original import OriginalLimits
 from tuned_virt.plugins.vm_limits.restore import LimitsRestore
 from tuned_virt.plugins.vm_pinning import numa_balancing
@@ -28,13 +27,10 @@ GIB = 1 << 20
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLibvirt]:
-    monkeypatch.setattr(worker, "_workers", {})
     monkeypatch.setattr(timeouts, "ONE_SHOT", 0.2)
     made = install(monkeypatch)
     yield made
     made.hang = lambda: None
-    for one in worker._workers.values():
-        one.close()
     until(lambda: made.open_connections == 0)
 
 
@@ -58,9 +54,9 @@ def keep(originals: Originals, *numbers: int) -> None:
 
 
 def restore(originals: Originals, tmp_path: Path) -> None:
-    LimitsRestore().restore(
-        KernelFS(tmp_path / "root"), originals, Journal(tmp_path / "journal"), LibvirtQuestions()
-    )
+    fs, journal = KernelFS(tmp_path / "root"), Journal(tmp_path / "journal")
+    with LibvirtQuestions() as libvirt:
+        LimitsRestore().restore(fs, originals, journal, libvirt)
 
 
 def test_every_guest_is_restored(fake: FakeLibvirt, originals: Originals, tmp_path: Path) -> None:
@@ -135,8 +131,22 @@ def test_a_kernel_setting_does_not_wait_for_libvirt(
     originals.keep("vm_pinning", {numa_balancing.SETTING: "1", one.key: one.text()})
     tuner = PinningRestore(tmp_path / "held.json")
     fs, journal = KernelFS(tmp_path / "root"), Journal(tmp_path / "journal")
-    tuner.restore(fs, originals, journal, LibvirtQuestions())
+    with LibvirtQuestions() as libvirt:
+        tuner.restore(fs, originals, journal, libvirt)
     assert file.read_text().strip() == "1"
     left = originals.record("vm_pinning")
     assert set(left.originals) == {one.key}
     assert left.pending == {one.key: "guest guest1: no socket"}
+
+
+def test_a_libvirt_that_has_come_back_is_asked_again(
+    fake: FakeLibvirt, originals: Originals, tmp_path: Path
+) -> None:
+    fake.refuses = "no socket"
+    fake.domains = [limited(1)]
+    keep(originals, 1)
+    restore(originals, tmp_path)
+    assert list(originals.record("vm_limits").pending.values()) == ["guest guest1: no socket"]
+    fake.refuses = ""
+    restore(originals, tmp_path)
+    assert (fake.domains[0].limits, originals.all()) == (FREE, {})
