@@ -11,6 +11,8 @@
 #   make check-system  real TuneD daemons of three generations on this kernel  (root)
 #   make check-vm      booted kernels with four NUMA nodes; KERNELS="6.1 6.12"  (root)
 #   make check-packages   packages built, installed, upgraded, erased, in folders  (root)
+#   make check-fresh    both commands on a minimal Debian in a folder, all of it; SUITES="bookworm trixie"  (root)
+#   make check-fresh-ci the same in minutes: one system test of each plugin  (root)
 #   make check-vm-disks   disks of every kind that QEMU emulates, iSCSI, LVM, md, multipath, a guest on LVM  (root)
 #   make check-vm-guests  real guests on four nodes: QEMU inside QEMU, minutes  (root)
 #   make bench    ratios against TuneD's stock profiles      (root)
@@ -23,16 +25,18 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 PYTHON ?= /usr/bin/python3
 DESTDIR ?=
 PREFIX ?= /usr
 PROFILE ?=
 KERNELS ?= 6.1
-SITELIB ?= $(shell $(PYTHON) -c 'import os, tuned; print(os.path.dirname(os.path.dirname(tuned.__file__)))')
+SUITES ?= bookworm trixie
+SYSTEM ?= tests/system
+SITELIB ?= $(shell $(PYTHON) -c 'import os, tuned; print(os.path.dirname(os.path.dirname(tuned.__file__)))' 2>/dev/null)
 VENV := build/venv
 TOOLS := $(VENV)/ready
-PROFILES := virtual-host-plus virtual-guest-plus
-ROOT := $(filter 0,$(shell id -u))
+MODULES := tuned configobj defusedxml jinja2 jsonschema rich
 LAYOUT = --destdir "$(DESTDIR)" --prefix "$(PREFIX)" --sitelib "$(SITELIB)"
 NAME := tuned-virt-plus
 VERSION = $(shell $(PYTHON) scripts/release.py version)
@@ -45,26 +49,30 @@ help:
 
 .PHONY: up
 up:
-	@scripts/dependencies product
-	@scripts/up "$(PROFILE)"
+	@scripts/alone "make up" scripts/up "$(PROFILE)"
+
+.PHONY: sitelib
+sitelib:
+	@test -n "$(SITELIB)" || { echo "TuneD is not installed for $(PYTHON); install it or give SITELIB=" >&2; exit 2; }
 
 .PHONY: install
-install:
-	@test -n "$(SITELIB)" || { echo "TuneD is not installed for $(PYTHON); install it or give SITELIB="; exit 2; }
+install: sitelib
 	@$(PYTHON) scripts/layout.py install $(LAYOUT)
 
 .PHONY: uninstall
-uninstall:
+uninstall: sitelib
 	@$(PYTHON) scripts/layout.py uninstall $(LAYOUT)
 
 # --- packages ------------------------------------------------------------------------------------
 
 .PHONY: man
 man:
+	@PYTHON=$(PYTHON) scripts/needs $@ $(PYTHON) go-md2man $(addprefix python:,$(MODULES))
 	@$(PYTHON) scripts/manuals.py
 
 .PHONY: dist
 dist:
+	@scripts/needs $@ $(PYTHON)
 	@$(PYTHON) scripts/release.py dist
 
 # Debian's rpm knows nothing of what apt has installed, and pytest is in build/venv there.
@@ -72,8 +80,12 @@ ON_DEBIAN := $(shell command -v apt-get)
 RPMBUILD = rpmbuild --define "_topdir $(CURDIR)/build/rpm" \
     $(if $(ON_DEBIAN),--nodeps --define "test_python $(CURDIR)/$(VENV)/bin/python") $(RPMFLAGS)
 
+.PHONY: needs-rpm
+needs-rpm:
+	@PYTHON=$(PYTHON) scripts/needs rpm $(PYTHON) rpmbuild go-md2man $(addprefix python:,$(MODULES))
+
 .PHONY: srpm
-srpm: dist
+srpm: needs-rpm dist
 	@mkdir -p build/rpm/SOURCES build/rpm/SPECS
 	@cp build/dist/$(NAME)-$(VERSION).tar.gz build/rpm/SOURCES/
 	@$(PYTHON) scripts/release.py spec > build/rpm/SPECS/$(NAME).spec
@@ -83,16 +95,34 @@ srpm: dist
 rpm: srpm $(if $(ON_DEBIAN),$(TOOLS))
 	$(RPMBUILD) -bb build/rpm/SPECS/$(NAME).spec
 
+.PHONY: needs-deb
+needs-deb:
+	@PYTHON=$(PYTHON) scripts/needs deb $(PYTHON) dpkg-buildpackage dh dh_python3 go-md2man \
+	    $(addprefix python:,$(MODULES))
+
 .PHONY: deb
-deb: dist
+deb: needs-deb dist
 	@rm -rf build/deb && mkdir -p build/deb
 	@tar -C build/deb -xf build/dist/$(NAME)-$(VERSION).tar.gz
 	cd build/deb/$(NAME)-$(VERSION) && dpkg-buildpackage --no-sign --build=binary $(DEBFLAGS)
 
 # --- tests ---------------------------------------------------------------------------------------
 
-$(TOOLS): requirements-dev.txt scripts/dependencies
-	$(if $(ROOT),scripts/dependencies tests)
+# A root tier refuses at once where another one runs; then what it needs is installed and fetched.
+.PHONY: alone
+alone:
+	@scripts/alone "make $(MAKECMDGOALS)" true
+
+.PHONY: tools
+tools: $(TOOLS)
+
+need-%:
+	@scripts/dependencies $*
+
+fetch-%: need-% $(TOOLS)
+	@KERNELS="$(KERNELS)" $(VENV)/bin/python -m tests.prepare $*
+
+$(TOOLS): requirements-dev.txt | need-unit
 	$(PYTHON) -m venv --system-site-packages $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
@@ -103,10 +133,10 @@ BASE ?= HEAD
 
 .PHONY: check
 check:
-	@scripts/check
+	@scripts/alone "make check" scripts/check
 
 .PHONY: check-style
-check-style: $(TOOLS)
+check-style: need-unit $(TOOLS)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy tuned_virt
@@ -114,62 +144,64 @@ check-style: $(TOOLS)
 	$(VENV)/bin/vermin --quiet --no-tips --violations -t=3.9- tuned_virt tuned_plugins tests bench scripts setup.py
 
 .PHONY: check-unit
-check-unit: check-style
+check-unit: fetch-unit check-style
 	$(VENV)/bin/python -m pytest tests/unit $(IN_PARALLEL) $(MEASURED)
 
 .PHONY: check-quick
-check-quick: $(TOOLS)
+check-quick: need-unit $(TOOLS)
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m scripts.quick "$(BASE)" $(IN_PARALLEL)
 
 .PHONY: check-system
-check-system: $(TOOLS)
-	$(VENV)/bin/python -m pytest tests/system
+check-system: alone fetch-system
+	scripts/alone "make $@" $(VENV)/bin/python -m pytest $(SYSTEM)
 
 .PHONY: check-vm
-check-vm: $(TOOLS)
-	$(VENV)/bin/python tests/vm/boot.py --kernels "$(KERNELS)" -- \
+check-vm: alone fetch-vm
+	scripts/alone "make $@" $(VENV)/bin/python tests/vm/boot.py --kernels "$(KERNELS)" -- \
 		--ignore=tests/vm/test_pinning.py --ignore=tests/vm/test_hugepages_guests.py \
 		--ignore=tests/vm/test_disks.py --ignore=tests/vm/test_disks_guests.py
 
 .PHONY: check-vm-disks
-check-vm-disks: $(TOOLS)
-	$(VENV)/bin/python tests/vm/boot.py --kernels 6.1 --limit 1800 -- -k test_disks
+check-vm-disks: alone fetch-vm
+	scripts/alone "make $@" $(VENV)/bin/python tests/vm/boot.py --kernels 6.1 --limit 1800 -- -k test_disks
 
 .PHONY: check-vm-guests
-check-vm-guests: $(TOOLS)
-	$(VENV)/bin/python tests/vm/boot.py --kernels 6.1 --limit 2400 -- -k "test_pinning or test_hugepages_guests"
+check-vm-guests: alone fetch-vm
+	scripts/alone "make $@" $(VENV)/bin/python tests/vm/boot.py --kernels 6.1 --limit 2400 -- -k "test_pinning or test_hugepages_guests"
 
 .PHONY: check-packages
-check-packages: $(TOOLS)
-	scripts/dependencies packages
-	$(VENV)/bin/python -m pytest tests/packages
+check-packages: alone fetch-packages
+	scripts/alone "make $@" $(VENV)/bin/python -m pytest tests/packages
+
+.PHONY: check-fresh check-fresh-ci
+check-fresh check-fresh-ci: alone need-fresh
+	@scripts/alone "make $@" $(PYTHON) -m tests.fresh --suites "$(SUITES)" $(if $(filter %-ci,$@),--brief)
 
 .PHONY: bench
-bench: $(TOOLS)
-	$(VENV)/bin/python -m bench.switch
+bench: alone need-bench $(TOOLS)
+	scripts/alone "make $@" $(VENV)/bin/python -m bench.switch
 
 .PHONY: bench-ksm
-bench-ksm: $(TOOLS)
-	$(VENV)/bin/python -m bench.ksm $(KSM)
+bench-ksm: alone need-bench $(TOOLS)
+	scripts/alone "make $@" $(VENV)/bin/python -m bench.ksm $(KSM)
 
 .PHONY: bench-hugepages
-bench-hugepages: $(TOOLS)
-	$(VENV)/bin/python -m bench.hugepages $(HUGEPAGES)
+bench-hugepages: alone need-bench $(TOOLS)
+	scripts/alone "make $@" $(VENV)/bin/python -m bench.hugepages $(HUGEPAGES)
 
 .PHONY: bench-disks
-bench-disks: $(TOOLS)
-	$(VENV)/bin/python -m bench.disks $(DISKS)
+bench-disks: alone need-bench $(TOOLS)
+	scripts/alone "make $@" $(VENV)/bin/python -m bench.disks $(DISKS)
 
 .PHONY: bench-placement
-bench-placement: $(TOOLS)
-	$(if $(ROOT),scripts/dependencies bench)
+bench-placement: need-bench $(TOOLS)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	$(VENV)/bin/python -m bench.placement
 	$(VENV)/bin/python -m bench.hostile
 
 .PHONY: bench-pinning
-bench-pinning: $(TOOLS)
-	$(VENV)/bin/python -m bench.pinning
+bench-pinning: alone need-bench $(TOOLS)
+	scripts/alone "make $@" $(VENV)/bin/python -m bench.pinning
 
 .PHONY: clean
 clean:

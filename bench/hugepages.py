@@ -27,7 +27,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests import debian
-from tests.sandbox import CACHE, PYTHON, REPO
+from tests.debian import CACHE
+from tests.sandbox import PYTHON, REPO
 from tuned_virt.core.engine import Engine
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals

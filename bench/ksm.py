@@ -33,7 +33,7 @@ from bench.ksm_cases import CASES, Figures, NotYet
 from bench.ksm_machine import settings_kept
 from bench.ksm_rivals import RIVALS, USUAL, RivalFailed
 from tests import debian
-from tests.sandbox import CACHE
+from tests.debian import CACHE
 
 RECORD = CACHE / "bench-ksm.jsonl"
 RUNS = 3

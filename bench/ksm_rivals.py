@@ -21,7 +21,8 @@ from types import MappingProxyType
 
 from bench.ksm_machine import PYTHON, Host, Ksmd, put, reset
 from tests import debian
-from tests.sandbox import CACHE, REPO
+from tests.debian import CACHE
+from tests.sandbox import REPO
 
 KSMTUNED_SUITE = "trixie"
 KSMTUNED_CONF = "KSM_THRES_COEF=100\n"

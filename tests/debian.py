@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Debian packages of other suites, downloaded beside the machine's own apt and only unpacked.
+"""Debian's suites beside the machine's own apt: packages that are only unpacked, and small systems.
 
-Only the mirror and the keyring are taken from the machine's configuration; lists, cache and state
+Only mirror, proxies and keyring are taken from the machine's configuration; lists, cache and state
 are private, so the machine's sources never learn of the other suites.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+CACHE = Path(os.environ.get("TUNED_VIRT_CACHE") or Path(__file__).resolve().parents[1] / "build")
+"""Where everything that is downloaded is kept."""
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
@@ -36,6 +41,42 @@ def mirror(etc_apt: Path = Path("/etc/apt")) -> str:
         if found:
             return found.group(1)
     raise Unavailable(f"no Debian mirror in the apt sources under {etc_apt}")
+
+
+def network_options() -> Iterator[str]:
+    """How apt reaches its mirror on this machine, and how old that may be: its options on it."""
+    dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=False)
+    for line in dump.stdout.splitlines():
+        if re.match(
+            r'Acquire::\S*(proxy|cainfo|verify-peer|check-valid-until) "[^"]', line, re.IGNORECASE
+        ):
+            yield line.rstrip(";")
+
+
+def bootstrap(suite: str, folder: Path, include: Sequence[str], exclude: Sequence[str]) -> Path:
+    """A system of apt and some packages in a folder, made once; `exclude` are paths left out.
+
+    Raises Unavailable.
+    """
+    if folder.exists():
+        return folder
+    if not shutil.which("mmdebstrap"):
+        raise Unavailable("mmdebstrap is not installed: apt-get install mmdebstrap")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = folder.with_suffix(".new")
+    shutil.rmtree(new, ignore_errors=True)
+    options = ("APT::Install-Recommends false", *network_options())
+    command = [
+        *("mmdebstrap", "--mode=root", "--variant=apt", f"--include={','.join(include)}"),
+        *(f"--aptopt={option}" for option in options),
+        *(f"--dpkgopt=path-exclude={path}" for path in exclude),
+        *("--dpkgopt=force-unsafe-io", "--quiet", suite, str(new), mirror()),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Unavailable(f"mmdebstrap {suite}: {done.stderr.strip()}")
+    new.rename(folder)
+    return folder
 
 
 class Suite:

@@ -30,9 +30,9 @@ import dbus
 import dbus.bus
 
 from tests import debian
+from tests.debian import CACHE
 
 REPO = Path(__file__).resolve().parent.parent
-CACHE = Path(os.environ.get("TUNED_VIRT_CACHE", REPO / "build"))
 PYTHON = "/usr/bin/python3"
 
 SUITES = {"2.20": "bookworm", "2.25": "trixie", "latest": "sid"}

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tests import debian
-from tests.sandbox import CACHE
+from tests.debian import CACHE
 
 SUITE = "bookworm"
 
@@ -58,19 +58,9 @@ sleep infinity & wait
 
 def base() -> Path:
     """The system that every root begins as; made once, then kept. Raises debian.Unavailable."""
-    folder = CACHE / "roots" / SUITE
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        new = folder.with_suffix(".new")
-        shutil.rmtree(new, ignore_errors=True)
-        command = [
-            *("mmdebstrap", "--mode=root", "--variant=apt", f"--include={','.join(INCLUDED)}"),
-            *("--aptopt=APT::Install-Recommends false", "--quiet"),
-            *("--dpkgopt=path-exclude=/usr/share/locale/*", SUITE, str(new), debian.mirror()),
-        ]
-        subprocess.run(command, check=True)
-        new.rename(folder)
-    return folder
+    return debian.bootstrap(
+        SUITE, CACHE / "roots" / SUITE, INCLUDED, exclude=("/usr/share/locale/*",)
+    )
 
 
 class Root:

@@ -179,3 +179,10 @@ def test_without_libvirt_the_rest_of_the_profile_works(
         wait_vcpus(libvirtd, "web1", "1")
         t.off()
         assert vcpus(libvirtd, "web1") == {"0-1"}
+
+
+def test_off_without_libvirt_promises_nothing(tuned: Callable[..., Sandbox], version: str) -> None:
+    t = tuned(version, profiles={"mixed": PROFILES["dedicated"]})
+    t.switch("mixed")
+    t.off()
+    assert "put back as soon as libvirt answers" not in t.log()

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests import debian
+from tests.debian import CACHE
 from tests.libvirtd import Libvirtd
-from tests.sandbox import CACHE, Sandbox, SystemdSandbox, wait_for
+from tests.sandbox import Sandbox, SystemdSandbox, wait_for
 
 KSM = "/sys/kernel/mm/ksm"
 AUTO = "[main]\nsummary=auto\n[ksm]\nmode=auto\neager=1\nmax_cpu=20\n"

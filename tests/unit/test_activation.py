@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -184,12 +183,30 @@ def test_disable_in_a_chroot_asks_no_bus(
     assert capsys.readouterr().out == "virtual-host-plus: off\n"
 
 
-def test_a_chroot_is_known() -> None:
-    code = "from tuned_virt.kernel.systemd import in_chroot; print(in_chroot())"
-    here = Path(__file__).parents[2]
-    command = ["/usr/bin/python3", "-c", code]
-    done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+def test_a_chroot_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests may run in a chroot themselves, or have a first process that is closed to them."""
+    roots = {f"/proc/{os.getppid()}/root": "/", "/proc/1/root": "/"}
+    monkeypatch.setattr(os.path, "samefile", lambda own, other: roots[other] == own)
+    monkeypatch.setattr(systemd, "_ancestors", lambda: iter((os.getppid(), 1)))
+    assert not systemd.in_chroot()
+    roots["/proc/1/root"] = "/another"
+    assert systemd.in_chroot()
+
+
+def test_ancestors_go_up_to_the_first_process() -> None:
+    *_, last = systemd._ancestors()
+    stat = Path(f"/proc/{last}/stat").read_text().rpartition(")")[2].split()
+    assert stat[1] == "0"
+
+
+def test_an_ancestor_that_is_closed_to_us_counts_as_no_chroot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def closed(*_: str) -> bool:
+        raise PermissionError
+
+    monkeypatch.setattr(os.path, "samefile", closed)
+    assert not systemd.in_chroot()
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,19 @@ def test_packages_need_what_the_code_imports(file: str) -> None:
         assert re.search(pattern, text, re.MULTILINE), f"{file} does not need {PROVIDED_BY[name]}"
 
 
+@pytest.mark.parametrize(
+    ("file", "heading"),
+    [
+        ("rpm/tuned-virt-plus.spec", "%package host\n"),
+        ("debian/control", "Package: tuned-virt-plus-host\n"),
+    ],
+)
+def test_the_hosts_package_brings_libvirts_binding(file: str, heading: str) -> None:
+    text = (ROOT / file).read_text().split(heading)[1]
+    needed = re.split(r"^%?[Dd]escription", text, maxsplit=1, flags=re.MULTILINE)[0]
+    assert re.search(r"^(Requires:)?\s+python3-libvirt\b", needed, re.MULTILINE)
+
+
 def test_the_changelog_has_this_version_or_one_to_come() -> None:
     headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert headings[0] == "Unreleased" or headings[0].startswith(release.version())

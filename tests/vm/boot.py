@@ -31,7 +31,7 @@ sys.path.insert(0, str(CHECKOUT))
 from tests import debian  # noqa: E402
 from tests.vm import disks, monitor  # noqa: E402
 
-CACHE = Path(os.environ.get("TUNED_VIRT_CACHE") or CHECKOUT / "build").resolve()
+CACHE = debian.CACHE.resolve()
 PASSED, FAILED, NOT_RUN = 0, 1, 2
 
 SUITES = {"5.10": "bullseye", "6.1": "bookworm", "6.12": "trixie", "7": "sid"}
@@ -98,7 +98,7 @@ CONSOLE_TAIL = 30
 POLL_SECONDS = 0.1
 
 
-class NotRunError(Exception):
+class NotRunError(RuntimeError):
     """The tests could not be run; the message says why."""
 
 

@@ -18,7 +18,8 @@ State = Mapping[str, str]
 
 def modules() -> list[str]:
     """Names of the loaded modules; those that need others come before them."""
-    return [line.split()[0] for line in Path("/proc/modules").read_text().splitlines()]
+    file = Path("/proc/modules")  # absent where the kernel has no modules
+    return [line.split()[0] for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def state() -> State:

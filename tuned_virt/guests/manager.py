@@ -171,6 +171,11 @@ class GuestManager(Generic[P]):
             self._guests.defer_restore(self.control.unavailable or "libvirtd does not answer yet")
         return done
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left to put back."""
+        return self._guests.idle
+
     def findings(self, runs: Iterable[Run], ignore_missing: bool) -> list[Finding]:
         """What verify says of some of the claimed guests."""
         known = self._claims or {}

@@ -295,7 +295,8 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
             log.info("%s: left for the %s that systemd starts next", self.name, systemd.SERVICE)
             return
         self._manager.release(settled)
-        if settled is None and not self._manager.settle(timeouts.GUESTS_RESTORED):
+        restored = settled is not None or self._manager.settle(timeouts.GUESTS_RESTORED)
+        if not restored and not self._manager.idle:
             log.info("%s: put back as soon as libvirt answers", self.name)
 
     def _instance_verify_static(self, instance: Any, ignore_missing: bool, devices: Any) -> bool:
