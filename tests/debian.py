@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Debian's suites beside the machine's own apt: packages that are only unpacked, and small systems.
+"""Debian's packages, sources and small systems, beside the machine's own apt and only unpacked.
 
 Only mirror, proxies and keyring are taken from the machine's configuration; lists, cache and state
 are private, so the machine's sources never learn of the other suites.
@@ -80,11 +80,15 @@ def bootstrap(suite: str, folder: Path, include: Sequence[str], exclude: Sequenc
 
 
 class Suite:
-    """One Debian suite as seen through private apt directories under `cache`."""
+    """One Debian suite as seen through private apt directories under `cache`.
 
-    def __init__(self, name: str, cache: Path) -> None:
+    `kind` is apt's: "deb" for packages, "deb-src" for sources.
+    """
+
+    def __init__(self, name: str, cache: Path, kind: str = "deb") -> None:
         self.name = name
-        self.dir = cache.resolve() / "apt" / name
+        self.kind = kind
+        self.dir = cache.resolve() / ("apt" if kind == "deb" else f"apt-{kind}") / name
 
     def _apt(self, *arguments: str, cwd: Path | None = None) -> str:
         options = {
@@ -93,21 +97,26 @@ class Suite:
             "Dir::State::lists": self.dir / "lists",
             "Dir::Cache": self.dir / "cache",
             "APT::Sandbox::User": "root",
+            "APT::Update::Error-Mode": "any",
+            "Acquire::Retries": "1",
         }
         command = [arguments[0], *(f"-o{key}={value}" for key, value in options.items())]
-        done = subprocess.run(
-            [*command, *arguments[1:]], cwd=cwd, text=True, capture_output=True, check=False
-        )
+        try:
+            done = subprocess.run(
+                [*command, *arguments[1:]], cwd=cwd, text=True, capture_output=True, check=False
+            )
+        except FileNotFoundError as error:
+            raise Unavailable(f"{arguments[0]} is not installed: this is no Debian") from error
         if done.returncode:
             raise Unavailable(f"{' '.join(arguments)} ({self.name}): {done.stderr.strip()}")
         return done.stdout
 
     def update(self) -> None:
-        """Fetch the suite's package lists. Raises Unavailable."""
+        """Fetch the suite's lists. Raises Unavailable."""
         for sub in ("lists/partial", "cache/archives/partial"):
             (self.dir / sub).mkdir(parents=True, exist_ok=True)
         (self.dir / "sources.list").write_text(
-            f"deb [signed-by={KEYRING}] {mirror()} {self.name} main\n"
+            f"{self.kind} [signed-by={KEYRING}] {mirror()} {self.name} main\n"
         )
         self._apt("apt-get", "update", "-qq")
 
@@ -124,6 +133,12 @@ class Suite:
         subprocess.run(["dpkg", "-x", archive.name, "root"], cwd=into, check=True)
         archive.unlink()
         return into / "root"
+
+    def source(self, package: str, into: Path) -> Path:
+        """Download what its authors released, an archive, into a folder. Raises Unavailable."""
+        into.mkdir(parents=True, exist_ok=True)
+        self._apt("apt-get", "source", "-qq", "--download-only", "--tar-only", package, cwd=into)
+        return next(into.glob("*.orig.tar.*"))
 
 
 def unpacked(package: str, suite: str, cache: Path) -> Path:

@@ -70,10 +70,12 @@ class HostCapacity:
     ) -> list[MemoryShare]:
         """Memory by node: with the vCPUs; over `memory_nodes`, by their size, where some are."""
         if memory_nodes:
-            total = sum(self.host.by_id[memory_node].memory for memory_node in memory_nodes) or 1
+            sizes = [self.host.by_id[memory_node].memory for memory_node in memory_nodes]
+            total = sum(sizes)
+            portions = [size / total if total else 1 / len(memory_nodes) for size in sizes]
             return [
-                _share(wanted.whole, memory_node, self.host.by_id[memory_node].memory / total)
-                for memory_node in memory_nodes
+                _share(wanted.whole, memory_node, part)
+                for memory_node, part in zip(memory_nodes, portions)
             ]
         if len(vcpus_by_node) == 1:
             [node_index] = vcpus_by_node

@@ -8,11 +8,13 @@ what that does with a real libvirtd is tried in tests/system.
 from __future__ import annotations
 
 import queue
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
+from tuned_virt.kernel import cpuset
 from tuned_virt.libvirt_api import binding
 from tuned_virt.libvirt_api.connection import Connection, Domain
 
@@ -99,7 +101,9 @@ class FakeDomain:
         return [(True,) * 4] * 2
 
     def _emulatorPinInfo(self, flags: int) -> tuple[bool, ...]:
-        return (True,) * 4
+        """As its XML has it, on a host of four CPUs."""
+        pinned = re.search(r"<emulatorpin cpuset=['\"]([^'\"]+)", self.xml)
+        return tuple(cpu in cpuset.parse(pinned[1]) if pinned else True for cpu in range(4))
 
     def _vcpus(self) -> tuple[list[tuple[int, ...]], list[tuple[bool, ...]]]:
         return [(0, 1, 0, 0), (1, 1, 0, 0)], [(True, True, False, False)] * 2

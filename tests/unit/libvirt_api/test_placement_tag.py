@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 
 from tuned_virt.libvirt_api import placement_tag
 from tuned_virt.libvirt_api.placement_tag import NotXML
-from tuned_virt.model.guest import PLACEMENT_NAMESPACE, GuestError, read_guest
+from tuned_virt.model.guest import PLACEMENT_NAMESPACE, read_guest
 from tuned_virt.model.pins import Pins
 
 REPO = Path(__file__).parents[3]
 HOOK = REPO / "hooks/qemu.d/tuned-virt"
-DOMAINS = REPO.parent / "shared/data/domains"
 
 OURS = Pins({0: "4", 1: "0-3,8"}, "0-1", {1: "0-1"}, ("restrictive", "0"))
 ELEMENTS = """<vcpupin vcpu='0' cpuset='4'/><vcpupin cpuset="0-3,8" vcpu="1"></vcpupin>
@@ -163,22 +162,6 @@ def test_strip_is_what_read_says(present: Pins, tag: Pins) -> None:
         {n: c for n, c in present.iothreads.items() if n not in ours.iothreads},
         None if ours.memory else present.memory,
     )
-
-
-@pytest.mark.skipif(not DOMAINS.is_dir(), reason="shared/data is not here")
-def test_no_owners_pin_in_the_data_is_ours() -> None:
-    pinned = 0
-    for file in sorted(DOMAINS.glob("*.xml")):
-        text = file.read_text()
-        try:
-            guest = read_guest(text)
-        except GuestError:
-            continue
-        ours, present = placement_tag.read(text)
-        assert not ours
-        assert placement_tag.strip(text.encode()) is None
-        pinned += bool(present or guest.owned.vcpus)
-    assert pinned >= 3
 
 
 # --- the hook ---------------------------------------------------------------------------------

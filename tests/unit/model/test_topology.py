@@ -26,3 +26,15 @@ def test_nodes(tmp_path: Path) -> None:
 def test_a_kernel_without_numa(tmp_path: Path) -> None:
     assert topology.nodes(KernelFS(tmp_path)) == []
     assert topology.meminfo(KernelFS(tmp_path)) == {}
+
+
+def test_cpus_of_a_node_that_is_offline_are_said(tmp_path: Path) -> None:
+    cpus, nodes = tmp_path / "sys/devices/system/cpu", tmp_path / "sys/devices/system/node"
+    for cpu in range(4):
+        (cpus / f"cpu{cpu}").mkdir(parents=True)
+    (cpus / "online").write_text("0-2\n")
+    (nodes / "node1").mkdir(parents=True)
+    (nodes / "node1/cpulist").write_text("1\n")
+    host = topology.read(KernelFS(tmp_path))
+    assert set(host.cpus) == {1}
+    assert host.notes == ("2 online CPUs are in no NUMA node: left out",)

@@ -79,6 +79,13 @@ def test_huge_pages_must_be_free_on_the_node() -> None:
     )
 
 
+def test_a_host_that_tells_no_memory_is_planned() -> None:
+    host = replace(machine(nodes=2, cores=1, threads=1, llcs=1, gib=0), isolated=frozenset({0, 1}))
+    placed = planned(host, guest("a", 1), policy="dedicated")["a"]
+    assert (placed.kind, placed.vcpus) == (PlacementKind.SHARED, {0: "0"})
+    assert "no node has 1 CPUs to dedicate" in placed.why
+
+
 def test_huge_pages_are_given_once() -> None:
     host = with_pages(machine(), 512, 600)
     made = planned(host, *(guest(n, 2, huge_pages=(HugePages(2048),)) for n in "abc"))

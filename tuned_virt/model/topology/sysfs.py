@@ -37,10 +37,12 @@ def read(fs: KernelFS) -> Host:
     placed = sorted(where.keys() - offline)
     modules = _has_modules(fs)
     cpus = {cpu: _cpu(fs, cpu, where[cpu], frozenset(placed), modules) for cpu in placed}
-    left_out = len(_node_numbers(fs)) - len(of_node)
-    notes = (f"{left_out} NUMA nodes have only CPUs of other nodes: left out",) if left_out else ()
-    caches = _caches(fs, cpus)
-    return overlay(Host(nodes, cpus, caches, offline, notes=notes), fs)
+    left_out = {
+        "NUMA nodes have only CPUs of other nodes": len(_node_numbers(fs)) - len(of_node),
+        "online CPUs are in no NUMA node": len(present - offline - where.keys()),
+    }
+    notes = tuple(f"{count} {what}: left out" for what, count in left_out.items() if count)
+    return overlay(Host(nodes, cpus, _caches(fs, cpus), offline, notes=notes), fs)
 
 
 def overlay(host: Host, fs: KernelFS) -> Host:

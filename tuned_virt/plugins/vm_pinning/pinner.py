@@ -50,6 +50,7 @@ def found(fs: KernelFS, link: Connection, seen: TrackedGuest, uri: str) -> Origi
     ours, present = placement_tag.read(active.xml)
     online = fs.read_optional(ONLINE) or ""
     before = {
+        **{target: cpus for target, cpus in present.items() if target.part is Part.IOTHREAD},
         **_now(fs, link, seen),
         MEMORY: present.get(MEMORY, ""),
         **dict.fromkeys(ours, online),

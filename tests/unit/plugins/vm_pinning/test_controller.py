@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
 
+from tests.domains import domain
+from tests.guests import guests as made_up
+from tests.published.sources import LIBVIRT, VIRT_MANAGER, Source
 from tests.unit.libvirt_api.fake_binding import FakeDomain, FakeLibvirt, connect, install
 from tuned_virt import placement
 from tuned_virt.core.journal import Journal
@@ -32,7 +36,6 @@ from tuned_virt.plugins.vm_pinning.page_migrator import PageMigration, PageMigra
 from tuned_virt.plugins.vm_pinning.placement_controller import PlacementController
 from tuned_virt.plugins.vm_pinning.record import HeldPlacement
 
-DATA = Path(__file__).parents[5] / "shared/data"
 UUID = "0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0f1"
 
 CELL = """<cell id='{0}'><memory unit='KiB'>4194304</memory><distances><sibling id='0' value='{1}'/>
@@ -140,36 +143,57 @@ OWNED = re.compile(r"<(vcpupin|emulatorpin|iothreadpin|numatune)\b|<vcpu [^>]*(c
 PINS = re.compile(r"""<(vcpu|iothread)pin\s+\1=['"](\d+)""")
 
 
-def pinned_files() -> list[Path]:
-    found = []
-    for file in sorted(DATA.glob("domains/*.xml")):
-        with contextlib.suppress(GuestError, UnicodeDecodeError):
-            read_guest(file.read_text())
-            if OWNED.search(file.read_text()):
-                found.append(file)
-    return found
+def test_an_iothread_that_its_owner_pinned_is_left_alone(guests: PinningController) -> None:
+    """Also where its thread cannot be seen."""
+    pinned = "<iothreads>2</iothreads><cputune><iothreadpin iothread='1' cpuset='3'/></cputune>"
+    web = active(DOMAIN.format(uuid=UUID, more=pinned))
+    adjust(guests, web)
+    assert [call[1] for call in web.domain.calls if call[0] == "pinIOThread"] == [2]
+    assert ' iothreads="2=' in web.domain.calls[0][2], "and it is not tagged as ours"
+    adjust(guests)
+    assert [call[1] for call in web.domain.calls if call[0] == "pinIOThread" and call[1] != 2] == []
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="shared/data is not here")
-def test_nothing_that_an_owner_pinned_is_changed(guests: PinningController) -> None:
-    files = pinned_files()
-    assert len(files) >= 3
-    for file in files:
-        text = file.read_text()
-        guest = read_guest(text)
-        one = active(text, guest.uuid or UUID)
-        adjust(guests, one, policy="dedicated", overcommit="64")
-        changed = {(call[0], call[1]) for call in one.domain.calls if call[0] != "setMetadata"}
-        for kind, number in PINS.findall(text):
-            call = {"vcpu": "pinVcpu", "iothread": "pinIOThread"}[kind]
-            assert (call, int(number)) not in changed, file
-        assert "<emulatorpin" not in text or not any(c[0] == "pinEmulator" for c in changed), file
-        if "<numatune" in text or guest.owned.automatic:
-            assert not any(call[0] == "setNumaParameters" for call in changed), file
-        if guest.owned.vcpus:
-            assert [held.placement.kind for held in guests._held.values()] == [
-                PlacementKind.OWNER
-            ], file
+def check_owners_pins(guests: PinningController, text: str) -> bool:
+    """Whether the owner wrote a place for something; then none of it is changed."""
+    guest = read_guest(text)
+    if not OWNED.search(text):
+        return False
+    if not guest.uuid:  # libvirt gives every guest one
+        text = text.replace("<name>", f"<uuid>{UUID}</uuid><name>", 1)
+    one = active(text, guest.uuid or UUID)
+    adjust(guests, one, policy="dedicated", overcommit="64")
+    changed = {(call[0], call[1]) for call in one.domain.calls if call[0] != "setMetadata"}
+    for kind, number in PINS.findall(text):
+        call = {"vcpu": "pinVcpu", "iothread": "pinIOThread"}[kind]
+        assert (call, int(number)) not in changed
+    assert "<emulatorpin" not in text or not any(call[0] == "pinEmulator" for call in changed)
+    if "<numatune" in text or guest.owned.automatic:
+        assert not any(call[0] == "setNumaParameters" for call in changed)
+    if guest.owned.vcpus:
+        assert [held.placement.kind for held in guests._held.values()] == [PlacementKind.OWNER]
+    return True
+
+
+@settings(max_examples=40, suppress_health_check=[*HealthCheck])
+@given(guest=made_up(Host.from_xml(HOST), 1))
+def test_nothing_that_an_owner_pins_is_changed(guests: PinningController, guest: Guest) -> None:
+    """But for pins that leave out no CPU, which say nothing."""
+    everything = frozenset(range(4))
+    assume(not any(everything <= cpus for cpus in guest.owned.vcpus.values()))
+    adjust(guests)
+    check_owners_pins(guests, domain(guest, {}))
+
+
+@pytest.mark.parametrize("source", [LIBVIRT, VIRT_MANAGER], ids=lambda source: str(source.name))
+def test_nothing_that_an_owner_pinned_is_changed(guests: PinningController, source: Source) -> None:
+    if source.missing:
+        pytest.skip(source.missing)
+    pinned = 0
+    for file in source.files(source.domains):
+        with contextlib.suppress(GuestError):
+            pinned += check_owners_pins(guests, file.read_text())
+    assert pinned >= 3
 
 
 def test_memory_that_a_kill_kept_from_following_follows_after_the_restart(
