@@ -206,7 +206,10 @@ def test_nothing_leaks(libvirtd: Libvirtd) -> None:
         libvirtd.stop_guest(f"guest{number}")
 
     with follow(libvirtd) as follower, ThreadPoolExecutor(4) as pool:
-        list(pool.map(turn, range(20)))
+        list(pool.map(turn, range(20)))  # too brief to be seen running, some or all
+        libvirtd.start_guest("seen")
+        follower.wait("guest seen started")
+        libvirtd.stop_guest("seen")
         wait_for("all stops seen", lambda: follower.hypervisor.guests == {}, 2)
     told = len(follower.said)
     wait_for("no thread left", lambda: not workers(), 5)
