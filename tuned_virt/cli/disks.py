@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,16 +30,8 @@ from tuned_virt.plugins.blk_elevator_virt.record import PolicyInForce
 if TYPE_CHECKING:
     from tuned_virt.libvirt_api.guest_disks import GuestDisks
 
-COLUMNS: Mapping[str, bool] = {
-    "disk": True,
-    "class": True,
-    "decided by": True,
-    "backs": True,
-    "now": True,
-    "wanted": True,
-    "why": True,
-}
-"""Columns of the table, all set to the left."""
+COLUMNS = ("<disk", "<class", "<decided by", "<backs", "<now", "<wanted", "<why")
+"""Columns of the table, see `table.show`."""
 
 NOT_ROOT = "run as root to see which disks running guests use that libvirt does not know"
 

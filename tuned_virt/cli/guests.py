@@ -27,15 +27,7 @@ from tuned_virt.plugins.vm_pinning.record import HeldPlacement
 LOOK = StateFile(FOLDER / "guests-look.json", lambda content: dict(content["delays"]))
 """Where root's last look is kept, for the run-queue delay since then."""
 
-COLUMNS: Mapping[str, bool] = {
-    "guest": True,
-    "kind": True,
-    "node": True,
-    "vCPUs on": True,
-    "local %": False,
-    "MiB by node": True,
-    "delay ms": False,
-}
+COLUMNS = ("<guest", "<kind", "<node", "<vCPUs on", "local %", "<MiB by node", "delay ms")
 """They fit 80 columns: what is said in sentences comes below."""
 
 

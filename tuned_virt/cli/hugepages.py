@@ -21,24 +21,9 @@ ABSENT = "this kernel has no huge pages"
 NOT_ROOT = "run as root to see which guest uses them"
 NOT_TOLD = "this kernel does not tell which guest uses them: it has no /proc/PID/numa_maps"
 
-POOLS: Mapping[str, bool] = {
-    "node": False,
-    "size": False,
-    "total": False,
-    "persistent": False,
-    "free": False,
-    "surplus": False,
-    "MiB": False,
-}
-GUESTS: Mapping[str, bool] = {
-    "guest": True,
-    "pid": False,
-    "node": False,
-    "size": False,
-    "pages": False,
-    "MiB": False,
-}
-"""Columns of the tables, and whether they are set to the left."""
+POOLS = ("node", "size", "total", "persistent", "free", "surplus", "MiB")
+GUESTS = ("<guest", "pid", "node", "size", "pages", "MiB")
+"""Columns of the tables, see `table.show`."""
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ FILES = (
     Path("/etc/tuned/virtual-guest-plus-variables.conf"),
 )
 
-COLUMNS: Mapping[str, bool] = {"setting": True, "now": False, "then": False, "why": True}
+COLUMNS = ("<setting", "now", "then", "<why")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -29,8 +29,8 @@ FLAGS: Mapping[Persist, str] = {
 }
 """What virsh is told of where to write."""
 
-GUESTS: Mapping[str, bool] = {"guest": True, "kind": True, "vCPUs": True, "on CPUs": True}
-CHANGES: Mapping[str, bool] = {"guest": True, "what": True, "now": True, "then": True}
+GUESTS = ("<guest", "<kind", "<vCPUs", "<on CPUs")
+CHANGES = ("<guest", "<what", "<now", "<then")
 
 TYPED = re.compile(r"[A-Za-z_][\w.+-]{0,30}", re.ASCII)
 """Names that can be typed: virsh takes digits for a number of its own, and - for an option."""

@@ -21,22 +21,9 @@ from tuned_virt.plugins.hugepages_numa.progress import Progress, ProgressFile
 RUN_WORDS: Mapping[str, str] = {"0": "stopped", "1": "merging", "2": "stopped, all unmerged"}
 
 
-GUESTS: Mapping[str, bool] = {
-    "guest": True,
-    "pid": False,
-    "MiB": False,
-    "mergeable MiB": False,
-    "merged MiB": False,
-    "profit MiB": False,
-}
-NODES: Mapping[str, bool] = {
-    "node": False,
-    "CPUs": True,
-    "MiB": False,
-    "free MiB": False,
-    "distances": False,
-}
-"""Columns of the tables, and whether they are set to the left."""
+GUESTS = ("<guest", "pid", "MiB", "mergeable MiB", "merged MiB", "profit MiB")
+NODES = ("node", "<CPUs", "MiB", "free MiB", "distances")
+"""Columns of the tables, see `table.show`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
