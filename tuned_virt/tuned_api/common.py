@@ -8,7 +8,7 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
 
@@ -78,13 +78,37 @@ def log_findings(findings: list[Finding]) -> bool:
     return not any(finding.result is Result.FAILED for finding in findings)
 
 
-def unknown_options(
-    plugin: str, options: Mapping[str, str], known: Collection[str]
-) -> list[OptionError]:
-    """An error for each option that there is not."""
-    manual = f"tuned-plugin-{plugin}(7)"
-    return [
-        no_such(name, str(value), known, manual)
-        for name, value in options.items()
-        if name not in known
-    ]
+class TunerOptions:
+    """What TuneD asks a plugin about its options, for one whose tuner has them."""
+
+    tuner: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._unknown: list[OptionError] = []
+        super().__init__(*args, **kwargs)
+
+    @classmethod
+    def _get_config_options(cls) -> dict[str, str | None]:
+        return {name: option.default for name, option in cls.tuner.options.items()}
+
+    @classmethod
+    def get_config_options_hints(cls) -> dict[str, str]:
+        """What each option means, for TuneD's GUI and D-Bus."""
+        return {name: option.hint for name, option in cls.tuner.options.items()}
+
+    def _get_effective_options(self, options: Mapping[str, str]) -> dict[str, str | None]:
+        there_are, manual = self.tuner.options, f"tuned-plugin-{self.tuner.name}(7)"
+        self._unknown += [
+            no_such(name, str(value), there_are, manual)
+            for name, value in options.items()
+            if name not in there_are
+        ]
+        known = {name: value for name, value in options.items() if name in there_are}
+        return {**self._get_config_options(), **known}
+
+    def _instance_init(self, instance: Any) -> None:
+        instance._has_static_tuning = True
+        instance._has_dynamic_tuning = False
+
+    def _instance_cleanup(self, instance: Any) -> None:
+        pass

@@ -25,11 +25,11 @@ from tuned_virt.guests.manager import Claim, GuestManager, GuestTuner, Run, gues
 from tuned_virt.kernel import systemd, timeouts
 from tuned_virt.libvirt_api.connection import Domain
 from tuned_virt.tuned_api.common import (
+    TunerOptions,
     contained,
     expanded,
     log_findings,
     next_apply,
-    unknown_options,
 )
 
 log = logging.getLogger("tuned")
@@ -45,7 +45,7 @@ class _Device:
     sys_name: str
 
 
-class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
+class GuestPlugin(TunerOptions, hotplug.Plugin):  # type: ignore[misc]
     """A plugin that does something to running guests, by a `GuestTuner`."""
 
     tuner: GuestTuner[Any]
@@ -54,7 +54,6 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
         self._turn = threading.RLock()
         self._known: dict[str, Domain] = {}
         self._moving: dict[str, float] = {}
-        self._unknown: list[OptionError] = []
         self._policies: dict[str, Any] = {}
         self._bad: dict[str, list[OptionError]] = {}
         self._applied: set[str] = set()
@@ -64,19 +63,9 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
 
     # --- options ----------------------------------------------------------------------------
 
-    @classmethod
-    def _get_config_options(cls) -> dict[str, str | None]:
-        return {name: option.default for name, option in cls.tuner.options.items()}
-
-    @classmethod
-    def get_config_options_hints(cls) -> dict[str, str]:
-        """What each option means, for TuneD's GUI and D-Bus."""
-        return {name: option.hint for name, option in cls.tuner.options.items()}
-
     def _get_effective_options(self, options: Mapping[str, str]) -> dict[str, str | None]:
-        self._unknown = unknown_options(self.name, options, self.tuner.options)
-        known = {name: value for name, value in options.items() if name in self.tuner.options}
-        return {**self._get_config_options(), **known}
+        self._unknown.clear()
+        return super()._get_effective_options(options)
 
     def create_instance(self, *args: Any, **kwargs: Any) -> Any:
         """As TuneD's, whose parameters differ by generation; bad options are kept for verify."""
@@ -105,8 +94,7 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
         return uris[0] if uris else SYSTEM
 
     def _instance_init(self, instance: Any) -> None:
-        instance._has_static_tuning = True
-        instance._has_dynamic_tuning = False
+        super()._instance_init(instance)
         policy = self._policies.get(instance.name)
         uri = getattr(policy, "uri", SYSTEM)
         if policy is not None and self._manager is not None and uri != self._manager.control.uri:
@@ -114,9 +102,6 @@ class GuestPlugin(hotplug.Plugin):  # type: ignore[misc]
             self._bad[instance.name] = [OptionError("uri", uri, valid)]
             del self._policies[instance.name]
             log.error("%s: %s", self.name, self._bad[instance.name][0])
-
-    def _instance_cleanup(self, instance: Any) -> None:
-        pass
 
     # --- guests that come and go ------------------------------------------------------------
 

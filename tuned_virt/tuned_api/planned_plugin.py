@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
 from typing import Any
 
 from tuned.plugins import base
@@ -19,11 +18,11 @@ from tuned_virt.core.tuner import Sections, Tuner
 from tuned_virt.kernel import systemd
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.tuned_api.common import (
+    TunerOptions,
     contained,
     expanded,
     log_findings,
     next_apply,
-    unknown_options,
 )
 
 log = logging.getLogger("tuned")
@@ -41,7 +40,7 @@ def plan_runner(tuner: Tuner[Any, Any]) -> PlanRunner[Any, Any]:
         return _runners[tuner.name]
 
 
-class PlannedPlugin(base.Plugin):  # type: ignore[misc]
+class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
     """A plugin whose options are planned and applied as a whole, by a `Tuner`.
 
     All instances of a profile share one plan: their options are merged in the order of their
@@ -53,31 +52,9 @@ class PlannedPlugin(base.Plugin):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._unknown: list[OptionError] = []
         self._bad: list[OptionError] = []
         self._applied: list[Any] = []
         self._broken = False
-
-    @classmethod
-    def _get_config_options(cls) -> dict[str, str | None]:
-        return {name: option.default for name, option in cls.tuner.options.items()}
-
-    @classmethod
-    def get_config_options_hints(cls) -> dict[str, str]:
-        """What each option means, for TuneD's GUI and D-Bus."""
-        return {name: option.hint for name, option in cls.tuner.options.items()}
-
-    def _get_effective_options(self, options: Mapping[str, str]) -> dict[str, str | None]:
-        self._unknown += unknown_options(self.tuner.name, options, self.tuner.options)
-        known = {name: value for name, value in options.items() if name in self.tuner.options}
-        return {**self._get_config_options(), **known}
-
-    def _instance_init(self, instance: Any) -> None:
-        instance._has_static_tuning = True
-        instance._has_dynamic_tuning = False
-
-    def _instance_cleanup(self, instance: Any) -> None:
-        pass
 
     def _instance_apply_static(self, instance: Any) -> None:
         first = not self._applied
