@@ -7,7 +7,6 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from tuned_virt import plugins
@@ -32,6 +31,4 @@ def tuners() -> Mapping[str, Tuner[Any, Any] | GuestRestore[Any]]:
         one for one in Registered.classes.values() if one.__module__.startswith(plugins.__name__)
     ]
     found = [one.on_host() for one in sorted(ours, key=lambda one: (one.restore_order, one.name))]
-    return MappingProxyType(
-        {one.name: one for one in found if isinstance(one, (Tuner, GuestRestore))}
-    )
+    return {one.name: one for one in found if isinstance(one, (Tuner, GuestRestore))}

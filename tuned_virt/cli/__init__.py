@@ -11,31 +11,29 @@ import os
 import signal
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from types import MappingProxyType, ModuleType
+from types import ModuleType
 
 from tuned_virt import __version__
 from tuned_virt.cli.common import COULD_NOT, CouldNot
 from tuned_virt.core.originals import OriginalsError
 from tuned_virt.kernel.files import KernelFileError
 
-COMMANDS: Mapping[str, str] = MappingProxyType(
-    {
-        "status": "show the active profile, what differs from it, KSM, guests and NUMA nodes",
-        "guests": "show where each guest is placed and why, its memory, drift and delay",
-        "plan": "show where vCPUs, emulator, IOThreads and memory would go; changes nothing",
-        "map": "draw the host's nodes, LLCs, cores and CPUs with the guests planned on them",
-        "snapshot": "write this host and its guests into one file, to plan with elsewhere",
-        "hugepages": "show huge pages by node, plan them, or print them for the command line",
-        "disks": "show each disk, its class, the guests it backs, its scheduler, and why",
-        "verify": "compare every setting of the active profile with the machine",
-        "log": "show what was changed on this machine, when, and why",
-        "restore": "put everything back as it was before tuning, without TuneD",
-        "import": "turn ksmtuned's configuration into variables of virtual-host-plus",
-        "role": "tell whether this machine is a KVM host or a guest (a host if it is both)",
-        "enable": "have a profile applied when TuneD starts, in images and kickstarts too",
-        "disable": "undo enable, and put everything back where the profile is applied",
-    }
-)
+COMMANDS: Mapping[str, str] = {
+    "status": "show the active profile, what differs from it, KSM, guests and NUMA nodes",
+    "guests": "show where each guest is placed and why, its memory, drift and delay",
+    "plan": "show where vCPUs, emulator, IOThreads and memory would go; changes nothing",
+    "map": "draw the host's nodes, LLCs, cores and CPUs with the guests planned on them",
+    "snapshot": "write this host and its guests into one file, to plan with elsewhere",
+    "hugepages": "show huge pages by node, plan them, or print them for the command line",
+    "disks": "show each disk, its class, the guests it backs, its scheduler, and why",
+    "verify": "compare every setting of the active profile with the machine",
+    "log": "show what was changed on this machine, when, and why",
+    "restore": "put everything back as it was before tuning, without TuneD",
+    "import": "turn ksmtuned's configuration into variables of virtual-host-plus",
+    "role": "tell whether this machine is a KVM host or a guest (a host if it is both)",
+    "enable": "have a profile applied when TuneD starts, in images and kickstarts too",
+    "disable": "undo enable, and put everything back where the profile is applied",
+}
 """Each command, in the order of `--help`, with what it does. Its module has its name."""
 
 

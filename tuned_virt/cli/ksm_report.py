@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from types import MappingProxyType
 from typing import Any
 
 from tuned_virt.core.originals import Originals
@@ -20,34 +19,32 @@ from tuned_virt.plugins.ksm.record import FILE, ControllerState, ControllerState
 
 ABSENT = "not in this kernel"
 
-MEANINGS: Mapping[str, str] = MappingProxyType(
-    {
-        "full_scans": "times that all mergeable memory was scanned",
-        "merge_across_nodes": "1: merge pages of all NUMA nodes, 0: of the same node alone",
-        "pages_shared": "merged pages that are kept, each in place of several",
-        "pages_sharing": "further places that use them: what is saved",
-        "pages_to_scan": "pages scanned before each sleep",
-        "pages_unshared": "pages that are unique so far and checked again and again",
-        "pages_volatile": "pages that change too fast to be merged",
-        "run": "0: stopped, merged pages stay; 1: merging; 2: stopped, all unmerged",
-        "sleep_millisecs": "ms of sleep between batches",
-        "pages_scanned": "pages scanned since boot",
-        "pages_skipped": "pages that smart_scan has passed over since boot",
-        "ksm_zero_pages": "empty pages merged with the kernel's zero page: saved as well",
-        "general_profit": "bytes: the kernel's estimate of what is saved, see below",
-        "max_page_sharing": "most places that share one kept page",
-        "stable_node_chains": "kept pages that have reached max_page_sharing",
-        "stable_node_dups": "duplicates of kept pages, because of max_page_sharing",
-        "stable_node_chains_prune_millisecs": "ms between searches of those for stale entries",
-        "use_zero_pages": "1: merge empty pages with the kernel's zero page",
-        "smart_scan": "1: pass over pages that earlier scans could not merge",
-        "advisor_mode": "scan-time: the kernel chooses pages_to_scan; none: it does not",
-        "advisor_max_cpu": "most CPU that the advisor lets ksmd use, percent of one CPU",
-        "advisor_target_scan_time": "s in which the advisor has all memory scanned once",
-        "advisor_min_pages_to_scan": "pages_to_scan that the advisor begins with",
-        "advisor_max_pages_to_scan": "most pages_to_scan that the advisor chooses",
-    }
-)
+MEANINGS: Mapping[str, str] = {
+    "full_scans": "times that all mergeable memory was scanned",
+    "merge_across_nodes": "1: merge pages of all NUMA nodes, 0: of the same node alone",
+    "pages_shared": "merged pages that are kept, each in place of several",
+    "pages_sharing": "further places that use them: what is saved",
+    "pages_to_scan": "pages scanned before each sleep",
+    "pages_unshared": "pages that are unique so far and checked again and again",
+    "pages_volatile": "pages that change too fast to be merged",
+    "run": "0: stopped, merged pages stay; 1: merging; 2: stopped, all unmerged",
+    "sleep_millisecs": "ms of sleep between batches",
+    "pages_scanned": "pages scanned since boot",
+    "pages_skipped": "pages that smart_scan has passed over since boot",
+    "ksm_zero_pages": "empty pages merged with the kernel's zero page: saved as well",
+    "general_profit": "bytes: the kernel's estimate of what is saved, see below",
+    "max_page_sharing": "most places that share one kept page",
+    "stable_node_chains": "kept pages that have reached max_page_sharing",
+    "stable_node_dups": "duplicates of kept pages, because of max_page_sharing",
+    "stable_node_chains_prune_millisecs": "ms between searches of those for stale entries",
+    "use_zero_pages": "1: merge empty pages with the kernel's zero page",
+    "smart_scan": "1: pass over pages that earlier scans could not merge",
+    "advisor_mode": "scan-time: the kernel chooses pages_to_scan; none: it does not",
+    "advisor_max_cpu": "most CPU that the advisor lets ksmd use, percent of one CPU",
+    "advisor_target_scan_time": "s in which the advisor has all memory scanned once",
+    "advisor_min_pages_to_scan": "pages_to_scan that the advisor begins with",
+    "advisor_max_pages_to_scan": "most pages_to_scan that the advisor chooses",
+}
 """The guide's chapter 8.4.3, then the further ones of newer kernels.
 
 Source: the kernel's Documentation/admin-guide/mm/ksm.rst.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from tuned_virt.core import options as opt
 from tuned_virt.core.options import BadOptions, OptionError, OptionSpec
@@ -41,17 +40,15 @@ STOCK_FILES = (
 )
 """What TuneD's own plugins write in our profiles and those they include, TuneD 2.20 to 2.27."""
 
-OPTIONS: Mapping[str, OptionSpec] = MappingProxyType(
-    {
-        "files": OptionSpec(
-            "kernel files that TuneD's own plugins set, kept against a crash of TuneD: paths under"
-            " /proc/sys or /sys with * and ?, separated by commas or spaces; stock: those that"
-            " virtual-host, virtual-guest and their additions here set",
-            STOCK,
-        ),
-        "observe": opt.OBSERVE,
-    }
-)
+OPTIONS: Mapping[str, OptionSpec] = {
+    "files": OptionSpec(
+        "kernel files that TuneD's own plugins set, kept against a crash of TuneD: paths under"
+        " /proc/sys or /sys with * and ?, separated by commas or spaces; stock: those that"
+        " virtual-host, virtual-guest and their additions here set",
+        STOCK,
+    ),
+    "observe": opt.OBSERVE,
+}
 
 
 @dataclass(frozen=True)

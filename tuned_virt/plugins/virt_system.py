@@ -14,7 +14,6 @@ import re
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from tuned_virt.core import options as opt
 from tuned_virt.core.options import BadOptions, OneOf, OptionError, OptionSpec
@@ -38,20 +37,18 @@ UDEV_FOLDERS = (
 LOADED = "loaded"
 ABSENT = "absent"
 
-OPTIONS: Mapping[str, OptionSpec] = MappingProxyType(
-    {
-        "load_modules": OptionSpec(
-            "kernel modules to have loaded, separated by commas or spaces; unloaded again at off if"
-            " nothing uses them"
-        ),
-        ONLINE: OptionSpec(
-            "what becomes of hot-plugged memory: offline, online, online_kernel, online_movable;"
-            " auto: online, unless the distribution's udev rules or the kernel command line decide,"
-            " and never on s390x"
-        ),
-        "observe": opt.OBSERVE,
-    }
-)
+OPTIONS: Mapping[str, OptionSpec] = {
+    "load_modules": OptionSpec(
+        "kernel modules to have loaded, separated by commas or spaces; unloaded again at off if"
+        " nothing uses them"
+    ),
+    ONLINE: OptionSpec(
+        "what becomes of hot-plugged memory: offline, online, online_kernel, online_movable;"
+        " auto: online, unless the distribution's udev rules or the kernel command line decide,"
+        " and never on s390x"
+    ),
+    "observe": opt.OBSERVE,
+}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from types import MappingProxyType
 
 
 class Attachment(str, Enum):
@@ -56,9 +55,12 @@ NVME = frozenset({Attachment.NVME, Attachment.NVME_FABRICS, Attachment.NVME_HEAD
 LAYERS = frozenset({Attachment.DM, Attachment.MD, Attachment.NVME_HEAD})
 """Kinds without a scheduler of their own: what lies below counts."""
 
-EMULATORS: Mapping[str, str] = MappingProxyType(
-    {"1af4": "QEMU", "1b36": "QEMU", "15ad": "VMware", "80ee": "VirtualBox"}
-)
+EMULATORS: Mapping[str, str] = {
+    "1af4": "QEMU",
+    "1b36": "QEMU",
+    "15ad": "VMware",
+    "80ee": "VirtualBox",
+}
 """PCI (subsystem) vendors of emulated controllers; QEMU gives its own where a model has none."""
 
 VIRTUAL_VENDORS = frozenset({"QEMU", "Google", "NUTANIX", "DO", "VMware", "VBOX"})

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from types import MappingProxyType
 
 from tuned_virt.core import device_filter
 from tuned_virt.core import options as opt
@@ -36,44 +35,39 @@ ALIASES = (("none", "noop"), ("mq-deadline", "deadline"), ("bfq", "cfq"))
 
 ROLES = OneOf(tuple(role.value for role in MachineRole))
 
-CLASSES: Mapping[str, OptionSpec] = MappingProxyType(
-    {
-        "host_backing": OptionSpec(
-            "on hosts: the scheduler of SCSI and SATA disks that back defined or running guests",
-            "mq-deadline",
-        ),
-        "host_nvme": OptionSpec("on hosts: that of NVMe disks", KEEP),
-        "host_other": OptionSpec("on hosts: that of all other disks", KEEP),
-        "guest_virtio": OptionSpec(
-            "in guests: that of virtio disks; queues: none with several queues, mq-deadline with"
-            " one",
-            QUEUES,
-        ),
-        "guest_passthrough": OptionSpec(
-            "in guests: that of iSCSI disks, multipath devices, and HBAs and LUNs of the host",
-            "mq-deadline",
-        ),
-        "guest_nvme": OptionSpec("in guests: that of NVMe disks, whoever makes them", KEEP),
-        "guest_emulated": OptionSpec(
-            "in guests: that of emulated SATA, IDE, USB and SCSI disks", "mq-deadline"
-        ),
-        "guest_other": OptionSpec("in guests: that of all other disks", KEEP),
-    }
-)
+CLASSES: Mapping[str, OptionSpec] = {
+    "host_backing": OptionSpec(
+        "on hosts: the scheduler of SCSI and SATA disks that back defined or running guests",
+        "mq-deadline",
+    ),
+    "host_nvme": OptionSpec("on hosts: that of NVMe disks", KEEP),
+    "host_other": OptionSpec("on hosts: that of all other disks", KEEP),
+    "guest_virtio": OptionSpec(
+        "in guests: that of virtio disks; queues: none with several queues, mq-deadline with one",
+        QUEUES,
+    ),
+    "guest_passthrough": OptionSpec(
+        "in guests: that of iSCSI disks, multipath devices, and HBAs and LUNs of the host",
+        "mq-deadline",
+    ),
+    "guest_nvme": OptionSpec("in guests: that of NVMe disks, whoever makes them", KEEP),
+    "guest_emulated": OptionSpec(
+        "in guests: that of emulated SATA, IDE, USB and SCSI disks", "mq-deadline"
+    ),
+    "guest_other": OptionSpec("in guests: that of all other disks", KEEP),
+}
 """Option of each class: a scheduler's name, queues, or keep. Sources of the defaults: the guide's
 chapters 6 and 7; RHEL 8's and later guides for guests, RHEL 6's and 7's for hosts."""
 
-OPTIONS: Mapping[str, OptionSpec] = MappingProxyType(
-    {
-        "role": OptionSpec(
-            "whose disks these are: host, guest, both; auto: what systemd-detect-virt says, both"
-            " where a guest has libvirt",
-            MachineRole.AUTO.value,
-        ),
-        **CLASSES,
-        "observe": opt.OBSERVE,
-    }
-)
+OPTIONS: Mapping[str, OptionSpec] = {
+    "role": OptionSpec(
+        "whose disks these are: host, guest, both; auto: what systemd-detect-virt says, both"
+        " where a guest has libvirt",
+        MachineRole.AUTO.value,
+    ),
+    **CLASSES,
+    "observe": opt.OBSERVE,
+}
 
 
 @dataclass(frozen=True)

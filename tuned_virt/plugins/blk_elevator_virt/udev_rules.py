@@ -13,7 +13,6 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.blk_elevator_virt.classify import Attachment
@@ -117,23 +116,21 @@ def by_disk(rules: Iterable[RuleLine], names: Iterable[str]) -> dict[str, tuple[
 
 # --- ours -----------------------------------------------------------------------------------
 
-BY_CLASS: Mapping[Attachment, str] = MappingProxyType(
-    {
-        Attachment.VIRTIO_BLK: 'DEVPATH=="*/virtio[0-9]*/block/*"',
-        Attachment.VIRTIO_SCSI: 'DEVPATH=="*/virtio[0-9]*/host[0-9]*/*", ATTRS{vendor}=="VENDOR"',
-        Attachment.LUN: 'DEVPATH=="*/virtio[0-9]*/host[0-9]*/*", ATTRS{vendor}=="VENDOR"',
-        Attachment.ISCSI: 'DEVPATH=="*/host[0-9]*/session[0-9]*/*"',
-        Attachment.ATA: 'DEVPATH=="*/ata[0-9]*/host[0-9]*/*"',
-        Attachment.USB: 'DEVPATH=="*/usb[0-9]*/host[0-9]*/*"',
-        Attachment.HBA: 'KERNEL=="sd*", DRIVERS=="DRIVER"',
-        Attachment.NVME: 'KERNEL=="nvme[0-9]*"',
-        Attachment.NVME_FABRICS: 'KERNEL=="nvme[0-9]*"',
-        Attachment.MULTIPATH: 'KERNEL=="dm-*", ENV{DM_UUID}=="mpath-*"',
-        Attachment.MMC: 'KERNEL=="mmcblk[0-9]*"',
-        Attachment.XEN: 'KERNEL=="xvd*"',
-        Attachment.LOOP: 'KERNEL=="loop[0-9]*"',
-    }
-)
+BY_CLASS: Mapping[Attachment, str] = {
+    Attachment.VIRTIO_BLK: 'DEVPATH=="*/virtio[0-9]*/block/*"',
+    Attachment.VIRTIO_SCSI: 'DEVPATH=="*/virtio[0-9]*/host[0-9]*/*", ATTRS{vendor}=="VENDOR"',
+    Attachment.LUN: 'DEVPATH=="*/virtio[0-9]*/host[0-9]*/*", ATTRS{vendor}=="VENDOR"',
+    Attachment.ISCSI: 'DEVPATH=="*/host[0-9]*/session[0-9]*/*"',
+    Attachment.ATA: 'DEVPATH=="*/ata[0-9]*/host[0-9]*/*"',
+    Attachment.USB: 'DEVPATH=="*/usb[0-9]*/host[0-9]*/*"',
+    Attachment.HBA: 'KERNEL=="sd*", DRIVERS=="DRIVER"',
+    Attachment.NVME: 'KERNEL=="nvme[0-9]*"',
+    Attachment.NVME_FABRICS: 'KERNEL=="nvme[0-9]*"',
+    Attachment.MULTIPATH: 'KERNEL=="dm-*", ENV{DM_UUID}=="mpath-*"',
+    Attachment.MMC: 'KERNEL=="mmcblk[0-9]*"',
+    Attachment.XEN: 'KERNEL=="xvd*"',
+    Attachment.LOOP: 'KERNEL=="loop[0-9]*"',
+}
 """What udev matches for a class of disks, where the class alone decides."""
 
 IDENTITIES = ("DM_UUID", "ID_WWN_WITH_EXTENSION", "ID_WWN", "ID_SERIAL", "ID_PATH")

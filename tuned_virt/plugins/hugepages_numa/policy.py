@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from types import MappingProxyType
 from typing import TypeVar
 
 from tuned_virt.core import options as opt
@@ -36,34 +35,30 @@ PAGES_VALID = (
 RESERVE_VALID = "MiB on each node (4096), or percent of its memory (10%)"
 HEADROOM_VALID = "MiB on each node (2048), or percent of what guests ask for (20%)"
 
-TRANSPARENT: Mapping[str, OneOf | Number] = MappingProxyType(
-    {
-        "transparent_hugepages": OneOf(("always", "madvise", "never")),
-        "defrag": OneOf(("always", "defer", "defer+madvise", "madvise", "never")),
-        "khugepaged_defrag": OneOf(("0", "1")),
-        "khugepaged_pages_to_scan": Number(1, 2**31 - 1, "pages a scan"),
-        "khugepaged_scan_sleep_millisecs": Number(0, 3_600_000, "ms"),
-        "khugepaged_alloc_sleep_millisecs": Number(0, 3_600_000, "ms"),
-        "khugepaged_max_ptes_none": Number(0, 65535, "empty pages in a huge page"),
-        "khugepaged_max_ptes_swap": Number(0, 65535, "swapped pages in a huge page"),
-        "khugepaged_max_ptes_shared": Number(0, 65535, "shared pages in a huge page"),
-    }
-)
+TRANSPARENT: Mapping[str, OneOf | Number] = {
+    "transparent_hugepages": OneOf(("always", "madvise", "never")),
+    "defrag": OneOf(("always", "defer", "defer+madvise", "madvise", "never")),
+    "khugepaged_defrag": OneOf(("0", "1")),
+    "khugepaged_pages_to_scan": Number(1, 2**31 - 1, "pages a scan"),
+    "khugepaged_scan_sleep_millisecs": Number(0, 3_600_000, "ms"),
+    "khugepaged_alloc_sleep_millisecs": Number(0, 3_600_000, "ms"),
+    "khugepaged_max_ptes_none": Number(0, 65535, "empty pages in a huge page"),
+    "khugepaged_max_ptes_swap": Number(0, 65535, "swapped pages in a huge page"),
+    "khugepaged_max_ptes_shared": Number(0, 65535, "shared pages in a huge page"),
+}
 """Options of transparent huge pages, and what each takes."""
 
-TRANSPARENT_HINTS: Mapping[str, str] = MappingProxyType(
-    {
-        "transparent_hugepages": "which memory gets transparent huge pages without being asked",
-        "defrag": "when a page fault waits for memory to be compacted",
-        "khugepaged_defrag": "1: khugepaged compacts memory to make huge pages",
-        "khugepaged_pages_to_scan": "pages that khugepaged scans before it sleeps",
-        "khugepaged_scan_sleep_millisecs": "its sleep between scans in ms",
-        "khugepaged_alloc_sleep_millisecs": "its sleep after a failed allocation in ms",
-        "khugepaged_max_ptes_none": "most empty pages that it fills up to make a huge page",
-        "khugepaged_max_ptes_swap": "most pages that it reads from swap for one",
-        "khugepaged_max_ptes_shared": "most shared pages in one",
-    }
-)
+TRANSPARENT_HINTS: Mapping[str, str] = {
+    "transparent_hugepages": "which memory gets transparent huge pages without being asked",
+    "defrag": "when a page fault waits for memory to be compacted",
+    "khugepaged_defrag": "1: khugepaged compacts memory to make huge pages",
+    "khugepaged_pages_to_scan": "pages that khugepaged scans before it sleeps",
+    "khugepaged_scan_sleep_millisecs": "its sleep between scans in ms",
+    "khugepaged_alloc_sleep_millisecs": "its sleep after a failed allocation in ms",
+    "khugepaged_max_ptes_none": "most empty pages that it fills up to make a huge page",
+    "khugepaged_max_ptes_swap": "most pages that it reads from swap for one",
+    "khugepaged_max_ptes_shared": "most shared pages in one",
+}
 
 
 class Remedy(str, Enum):
@@ -81,23 +76,19 @@ class OnPartial(str, Enum):
     DEMOTE = "demote"
 
 
-REMEDIES: Mapping[str, tuple[Remedy, ...]] = MappingProxyType(
-    {
-        "none": (),
-        "compact": (Remedy.COMPACT,),
-        "compact,drop_caches": (Remedy.COMPACT, Remedy.DROP_CACHES),
-    }
-)
+REMEDIES: Mapping[str, tuple[Remedy, ...]] = {
+    "none": (),
+    "compact": (Remedy.COMPACT,),
+    "compact,drop_caches": (Remedy.COMPACT, Remedy.DROP_CACHES),
+}
 
 TIMEOUT = Number(1, 86_400, "s")
 OVERCOMMIT = Number(0, 2**40, "pages")
-WORDS: Mapping[str, OneOf] = MappingProxyType(
-    {
-        "remedies": OneOf(tuple(REMEDIES)),
-        "on_partial": OneOf(tuple(OnPartial)),
-        "boot": OneOf(("never", "auto")),
-    }
-)
+WORDS: Mapping[str, OneOf] = {
+    "remedies": OneOf(tuple(REMEDIES)),
+    "on_partial": OneOf(tuple(OnPartial)),
+    "boot": OneOf(("never", "auto")),
+}
 
 
 def _sized() -> dict[str, OptionSpec]:
@@ -113,39 +104,37 @@ def _sized() -> dict[str, OptionSpec]:
     return described
 
 
-OPTIONS: Mapping[str, OptionSpec] = MappingProxyType(
-    {
-        **_sized(),
-        "headroom": OptionSpec(f"guests: huge pages for more of them: {HEADROOM_VALID}", "0"),
-        "reserve_free": OptionSpec(
-            f"memory that huge pages leave to each node: {RESERVE_VALID}; default: the lesser of"
-            " 10% and 8192 MiB"
-        ),
-        "remedies": OptionSpec(
-            "what is tried on a node that yields too few pages: none, compact (its memory), or"
-            " compact,drop_caches",
-            "compact",
-        ),
-        "timeout": OptionSpec("most seconds spent on one node's pool", "120"),
-        "on_partial": OptionSpec(
-            "what becomes of a pool that could not be filled: keep, rollback (as it was), or demote"
-            " (take free larger pages that the profile does not ask for)",
-            "keep",
-        ),
-        "restart_libvirt": OptionSpec(
-            "1: restart libvirtd or virtqemud, which does not see a mount that came after its"
-            " start; guests run on",
-            "0",
-        ),
-        "boot": OptionSpec(
-            "auto: pages of 1G and more belong on the kernel's command line, and verify says what"
-            " it lacks (tuned-virt hugepages cmdline prints it); never: they do not",
-            "never",
-        ),
-        **{name: OptionSpec(TRANSPARENT_HINTS[name]) for name in TRANSPARENT},
-        "observe": opt.OBSERVE,
-    }
-)
+OPTIONS: Mapping[str, OptionSpec] = {
+    **_sized(),
+    "headroom": OptionSpec(f"guests: huge pages for more of them: {HEADROOM_VALID}", "0"),
+    "reserve_free": OptionSpec(
+        f"memory that huge pages leave to each node: {RESERVE_VALID}; default: the lesser of"
+        " 10% and 8192 MiB"
+    ),
+    "remedies": OptionSpec(
+        "what is tried on a node that yields too few pages: none, compact (its memory), or"
+        " compact,drop_caches",
+        "compact",
+    ),
+    "timeout": OptionSpec("most seconds spent on one node's pool", "120"),
+    "on_partial": OptionSpec(
+        "what becomes of a pool that could not be filled: keep, rollback (as it was), or demote"
+        " (take free larger pages that the profile does not ask for)",
+        "keep",
+    ),
+    "restart_libvirt": OptionSpec(
+        "1: restart libvirtd or virtqemud, which does not see a mount that came after its"
+        " start; guests run on",
+        "0",
+    ),
+    "boot": OptionSpec(
+        "auto: pages of 1G and more belong on the kernel's command line, and verify says what"
+        " it lacks (tuned-virt hugepages cmdline prints it); never: they do not",
+        "never",
+    ),
+    **{name: OptionSpec(TRANSPARENT_HINTS[name]) for name in TRANSPARENT},
+    "observe": opt.OBSERVE,
+}
 
 
 @dataclass(frozen=True)

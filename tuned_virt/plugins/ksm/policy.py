@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
-from types import MappingProxyType
 from typing import Any
 
 from tuned_virt.core import options as opt
@@ -16,88 +15,79 @@ from tuned_virt.plugins.ksm.decision import CONTROLLED
 from tuned_virt.plugins.ksm.ksmtuned import KsmtunedPolicy
 from tuned_virt.plugins.ksm.state import SETTINGS
 
-NUMBERS: Mapping[str, Number] = MappingProxyType(
-    {
-        "max_cpu": Number(1, 100, "percent of one CPU"),
-        "maintenance_cpu": Number(1, 100, "percent of one CPU"),
-        "thres_coef": Number(1, 100, "percent of all memory"),
-        "thres_const": Number(0, 2**40, "KiB"),
-        "monitor_interval": Number(1, 86_400, "s"),
-        "npages_boost": Number(0, 1_000_000, "pages a batch"),
-        "npages_decay": Number(-1_000_000, 0, "pages a batch"),
-        "npages_min": Number(1, 1_000_000, "pages a batch"),
-        "npages_max": Number(1, 1_000_000, "pages a batch"),
-        "sleep_msec": Number(1, 3_600_000, "ms"),
-    }
-)
+NUMBERS: Mapping[str, Number] = {
+    "max_cpu": Number(1, 100, "percent of one CPU"),
+    "maintenance_cpu": Number(1, 100, "percent of one CPU"),
+    "thres_coef": Number(1, 100, "percent of all memory"),
+    "thres_const": Number(0, 2**40, "KiB"),
+    "monitor_interval": Number(1, 86_400, "s"),
+    "npages_boost": Number(0, 1_000_000, "pages a batch"),
+    "npages_decay": Number(-1_000_000, 0, "pages a batch"),
+    "npages_min": Number(1, 1_000_000, "pages a batch"),
+    "npages_max": Number(1, 1_000_000, "pages a batch"),
+    "sleep_msec": Number(1, 3_600_000, "ms"),
+}
 """What the numbers of the algorithms take."""
 
-OPTIONS: Mapping[str, OptionSpec] = MappingProxyType(
-    {
-        "mode": OptionSpec(
-            "off: stop merging; unmerge: stop and unmerge all; static: the settings below;"
-            " ksmtuned: ksmtuned's algorithm; kernel: the kernel's advisor; auto: burst, then"
-            " maintenance, while memory is short",
-            "static",
-        ),
-        "eager": OptionSpec("auto: 1: merge also while memory is plentiful", "0"),
-        "max_cpu": OptionSpec(
-            "auto: most CPU that ksmd may use over a minute, percent of one CPU; 50, and 25 on"
-            " hosts of up to 4 CPUs"
-        ),
-        "maintenance_cpu": OptionSpec(
-            "auto: most CPU that ksmd may use once all is merged, percent of one CPU; 1"
-        ),
-        "thres_coef": OptionSpec(
-            "auto, ksmtuned: percent of all memory under which what is free is short; 20"
-        ),
-        "thres_const": OptionSpec(
-            "auto, ksmtuned: the same in KiB, as ksmtuned compares it; the larger holds; 2048"
-        ),
-        "monitor_interval": OptionSpec("ksmtuned: seconds between its looks; 60"),
-        "npages_boost": OptionSpec(
-            "ksmtuned: pages a batch more at each look at short memory; 300"
-        ),
-        "npages_decay": OptionSpec("ksmtuned: the same at other looks, so negative; -50"),
-        "npages_min": OptionSpec("ksmtuned: fewest pages a batch; 64"),
-        "npages_max": OptionSpec("ksmtuned: most pages a batch; 1250"),
-        "sleep_msec": OptionSpec(
-            "ksmtuned: ms between batches on a server of 16 GiB; others in proportion, at least 10;"
-            " 10"
-        ),
-        "run": OptionSpec(
-            "static: 0: stop merging, 1: merge, 2: stop and unmerge all (needs the memory)"
-        ),
-        "merge_across_nodes": OptionSpec(
-            "0: merge only pages of the same NUMA node, 1: of all nodes, auto: 0 where there are"
-            " several nodes"
-        ),
-        "max_page_sharing": OptionSpec("most virtual pages that share one physical page"),
-        "use_zero_pages": OptionSpec("1: merge empty pages with the kernel's zero page"),
-        "pages_to_scan": OptionSpec("pages scanned before each sleep; > and < as in TuneD"),
-        "sleep_millisecs": OptionSpec("sleep between batches in ms; > and < as in TuneD"),
-        "smart_scan": OptionSpec("1: skip pages that were not merged in earlier scans"),
-        "advisor_mode": OptionSpec(
-            "scan-time: the kernel chooses pages_to_scan, none: pages_to_scan holds"
-        ),
-        "advisor_max_cpu": OptionSpec("most CPU the advisor lets ksmd use, percent of one CPU"),
-        "advisor_target_scan_time": OptionSpec(
-            "seconds in which the advisor scans all memory once"
-        ),
-        "advisor_min_pages_to_scan": OptionSpec("pages a batch that the advisor begins with"),
-        "advisor_max_pages_to_scan": OptionSpec("most pages a batch that the advisor chooses"),
-        "stable_node_chains_prune_millisecs": OptionSpec(
-            "how often chains of fully shared pages are searched for stale entries, in ms"
-        ),
-        "unmerge": OptionSpec(
-            "allow: unmerge all pages where a setting needs it and the memory is there, which"
-            " spreads them over all NUMA nodes; force: also where it is not; never: leave such a"
-            " setting alone and say so",
-            "never",
-        ),
-        "observe": opt.OBSERVE,
-    }
-)
+OPTIONS: Mapping[str, OptionSpec] = {
+    "mode": OptionSpec(
+        "off: stop merging; unmerge: stop and unmerge all; static: the settings below;"
+        " ksmtuned: ksmtuned's algorithm; kernel: the kernel's advisor; auto: burst, then"
+        " maintenance, while memory is short",
+        "static",
+    ),
+    "eager": OptionSpec("auto: 1: merge also while memory is plentiful", "0"),
+    "max_cpu": OptionSpec(
+        "auto: most CPU that ksmd may use over a minute, percent of one CPU; 50, and 25 on"
+        " hosts of up to 4 CPUs"
+    ),
+    "maintenance_cpu": OptionSpec(
+        "auto: most CPU that ksmd may use once all is merged, percent of one CPU; 1"
+    ),
+    "thres_coef": OptionSpec(
+        "auto, ksmtuned: percent of all memory under which what is free is short; 20"
+    ),
+    "thres_const": OptionSpec(
+        "auto, ksmtuned: the same in KiB, as ksmtuned compares it; the larger holds; 2048"
+    ),
+    "monitor_interval": OptionSpec("ksmtuned: seconds between its looks; 60"),
+    "npages_boost": OptionSpec("ksmtuned: pages a batch more at each look at short memory; 300"),
+    "npages_decay": OptionSpec("ksmtuned: the same at other looks, so negative; -50"),
+    "npages_min": OptionSpec("ksmtuned: fewest pages a batch; 64"),
+    "npages_max": OptionSpec("ksmtuned: most pages a batch; 1250"),
+    "sleep_msec": OptionSpec(
+        "ksmtuned: ms between batches on a server of 16 GiB; others in proportion, at least 10; 10"
+    ),
+    "run": OptionSpec(
+        "static: 0: stop merging, 1: merge, 2: stop and unmerge all (needs the memory)"
+    ),
+    "merge_across_nodes": OptionSpec(
+        "0: merge only pages of the same NUMA node, 1: of all nodes, auto: 0 where there are"
+        " several nodes"
+    ),
+    "max_page_sharing": OptionSpec("most virtual pages that share one physical page"),
+    "use_zero_pages": OptionSpec("1: merge empty pages with the kernel's zero page"),
+    "pages_to_scan": OptionSpec("pages scanned before each sleep; > and < as in TuneD"),
+    "sleep_millisecs": OptionSpec("sleep between batches in ms; > and < as in TuneD"),
+    "smart_scan": OptionSpec("1: skip pages that were not merged in earlier scans"),
+    "advisor_mode": OptionSpec(
+        "scan-time: the kernel chooses pages_to_scan, none: pages_to_scan holds"
+    ),
+    "advisor_max_cpu": OptionSpec("most CPU the advisor lets ksmd use, percent of one CPU"),
+    "advisor_target_scan_time": OptionSpec("seconds in which the advisor scans all memory once"),
+    "advisor_min_pages_to_scan": OptionSpec("pages a batch that the advisor begins with"),
+    "advisor_max_pages_to_scan": OptionSpec("most pages a batch that the advisor chooses"),
+    "stable_node_chains_prune_millisecs": OptionSpec(
+        "how often chains of fully shared pages are searched for stale entries, in ms"
+    ),
+    "unmerge": OptionSpec(
+        "allow: unmerge all pages where a setting needs it and the memory is there, which"
+        " spreads them over all NUMA nodes; force: also where it is not; never: leave such a"
+        " setting alone and say so",
+        "never",
+    ),
+    "observe": opt.OBSERVE,
+}
 
 
 class Unmerge(str, Enum):
@@ -119,27 +109,23 @@ class KsmMode(str, Enum):
     AUTO = "auto"
 
 
-WORDS = MappingProxyType({"mode": OneOf(tuple(KsmMode)), "unmerge": OneOf(tuple(Unmerge))})
+WORDS = {"mode": OneOf(tuple(KsmMode)), "unmerge": OneOf(tuple(Unmerge))}
 
-MEANS: Mapping[KsmMode, Mapping[str, str]] = MappingProxyType(
-    {
-        KsmMode.OFF: {"run": "0"},
-        KsmMode.UNMERGE: {"run": "2"},
-        KsmMode.KERNEL: {"advisor_mode": "scan-time", "run": "1"},
-    }
-)
+MEANS: Mapping[KsmMode, Mapping[str, str]] = {
+    KsmMode.OFF: {"run": "0"},
+    KsmMode.UNMERGE: {"run": "2"},
+    KsmMode.KERNEL: {"advisor_mode": "scan-time", "run": "1"},
+}
 """Settings that a mode stands for."""
 
-DECIDES: Mapping[KsmMode, tuple[str, ...]] = MappingProxyType(
-    {
-        KsmMode.OFF: ("run",),
-        KsmMode.UNMERGE: ("run",),
-        KsmMode.STATIC: (),
-        KsmMode.KERNEL: ("advisor_mode", "pages_to_scan", "run"),
-        KsmMode.KSMTUNED: ("advisor_mode", *CONTROLLED),
-        KsmMode.AUTO: ("advisor_mode", *CONTROLLED),
-    }
-)
+DECIDES: Mapping[KsmMode, tuple[str, ...]] = {
+    KsmMode.OFF: ("run",),
+    KsmMode.UNMERGE: ("run",),
+    KsmMode.STATIC: (),
+    KsmMode.KERNEL: ("advisor_mode", "pages_to_scan", "run"),
+    KsmMode.KSMTUNED: ("advisor_mode", *CONTROLLED),
+    KsmMode.AUTO: ("advisor_mode", *CONTROLLED),
+}
 """Settings that a mode chooses, and an administrator therefore does not."""
 
 

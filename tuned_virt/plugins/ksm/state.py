@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from tuned_virt.core.options import Number, OneOf
 from tuned_virt.core.plan import Values
@@ -23,23 +22,21 @@ from tuned_virt.plugins.ksm.conflicts import KsmConflicts
 
 FOLDER = "/sys/kernel/mm/ksm"
 
-SETTINGS: Mapping[str, Number | OneOf] = MappingProxyType(
-    {
-        "merge_across_nodes": OneOf(("0", "1", "auto")),
-        "max_page_sharing": Number(2, 2**31 - 1, "virtual pages for one physical page"),
-        "use_zero_pages": OneOf(("0", "1")),
-        "smart_scan": OneOf(("0", "1")),
-        "stable_node_chains_prune_millisecs": Number(1, 2**32 - 1, "ms"),
-        "advisor_min_pages_to_scan": Number(1, 1_000_000, "pages a batch"),
-        "advisor_max_pages_to_scan": Number(1, 1_000_000, "pages a batch"),
-        "advisor_target_scan_time": Number(1, 86_400, "s"),
-        "advisor_max_cpu": Number(1, 100, "percent of one CPU"),
-        "advisor_mode": OneOf(("none", "scan-time")),
-        "pages_to_scan": Number(1, 1_000_000, "pages a batch"),
-        "sleep_millisecs": Number(1, 3_600_000, "ms"),
-        "run": OneOf(("0", "1", "2")),
-    }
-)
+SETTINGS: Mapping[str, Number | OneOf] = {
+    "merge_across_nodes": OneOf(("0", "1", "auto")),
+    "max_page_sharing": Number(2, 2**31 - 1, "virtual pages for one physical page"),
+    "use_zero_pages": OneOf(("0", "1")),
+    "smart_scan": OneOf(("0", "1")),
+    "stable_node_chains_prune_millisecs": Number(1, 2**32 - 1, "ms"),
+    "advisor_min_pages_to_scan": Number(1, 1_000_000, "pages a batch"),
+    "advisor_max_pages_to_scan": Number(1, 1_000_000, "pages a batch"),
+    "advisor_target_scan_time": Number(1, 86_400, "s"),
+    "advisor_max_cpu": Number(1, 100, "percent of one CPU"),
+    "advisor_mode": OneOf(("none", "scan-time")),
+    "pages_to_scan": Number(1, 1_000_000, "pages a batch"),
+    "sleep_millisecs": Number(1, 3_600_000, "ms"),
+    "run": OneOf(("0", "1", "2")),
+}
 """What each file takes, in the order of writing: the advisor before pages_to_scan, run last.
 
 The kernel takes more (0 or 4294967295 pages, no sleep, an advisor of 1000 %): ksmd then does

@@ -6,7 +6,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from tuned_virt.core import options as opt
 from tuned_virt.core.options import BadOptions, Number, OptionError, OptionSpec, Section
@@ -17,18 +16,16 @@ WEIGHT = Number(10, 1000)
 REMOVE = 0
 """A device's weight that takes it out of the guest's list (virsh, blkiotune)."""
 
-OPTIONS: Mapping[str, OptionSpec] = MappingProxyType(
-    {
-        "blkio_weight": OptionSpec(
-            "share of I/O of each guest among all, 10 to 1000; libvirt's default is 100 or 500"
-        ),
-        "device_weights": OptionSpec(
-            "the same on single disks of the host, as virsh blkiotune takes it:"
-            " /dev/sda,500,/dev/sdb,200; 0 takes a disk's weight away"
-        ),
-        "observe": opt.OBSERVE,
-    }
-)
+OPTIONS: Mapping[str, OptionSpec] = {
+    "blkio_weight": OptionSpec(
+        "share of I/O of each guest among all, 10 to 1000; libvirt's default is 100 or 500"
+    ),
+    "device_weights": OptionSpec(
+        "the same on single disks of the host, as virsh blkiotune takes it:"
+        " /dev/sda,500,/dev/sdb,200; 0 takes a disk's weight away"
+    ),
+    "observe": opt.OBSERVE,
+}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from tuned_virt.core.options import (
     OBSERVE,
@@ -107,7 +106,7 @@ def parse(options: Mapping[str, str]) -> LimitsPolicy:
     errors += _order(memory, told)
     if errors:
         raise BadOptions(errors)
-    return LimitsPolicy(MappingProxyType(memory), shares, libvirt, observe)
+    return LimitsPolicy(memory, shares, libvirt, observe)
 
 
 def _size(name: str, text: str) -> Size:
