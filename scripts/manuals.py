@@ -35,7 +35,7 @@ LAST = ("EXAMPLE", "EXAMPLES", "FILES", "EXIT STATUS", "SEE ALSO")
 WIDTH = 68
 """Of the widest table that a terminal of 80 columns shows."""
 
-EXITS = "0 fine, 1 something to report, 2 could not do it."
+EXITS = "0 success, 1 a problem or a difference was found, 2 the command could not run."
 
 
 @dataclass

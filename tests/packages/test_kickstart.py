@@ -86,7 +86,7 @@ def test_post_enables_the_profile_and_asks_no_bus(file: Path, root: Root, debs: 
         root.run("timeout", "1", "busctl", "list", status=124)
         assert was_asked(buses[0]), "the check itself would notice"
     profile = f"virtual-{role(file)}-plus"
-    assert f"{profile}: applied when TuneD starts" in said
+    assert f"{profile}: will be applied when TuneD starts" in said
     assert root.text("/etc/tuned/active_profile") == f"{profile}\n"
     assert root.text("/etc/tuned/profile_mode") == "manual\n"
     assert root.run("systemctl", "--root=/", "is-enabled", "tuned") == "enabled\n"

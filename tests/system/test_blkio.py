@@ -119,7 +119,7 @@ def test_a_guest_that_another_weighs_is_left_alone(libvirtd: Libvirtd, tmp_path:
     with libvirtd.connection() as connection:
         connection.defineXML(connection.lookupByUUIDString(uuid).XMLDesc(0))
     said = lines(engine(libvirtd, tmp_path), ASKED)
-    assert "verify: note: vm_blkio: web1: left alone, its XML sets weights of its own" in said
+    assert "verify: note: vm_blkio: web1: not changed, its XML sets weights itself" in said
     assert weight(libvirtd, "web1") == 777
 
 

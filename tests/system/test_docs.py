@@ -60,7 +60,7 @@ def machine() -> Iterator[SystemdSandbox]:
         yield t
 
 
-HOLDS = re.compile(r"TuneD \(pid \d+\) holds .*: tuned-adm off puts it back")
+HOLDS = re.compile(r"TuneD \(pid \d+\) holds .*: to restore: tuned-adm off")
 
 
 @pytest.mark.parametrize("text", here())

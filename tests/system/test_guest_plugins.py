@@ -171,10 +171,10 @@ def test_without_libvirt_the_rest_of_the_profile_works(
     t.switch("mixed")
     assert t.read("/proc/sys/vm/swappiness") == "12"
     assert t.verify()
-    assert "verify: note: vm_pinning: guests are left alone: there is no libvirt" in t.verify_lines
-    assert t.log().count("libvirt is not to be had") == 1
+    assert "verify: note: vm_pinning: guests are not managed: there is no libvirt" in t.verify_lines
+    assert t.log().count("libvirt is unavailable") == 1
     with Libvirtd(t) as libvirtd:
-        wait_for("connected", lambda: "libvirt is back" in t.log(), 15)
+        wait_for("connected", lambda: "libvirt is available again" in t.log(), 15)
         libvirtd.start_guest("web1")
         wait_vcpus(libvirtd, "web1", "1")
         t.off()
@@ -185,4 +185,4 @@ def test_off_without_libvirt_promises_nothing(tuned: Callable[..., Sandbox], ver
     t = tuned(version, profiles={"mixed": PROFILES["dedicated"]})
     t.switch("mixed")
     t.off()
-    assert "put back as soon as libvirt answers" not in t.log()
+    assert "it is restored as soon as libvirt answers" not in t.log()

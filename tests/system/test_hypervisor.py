@@ -106,7 +106,7 @@ def test_starts_and_stops_are_seen_within_a_second(libvirtd: Libvirtd, following
     assert following.wait("guest web2 started") == {"web1", "web2"}
     libvirtd.stop_guest("web1")
     assert following.wait("guest web1 stopped") == {"web2"}
-    assert following.said[0] == "libvirt is there"
+    assert following.said[0] == "libvirt is available"
 
 
 def test_what_the_owner_says_of_sharing_is_seen(libvirtd: Libvirtd, following: Follower) -> None:
@@ -135,18 +135,18 @@ def test_libvirtd_killed_and_started_again(
     libvirtd.start_guest("before")
     following.wait("guest before started")
     libvirtd.kill9()
-    assert following.wait("libvirt is gone: libvirtd closed the connection") is None
+    assert following.wait("libvirt is no longer available: libvirtd closed the connection") is None
     assert following.hypervisor.unavailable
     time.sleep(1.5)
     assert following.hypervisor.guests is None
     libvirtd.start()
-    assert following.wait("libvirt is back", seconds=5) == {"before"}
+    assert following.wait("libvirt is available again", seconds=5) == {"before"}
     assert following.hypervisor.unavailable == ""
     libvirtd.start_guest("after")
     assert following.wait("guest after started") == {"before", "after"}
     assert [record.message for record in caplog.records] == [
-        "libvirt is not to be had: libvirtd closed the connection",
-        "libvirt is back, with 1 running guests",
+        "libvirt is unavailable: libvirtd closed the connection",
+        "libvirt is available again, with 1 running guests",
     ]
 
 
@@ -162,7 +162,7 @@ def test_stop_returns_at_once_while_libvirtd_hangs(libvirtd: Libvirtd, following
         assert stop_seconds(following.hypervisor) < 0.05
         wait_for("one thread that opens, one that closes", lambda: len(workers()) <= 2, 2)
     wait_for("no thread left", lambda: not workers(), 5)
-    assert following.said == ["libvirt is there"]
+    assert following.said == ["libvirt is available"]
 
 
 def test_a_libvirtd_that_hangs_is_given_up(
@@ -172,8 +172,8 @@ def test_a_libvirtd_that_hangs_is_given_up(
     monkeypatch.setattr(binding, "KEEPALIVE_COUNT", 1)
     with follow(libvirtd) as follower:
         with libvirtd.frozen():
-            follower.wait("libvirt is gone: libvirtd no longer answers", seconds=6)
-        follower.wait("libvirt is back", seconds=6)
+            follower.wait("libvirt is no longer available: libvirtd no longer answers", seconds=6)
+        follower.wait("libvirt is available again", seconds=6)
 
 
 def test_one_guest_that_hangs_hides_no_other(libvirtd: Libvirtd, following: Follower) -> None:
@@ -219,7 +219,7 @@ def test_nothing_leaks(libvirtd: Libvirtd) -> None:
     libvirtd.start_guest("unseen")
     time.sleep(0.2)
     assert len(follower.said) == told
-    assert set(said) == {"libvirt is there"}
+    assert set(said) == {"libvirt is available"}
 
 
 LATE_END = """

@@ -296,12 +296,12 @@ def test_what_cannot_be_put_back_is_pending_said_and_tried_again(
         t.off()
         left = {k: v for k, v in t.snapshot().items() if v != before[k]}
         assert left == {f"{KSM}/merge_across_nodes": "0"}
-        assert "merge_across_nodes not put back yet" in t.log()
+        assert "merge_across_nodes is not restored yet" in t.log()
         status = json.loads(t.run(["tuned-virt", "status", "--json"], check=False).stdout)
         assert "are merged" in status["pending"]["ksm merge_across_nodes"]
         refused = t.run(["tuned-virt", "restore"], check=False)
         assert refused.returncode == 1
-        assert "not put back yet" in refused.stderr
+        assert "not restored yet" in refused.stderr
     stale = t.run(["tuned-virt", "restore"], check=False)
     assert stale.returncode == 1, "pages of the dead are in the way"
     again = t.run(["tuned-virt", "restore", "--unmerge"])
@@ -337,12 +337,12 @@ def test_restore_without_tuned(tuned: Callable[..., Sandbox], version: str) -> N
     t.switch("all")
     held = t.run(["tuned-virt", "restore"], check=False)
     assert held.returncode == 2
-    assert "holds ksm: tuned-adm off puts it back" in held.stderr
+    assert "holds ksm: to restore: tuned-adm off" in held.stderr
     t.kill9()
     slept = before["/sys/kernel/mm/ksm/sleep_millisecs"]
     assert f"sleep_millisecs is '{slept}' as before" in t.run(["tuned-virt", "restore"]).stdout
     assert t.snapshot() == before
-    assert t.run(["tuned-virt", "restore"]).stdout == "nothing to put back\n"
+    assert t.run(["tuned-virt", "restore"]).stdout == "nothing to restore\n"
 
 
 def test_a_damaged_or_foreign_baseline_is_said_and_set_aside(
@@ -382,7 +382,7 @@ def test_observe_plans_logs_and_changes_nothing(
     before = t.snapshot()
     t.switch("look")
     assert t.snapshot() == before
-    assert "ksm: observe: would set run: '0' -> '1' (asked for)" in t.log()
+    assert "ksm: observe: would set run: '0' -> '1' (set by the profile)" in t.log()
     assert t.verify()
     assert "verify: note: 'ksm run' = '0', observed only, would be '1'" in t.verify_lines
     t.switch("do")
@@ -410,7 +410,7 @@ def test_two_sections_are_one_plan(tuned: Callable[..., Sandbox]) -> None:
     before = t.snapshot()
     t.switch("two")
     assert (ksm(t)["run"], ksm(t)["sleep_millisecs"]) == ("0", "60")
-    assert "several sections set run: '1' gives way to '0' of [more]" in t.log()
+    assert "several sections set run: '1' is overridden by '0' of [more]" in t.log()
     assert t.verify()
     t.off()
     assert t.snapshot() == before

@@ -159,15 +159,15 @@ def test_values_changed_behind_our_back_are_said_and_set_again_once(
     with in_burst(t):
         time.sleep(1)
         poke(t, "run", "0")
-        wait_for("said", logged(t, "ksm: run is '0', not '1': changed by somebody else"))
+        wait_for("said", logged(t, "ksm: run is '0', not '1': changed by another program"))
         wait_for("set again", lambda: values(t)["run"] == "1")
         poke(t, "run", "0")
         time.sleep(3)
         assert values(t)["run"] == "0", "not fought over more than once a minute"
         assert not t.verify()
-        assert "'ksm run' = '0', expected '1' (changed by somebody else)" in t.verify_lines
+        assert "'ksm run' = '0', expected '1' (changed by another program)" in t.verify_lines
         poke(t, "run", "2")
-        wait_for("hands off", logged(t, "ksm: hands off: run is 2"))
+        wait_for("hands off", logged(t, "ksm: not managing KSM: run is 2"))
         t.off()
     assert t.snapshot() == before
 
@@ -177,10 +177,10 @@ def test_libvirtd_killed_and_started_again(tuned: Callable[..., Sandbox]) -> Non
     with in_burst(t) as libvirt:
         time.sleep(1)
         libvirt.kill9()
-        wait_for("said", logged(t, "libvirt is not to be had"))
+        wait_for("said", logged(t, "libvirt is unavailable"))
         assert t.verify()
         libvirt.start()
-        wait_for("back", logged(t, "libvirt is back"), seconds=10)
+        wait_for("back", logged(t, "libvirt is available again"), seconds=10)
         libvirt.start_guest("second")
         wait_for("woken", logged(t, "ksm: burst: guest second (process "), seconds=2)
 
@@ -303,7 +303,7 @@ def test_hands_off_where_a_service_is_masked(tuned: Callable[..., Sandbox]) -> N
         time.sleep(1.5)
         assert t.snapshot() == before
     assert t.verify()
-    masked = "ksm: hands off: ksmtuned.service masked: KSM is switched off on purpose"
+    masked = "ksm: not managing KSM: ksmtuned.service masked: an administrator has disabled KSM"
     assert f"verify: note: {masked}" in t.verify_lines
     assert masked in t.log()
 

@@ -29,7 +29,7 @@ def make(t: Sandbox, *arguments: str) -> subprocess.CompletedProcess[str]:
     return t.run(["make", "-C", str(REPO), *arguments], check=False)
 
 
-NOT_OFFERED = re.compile(r"note      virt_system: module \w+ is not loaded: .*")
+NOT_OFFERED = re.compile(r"note      virt_system: module \w+ is not available in this kernel")
 
 
 def shown(text: str) -> list[str]:

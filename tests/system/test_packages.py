@@ -134,7 +134,7 @@ def test_an_upgrade_with_pools_full_and_guests_pinned_writes_nothing(
             with t.log_of() as lines:
                 t.run([*UPGRADE[kind], *paths])
             assert t.run(["systemctl", "show", "--value", "-p", "MainPID", "tuned"]).stdout != pid
-            assert [line for line in lines if "left for the tuned.service" in line]
+            assert [line for line in lines if "kept for the tuned.service" in line]
             wait_for(
                 "verified", lambda: t.run(["tuned-virt", "verify"], check=False).returncode == 0
             )

@@ -294,7 +294,7 @@ def test_restore_without_tuned_and_libvirtd(libvirtd: Libvirtd) -> None:
         libvirtd.kill9()
         try:
             [why] = restore(pinner).values()
-            assert "its threads are back" in why
+            assert "the affinity of its threads is restored" in why
             assert where(libvirtd, "left")["vcpus"] == {everywhere()}
         finally:
             libvirtd.start()

@@ -215,7 +215,7 @@ def test_observe_as_one_variable(tuned: Callable[..., Sandbox], version: str, pl
     t.switch(plus)
     assert t.snapshot() == before
     assert t.verify()
-    said = "auto decides on pages_to_scan" if plus == "virtual-host-plus" else "would be"
+    said = "auto controls pages_to_scan" if plus == "virtual-host-plus" else "would be"
     assert said in t.verify_lines
     assert not (t.root / "run/tuned-virt/baseline.json").exists()
 
@@ -255,10 +255,10 @@ def test_status_verify_and_log_say_what_is(tuned: Callable[..., Sandbox], versio
     } == {("vm.swappiness", "55", "10"), ("ksm run", "0", "1")}
     done = t.run(["tuned-virt", "status"], check=False)
     assert done.returncode == 1
-    assert "NOT as asked for: vm.swappiness, ksm run" in done.stdout
+    assert "differs from the profile: vm.swappiness, ksm run" in done.stdout
     t.off()
     assert t.run(["tuned-virt", "verify"], check=False).returncode == 2
-    assert "ksm  run: '0' -> '1'  (asked for)" in t.run(["tuned-virt", "log"]).stdout
+    assert "ksm  run: '0' -> '1'  (set by the profile)" in t.run(["tuned-virt", "log"]).stdout
     t.terminate()
     assert "TuneD is not running" in t.run(["tuned-virt", "verify"], check=False).stderr
 

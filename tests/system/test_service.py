@@ -12,7 +12,7 @@ def test_a_restart_writes_nothing(tuned_service: SystemdSandbox) -> None:
     t.switch("virtual-host-plus")
     with t.log_of() as lines:
         t.restart()
-    assert [line for line in lines if "ksm: left for the tuned.service" in line]
+    assert [line for line in lines if "ksm: kept for the tuned.service" in line]
     assert not [line for line in lines if "ksm: run" in line]
     wait_for("verified", t.verify)
     t.off()

@@ -140,7 +140,7 @@ def test_verify_prints_wanted_and_found(
     assert cli.main(["verify", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["lines"][1]["wanted"] == "3"
     assert cli.main(["status"]) == 1
-    assert "NOT as asked for: b" in capsys.readouterr().out
+    assert "differs from the profile: b" in capsys.readouterr().out
 
 
 def test_a_verified_profile_is_exit_0(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,11 +167,11 @@ def test_log_prints_the_last_changes(
     assert cli.main(["log"]) == 0
     assert capsys.readouterr().out == "no changes are recorded\n"
     for value in "123":
-        journal.add("ksm", Change("run", "/x", "0", value, "asked for"))
+        journal.add("ksm", Change("run", "/x", "0", value, "set by the profile"))
     assert cli.main(["log", "-n", "2", "--plugin", "ksm"]) == 0
     assert [line.split("  ", 1)[1] for line in capsys.readouterr().out.splitlines()] == [
-        "ksm  run: '0' -> '2'  (asked for)",
-        "ksm  run: '0' -> '3'  (asked for)",
+        "ksm  run: '0' -> '2'  (set by the profile)",
+        "ksm  run: '0' -> '3'  (set by the profile)",
     ]
     assert cli.main(["log", "--json", "--plugin", "crash_guard"]) == 0
     assert json.loads(capsys.readouterr().out) == []

@@ -83,4 +83,4 @@ def test_its_xml_says_what_is_not_understood(guest: Guest) -> None:
     """And of what these have nothing is not."""
     assert read_guest(domain(guest, {})).notes == ()
     odd = domain(guest, {}).replace("<cputune", "<cputune><bandwidth/></cputune><cputune", 1)
-    assert read_guest(odd).notes == ("<cputune><bandwidth> is not understood",)
+    assert read_guest(odd).notes == ("<cputune><bandwidth> is not supported",)

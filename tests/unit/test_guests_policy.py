@@ -89,8 +89,8 @@ def test_limits_for_one_guest() -> None:
 @pytest.mark.parametrize(
     ("options", "changes", "refused"),
     [
-        ({"memory_hard_limit": "1G"}, {}, "the guest needs 1536 MiB at least"),
-        ({"memory_hard_limit": "2G"}, {"max_memory": 4 * GIB}, "needs 4608 MiB at least"),
+        ({"memory_hard_limit": "1G"}, {}, "the guest needs at least 1536 MiB"),
+        ({"memory_hard_limit": "2G"}, {"max_memory": 4 * GIB}, "needs at least 4608 MiB"),
         ({"memory_soft_limit": "1G"}, {"locked": True}, "needs memory_hard_limit"),
         ({"memory_hard_limit": "4G", "swap_hard_limit": "300%"}, {}, "is below"),
     ],

@@ -81,7 +81,7 @@ def test_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
 def test_no_guest(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(guests, "gather", lambda *_: [])
     assert run() == 0
-    assert capsys.readouterr().out == "no guest runs\n"
+    assert capsys.readouterr().out == "no guest is running\n"
 
 
 def test_watching_compares_with_the_last_look_until_it_is_interrupted(

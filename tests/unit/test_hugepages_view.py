@@ -208,7 +208,7 @@ def test_the_whole_picture(host: Host, capsys: pytest.CaptureFixture[str]) -> No
     host.guest(45, "", "7f00 default huge N0=1 kernelpagesize_kB=2048", kib=M2)
     assert output(capsys) == (
         f"{POOLS}"
-        "reserved  2M: 7, 1G: 0 (free pages promised already, on all nodes together)\n"
+        "reserved  2M: 7, 1G: 0 (free pages that are already promised, on all nodes together)\n"
         "THP       enabled=madvise, defrag=defer+madvise, 1024 MiB in use (AnonHugePages)\n"
         "guests    run as root to see which guest uses them\n"
         f"{GUESTS}"

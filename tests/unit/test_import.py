@@ -165,7 +165,7 @@ def test_owner_stays(run: Callable[..., int], target: Path) -> None:
     assert (target.stat().st_uid, target.stat().st_gid) == (1234, 2345)
 
 
-PAGES_VALID = "a whole number from 1 to 1000000 (pages a batch)"
+PAGES_VALID = "a whole number from 1 to 1000000 (pages per scan)"
 
 
 @pytest.mark.parametrize(
@@ -173,18 +173,18 @@ PAGES_VALID = "a whole number from 1 to 1000000 (pages a batch)"
     [
         ("KSM_NPAGES_MAX=0", f"line 2: option 'KSM_NPAGES_MAX': '0' is not valid: {PAGES_VALID}"),
         ("KSM_NPAGES_MAX=many", f"'many' is not valid: {PAGES_VALID}, without"),
-        ("KSM_NPAGES_MAX=0300", "without further signs or leading zeros"),
-        ("KSM_NPAGES_MAX=+3", "without further signs or leading zeros"),
-        ("KSM_NPAGES_MAX=>3", "for a shell to do"),
+        ("KSM_NPAGES_MAX=0300", "without other characters or leading zeros"),
+        ("KSM_NPAGES_MAX=+3", "without other characters or leading zeros"),
+        ("KSM_NPAGES_MAX=>3", "without shell expressions"),
         ("KSM_NPAGES_MAX=$((2*3))", f"'$((2*3))' is not valid: {PAGES_VALID}, written as"),
-        ("KSM_NPAGES_MAX=`nproc`", "for a shell to do"),
-        ('KSM_NPAGES_MAX="$X"', "for a shell to do"),
+        ("KSM_NPAGES_MAX=`nproc`", "without shell expressions"),
+        ('KSM_NPAGES_MAX="$X"', "without shell expressions"),
         ("KSM_NPAGES_MAX = 3", "written as KSM_NPAGES_MAX=VALUE"),
-        ("KSM_NPAGES_MAX= 3", "for a shell to do"),
-        ("KSM_NPAGES_MAX=10#3", "for a shell to do"),
-        ("KSM_NPAGES_MAX=3; KSM_NPAGES_MIN=2", "for a shell to do"),
-        ("KSM_NPAGES_MAX=3\\", "for a shell to do"),
-        ('KSM_NPAGES_MAX="""3\n"""', "for a shell to do"),
+        ("KSM_NPAGES_MAX= 3", "without shell expressions"),
+        ("KSM_NPAGES_MAX=10#3", "without shell expressions"),
+        ("KSM_NPAGES_MAX=3; KSM_NPAGES_MIN=2", "without shell expressions"),
+        ("KSM_NPAGES_MAX=3\\", "without shell expressions"),
+        ('KSM_NPAGES_MAX="""3\n"""', "without shell expressions"),
         ("KSM_NPAGES_DECAY=50", "a whole number from -1000000 to 0"),
         ("KSM_NPAGES_MIN=2000", "option 'KSM_NPAGES_MIN': '2000' is not valid: at most npages_max"),
         ("KSM_NPAGES_MAX=9", "option 'KSM_NPAGES_MIN': '64' is not valid: at most npages_max"),

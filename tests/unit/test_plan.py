@@ -121,7 +121,10 @@ def test_variables_and_options_on_top(tmp_path: Path) -> None:
     [
         ("\nvm_smt=maybe\n", "line 2: option 'smt': 'maybe' is not valid: one of prefer"),
         ("vm_running=x\n", "line 1: option 'running': 'x'"),
-        ("vm_policy=node\n\nno such thing\n", "line 3: 'no such thing' is no NAME=VALUE"),
+        (
+            "vm_policy=node\n\nno such thing\n",
+            "line 3: 'no such thing' is not of the form NAME=VALUE",
+        ),
     ],
 )
 def test_bad_variables_are_named_with_their_line(
@@ -138,7 +141,7 @@ def test_bad_variables_are_named_with_their_line(
     ("words", "said"),
     [
         (["--set", "smt"], "--set smt: write it as OPTION=VALUE"),
-        (["--set", "vm_smt=require"], "no such option; there are policy, smt"),
+        (["--set", "vm_smt=require"], "no such option; use one of policy, smt"),
         (["--set", "overcommit=-1"], "option 'overcommit': '-1'"),
         (["--policy", "/no/such/file"], "/no/such/file: No such file or directory"),
         (["--snapshot", str(HOST), "--json"], ""),
@@ -205,13 +208,13 @@ def test_only_what_differs_is_a_change() -> None:
             PlacementKind.UNPLACED,
             "spread (60 % on node 0, 40 % on node 1)",
         ),
-        (pinning.RunningGuests.LOCAL, {}, PlacementKind.UNPLACED, "cannot be seen"),
+        (pinning.RunningGuests.LOCAL, {}, PlacementKind.UNPLACED, "is unknown"),
         (pinning.RunningGuests.LEAVE, {1: 1}, PlacementKind.UNPLACED, "running=leave"),
         (
             pinning.RunningGuests.PLACE,
             SPREAD,
             PlacementKind.SHARED,
-            "0.4 GiB of its memory are elsewhere",
+            "0.4 GiB of its memory is elsewhere",
         ),
     ],
 )
@@ -239,7 +242,7 @@ def test_what_is_only_configured_changes_no_running_guest(
 ) -> None:
     text = shown(capsys, DescribedGuest(document("web"), EVERYWHERE), pinning.Persist.CONFIG)
     assert "\nNothing changes.\n\nChanges when these guests start anew (persist=config):" in text
-    assert "web: when it starts anew (persist=config): " in text
+    assert "web: when it starts again (persist=config): " in text
     assert "virsh vcpupin web 0 0-7 --config\n" in text
     assert "--live" not in text
 
@@ -381,7 +384,7 @@ def test_the_command_line_is_that_of_hugepages(
         assert main(["plan", "--cmdline", *words]) == 0
         assert capsys.readouterr().out == direct
     assert main(["plan", "--cmdline", "--host", str(HOST)]) == 2
-    assert "leave out files" in capsys.readouterr().err
+    assert "do not give files" in capsys.readouterr().err
 
 
 def test_an_owners_pins_are_read_where_libvirt_is_gone(

@@ -57,7 +57,7 @@ def refusal(text: str, file: Path) -> str:
         ("guests.0.now.memory", "x", "guests[0].now.memory is 'x', expected a list"),
         ("guests.0.now.memory", ["x"], "expected a mode and a nodeset"),
         ("guests.0.resident", {"a": 1}, "guests[0].resident.a is 'a', expected a whole number"),
-        ("guests.0.held", {"kind": "shared"}, "guests[0].held is no placement"),
+        ("guests.0.held", {"kind": "shared"}, "guests[0].held is not a placement"),
         ("guests", {}, "guests is {}, expected a list"),
         ("format", 1, "format 1 is not 2: write it anew"),
     ],
@@ -76,13 +76,13 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     content = written()
     del content["host"]["nodes"][1]["cpus"]
     said = refusal(json.dumps(content), tmp_path / "host.json")
-    assert said.endswith("no snapshot of tuned-virt: host.nodes[1].cpus is missing")
+    assert said.endswith("not a snapshot of tuned-virt: host.nodes[1].cpus is missing")
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[" * 100_000, "no snapshot of tuned-virt: it is nested too deeply"),
+        ("[" * 100_000, "not a snapshot of tuned-virt: it is nested too deeply"),
         ("{\n\n,", "line 3: "),
         ("[]", "the file is [], expected an object"),
         ("{}", "format is missing"),

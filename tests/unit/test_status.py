@@ -216,7 +216,7 @@ def test_the_loop_is_shown_with_its_last_reason(
     decided = ControllerStateFile(host.state / "ksm.json").load().decisions[0].when
     clock = time.strftime("%H:%M:%S", time.localtime(decided))
     assert (
-        "KSM       maintenance, 8.0 MiB saved, 1428 pages each 990 ms, across NUMA nodes;"
+        "KSM       maintenance, 8.0 MiB saved, 1428 pages every 990 ms, merges across NUMA nodes;"
         f" a full scan gained only 3 MiB ({clock})\n"
     ) in output(capsys)
     content = json.loads(output(capsys, "--json"))["loop"]
@@ -230,8 +230,8 @@ def test_a_loop_whose_daemon_is_gone_is_said(
 ) -> None:
     host.ksm()
     host.loop()
-    assert "left by a TuneD that is gone (sudo tuned-virt restore)\n" in output(capsys)
-    assert "left by a TuneD that is gone" in output(capsys, "--ksm")
+    assert "left by a TuneD that has ended; to restore: sudo tuned-virt restore\n" in output(capsys)
+    assert "left by a TuneD that has ended" in output(capsys, "--ksm")
 
 
 def test_no_loop_and_no_ksm(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
@@ -269,9 +269,9 @@ def test_ksm_in_full(
     assert by_name["advisor_mode"][0] == "scan-time"
     assert by_name["something_new"] == ["7", "(new", "in", "this", "kernel)"]
     assert "saved     9.0 MiB: pages_sharing and ksm_zero_pages\n" in shown
-    assert "profit    -1.0 MiB: the kernel's estimate, less its bookkeeping; negative" in shown
+    assert "profit    -1.0 MiB: the kernel's estimate, less its own memory use; negative" in shown
     assert "cost      ksmd has used 12.3 s of CPU since boot\n" in shown
-    assert "ksmtuned.service active, ksm.service masked, MOM (process momd, 77) drives" in shown
+    assert "ksmtuned.service active, ksm.service masked, MOM (process momd, 77) controls" in shown
     assert "loop      mode=auto: maintenance since " in shown
     assert "  maintenance: memory is short (pages_to_scan=1428, sleep_millisecs=990)\n" in shown
     assert "\n  2001-09-" in shown
@@ -292,8 +292,8 @@ def test_an_old_kernel_in_a_container(host: Host, capsys: pytest.CaptureFixture[
         host.put(f"/sys/kernel/mm/ksm/{name}", "0")
     shown = output(capsys, "--ksm")
     assert "profit " not in shown
-    assert "cost      unknown: ksmd is not to be seen here" in shown
-    assert "services  none of" in shown
+    assert "cost      unknown: the ksmd thread is not visible here" in shown
+    assert "services  no conflicting service" in shown
     assert [
         v["name"] for v in json.loads(output(capsys, "--ksm", "--json"))["ksm"]["variables"]
     ] == [

@@ -150,7 +150,7 @@ def test_weights_of_a_guest_and_of_a_device_are_set_and_put_back(
             "io.bfq.weight": ["default 100"],
             "io.weight": ["default 100", f"{number} 100"],
         }
-        assert "not put back" not in profile.log()
+        assert "not restored" not in profile.log()
     finally:
         COSTS.write_text(f"{number} enable=0")
         (disks.BLOCK / disk / "queue/scheduler").write_text(before)

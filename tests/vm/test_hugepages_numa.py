@@ -130,8 +130,8 @@ def test_a_node_that_cannot_spare_it_is_left_alone_and_so_are_the_others(tuned: 
     verified, lines = use(tuned, pages_2M="0:100,1:490")
     assert not verified
     assert persistent() == list(ASYMMETRIC.values())
-    assert "node1: pages 490 of 2M (8 are there) take 964 MiB more" in lines
-    assert "reserve_free keeps" in lines
+    assert "node1: 490 pages of 2M (8 exist) need 964 MiB more" in lines
+    assert "less reserve_free" in lines
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_pages_of_1_gib_at_run_time_beside_those_of_the_boot(tuned: Tuned) -> No
     assert persistent(G1) == [0, 0, 0, 2], lines
     assert not verified, "the command line has one"
     assert "'hugepages_numa boot 1G' = '3:1', expected '3:2'" in lines
-    assert "command line wants: hugepagesz=1G hugepages=3:2" in lines
+    assert "command line needs: hugepagesz=1G hugepages=3:2" in lines
     verified, lines = use(tuned, pages_1G="3:1", boot="auto")
     assert verified, lines
     off(tuned)
@@ -217,7 +217,7 @@ def test_a_mount_in_use_stays_until_it_is_free(tuned: Tuned) -> None:
     with (place / "page").open("w"):
         tuned.off()
         assert place.is_mount()
-        assert f"mount_2M {place} not put back yet: " in tuned.log()
+        assert f"mount_2M {place} not restored yet: " in tuned.log()
         assert subprocess.run(["tuned-virt", "restore"], check=False).returncode == 1
     assert subprocess.run(["tuned-virt", "restore"], check=False).returncode == 0
     assert not place.exists()
@@ -268,10 +268,12 @@ def test_a_node_that_goes_offline_and_comes_back(tuned: Tuned) -> None:
         assert counts(SPARE) == (8, 0)
     verified, lines = tuned.verify()
     assert not verified
-    assert f"pages_2M node{SPARE}' = 'None', expected '8' (it is not there any more)" in lines
+    assert f"pages_2M node{SPARE}' = 'None', expected '8' (it no longer exists)" in lines
     tuned.off()
     wait_for("the others put back", lambda: persistent() == [0] * 4)
-    assert f"pages_2M node{SPARE} not put back yet: its node or file is not there" in tuned.log()
+    assert (
+        f"pages_2M node{SPARE} not restored yet: its node or file no longer exists" in tuned.log()
+    )
     with memory_of_spare():
         assert subprocess.run(["tuned-virt", "restore"], check=False).returncode == 0
         assert counts(SPARE) == (2, 0)

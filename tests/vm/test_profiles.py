@@ -116,7 +116,7 @@ def test_host_profile_on_four_nodes_and_the_way_back(tuned: Tuned, before: State
     assert verified, lines
     status = run("tuned-virt", "status")
     assert "profile   virtual-host-plus, verified" in status
-    assert "within NUMA nodes" in status
+    assert "merges within NUMA nodes" in status
     assert [line.split()[:2] + line.split()[4:] for line in status.splitlines()[-5:-1]] == [
         ["0", "0-1", "10", "12", "21", "21", "31"],
         ["1", "2-3", "12", "10", "21", "21", "31"],
@@ -141,7 +141,7 @@ def test_a_module_in_use_stays_until_it_is_not(tuned: Tuned, before: State) -> N
     wait_for_host()
     with open("/dev/vhost-net", "rb+", buffering=0):
         tuned.off()
-        wait_for("pending", lambda: "vhost_net not put back yet: in use by 1" in tuned.log())
+        wait_for("pending", lambda: "vhost_net not restored yet: in use by 1" in tuned.log())
         assert "vhost_net" in modules()
     run("tuned-virt", "restore")
     assert_back(before)

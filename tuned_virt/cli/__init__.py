@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The `tuned-virt` command. Exit codes: 0 fine, 1 something to report, 2 could not do it."""
+"""The `tuned-virt` command. Exit codes: 0 success, 1 something to report, 2 it could not run."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from tuned_virt.kernel.files import KernelFileError
 COMMANDS: Mapping[str, str] = {
     "status": "show the active profile, what differs from it, KSM, guests and NUMA nodes",
     "guests": "show where each guest is placed and why, its memory, drift and delay",
-    "plan": "show where vCPUs, emulator, IOThreads and memory would go; changes nothing",
+    "plan": "show where guests' threads and memory would be placed; changes nothing",
     "map": "draw the host's nodes, LLCs, cores and CPUs with the guests planned on them",
-    "snapshot": "write this host and its guests into one file, to plan with elsewhere",
+    "snapshot": "write this host and its guests to one file, to plan on another machine",
     "hugepages": "show huge pages by node, plan them, or print them for the command line",
     "disks": "show each disk, its class, the guests it backs, its scheduler, and why",
     "verify": "compare every setting of the active profile with the machine",
     "log": "show what was changed on this machine, when, and why",
-    "restore": "put everything back as it was before tuning, without TuneD",
-    "import": "turn ksmtuned's configuration into variables of virtual-host-plus",
-    "role": "tell whether this machine is a KVM host or a guest (a host if it is both)",
-    "enable": "have a profile applied when TuneD starts, in images and kickstarts too",
-    "disable": "undo enable, and put everything back where the profile is applied",
+    "restore": "restore the original values without TuneD",
+    "import": "import ksmtuned's configuration into the variables of virtual-host-plus",
+    "role": "print whether this machine is a KVM host or a guest (a host if it is both)",
+    "enable": "set the profile that TuneD applies when it starts, also in images",
+    "disable": "undo enable, and restore the original values if the profile is active",
 }
 """Each command, in the order of `--help`, with what it does. Its module has its name."""
 
@@ -48,8 +48,9 @@ def parser(loaded: Collection[str] = tuple(COMMANDS)) -> argparse.ArgumentParser
     """The command line's grammar, in full for the loaded commands."""
     top = argparse.ArgumentParser(
         prog="tuned-virt",
-        description="Show, verify and undo what tuned-virt-plus does to this KVM host or guest.",
-        epilog="Exit codes: 0 fine, 1 something to report, 2 could not do it.",
+        description="Show, verify and undo the tuning of this KVM host or guest.",
+        epilog="Exit codes: 0 success, 1 a problem or a difference was found, 2 the command"
+        " could not run.",
     )
     top.add_argument("--version", action="version", version=f"tuned-virt-plus {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -56,7 +56,7 @@ class Daemon:
         """Run verify; whether all holds, and every line that TuneD logged meanwhile."""
         token = str(self._call("log_capture_start", INFO, CAPTURE_SECONDS))
         if not token:
-            raise CouldNot("TuneD gives its log to root alone: sudo tuned-virt …")
+            raise CouldNot("only root can run the verification: sudo tuned-virt verify")
         method = "verify_profile_ignore_missing" if ignore_missing else "verify_profile"
         verified = bool(self._call(method, seconds=VERIFY_SECONDS))
         return verified, str(self._call("log_capture_finish", token)).splitlines()

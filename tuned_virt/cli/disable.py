@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""tuned-virt disable: undo enable, and put everything back where the profile is applied.
+"""tuned-virt disable: undo enable, and restore the original values if the profile is active.
 
 With names, only if one of these profiles is active, or included by the active one; without, if the
 active one uses anything of tuned-virt-plus. Else nothing is changed: packages run it before they
@@ -21,19 +21,24 @@ from tuned_virt.kernel import systemd
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
-    parser.add_argument("profile", nargs="*", metavar="PROFILE", help="only one of these")
+    parser.add_argument(
+        "profile",
+        nargs="*",
+        metavar="PROFILE",
+        help="only if the active profile is or includes one of these",
+    )
     parser.add_argument(
         "--root",
         type=Path,
         metavar="DIR",
-        help="a system that does not run: change its files, touch no kernel",
+        help="the root directory of a system that is not running: change its files only",
     )
 
 
 def run(options: argparse.Namespace) -> int:
     """Turn off and put back; 1 where something could not be. Raises CouldNot."""
     if os.geteuid() != 0:
-        raise CouldNot("only root may: sudo tuned-virt disable")
+        raise CouldNot("root is required: sudo tuned-virt disable")
     machine = Machine(options.root or Path("/"))
     active = [name for name in machine.active() if machine.uses(name, options.profile)]
     try:

@@ -33,22 +33,24 @@ if TYPE_CHECKING:
 COLUMNS = ("<disk", "<class", "<decided by", "<backs", "<now", "<wanted", "<why")
 """Columns of the table, see `table.show`."""
 
-NOT_ROOT = "run as root to see which disks running guests use that libvirt does not know"
+NOT_ROOT = "run as root to include running guests that libvirt does not know"
 
-NO_POLICY = "no profile sets disks now: this is what [blk_elevator_virt] without options would do"
+NO_POLICY = "no active profile sets disks: this is the plan of [blk_elevator_virt] without options"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
-    parser.add_argument("--json", action="store_true", help="print for programs")
-    parser.add_argument("--all", action="store_true", help="also disks with nothing to choose")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--all", action="store_true", help="also show disks without a choice of schedulers"
+    )
     parser.add_argument(
         "--udev-rule",
         nargs="?",
         const="-",
         metavar="FILE",
-        help="print, or write to a file, udev rules that set the same at boot, before TuneD starts;"
-        f" their place is {udev_rules.FILE}",
+        help="print, or write to a file, udev rules that set the same at boot, before TuneD"
+        f" starts; install them as {udev_rules.FILE}",
     )
 
 
@@ -88,7 +90,7 @@ def _write_rule(file: str, verdicts: list[Verdict]) -> int:
         Path(file).write_text(text)
     except OSError as error:
         raise CouldNot(f"{file}: {error.strerror}") from error
-    print(f"{file} is written; udevadm control --reload has udev read it now")
+    print(f"{file} is written; to load it now: udevadm control --reload")
     return FINE
 
 

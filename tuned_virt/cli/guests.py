@@ -57,14 +57,14 @@ class GuestRow:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
-    parser.add_argument("--json", action="store_true", help="print for programs")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
         "--watch",
         nargs="?",
         type=_seconds,
         const=2.0,
         metavar="SECONDS",
-        help="look again and again, each 2 s or so many",
+        help="refresh every SECONDS seconds (default: 2)",
     )
 
 
@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
             table.show(COLUMNS, map(_cells, rows))
             print(*("", *map(_sentence, rows)), sep="\n")
         else:
-            print("no guest runs")
+            print("no guest is running")
         if options.watch is None:
             return TO_REPORT if any(row.drift for row in rows) else FINE
         before = now
@@ -131,7 +131,7 @@ def _row(
         nodes=nodes,
         vcpus=pins.vcpus,
         owner=_owner(held),
-        why=printable(held.placement.why) if held else "vm_pinning does not hold it",
+        why=printable(held.placement.why) if held else "not managed by vm_pinning",
         local=None if share is None else round(100 * share, 1),
         by_node={node: kib >> 10 for node, kib in by_node.items()},
         drift=_drift(affinity, held) if held else (),

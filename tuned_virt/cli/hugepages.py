@@ -19,7 +19,7 @@ from tuned_virt.plugins.hugepages_numa.pools import size_name
 
 ABSENT = "this kernel has no huge pages"
 NOT_ROOT = "run as root to see which guest uses them"
-NOT_TOLD = "this kernel does not tell which guest uses them: it has no /proc/PID/numa_maps"
+NOT_TOLD = "this kernel does not show which guest uses them: it has no /proc/PID/numa_maps"
 
 POOLS = ("node", "size", "total", "persistent", "free", "surplus", "MiB")
 GUESTS = ("<guest", "pid", "node", "size", "pages", "MiB")
@@ -47,16 +47,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         choices=("show", "plan", "cmdline"),
         default="show",
-        help="show what is there (the default); plan what a request would do here, and change"
-        " nothing; cmdline: what the kernel's command line wants for pages of 1G and more",
+        help="show the pools (the default); plan: what a request would do, without changing"
+        " anything; cmdline: print the kernel arguments for pages of 1G and more",
     )
     hugepages_plan.add_arguments(parser)
     parser.add_argument(
         "--no-newline",
         action="store_true",
-        help="cmdline: print no newline, for a text that goes on, as the boot loader's does",
+        help="cmdline: print no newline, for use inside a longer command line",
     )
-    parser.add_argument("--json", action="store_true", help="print for programs")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -150,7 +150,7 @@ def _print(content: dict[str, Any]) -> None:
     if content["pools"]:
         table.show(POOLS, ([pool[title.lower()] for title in POOLS] for pool in content["pools"]))
         counts = ", ".join(f"{size}: {count}" for size, count in content["reserved"].items())
-        print(f"reserved  {counts} (free pages promised already, on all nodes together)")
+        print(f"reserved  {counts} (free pages that are already promised, on all nodes together)")
     else:
         print(f"pools     {ABSENT}")
     print(f"THP       {_transparent_line(content['transparent'])}")

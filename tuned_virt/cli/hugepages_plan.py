@@ -112,7 +112,7 @@ def _arguments(policy: HugepagesPolicy) -> tuple[str, list[str]]:
     remarks = {size: boot.remark(numbers, nodes, release) for size, numbers in counts.items()}
     said = [f"{size_name(size)}: {remark}" for size, remark in remarks.items() if remark]
     said += [
-        f"pages_{size_name(pool.size_kib)}=guests: left out, guests' pools grow after the boot"
+        f"pages_{size_name(pool.size_kib)}=guests: not included: pools of guests grow after boot"
         for pool in policy.pools
         if pool.guests and pool.size_kib >= boot.GIGANTIC
     ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""tuned-virt import: turn ksmtuned's configuration into variables of virtual-host-plus.
+"""tuned-virt import: import ksmtuned's configuration into the variables of virtual-host-plus.
 
 ConfigObj reads both files (comments per key, errors by line); `variables.place` does the placing.
 """
@@ -48,7 +48,7 @@ ASSIGNMENT = re.compile(
 NEXT = """\
 next: tuned-adm profile virtual-host-plus && tuned-virt verify
 The profile stops systemd's ksmtuned and ksm while it is active, and starts them again afterwards.
-For good: systemctl disable --now ksmtuned ksm"""
+To disable them permanently: systemctl disable --now ksmtuned ksm"""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,9 @@ class Imported:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
-    parser.add_argument("what", choices=["ksmtuned"], help="whose configuration")
+    parser.add_argument(
+        "what", choices=["ksmtuned"], help="the daemon whose configuration to import"
+    )
     parser.add_argument(
         "--from",
         dest="source",
@@ -81,7 +83,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"the profile's variables ({TARGET})",
     )
-    parser.add_argument("--dry-run", action="store_true", help="say it, and write nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show the changes, but write nothing"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -109,8 +113,8 @@ def _source(file: Path) -> str:
     text = _text(file)
     if text is None:
         raise CouldNot(
-            f"there is no {file}: give ksmtuned's file with --from; without any it runs with its"
-            f" defaults, as ksm_mode=ksmtuned in {TARGET} does"
+            f"there is no {file}: give ksmtuned's file with --from; without a file"
+            f" ksmtuned uses its defaults, as ksm_mode=ksmtuned in {TARGET} does"
         )
     return text
 
@@ -202,12 +206,13 @@ def _value(file: Path, lines: list[str], key: str, raw: str) -> str:
     plain = ASSIGNMENT.fullmatch(line)
     if not plain:
         raise CouldNot(
-            f"{where}: {NUMBERS[option].valid}, written as {key}=VALUE with nothing for a shell to"
-            " do"
+            f"{where}: {NUMBERS[option].valid}, written as {key}=VALUE without shell expressions"
         )
     value = plain["value"].strip("\"'")
     if value and not re.fullmatch(r"-?(0|[1-9]\d*)", value, re.ASCII):
-        raise CouldNot(f"{where}: {NUMBERS[option].valid}, without further signs or leading zeros")
+        raise CouldNot(
+            f"{where}: {NUMBERS[option].valid}, without other characters or leading zeros"
+        )
     try:
         return value and str(NUMBERS[option].parse(option, value).value)
     except OptionError as error:

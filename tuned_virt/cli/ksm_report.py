@@ -21,29 +21,29 @@ ABSENT = "not in this kernel"
 
 MEANINGS: Mapping[str, str] = {
     "full_scans": "times that all mergeable memory was scanned",
-    "merge_across_nodes": "1: merge pages of all NUMA nodes, 0: of the same node alone",
-    "pages_shared": "merged pages that are kept, each in place of several",
-    "pages_sharing": "further places that use them: what is saved",
+    "merge_across_nodes": "1: merge pages of all NUMA nodes, 0: of the same node only",
+    "pages_shared": "merged pages in memory, each of which replaces several",
+    "pages_sharing": "further references to them: the pages saved",
     "pages_to_scan": "pages scanned before each sleep",
-    "pages_unshared": "pages that are unique so far and checked again and again",
+    "pages_unshared": "unique pages that are checked repeatedly",
     "pages_volatile": "pages that change too fast to be merged",
-    "run": "0: stopped, merged pages stay; 1: merging; 2: stopped, all unmerged",
-    "sleep_millisecs": "ms of sleep between batches",
+    "run": "0: stopped, merged pages stay merged; 1: merging; 2: stopped, all pages unmerged",
+    "sleep_millisecs": "ms of sleep between scans",
     "pages_scanned": "pages scanned since boot",
-    "pages_skipped": "pages that smart_scan has passed over since boot",
-    "ksm_zero_pages": "empty pages merged with the kernel's zero page: saved as well",
+    "pages_skipped": "pages that smart_scan has skipped since boot",
+    "ksm_zero_pages": "empty pages merged with the kernel's zero page: also saved",
     "general_profit": "bytes: the kernel's estimate of what is saved, see below",
-    "max_page_sharing": "most places that share one kept page",
-    "stable_node_chains": "kept pages that have reached max_page_sharing",
-    "stable_node_dups": "duplicates of kept pages, because of max_page_sharing",
-    "stable_node_chains_prune_millisecs": "ms between searches of those for stale entries",
+    "max_page_sharing": "maximum of references to one merged page",
+    "stable_node_chains": "merged pages that have reached max_page_sharing",
+    "stable_node_dups": "duplicates of merged pages, because of max_page_sharing",
+    "stable_node_chains_prune_millisecs": "ms between searches of them for stale entries",
     "use_zero_pages": "1: merge empty pages with the kernel's zero page",
-    "smart_scan": "1: pass over pages that earlier scans could not merge",
-    "advisor_mode": "scan-time: the kernel chooses pages_to_scan; none: it does not",
-    "advisor_max_cpu": "most CPU that the advisor lets ksmd use, percent of one CPU",
-    "advisor_target_scan_time": "s in which the advisor has all memory scanned once",
-    "advisor_min_pages_to_scan": "pages_to_scan that the advisor begins with",
-    "advisor_max_pages_to_scan": "most pages_to_scan that the advisor chooses",
+    "smart_scan": "1: skip pages that earlier scans could not merge",
+    "advisor_mode": "scan-time: the kernel controls pages_to_scan; none: it does not",
+    "advisor_max_cpu": "maximum CPU time of ksmd under the advisor, percent of one CPU",
+    "advisor_target_scan_time": "seconds in which the advisor scans all memory once",
+    "advisor_min_pages_to_scan": "minimum of pages_to_scan under the advisor",
+    "advisor_max_pages_to_scan": "maximum of pages_to_scan under the advisor",
 }
 """The guide's chapter 8.4.3, then the further ones of newer kernels.
 
@@ -52,7 +52,7 @@ Source: the kernel's Documentation/admin-guide/mm/ksm.rst.
 
 NO_MEANING = "(new in this kernel)"
 
-PROFIT = "less its bookkeeping; negative before pages are merged, stale while run is 0"
+PROFIT = "less its own memory use; negative before pages are merged, stale while run is 0"
 
 
 def loop(content: ControllerState, held: bool) -> dict[str, Any] | None:
@@ -133,27 +133,31 @@ def _profit(mib: float | None) -> list[str]:
 
 def _cost(seconds: float | None) -> str:
     if seconds is None:
-        return "unknown: ksmd is not to be seen here"
+        return "unknown: the ksmd thread is not visible here"
     return f"ksmd has used {seconds:.1f} s of CPU since boot"
 
 
 def _conflicts(found: KsmConflicts) -> str:
     words = [f"{unit} {state}" for unit, state in found.services.items()]
     words += [f"{unit} masked" for unit in found.masked]
-    words += [f"{found.other} drives KSM"] if found.other else []
-    return ", ".join(words) or "none of ksm, ksmtuned, MOM, KubeVirt"
+    words += [f"{found.other} controls KSM"] if found.other else []
+    return ", ".join(words) or "no conflicting service (ksm, ksmtuned, MOM, KubeVirt)"
 
 
 def _loop(content: dict[str, Any] | None) -> str:
     if content is None:
-        return "none: no profile has mode=auto or mode=ksmtuned in force"
+        return "none: no active profile sets mode=auto or mode=ksmtuned"
     since = f" since {moment(content['since'])}" if content["since"] else ""
     return f"mode={content['mode']}: {content['phase']}{since}{gone(content)}"
 
 
 def gone(content: Mapping[str, Any]) -> str:
     """What to say where the loop's daemon is gone, "" where it lives."""
-    return "" if content["held"] else "; left by a TuneD that is gone (sudo tuned-virt restore)"
+    return (
+        ""
+        if content["held"]
+        else "; left by a TuneD that has ended; to restore: sudo tuned-virt restore"
+    )
 
 
 def _decision(made: Mapping[str, Any]) -> str:

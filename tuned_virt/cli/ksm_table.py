@@ -62,7 +62,7 @@ def gather(fs: KernelFS) -> tuple[list[KsmRow], str]:
 
 
 def ask_libvirt() -> tuple[Mapping[str, LibvirtGuestInfo], str]:
-    """Running guests by UUID, none where libvirt is not to be had; and a remark if it hangs."""
+    """Running guests by UUID, none where libvirt is unavailable; and a remark if it hangs."""
     from tuned_virt.libvirt_api import binding
     from tuned_virt.libvirt_api.running_guests import RunningGuestReader
 

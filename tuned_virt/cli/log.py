@@ -15,8 +15,8 @@ from tuned_virt.registry import tuners
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
     parser.add_argument("-n", type=int, default=50, metavar="N", help="the last N changes (50)")
-    parser.add_argument("--plugin", choices=tuple(tuners()), help="of one plugin alone")
-    parser.add_argument("--json", action="store_true", help="print for programs")
+    parser.add_argument("--plugin", choices=tuple(tuners()), help="of one plugin only")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(options: argparse.Namespace) -> int:

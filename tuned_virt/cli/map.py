@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
     snapshot.add_sources(parser)
     parser.add_argument(
-        "--snapshot", metavar="FILE", help="a host with its guests as tuned-virt snapshot wrote it"
+        "--snapshot",
+        metavar="FILE",
+        help="a host with its guests, as written by tuned-virt snapshot",
     )
     plan.add_policy(parser)
     parser.add_argument("-o", "--output", metavar="FILE", help=".svg or .html; default: text")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""tuned-virt plan: show where vCPUs, emulator, IOThreads and memory would go; changes nothing."""
+"""tuned-virt plan: show where guests' threads and memory would be placed; changes nothing."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action="extend",
         default=[],
-        help="hosts with their guests as tuned-virt snapshot wrote them; one JSON line a host",
+        help="hosts with their guests, as written by tuned-virt snapshot; one JSON line per host",
     )
     add_policy(parser)
     output = parser.add_mutually_exclusive_group()
-    output.add_argument("--json", action="store_true", help="print for programs")
+    output.add_argument("--json", action="store_true", help="print JSON")
     output.add_argument(
         "--cmdline",
         action="store_true",
-        help="print what the kernel's command line wants for huge pages of 1G and more, as"
-        " tuned-virt hugepages cmdline does; --set then has options of hugepages_numa",
+        help="print the kernel arguments for huge pages of 1G and more, as tuned-virt"
+        " hugepages cmdline does; --set then takes options of hugepages_numa",
     )
 
 
@@ -82,7 +82,9 @@ def run(options: argparse.Namespace) -> int:
     """Read, plan and print; exit 1 where a guest that was to be placed is not."""
     if options.cmdline:
         if options.host or options.guest or options.snapshot:
-            raise CouldNot("--cmdline is for the kernel of this host: leave out files of others")
+            raise CouldNot(
+                "--cmdline is for the kernel of this host: do not give files of other hosts"
+            )
         return hugepages_plan.run_cmdline(options)
     asked = read_asked(options.policy, options.set)
     if options.snapshot:
@@ -140,7 +142,7 @@ def _set(asked: PlanRequest, settings: list[str]) -> PlanRequest:
         if not equals:
             raise CouldNot(f"--set {setting}: write it as OPTION=VALUE")
         if name not in SETTABLE:
-            raise CouldNot(f"--set {setting}: no such option; there are {', '.join(SETTABLE)}")
+            raise CouldNot(f"--set {setting}: no such option; use one of {', '.join(SETTABLE)}")
         values[name] = value
     devices = values.pop("devices", asked.devices)
     own = {name: values.pop(name) for name in OWN if name in values}
@@ -161,7 +163,7 @@ def planned(gathered: PlanningInput, asked: PlanRequest) -> PlacementPlan:
     decided = {guest.key: _decided(guest, gathered, asked) for guest in gathered.guests}
     policies = {key: one.policy for key, one in decided.items() if one.policy is not None}
     made = placement.plan(gathered.host, gathered.guests, policies, gathered.current)
-    when = dict.fromkeys(later(gathered, asked), "when it starts anew (persist=config): ")
+    when = dict.fromkeys(later(gathered, asked), "when it starts again (persist=config): ")
     if asked.policy.grace:
         starting = decided.keys() - gathered.now.keys()
         when.update(dict.fromkeys(starting, f"{asked.policy.grace} s after its start (grace): "))

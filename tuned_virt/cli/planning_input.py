@@ -26,8 +26,7 @@ MOST_GUESTS = 4096
 """Of one host; libvirt itself lists at most 16,384 domains, no host runs so many."""
 
 NOT_ROOT = (
-    "where guests' memory is only root can see (/proc/PID/numa_maps): nodes count as if all guests"
-    " were yet to be given theirs"
+    "without root, guest memory locations are unknown; the plan assumes that none is allocated"
 )
 
 
@@ -96,7 +95,7 @@ def _guest(name: str, text: str) -> Guest:
 def gather(capabilities: str | None, files: list[str]) -> PlanningInput:
     """A host and guests from files, or this host with its running guests. Raises CouldNot."""
     if len(files) > MOST_GUESTS:
-        raise CouldNot(f"{len(files)} guests are more than {MOST_GUESTS}, the most of one host")
+        raise CouldNot(f"{len(files)} guests are more than {MOST_GUESTS}, the maximum for one host")
     if not capabilities:
         if files:
             raise CouldNot("--guest needs --host: the capabilities of the host to plan for")
@@ -117,7 +116,7 @@ def text_of(file: Path, most: int = MOST_CHARACTERS) -> str:
         raise CouldNot(f"{file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         line = 1 + content[: error.start].count(b"\n")
-        raise CouldNot(f"{file}: line {line}: it is no UTF-8 text") from error
+        raise CouldNot(f"{file}: line {line}: it is not UTF-8 text") from error
 
 
 def _host(name: str, text: str) -> Host:
@@ -152,7 +151,9 @@ def here(fs: KernelFS, uri: str = SYSTEM) -> PlanningInput:
             known.append((name, _running(fs, pid, xml, held)))
         except GuestError as error:
             why = printable(str(error))
-            notes.append(f"guest {printable(name)} is left out, as its XML is not read: {why}")
+            notes.append(
+                f"guest {printable(name)} is not included, because its XML cannot be read: {why}"
+            )
     if any(not one.resident for _, one in known):
         host = _without_free(host)
         notes.append(NOT_ROOT)
@@ -174,7 +175,10 @@ def _by_process(
     pids = qemu_threads.ThreadFinder(fs).find(filter(None, uuids.values()))
     found = {name: (pids.get(uuids[name], 0), xml) for name, xml in documents.items()}
     hidden = sorted(printable(name) for name, (pid, _) in found.items() if not pid)
-    notes = [f"processes not to be seen, so taken as libvirt has them: {', '.join(hidden)}"]
+    notes = [
+        "these guests' processes are not visible, so libvirt's view of them is used:"
+        f" {', '.join(hidden)}"
+    ]
     return found, notes if hidden else []
 
 
@@ -214,7 +218,7 @@ def _tagged(guest: Guest, ours: Pins) -> Placement | None:
     memory = MemoryPlacement(*ours.memory) if ours.memory else None
     return Placement(
         guest.name, guest.uuid, kind, (), vcpus, ours.emulator, ours.iothreads, memory,
-        "it is there by our tag",
+        "it was placed earlier by vm_pinning",
     )  # fmt: skip
 
 

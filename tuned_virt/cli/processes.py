@@ -28,8 +28,8 @@ DEVICE = re.compile(r'"?host"?[:=]"?([0-9a-f]{4}):([0-9a-f]{2}):([0-9a-f]{2})\.(
 """The host's PCI device in QEMU's -device vfio-pci, as JSON or as option."""
 
 UNKNOWN = (
-    "what only their XML says is not known: wishes, managers, vNUMA cells, IOThreads' disks; pins"
-    " that vm_pinning did not set count as their owners'"
+    "their policies, managers, vNUMA cells and IOThread disks are unknown; pins that"
+    " vm_pinning has not set are treated as the owner's"
 )
 
 
@@ -39,9 +39,15 @@ def remarks(fs: KernelFS, guests: int) -> Iterator[str]:
 
     reason = missing() or "it does not answer"
     if guests:
-        yield f"without libvirt ({reason}) {guests} guests are read from their processes: {UNKNOWN}"
+        yield (
+            f"libvirt is unavailable ({reason}): {guests} guests are read from their"
+            f" processes; {UNKNOWN}"
+        )
     elif not fs.sees_all_processes():
-        yield f"no guest is to be seen: libvirt is not there ({reason}), /proc shows not all"
+        yield (
+            f"no guest is visible: libvirt is unavailable ({reason}), /proc does not show all"
+            " processes"
+        )
 
 
 def documents(fs: KernelFS, ours: Collection[int]) -> dict[str, tuple[int, str]]:

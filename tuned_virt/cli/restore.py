@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""tuned-virt restore: put everything back as it was before tuning, without TuneD.
+"""tuned-virt restore: restore the original values without TuneD.
 
 For a TuneD that was killed, or that was started again with another profile.
 """
@@ -32,32 +32,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_const",
         const="allow",
         default="never",
-        help="unmerge KSM's pages where a setting cannot be put back otherwise, if memory allows"
-        " (which spreads them over all NUMA nodes)",
+        help="unmerge KSM's pages if a setting cannot be restored otherwise and there is"
+        " enough memory (spreads them over all NUMA nodes)",
     )
     unmerge.add_argument(
         "--force-unmerge",
         action="store_const",
         const="force",
         dest="unmerge",
-        help="the same also where the pages would not fit into memory: the host may swap, or kill"
-        " guests for want of memory",
+        help="the same even without enough memory: the host may swap, or kill guests",
     )
     parser.add_argument(
         "--leftover",
         nargs="?",
         choices=(ENDED, STARTING),
         const=ENDED,
-        help="only what no running TuneD holds, and nothing while systemd restarts TuneD; ended"
-        " (the default): after a TuneD has ended; starting: while one starts, so nothing of"
-        " plugins of the active profile, which see to it themselves",
+        help="restore only settings that no running TuneD manages, and nothing while systemd"
+        " restarts TuneD; ended (the default): after TuneD has ended; starting: while TuneD"
+        " starts: skips plugins of the active profile, which restore their own settings",
     )
 
 
 def run(options: argparse.Namespace) -> int:
     """Put back and say what. Raises CouldNot and OriginalsError."""
     if os.geteuid() != 0:
-        raise CouldNot("only root may: sudo tuned-virt restore")
+        raise CouldNot("root is required: sudo tuned-virt restore")
     if options.leftover and systemd.restarting():
         return FINE
     baseline = Originals()
@@ -65,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     held = {plugin: pid for plugin in records if (pid := baseline.holder(plugin))}
     if held and not options.leftover:
         pid = next(iter(held.values()))
-        raise CouldNot(f"TuneD (pid {pid}) holds {', '.join(held)}: tuned-adm off puts it back")
+        raise CouldNot(f"TuneD (pid {pid}) manages {', '.join(held)}: to restore: tuned-adm off")
     spared = _of_active_profile() if options.leftover == STARTING else set()
     free = {
         plugin: record
@@ -73,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
         if plugin not in held and _plugin(plugin) not in spared
     }
     if not free and not options.leftover:
-        print("nothing to put back")
+        print("nothing to restore")
     with LibvirtQuestions() as libvirt:
         codes = [
             _restore(baseline, plugin, free[plugin], options.unmerge, libvirt)
@@ -110,7 +109,7 @@ def _restore(
     libvirt: LibvirtQuestions,
 ) -> int:
     if plugin not in tuners():
-        print(f"{plugin}: {', '.join(before.originals)}: only its own TuneD plugin can put it back")
+        print(f"{plugin}: {', '.join(before.originals)}: only its own TuneD plugin can restore it")
         return TO_REPORT
     tuner = tuners()[plugin]
     try:

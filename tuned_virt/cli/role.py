@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""tuned-virt role: tell whether this machine is a KVM host or a guest (a host if it is both)."""
+"""tuned-virt role: print whether this machine is a KVM host or a guest (a host if it is both)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""tuned-virt snapshot: write this host and its guests into one file, to plan with elsewhere."""
+"""tuned-virt snapshot: write this host and its guests to one file, to plan on another machine."""
 
 from __future__ import annotations
 
@@ -100,9 +100,9 @@ def load(file: Path) -> PlanningInput:
     except json.JSONDecodeError as error:
         raise CouldNot(f"{file}: line {error.lineno}: {error.msg}") from error
     except RecursionError as error:
-        raise CouldNot(f"{file}: no snapshot of tuned-virt: it is nested too deeply") from error
+        raise CouldNot(f"{file}: not a snapshot of tuned-virt: it is nested too deeply") from error
     except ValueError as error:
-        raise CouldNot(f"{file}: no snapshot of tuned-virt: {error}") from error
+        raise CouldNot(f"{file}: not a snapshot of tuned-virt: {error}") from error
     return planning_input.of(host, described, tuple(content["notes"]))
 
 
@@ -149,7 +149,7 @@ def _held(content: dict[str, Any], where: str) -> Placement:
         _ = [cpuset.parse(text) for text in (*made.vcpus.values(), *made.iothreads.values())]
         _ = frozenset(made.nodes)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{where} is no placement that tuned-virt keeps") from error
+        raise ValueError(f"{where} is not a placement that tuned-virt keeps") from error
     return made
 
 

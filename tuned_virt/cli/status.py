@@ -18,7 +18,7 @@ from tuned_virt.model import topology
 from tuned_virt.plugins import ksm
 from tuned_virt.plugins.hugepages_numa.progress import Progress, ProgressFile
 
-RUN_WORDS: Mapping[str, str] = {"0": "stopped", "1": "merging", "2": "stopped, all unmerged"}
+RUN_WORDS: Mapping[str, str] = {"0": "stopped", "1": "merging", "2": "stopped, all pages unmerged"}
 
 
 GUESTS = ("<guest", "pid", "MiB", "mergeable MiB", "merged MiB", "profit MiB")
@@ -28,16 +28,16 @@ NODES = ("node", "<CPUs", "MiB", "free MiB", "distances")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
-    parser.add_argument("--json", action="store_true", help="print for programs")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
         "--ksm",
         action="store_true",
-        help="KSM alone, in full: every variable with its meaning, savings, cost, last decisions",
+        help="KSM only, in full: every variable with its meaning, savings, cost, last decisions",
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Gather and print; 1 where something differs, is pending, or TuneD is not to be had."""
+    """Gather and print; 1 where something differs, is pending, or TuneD is unavailable."""
     if options.ksm:
         return _run_ksm(options.json)
     content = {"version": __version__, **_tuned(), **_machine(KernelFS())}
@@ -141,7 +141,7 @@ def _print(content: dict[str, Any]) -> None:
         print(f"originals {remark}")
     print(f"KSM       {_ksm_line(content['ksm'], content['loop'])}")
     if content["allocating"]:
-        print(f"pages     under way: {Progress(**content['allocating'])}")
+        print(f"pages     being allocated: {Progress(**content['allocating'])}")
     if content["guests_remark"]:
         print(f"guests    {content['guests_remark']}")
     if content["guests"]:
@@ -157,7 +157,10 @@ def _profile_line(content: dict[str, Any]) -> str:
     if content["verified"]:
         return f"{content['profile']}, verified"
     if content["differing"]:
-        return f"{content['profile']}, NOT as asked for: {findings.summary(content['differing'])}"
+        return (
+            f"{content['profile']}: differs from the profile:"
+            f" {findings.summary(content['differing'])}"
+        )
     return f"{content['profile']}, not verified"
 
 
@@ -167,11 +170,11 @@ def _ksm_line(values: dict[str, Any] | None, loop: dict[str, Any] | None) -> str
     doing = loop["phase"] if loop else RUN_WORDS.get(values["run"], values["run"])
     words = [
         f"{doing}, {values['saved_mib']} MiB saved",
-        f"{values['pages_to_scan']} pages each {values['sleep_millisecs']} ms",
+        f"{values['pages_to_scan']} pages every {values['sleep_millisecs']} ms",
     ]
     if "merge_across_nodes" in values:
         across = values["merge_across_nodes"] == "1"
-        words.append("across NUMA nodes" if across else "within NUMA nodes")
+        words.append("merges across NUMA nodes" if across else "merges within NUMA nodes")
     return ", ".join(words) + (_why(loop) if loop else "")
 
 

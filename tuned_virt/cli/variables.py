@@ -44,7 +44,7 @@ def options(file: Path, named: Mapping[str, str]) -> dict[str, SetVariable]:
     for one in found.values():
         if "${f:" in one.value:
             raise CouldNot(
-                f"{file}: line {one.line}: {one.name} calls a function that only TuneD can run"
+                f"{file}: line {one.line}: {one.name} calls a function that only TuneD can evaluate"
             )
     return found
 
@@ -85,7 +85,7 @@ def read(file: Path) -> list[SetVariable]:
     for name, value in (item for section in parser.sections() for item in parser.items(section)):
         line = _line(text, name)
         if value is None or not re.fullmatch(r"\w+", name):
-            raise CouldNot(f"{file}: line {line}: '{name[:60]}' is no NAME=VALUE")
+            raise CouldNot(f"{file}: line {line}: '{name[:60]}' is not of the form NAME=VALUE")
         values[name] = _expanded(value, values)
         found.append(SetVariable(name, values[name], line))
     return found
@@ -97,7 +97,7 @@ def _text(file: Path) -> str:
     except OSError as error:
         raise CouldNot(f"{file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise CouldNot(f"{file}: it is no UTF-8 text: {error.reason}") from error
+        raise CouldNot(f"{file}: it is not UTF-8 text: {error.reason}") from error
 
 
 def _line(text: str, name: str) -> int:

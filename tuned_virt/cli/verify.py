@@ -17,13 +17,13 @@ from tuned_virt.core.originals import Originals
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
-    parser.add_argument("--json", action="store_true", help="print for programs")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("-q", "--quiet", action="store_true", help="print only what differs")
     parser.add_argument(
         "-i",
         "--ignore-missing",
         action="store_true",
-        help="pass what this kernel or machine does not have",
+        help="do not fail for settings that this kernel or machine does not have",
     )
 
 

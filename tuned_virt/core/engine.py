@@ -24,7 +24,7 @@ from tuned_virt.kernel.files import KernelFileError, KernelFS
 
 log = logging.getLogger("tuned")
 
-GIVEN_UP = "given up half-way: something else is to be applied"
+GIVEN_UP = "interrupted by another profile change"
 
 
 class Result(str, Enum):
@@ -217,7 +217,7 @@ class Engine(Generic[P, S]):
                 yield self._compare(setting, found.get(setting), wanted, result)
         yield from self._exceptions(result.plan, ignore_missing)
         for setting, reason in originals.pending.items():
-            yield self._finding(Result.NOTE, f"{shown(setting)} not put back yet: {reason}")
+            yield self._finding(Result.NOTE, f"{shown(setting)} not restored yet: {reason}")
 
     def _compare(
         self, setting: str, found: str | None, wanted: str, result: ApplyResult
@@ -227,7 +227,7 @@ class Engine(Generic[P, S]):
             return Finding(Result.PASSED, name)
         if result.observed:
             return Finding(Result.NOTE, f"{name}, observed only, would be '{wanted}'")
-        why = result.failed.get(setting, "it is not there any more" if found is None else "")
+        why = result.failed.get(setting, "it no longer exists" if found is None else "")
         return Finding(Result.FAILED, f"{name}, expected '{wanted}'{f' ({why})' if why else ''}")
 
     def _exceptions(self, plan: Plan, ignore_missing: bool) -> Iterator[Finding]:
@@ -290,7 +290,7 @@ class Engine(Generic[P, S]):
         if self._abandoned.is_set():
             return GIVEN_UP
         if change.slow:
-            log.info("%s: begins: %s", self.tuner.name, change)
+            log.info("%s: started: %s", self.tuner.name, change)
         shortfall = self._writer.write(self._fs, change, self._abandoned)
         now = self._writer.current(self._fs, change)
         change = replace(change, before=before)
@@ -301,7 +301,7 @@ class Engine(Generic[P, S]):
             return ""
         if self._abandoned.is_set():
             return GIVEN_UP
-        return shortfall or f"{change.path} took '{change.after}' but reads '{now}'"
+        return shortfall or f"{change.path} was set to '{change.after}' but reads '{now}'"
 
     def _let_go(self, prepared: Prepared, failed: Mapping[str, str]) -> None:
         """Forget the originals that are back; of the others say why they are not, once."""
@@ -327,7 +327,7 @@ class Engine(Generic[P, S]):
         except OriginalsError as error:
             log.error("%s: %s", name, error)
         for setting, reason in sorted(pending.items() - self._told.items()):
-            log.warning("%s: %s not put back yet: %s", name, shown(setting), reason)
+            log.warning("%s: %s not restored yet: %s", name, shown(setting), reason)
         self._told = pending
 
     def _say(self, plan: Plan) -> None:

@@ -15,7 +15,7 @@ class GuestSource(Protocol[G_co]):
 
     @property
     def guests(self) -> Mapping[str, G_co] | None:
-        """The guests by UUID; None while libvirt is not to be had."""
+        """The guests by UUID; None while libvirt is unavailable."""
 
     @property
     def unavailable(self) -> str:
@@ -32,7 +32,7 @@ class FixedGuests(Generic[G]):
     """Follows nobody: guests that libvirt was asked for once, or None and why."""
 
     def __init__(
-        self, guests: Mapping[str, G] | None = None, unavailable: str = "libvirt is not asked"
+        self, guests: Mapping[str, G] | None = None, unavailable: str = "libvirt is not queried"
     ) -> None:
         self.guests = guests
         self.unavailable = unavailable if guests is None else ""
@@ -45,5 +45,5 @@ class FixedGuests(Generic[G]):
 
 
 def no_guests(_changed: Callable[[str], None]) -> FixedGuests[Any]:
-    """What follows nobody, for where libvirt is not asked."""
+    """What follows nobody, for where libvirt is not queried."""
     return FixedGuests()

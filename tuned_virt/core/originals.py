@@ -86,7 +86,7 @@ class Originals:
         """What stands beside the originals and wants somebody to look. Raises OriginalsError."""
         with self._said("cannot read"):
             found = [
-                f"{path} was set aside: see what it says, put that back by hand, remove it"
+                f"{path} was moved aside: restore the values in it by hand, then remove it"
                 for path in self._file.aside()
             ]
             wrong = self._read().wrong

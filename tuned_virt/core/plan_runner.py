@@ -190,7 +190,9 @@ class PlanRunner(Generic[P, S]):
                 return
         if not done.wait(timeouts.APPLY):
             name = self.engine.tuner.name
-            log.info("%s: takes longer than %g s, goes on", name, timeouts.APPLY)
+            log.info(
+                "%s: takes longer than %g s; it continues in the background", name, timeouts.APPLY
+            )
 
     def _later(self, job: Job) -> None:
         """Run a job in the thread, after those that wait; nobody waits for it."""

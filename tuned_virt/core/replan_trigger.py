@@ -70,7 +70,7 @@ class ReplanTrigger:
             event = self._events.get()
             if event is None or not self._settled():
                 return
-            log.debug("%s: looking again: %s", self._name, event)
+            log.debug("%s: planning again: %s", self._name, event)
             self._replan()
 
     def _settled(self) -> bool:

@@ -112,10 +112,12 @@ class StateFile(Generic[T]):
 
     def _check(self, content: Any) -> None:
         if content["boot_id"] != self.boot:
-            raise OfEarlierBoot("is of an earlier boot, whose values are gone with it")
+            raise OfEarlierBoot("is of an earlier boot and no longer applies")
         found = content.get("format", FORMAT)  # not every file had one in the first version
         if found != FORMAT:
-            raise Foreign(f"is of another version of tuned-virt (format {found}, not {FORMAT})")
+            raise Foreign(
+                f"was written by another version of tuned-virt (format {found}, not {FORMAT})"
+            )
 
     def load(self) -> T | None:
         """The value, or None where there is none that can be used, which is said.
@@ -185,7 +187,7 @@ class StateFile(Generic[T]):
         """Keep the file under another name, for people, and say so. Raises OSError."""
         aside = self.path.with_name(f"{self.path.name}.{time.time_ns()}")
         self.path.rename(aside)
-        log.warning("%s %s; set aside as %s", self.path, reason, aside.name)
+        log.warning("%s %s; moved aside as %s", self.path, reason, aside.name)
 
     def aside(self) -> list[Path]:
         """Files of this boot that were set aside, oldest first. Raises OSError."""

@@ -34,7 +34,7 @@ class Writer:
     def worker_key(self, setting: str) -> str:
         """Changes of one key are made in order, those of several side by side, after those of "".
 
-        A change that hangs keeps its key busy until it goes on by itself, and keeps nobody waiting.
+        A change that hangs keeps its key busy until it ends, and keeps nobody waiting.
         """
         return ""
 

@@ -59,7 +59,7 @@ class GuestController(ABC, Generic[P]):
 
     @abstractmethod
     def defer_restore(self, why: str) -> None:
-        """Nothing is wanted any more, and libvirt is not to be had: what is kept is pending."""
+        """Nothing is wanted any more, and libvirt is unavailable: what is kept is pending."""
 
     @property
     @abstractmethod
@@ -168,7 +168,7 @@ class GuestManager(Generic[P]):
         wanted = self._wanted
         done = self._until(lambda: self._done >= wanted, time.monotonic() + patience)
         if not done and self._claims is None:
-            self._guests.defer_restore(self.control.unavailable or "libvirtd does not answer yet")
+            self._guests.defer_restore(self.control.unavailable or "libvirtd has not answered yet")
         return done
 
     @property
@@ -183,11 +183,11 @@ class GuestManager(Generic[P]):
         return list(self._guests.findings(claims, self.control, ignore_missing))
 
     def unavailable(self) -> list[Finding]:
-        """What verify says where libvirt is not to be had: not a failure, others' settings hold."""
+        """What verify says where libvirt is unavailable: not a failure, others' settings hold."""
         why = self.control.unavailable or (
             "libvirtd does not answer" if self.control.unresponsive else ""
         )
-        text = f"{self.tuner.name}: guests are left alone: {why}"
+        text = f"{self.tuner.name}: guests are not managed: {why}"
         return [Finding(Result.NOTE, text)] if why else []
 
     def _turn(self) -> None:

@@ -100,7 +100,7 @@ class GuestOriginals(Generic[O]):
         try:
             return self._parse(text)
         except ValueError as error:
-            log.error("%s: %s is not read: %s", self._plugin, name, error)
+            log.error("%s: %s cannot be read: %s", self._plugin, name, error)
             return None
 
     def keep(self, new: Mapping[str, O]) -> bool:

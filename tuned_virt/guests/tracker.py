@@ -78,4 +78,4 @@ def _read(active: Domain) -> tuple[Guest | None, str]:
     try:
         return read_guest(active.xml), ""
     except GuestError as error:
-        return None, f"its XML is not read: {error}"
+        return None, f"its XML cannot be read: {error}"

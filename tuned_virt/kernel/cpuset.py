@@ -52,7 +52,7 @@ def parse_mask(text: str) -> frozenset[int]:
     """The numbers of a kernel's hexadecimal mask ("00000001,0000000f"). Raises ValueError."""
     digits = text.strip().replace(",", "")
     if not re.fullmatch(r"[0-9a-fA-F]*", digits) or len(digits) > MOST // 4:
-        raise ValueError(f"'{_short(text)}' is no mask")
+        raise ValueError(f"'{_short(text)}' is not a CPU mask")
     return frozenset(_numbers(int(digits or "0", 16)))
 
 
@@ -74,7 +74,7 @@ def _bits(some: range) -> int:
 def _range(part: str) -> range:
     found = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part, re.ASCII)
     if not found:
-        raise ValueError(f"'{_short(part)}' is no number or range of numbers")
+        raise ValueError(f"'{_short(part)}' is not a number or a range of numbers")
     first, last = int(found[1]), int(found[2] or found[1])
     if last < first:
         raise ValueError(f"'{part}' runs backwards")

@@ -152,7 +152,7 @@ class Connection:
     # --- events, in libvirt's thread ---------------------------------------------------------
 
     def _on_close(self, _connection: Any, reason: int, _opaque: Any) -> None:
-        self.ended = binding.CLOSED.get(reason, "the connection to libvirtd broke")
+        self.ended = binding.CLOSED.get(reason, "the connection to libvirtd was lost")
         self.note(NoteKind.OVER)
 
     def _on_other(self, _connection: Any, domain: Any, *_: Any) -> None:

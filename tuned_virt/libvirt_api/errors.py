@@ -20,4 +20,4 @@ class GuestGone(Exception):
 
 
 class Unanswered(Exception):
-    """libvirt did not answer a question in time, or is not to be had: the message says which."""
+    """libvirt did not answer a question in time, or is unavailable: the message says which."""

@@ -99,7 +99,7 @@ class GuestFollower(Generic[G]):
         self._reader = reader
         self._changed = changed
         self._worker = libvirt_worker(uri)
-        self._state: tuple[Mapping[str, G] | None, str] = (None, "not asked yet")
+        self._state: tuple[Mapping[str, G] | None, str] = (None, "not queried yet")
         self._missed = False
         self._stopped = threading.Event()
         self._calling = threading.RLock()
@@ -120,7 +120,7 @@ class GuestFollower(Generic[G]):
 
     @property
     def guests(self) -> Mapping[str, G] | None:
-        """The guests by UUID, paused ones too; None while libvirt is not to be had."""
+        """The guests by UUID, paused ones too; None while libvirt is unavailable."""
         return None if self._stopped.is_set() else self._state[0]
 
     @property
@@ -141,7 +141,7 @@ class GuestFollower(Generic[G]):
         if before is not None:
             self._call(summary(self._reader.differences(before, guests)))
         else:
-            self._call("libvirt is back" if self._missed else "libvirt is there")
+            self._call("libvirt is available again" if self._missed else "libvirt is available")
         return None
 
     def unreachable(self, why: str) -> None:
@@ -149,7 +149,7 @@ class GuestFollower(Generic[G]):
         had = self._state[0] is not None
         self._state, self._missed = (None, why), True
         self._reader.forget()
-        self._call(f"libvirt is gone: {why}" if had else "")
+        self._call(f"libvirt is no longer available: {why}" if had else "")
 
     def _call(self, reason: str) -> None:
         with self._calling:

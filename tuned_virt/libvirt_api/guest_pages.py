@@ -34,7 +34,7 @@ class GuestPageReader(GuestReader[Asking]):
             return Asking(domain.uuid, domain.id != OFF, read_guest(domain.xml))
         except GuestError as error:
             name, why = printable(domain.name), printable(str(error))
-            log.warning("hugepages_numa: guest %s is left out: %s", name, why)
+            log.warning("hugepages_numa: guest %s is not included: %s", name, why)
             return Asking(domain.uuid, domain.id != OFF, None)
 
     def differences(
@@ -42,4 +42,4 @@ class GuestPageReader(GuestReader[Asking]):
     ) -> Iterator[str]:
         """See `GuestReader`."""
         if before != after:
-            yield "guests have come, gone or changed"
+            yield "guests were added, removed or changed"

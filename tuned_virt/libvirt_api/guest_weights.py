@@ -26,7 +26,7 @@ DEVICE_WEIGHT = "device_weight"
 
 
 class WeightError(Exception):
-    """libvirt refused, or is not to be had: its reason."""
+    """libvirt refused, or is unavailable: its reason."""
 
 
 @dataclass(frozen=True)

@@ -217,7 +217,7 @@ def main() -> int:
     try:
         stripped = strip(sys.stdin.buffer.read(LARGEST + 1))
     except NotXML as error:
-        print(f"tuned-virt hook: left as it is: {error}", file=sys.stderr)
+        print(f"tuned-virt hook: the XML is not changed: {error}", file=sys.stderr)
         return 0
     if stripped is not None:
         sys.stdout.buffer.write(stripped)

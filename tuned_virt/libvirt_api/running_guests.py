@@ -83,5 +83,5 @@ def _shares_pages(domain: Domain) -> bool:
         return shares_pages(domain.xml)
     except XmlError as error:
         why = printable(str(error))
-        log.warning("guest %s: its XML is not read: %s", printable(domain.name), why)
+        log.warning("guest %s: its XML cannot be read: %s", printable(domain.name), why)
         return True

@@ -65,13 +65,13 @@ class Reconciler(Protocol):
         """
 
     def unreachable(self, why: str) -> None:
-        """libvirt is not to be had, and why; said again at each attempt."""
+        """libvirt is unavailable, and why; said again at each attempt."""
 
 
 class LibvirtWorker:
     """Serves reconcilers with one connection. All its methods may be called from any thread."""
 
-    UNASKED = "libvirt is not asked yet"
+    UNASKED = "libvirt has not been queried yet"
 
     def __init__(self, uri: str, read_only: bool = False) -> None:
         self.uri = uri
@@ -116,7 +116,7 @@ class LibvirtWorker:
 
     @property
     def unavailable(self) -> str:
-        """Why libvirt is not to be had; "" while it is."""
+        """Why libvirt is unavailable; "" while it is."""
         return self._unavailable
 
     @property
@@ -182,7 +182,7 @@ class LibvirtWorker:
             try:
                 why = self._connected()
             except (KernelFileError, OriginalsError) as error:
-                log.error("libvirt: %s; guests are looked at again", error)
+                log.error("libvirt: %s; the guests are checked again", error)
                 why = str(error)
             except Exception as error:
                 log.exception("libvirt: internal error, please report it")
@@ -258,7 +258,7 @@ class LibvirtWorker:
             changes = self._wait(
                 link, min((at for at in due if at is not None), default=None), view
             )
-        return link.ended or ("the connection to libvirtd broke" if changes.over else "")
+        return link.ended or ("the connection to libvirtd was lost" if changes.over else "")
 
     def _look(self, link: Connection, changes: Changes) -> GuestsView:
         found = link.list(changes, any(one.defined for one in self._reconcilers))
@@ -283,11 +283,11 @@ class LibvirtWorker:
             again = self._unavailable != self.UNASKED
             self._unavailable = ""
             if again:
-                log.info("libvirt is back, with %d running guests", guests)
+                log.info("libvirt is available again, with %d running guests", guests)
 
     def _say_unavailable(self, why: str) -> None:
         if self._unavailable in ("", self.UNASKED) and not self._read_only:
-            log.info("libvirt is not to be had: %s", why)
+            log.info("libvirt is unavailable: %s", why)
         self._unavailable = why
         for reconciler in self._reconcilers:
             reconciler.unreachable(why)

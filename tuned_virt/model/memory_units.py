@@ -40,7 +40,7 @@ def number(text: str) -> int:
     """A whole number, zero or more, of at most 18 digits. Raises ValueError."""
     if not re.fullmatch(r"\d{1,18}", text.strip(), re.ASCII):
         shown = text if len(text) <= 40 else f"{text[:40]}…"
-        raise ValueError(f"'{shown}' is no whole number from 0")
+        raise ValueError(f"'{shown}' is not a whole number from 0")
     return int(text)
 
 

@@ -92,12 +92,12 @@ def _fed(text: str, builder: TreeBuilder) -> Element:
     except ParseError as error:
         reason = re.sub(r": line .*", "", str(error))
         if reason == "junk after document element":
-            reason = "a second document begins here: one document a file"
+            reason = "a second document starts here: only one per file"
         raise XmlError(reason, error.position[0]) from error
     except DefusedXmlException as error:
-        raise XmlError("it has a DTD or entities, which are not read") from error
+        raise XmlError("it has a DTD or entities, which are not allowed") from error
     except UnicodeEncodeError as error:
-        raise XmlError(f"it is no Unicode text: {error.reason}") from error
+        raise XmlError(f"it is not Unicode text: {error.reason}") from error
     return root
 
 

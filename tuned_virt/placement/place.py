@@ -27,7 +27,7 @@ def place_guest(capacity: HostCapacity, wanted: GuestDemand) -> Assignment:
         if assignment:
             if wanted.dedicated and not assignment.dedicated:
                 lacking = single_node.no_room(Dedicated(capacity, wanted))
-                assignment.why = f"not dedicated, as {lacking}; {assignment.why}"
+                assignment.why = f"not dedicated: {lacking}; {assignment.why}"
             return assignment
         capacity.unplaceable.add(way.attempt)
     shares = resident(wanted.guest, capacity.host)
@@ -41,10 +41,13 @@ def _ways(capacity: HostCapacity, wanted: GuestDemand) -> tuple[Strategy, ...]:
 
 
 def unplaced_reason(capacity: HostCapacity, wanted: GuestDemand) -> str:
-    """Why a guest is left alone, once all others have their places."""
+    """Why a guest is not placed, once all others have their places."""
     reasons = "; ".join(map(single_node.no_room, _ways(capacity, wanted)))
-    together = ", nor have several together" if len(capacity.nodes) > 1 else ""
-    return f"left alone: {reasons}{together}"
+    floating = Floating(capacity, wanted)
+    free = [floating.free_vcpus(node_index) for node_index in capacity.nodes_for(wanted)]
+    short = free and max(free) < len(wanted.whole.vcpus)
+    advice = f". Raise vm_overcommit (now {wanted.policy.overcommit:g})" if short else ""
+    return f"not placed: {reasons}{advice}"
 
 
 def _attempt(way: Strategy) -> Assignment | None:
@@ -54,13 +57,15 @@ def _attempt(way: Strategy) -> Assignment | None:
     lacking = single_node.no_room(way)
     spread = multi_node.spread(way)
     if spread:
-        why = f"{_names(way, spread)}: {lacking}, these are the fewest and nearest that have"
+        why = (
+            f"{_names(way, spread)}: {lacking}; these are the fewest and nearest nodes that have it"
+        )
         return way.assign(NodeChoice(spread, why))
     wide = multi_node.widen(way)
     if wide:
         vcpus_by_node, memory_nodes = wide
         spans = f"its memory spans nodes {cpuset.text(memory_nodes)}"
-        why = f"{_names(way, vcpus_by_node)}: {lacking}, {spans}"
+        why = f"{_names(way, vcpus_by_node)}: {lacking}; {spans}"
         ours = memory_nodes if way.wanted.memory_is_ours else ()
         return way.assign(NodeChoice(vcpus_by_node, why, ours))
     return None

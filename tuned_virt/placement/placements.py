@@ -77,7 +77,7 @@ class PlacementResult:
         loose = [one.guest for one in placements if one.kind is PlacementKind.UNPLACED]
         if loose and any(one.kind is PlacementKind.DEDICATED for one in placements):
             names = ", ".join(loose[:3]) + (f" and {len(loose) - 3} more" if len(loose) > 3 else "")
-            return [f"left alone, may run on CPUs dedicated to others: {names}"]
+            return [f"not placed, and can run on CPUs that are dedicated to others: {names}"]
         return []
 
     # --- cpusets --------------------------------------------------------------------------------
@@ -160,7 +160,10 @@ class PlacementResult:
         why = ""
         full = [node for node in memory_nodes if not self._spare(node)]
         if mode is not MemoryMode.MOVE and full:
-            why = f"no wall, as node {full[0]} has no {100 * MARGIN:.0f} % to spare"
+            why = (
+                f"memory is not bound, because node {full[0]} does not have"
+                f" {100 * MARGIN:.0f} % more free"
+            )
             mode = MemoryMode.MOVE
         cells = self._cells(assignment)
         return MemoryPlacement(mode.value, cpuset.text(memory_nodes), cells), why

@@ -90,16 +90,16 @@ WORDS: Mapping[str, type[Enum]] = {
 
 OPTIONS: Mapping[str, OptionSpec] = {
     "policy": OptionSpec(
-        "node: vCPUs float inside one NUMA node; dedicated: a CPU for each vCPU; none: left alone",
+        "node: vCPUs float inside one NUMA node; dedicated: a CPU for each vCPU; none: not placed",
         "node",
     ),
     "smt": OptionSpec(
-        "Threads of a core for dedicated vCPUs: prefer whole cores, require them, or isolate"
-        " (one vCPU a core, the other threads idle)",
+        "Threads of a core for dedicated vCPUs: prefer whole cores, require them, or"
+        " isolate (one vCPU per core, its other threads idle)",
         "prefer",
     ),
     "housekeeping": OptionSpec(
-        "CPUs that are never dedicated, as 0-1,32; auto: the first core of each node where"
+        "CPUs that are never dedicated, such as 0-1,32; auto: the first core of each node where"
         " anything is dedicated",
         "auto",
     ),
@@ -113,16 +113,17 @@ OPTIONS: Mapping[str, OptionSpec] = {
         "device",
     ),
     "memory": OptionSpec(
-        "Memory: move (pages follow in batches, no wall), restrictive or strict (<numatune>, only"
-        " where the node has room for all of it and 5 %), none",
+        "Memory: move (pages are migrated to the node in batches), restrictive or strict"
+        " (<numatune>, if the node has room for all of it and 5 % more), none",
         "move",
     ),
     "overcommit": OptionSpec(
-        "Floating vCPUs per shared CPU of a node, 1 to 64, as 1.5; guests beyond it are left alone",
+        "Floating vCPUs per shared CPU of a node, 1 to 64, such as 1.5; guests beyond it"
+        " are not placed",
         "1",
     ),
     "rebalance": OptionSpec(
-        "Most guests that one plan moves to a better place; never (0) moves none", "never"
+        "Maximum of guests that one plan moves to a better place; never (0): none", "never"
     ),
 }
 """Options of the planner, as the plugin and the command show them."""
@@ -187,7 +188,7 @@ def _changed(
 
 def _value(name: str, text: str, known: tuple[str, ...]) -> object:
     if name not in known:
-        raise OptionError(name, text, f"no such option; there are {', '.join(known)}")
+        raise OptionError(name, text, f"no such option; use one of {', '.join(known)}")
     if name in WORDS:
         words = tuple(member.value for member in WORDS[name])
         return WORDS[name](OneOf(words).parse(name, text))
@@ -204,13 +205,15 @@ def _housekeeping(text: str) -> frozenset[int] | None:
     try:
         return cpuset.parse(text)
     except ValueError as error:
-        raise OptionError("housekeeping", text, f"auto, or CPUs as 0-1,32 ({error})") from error
+        raise OptionError(
+            "housekeeping", text, f"auto, or CPUs such as 0-1,32 ({error})"
+        ) from error
 
 
 def _overcommit(text: str) -> float:
     if re.fullmatch(r"\d{1,2}(\.\d{1,3})?", text, re.ASCII) and 1 <= float(text) <= MOST_OVERCOMMIT:
         return float(text)
-    raise OptionError("overcommit", text, f"a number from 1 to {MOST_OVERCOMMIT:g}, as 1.5")
+    raise OptionError("overcommit", text, f"a number from 1 to {MOST_OVERCOMMIT:g}, such as 1.5")
 
 
 def _moves(text: str) -> int:

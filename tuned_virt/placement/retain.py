@@ -41,7 +41,7 @@ def promoted(capacity: HostCapacity, floating: Assignment) -> Assignment | None:
     if way.free_vcpus(node_index) < len(wanted.whole.vcpus):
         reserve(capacity, floating)
         return None
-    why = f"node {capacity.grid.nodes[node_index].id}: it has CPUs to dedicate now"
+    why = f"node {capacity.grid.nodes[node_index].id}: it now has CPUs that can be dedicated"
     return way.assign(NodeChoice(vcpus_by_node, why, floating.memory_nodes))
 
 

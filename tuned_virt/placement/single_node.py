@@ -41,20 +41,20 @@ def _why(way: Strategy, best: tuple[Score, int], second: tuple[Score, int] | Non
     node = f"node {nodes[best[1]].id}"
     if second is None:
         return f"{node}: the only node" + (" with room" if len(nodes) > 1 else "")
-    return f"{node}, before node {nodes[second[1]].id}: {_reason(way, best[0], second[0])}"
+    return f"{node} rather than node {nodes[second[1]].id}: {_reason(way, best[0], second[0])}"
 
 
 def _reason(way: Strategy, best: Score, second: Score) -> str:
     decided = next((at for at, (a, b) in enumerate(zip(best, second)) if a != b), None)
     if decided is None:
-        return "both are equal, so the lower number"
+        return "both nodes fit equally well, so the lower-numbered one is used"
     a, b = best[decided], second[decided]
     if decided == 0:
         devices = way.wanted.guest.devices
         named = f"its device {devices[0]}" if len(devices) == 1 else f"its {len(devices)} devices"
-        return f"nearer to {named} (distance +{a:g}, against +{b:g})"
+        return f"nearer to {named} (distance +{a:g}, compared with +{b:g})"
     if decided == 1:
-        return f"{a / 2**20:.1f} GiB of its memory are elsewhere, against {b / 2**20:.1f}"
+        return f"{a / 2**20:.1f} GiB of its memory is elsewhere, compared with {b / 2**20:.1f}"
     return way.reason(decided - TIES, a, b)
 
 
@@ -63,12 +63,12 @@ def no_room(way: Strategy) -> str:
     capacity, whole = way.capacity, way.wanted.whole
     free = [(way.free_vcpus(index), -index) for index in capacity.nodes_for(way.wanted)]
     if not free:
-        return "its numatune leaves it no node with CPUs"
+        return "its numatune allows no node with CPUs"
     most, node_index = max(free)
     needed = f"{len(whole.vcpus)} {way.room}"
     if most < len(whole.vcpus):
         node = capacity.grid.nodes[-node_index].id
-        return f"no node has {needed} (node {node} has most: {max(most, 0)})"
+        return f"it needs {needed}; node {node} has the most ({max(most, 0)})"
     if whole.huge:
         pages = ", ".join(f"{count} huge pages of {size} KiB" for size, count in whole.huge.items())
         return f"no node with {needed} has {pages} free"

@@ -91,19 +91,25 @@ class Dedicated(Strategy):
 
     def reason(self, decided: int, best: float, second: float) -> str:
         """See `Strategy`."""
-        words = ["it spans {} LLCs, against {}", "{} of its cores torn apart, against {}"]
+        words = [
+            "it spans {} LLCs, compared with {}",
+            "{} of its cores used only in part, compared with {}",
+        ]
         if self.wanted.guest.threads > 1:
             words.reverse()
-        words += ["{} CPUs of an LLC left over, against {}", "{} free CPUs left over, against {}"]
+        words += [
+            "{} CPUs of an LLC left over, compared with {}",
+            "{} free CPUs left over, compared with {}",
+        ]
         return words[decided].format(int(best), int(second))
 
     @property
     def room(self) -> str:
         """See `Strategy`."""
         return {
-            "prefer": "CPUs to dedicate",
-            "require": "CPUs of whole cores with SMT to dedicate",
-            "isolate": "whole cores to dedicate",
+            "prefer": "CPUs that can be dedicated",
+            "require": "CPUs of whole SMT cores that can be dedicated",
+            "isolate": "whole cores that can be dedicated",
         }[self.wanted.policy.smt.value]
 
     def assign(self, choice: NodeChoice) -> Assignment:
@@ -150,12 +156,12 @@ class Floating(Strategy):
 
     def reason(self, decided: int, best: float, second: float) -> str:
         """See `Strategy`."""
-        return f"{100 * best:.0f} % of its shared CPUs needed then, against {100 * second:.0f} %"
+        return f"it would be {100 * best:.0f} % full, not {100 * second:.0f} %"
 
     @property
     def room(self) -> str:
         """See `Strategy`."""
-        return f"vCPUs' room at overcommit={self.wanted.policy.overcommit:g}"
+        return "free vCPUs"
 
     def assign(self, choice: NodeChoice) -> Assignment:
         """See `Strategy`."""

@@ -16,13 +16,13 @@ def reason(guest: Guest, host: Host) -> str:
     """Why a guest is its owner's to place; "" where it is ours."""
     owned = guest.owned
     if guest.manager:
-        return f"{guest.manager} places it: observed only"
+        return f"{guest.manager} manages it: observed only"
     if any(_says_something(cpus, host) for cpus in owned.vcpus.values()):
         return "its owner pinned its vCPUs"
     if owned.automatic:
         return "placement='auto': numad places it when it starts"
     if owned.realtime:
-        return "its owner scheduled its threads in real time"
+        return "its owner has set real-time scheduling for its threads"
     return ""
 
 

@@ -42,7 +42,7 @@ STOCK_FILES = (
 
 OPTIONS: Mapping[str, OptionSpec] = {
     "files": OptionSpec(
-        "kernel files that TuneD's own plugins set, kept against a crash of TuneD: paths under"
+        "kernel files that TuneD's own plugins set, saved against a crash of TuneD: paths under"
         " /proc/sys or /sys with * and ?, separated by commas or spaces; stock: those that"
         " virtual-host, virtual-guest and their additions here set",
         STOCK,
@@ -95,7 +95,7 @@ def decide(state: CrashGuardState, originals: Values) -> Plan:
     differing = [path for path in originals if path in now and now[path] != originals[path]]
     return Plan(
         changes=tuple(
-            Change(path, path, now[path], originals[path], "as it was before TuneD")
+            Change(path, path, now[path], originals[path], "original value before TuneD")
             for path in sorted(differing, key=lambda path: (originals[path] == "0", path))
         ),
         originals={

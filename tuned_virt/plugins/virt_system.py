@@ -39,11 +39,11 @@ ABSENT = "absent"
 
 OPTIONS: Mapping[str, OptionSpec] = {
     "load_modules": OptionSpec(
-        "kernel modules to have loaded, separated by commas or spaces; unloaded again at off if"
+        "kernel modules to load, separated by commas or spaces; unloaded again at off if"
         " nothing uses them"
     ),
     ONLINE: OptionSpec(
-        "what becomes of hot-plugged memory: offline, online, online_kernel, online_movable;"
+        "what to do with hot-plugged memory: offline, online, online_kernel, online_movable;"
         " auto: online, unless the distribution's udev rules or the kernel command line decide,"
         " and never on s390x"
     ),
@@ -139,7 +139,7 @@ def _asked_modules(
         if state.modules[name].loaded or name in state.needs:
             asked.update(dict.fromkeys(map(_key, (name, *state.needs.get(name, ()))), LOADED))
         else:
-            notes.append(f"module {name} is not loaded: this kernel does not offer it")
+            notes.append(f"module {name} is not available in this kernel")
     return asked, tuple(notes)
 
 
@@ -166,16 +166,16 @@ def _online_word(policy: SystemPolicy, state: SystemState, originals: Values) ->
         return word, ""
     before = originals.get(ONLINE, state.online)
     if state.machine == "s390x":
-        return "", "hot-plugged memory is left alone: on s390x it is standby memory of the machine"
+        return "", "hot-plugged memory is not changed: on s390x it is standby memory of the machine"
     if state.online_rule:
-        return "", f"hot-plugged memory is left to {state.online_rule}"
+        return "", f"hot-plugged memory is handled by {state.online_rule}"
     if before != "offline":
-        return "", f"hot-plugged memory comes {before} already"
+        return "", f"hot-plugged memory is already brought {before}"
     return "online", ""
 
 
 def _why(name: str, asked: Values) -> str:
-    return "asked for" if name in asked else "as it was before"
+    return "set by the profile" if name in asked else "original value"
 
 
 def _key(module: str) -> str:

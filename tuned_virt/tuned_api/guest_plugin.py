@@ -83,7 +83,7 @@ class GuestPlugin(TunerOptions, hotplug.Plugin):  # type: ignore[misc]
         except BadOptions as errors:
             bad += errors.errors
         for error in bad:
-            log.error("%s: %s; nothing of [%s] is applied", self.name, error, instance.name)
+            log.error("%s: %s; no setting of [%s] is applied", self.name, error, instance.name)
         if bad:
             self._policies.pop(instance.name, None)
             self._bad[instance.name] = bad
@@ -98,7 +98,7 @@ class GuestPlugin(TunerOptions, hotplug.Plugin):  # type: ignore[misc]
         policy = self._policies.get(instance.name)
         uri = getattr(policy, "uri", SYSTEM)
         if policy is not None and self._manager is not None and uri != self._manager.control.uri:
-            valid = f"one plugin serves one libvirt, here {self._manager.control.uri}"
+            valid = f"one plugin can use only one libvirt, here {self._manager.control.uri}"
             self._bad[instance.name] = [OptionError("uri", uri, valid)]
             del self._policies[instance.name]
             log.error("%s: %s", self.name, self._bad[instance.name][0])
@@ -270,19 +270,19 @@ class GuestPlugin(TunerOptions, hotplug.Plugin):  # type: ignore[misc]
     def _settle(self) -> None:
         serving = self._manager if self._live else None
         if serving is not None and not serving.settle() and not serving.control.unavailable:
-            log.info("%s: goes on by itself", self.name)
+            log.info("%s: continues in the background", self.name)
 
     def _release(self) -> None:
         if self._manager is None:
             return
         settled = next_apply()
         if settled is None and systemd.restarting():
-            log.info("%s: left for the %s that systemd starts next", self.name, systemd.SERVICE)
+            log.info("%s: kept for the %s that systemd starts next", self.name, systemd.SERVICE)
             return
         self._manager.release(settled)
         restored = settled is not None or self._manager.settle(timeouts.GUESTS_RESTORED)
         if not restored and not self._manager.idle:
-            log.info("%s: put back as soon as libvirt answers", self.name)
+            log.info("%s: it is restored as soon as libvirt answers", self.name)
 
     def _instance_verify_static(self, instance: Any, ignore_missing: bool, devices: Any) -> bool:
         with contained(self.name):

@@ -77,7 +77,7 @@ class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
             return True
         with contained(self.tuner.name):
             reasons = [str(error) for error in self._bad]
-            reasons += ["internal error while it was applied, see above"] if self._broken else []
+            reasons += ["internal error while it was applied; see the log"] if self._broken else []
             bad = [Finding(Result.FAILED, f"'{self.tuner.name}': {reason}") for reason in reasons]
             return log_findings(bad + plan_runner(self.tuner).verify(ignore_missing))
         return False
@@ -92,7 +92,7 @@ class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
         except BadOptions as errors:
             self._bad += errors.errors
         for bad in self._bad:
-            log.error("%s: %s; nothing of [%s] is applied", self.tuner.name, bad, self.name)
+            log.error("%s: %s; no setting of [%s] is applied", self.tuner.name, bad, self.name)
         if self._bad:
             policy = self.tuner.parse({})
         plan_runner(self.tuner).apply(policy, observe)
@@ -147,7 +147,7 @@ class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
                     continue
                 if merged[name] != defaults[name]:
                     log.warning(
-                        "%s: several sections set %s: '%s' gives way to '%s' of [%s]",
+                        "%s: several sections set %s: '%s' is overridden by '%s' of [%s]",
                         *(self.tuner.name, name, merged[name], text, instance.name),
                     )
                 merged[name] = text
@@ -159,7 +159,7 @@ class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
             plan_runner(self.tuner).restore_later(settled)
         elif self.tuner.restore_is_deferred and systemd.restarting():
             log.info(
-                "%s: left for the %s that systemd starts next", self.tuner.name, systemd.SERVICE
+                "%s: kept for the %s that systemd starts next", self.tuner.name, systemd.SERVICE
             )
         else:
             plan_runner(self.tuner).restore()

@@ -51,7 +51,7 @@ def test_the_line_is_that_of_the_value_that_counts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["export a", "a-b=1", "a=1\n\nksm_mode: off"])
 def test_what_sets_nothing_is_named(tmp_path: Path, text: str) -> None:
-    with pytest.raises(CouldNot, match=r"line \d: '.*' is no NAME=VALUE"):
+    with pytest.raises(CouldNot, match=r"line \d: '.*' is not of the form NAME=VALUE"):
         read(tmp_path, text)
 
 

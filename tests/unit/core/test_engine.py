@@ -75,7 +75,7 @@ def test_a_write_that_the_kernel_ignores_is_found_by_reading_back(
 ) -> None:
     monkeypatch.setattr(FakeKsm, "write", lambda self, path, value: None)
     outcome = engine(FakeKsm(), tmp_path).apply(ksm.parse({"run": "1"}))
-    assert outcome.failed == {"run": "/sys/kernel/mm/ksm/run took '1' but reads '0'"}
+    assert outcome.failed == {"run": "/sys/kernel/mm/ksm/run was set to '1' but reads '0'"}
 
 
 def test_observe_changes_nothing_and_says_all(
@@ -86,7 +86,7 @@ def test_observe_changes_nothing_and_says_all(
     tune, policy = engine(fs, tmp_path), ksm.parse({"run": "1"})
     outcome = tune.observe(policy)
     assert fs.writes == []
-    assert "ksm: observe: would set run: '0' -> '1' (asked for)" in caplog.text
+    assert "ksm: observe: would set run: '0' -> '1' (set by the profile)" in caplog.text
     assert [str(line) for line in tune.verify(outcome, policy, False)] == [
         "verify: note: 'ksm run' = '0', observed only, would be '1'"
     ]
@@ -119,7 +119,7 @@ def test_every_change_is_in_the_journal_with_its_reason(tmp_path: Path) -> None:
     assert [
         (entry.setting, entry.before, entry.after, entry.why)
         for entry in Journal(tmp_path / "journal").entries()
-    ] == [("run", "0", "1", "asked for"), ("run", "1", "0", "as it was before")]
+    ] == [("run", "0", "1", "set by the profile"), ("run", "1", "0", "original value")]
 
 
 def test_whatever_fails_in_between_ksmd_ends_as_asked_for(

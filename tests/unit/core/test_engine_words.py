@@ -66,7 +66,7 @@ class Files(Tuner[Values, Values]):
         targets = {**originals, **policy}
         return Plan(
             changes=tuple(
-                Change(name, f"/{name}", state[name], value, "asked for", self.slow)
+                Change(name, f"/{name}", state[name], value, "set by the profile", self.slow)
                 for name, value in targets.items()
                 if name in state and state[name] != value
             ),
@@ -116,7 +116,7 @@ def test_what_is_gone_since_is_told_from_what_differs(
     (tmp_path / "plug").unlink()
     assert [str(line) for line in tune.verify(outcome, policy, False)] == [
         "verify: failed: 'files a' = '7', expected '1'",
-        "verify: failed: 'files b' = 'None', expected '1' (it is not there any more)",
+        "verify: failed: 'files b' = 'None', expected '1' (it no longer exists)",
         "verify: note: files: plug: it was unplugged",
     ]
     (tmp_path / "plug").write_text("7")
@@ -139,7 +139,7 @@ def test_what_a_plan_says_is_logged_and_verified(
         "verify: note: files: others are at work",
     ]
     assert [(one.levelname, one.message) for one in caplog.records] == [
-        ("INFO", "files: a: '0' -> '1' (asked for)"),
+        ("INFO", "files: a: '0' -> '1' (set by the profile)"),
         ("ERROR", "files: x is not set: no room"),
         ("WARNING", "files: y is skipped: no such file"),
         ("INFO", "files: others are at work"),
@@ -160,8 +160,8 @@ def test_what_cannot_be_put_back_stays_kept_and_nobodys(
     record = baseline.record("files")
     assert (record.originals, record.pending) == ({"a": "0"}, {"a": "in use"})
     assert record.owner is None
-    assert "files: a not put back yet: in use" in caplog.text
-    assert verify(tune, {}) == ["verify: note: files: a not put back yet: in use"]
+    assert "files: a not restored yet: in use" in caplog.text
+    assert verify(tune, {}) == ["verify: note: files: a not restored yet: in use"]
 
 
 def test_what_still_cannot_be_put_back_is_not_logged_again(
@@ -182,9 +182,9 @@ def test_what_still_cannot_be_put_back_is_not_logged_again(
         tune.restore()
         logged.append([one.message for one in caplog.records])
     assert logged == [
-        ["files: a: in use by x", "files: a not put back yet: in use by x"],
+        ["files: a: in use by x", "files: a not restored yet: in use by x"],
         [],
-        ["files: a: in use by y", "files: a not put back yet: in use by y"],
+        ["files: a: in use by y", "files: a not restored yet: in use by y"],
     ]
 
 
@@ -205,7 +205,7 @@ def test_another_process_says_it_too(
     Engine(tune.tuner, tune._fs, tune.originals, tune._journal).restore()
     assert [one.message for one in caplog.records] == [
         "files: a: in use",
-        "files: a not put back yet: in use",
+        "files: a not restored yet: in use",
     ]
 
 
@@ -262,7 +262,7 @@ def test_what_is_given_up_is_no_error(
     monkeypatch.setattr(FileWriter, "write", abandons)
     assert tune.apply({"a": "1", "b": "1"}).failed == {"a": GIVEN_UP, "b": GIVEN_UP}
     assert [(one.levelname, one.message) for one in caplog.records] == [
-        ("INFO", "files: begins: a: '0' -> '1' (asked for)"),
+        ("INFO", "files: started: a: '0' -> '1' (set by the profile)"),
         ("INFO", f"files: a: {GIVEN_UP}"),
         ("INFO", f"files: b: {GIVEN_UP}"),
     ]
@@ -274,4 +274,4 @@ def test_what_a_write_did_not_bring_is_an_error(
     monkeypatch.setattr(FileWriter, "write", lambda *_: "")
     tune.apply({"a": "1"})
     [one] = caplog.records
-    assert (one.levelname, one.message) == ("ERROR", "files: a: /a took '1' but reads '0'")
+    assert (one.levelname, one.message) == ("ERROR", "files: a: /a was set to '1' but reads '0'")

@@ -9,7 +9,7 @@ import pytest
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.plan import Change
 
-CHANGE = Change("run", "/sys/kernel/mm/ksm/run", "0", "1", "asked for")
+CHANGE = Change("run", "/sys/kernel/mm/ksm/run", "0", "1", "set by the profile")
 
 
 def test_what_was_added_is_read_back(tmp_path: Path) -> None:
@@ -17,7 +17,7 @@ def test_what_was_added_is_read_back(tmp_path: Path) -> None:
     journal.add("ksm", CHANGE)
     [entry] = journal.entries()
     assert (entry.plugin, entry.setting, entry.before, entry.after, entry.why) == (
-        *("ksm", "run", "0", "1", "asked for"),
+        *("ksm", "run", "0", "1", "set by the profile"),
     )
 
 

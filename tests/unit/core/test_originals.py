@@ -49,7 +49,9 @@ def test_all_read_and_only_root_writes_whatever_the_umask(
     before = os.umask(umask)
     try:
         baseline.keep("ksm", {"run": "0"})
-        Journal(tmp_path / "journal").add("ksm", Change("run", "/x", "0", "1", "asked for"))
+        Journal(tmp_path / "journal").add(
+            "ksm", Change("run", "/x", "0", "1", "set by the profile")
+        )
     finally:
         os.umask(before)
     modes = {file.name: oct(file.stat().st_mode & 0o777) for file in tmp_path.iterdir()}
@@ -100,7 +102,7 @@ def test_a_damaged_file_is_said_set_aside_and_never_fatal(
     (tmp_path / "baseline.json").write_text(damaged)
     baseline.keep("ksm", {"run": "1"})
     assert baseline.record("ksm").originals == {"run": "1"}
-    assert "set aside as baseline.json." in caplog.text
+    assert "moved aside as baseline.json." in caplog.text
     [aside] = tmp_path.glob("baseline.json.*")
     assert aside.read_text() == damaged
 
@@ -167,7 +169,7 @@ def test_what_was_set_aside_is_said_until_somebody_removes_it(
     assert baseline.all() == {}
     [remark] = baseline.remarks()
     [aside] = tmp_path.glob("baseline.json.*")
-    assert remark.startswith(f"{aside} was set aside")
+    assert remark.startswith(f"{aside} was moved aside")
     aside.unlink()
     assert baseline.remarks() == []
 
@@ -179,7 +181,9 @@ def test_another_versions_file_stays_until_something_is_to_be_kept(
     file.write_text(foreign := '{"format": 2, "boot_id": "this boot", "settings": {}}')
     assert baseline.all() == {}
     assert file.read_text() == foreign, "a mere reader moves nothing away"
-    assert baseline.remarks() == [f"{file} is of another version of tuned-virt (format 2, not 1)"]
+    assert baseline.remarks() == [
+        f"{file} was written by another version of tuned-virt (format 2, not 1)"
+    ]
     baseline.keep("ksm", {"run": "0"})
     [aside] = tmp_path.glob("baseline.json.*")
     assert aside.read_text() == foreign

@@ -151,9 +151,9 @@ def test_what_was_set_aside_is_said_with_exit_1(
 ) -> None:
     (tmp_path / "baseline.json").write_text("{")
     assert cli.main(["restore"]) == 1
-    assert "was set aside" in capsys.readouterr().out
+    assert "was moved aside" in capsys.readouterr().out
     assert cli.main(["status"]) == 1
-    assert "was set aside" in capsys.readouterr().out
+    assert "was moved aside" in capsys.readouterr().out
 
 
 def test_originals_that_are_back_are_not_written_over_newer_values(

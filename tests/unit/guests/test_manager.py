@@ -154,7 +154,7 @@ def test_a_libvirt_that_is_gone_is_not_waited_for(
     assert not manager.settle()
     assert "no socket" in tuner.controller.deferred
     until(manager.unavailable)
-    assert manager.unavailable()[0].text == "vm_recorder: guests are left alone: no socket"
+    assert manager.unavailable()[0].text == "vm_recorder: guests are not managed: no socket"
     fake.refuses = ""
     until(lambda: tuner.controller.adjusted == [None])
 

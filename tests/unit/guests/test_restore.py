@@ -90,7 +90,7 @@ def test_one_that_is_refused_or_damaged_keeps_no_other_from_its_way_back(
     left = originals.record("vm_limits")
     assert set(left.originals) == {"uuid1/#1", "uuid2/#2", "uuid4/#4"}
     assert list(left.pending) == ["uuid1/#1"]
-    assert "vm_limits: uuid2/#2 is not read" in caplog.text
+    assert "vm_limits: uuid2/#2 cannot be read" in caplog.text
     assert "vm_limits: guest guest1 is not restored yet: hard_limit" in caplog.text
 
 

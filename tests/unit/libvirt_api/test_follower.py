@@ -152,7 +152,7 @@ def test_a_package_that_is_missing_is_said_once(
     assert RunningGuestReader().once() is None
     assert said == []
     messages = [record.message for record in caplog.records]
-    assert messages == [f"libvirt is not to be had: {package} is not installed"]
+    assert messages == [f"libvirt is unavailable: {package} is not installed"]
 
 
 def test_without_a_socket_libvirt_is_not_asked(
@@ -181,11 +181,11 @@ def test_a_refusal_is_said_without_control_characters(
     until(lambda: follower.unavailable == "authentication failed??")
     assert RunningGuestReader().once(URI) is None
     fake.refuses = ""
-    until(lambda: said == ["libvirt is back"])
+    until(lambda: said == ["libvirt is available again"])
     follower.stop()
     assert [record.message for record in caplog.records] == [
-        "libvirt is not to be had: authentication failed??",
-        "libvirt is back, with 0 running guests",
+        "libvirt is unavailable: authentication failed??",
+        "libvirt is available again, with 0 running guests",
     ]
 
 
@@ -248,7 +248,7 @@ def test_xml_that_is_refused_is_said_once(
         time.sleep(0.1)
     assert following.guests == {"uuid1": guest(1, name="evil\n")}
     [record] = caplog.records
-    assert record.message.startswith("guest evil?: its XML is not read")
+    assert record.message.startswith("guest evil?: its XML cannot be read")
 
 
 def test_a_connection_that_closes_is_made_anew(
@@ -256,10 +256,10 @@ def test_a_connection_that_closes_is_made_anew(
 ) -> None:
     fake.refuses = "not yet"
     fake.lose(2)
-    until(lambda: said[-1] == "libvirt is gone: libvirtd no longer answers")
+    until(lambda: said[-1] == "libvirt is no longer available: libvirtd no longer answers")
     assert following.guests is None
     fake.refuses = ""
-    until(lambda: said[-1] == "libvirt is back")
+    until(lambda: said[-1] == "libvirt is available again")
     assert fake.open_connections == 1
 
 
@@ -310,4 +310,4 @@ def test_stop_may_be_called_from_what_is_called(fake: FakeLibvirt, said: list[st
     follower = follow(changed)
     follower.start()
     until(lambda: bool(said) and not workers())
-    assert said == ["libvirt is there"]
+    assert said == ["libvirt is available"]

@@ -212,7 +212,7 @@ def test_a_hung_libvirt_is_asked_for_as_long_as_it_should_take(
 
 
 def test_nobody_has_asked_yet(fake: FakeLibvirt) -> None:
-    with pytest.raises(Unanswered, match="not asked yet"):
+    with pytest.raises(Unanswered, match="not been queried yet"):
         LibvirtWorker(URI).ask(lambda view: None, 1)
 
 
@@ -258,7 +258,7 @@ def test_a_volume_is_asked_for_again_when_its_pool_comes(fake: FakeLibvirt, look
     fake.volumes["images", "data"] = "/data"
     fake.tell_pools()
     until(lambda: (follower.guests or {})["uuid1"].paths == ("/data",))
-    assert said == ["libvirt is there", "guest web1 has other disks"]
+    assert said == ["libvirt is available", "guest web1 has other disks"]
     follower.stop()
 
 

@@ -74,16 +74,14 @@ def test_huge_pages_must_be_free_on_the_node() -> None:
     assert split.nodes == (0, 1), "half its pages on each"
     alone = planned(with_pages(machine(), 255, 256), wants)["a"]
     assert alone.kind is PlacementKind.UNPLACED
-    assert "no node with 2 vCPUs' room at overcommit=1 has 512 huge pages of 2048 KiB free" in (
-        alone.why
-    )
+    assert "no node with 2 free vCPUs has 512 huge pages of 2048 KiB free" in (alone.why)
 
 
 def test_a_host_that_tells_no_memory_is_planned() -> None:
     host = replace(machine(nodes=2, cores=1, threads=1, llcs=1, gib=0), isolated=frozenset({0, 1}))
     placed = planned(host, guest("a", 1), policy="dedicated")["a"]
     assert (placed.kind, placed.vcpus) == (PlacementKind.SHARED, {0: "0"})
-    assert "no node has 1 CPUs to dedicate" in placed.why
+    assert "it needs 1 CPUs that can be dedicated" in placed.why
 
 
 def test_huge_pages_are_given_once() -> None:
@@ -99,7 +97,9 @@ def test_a_wall_only_with_five_percent_to_spare(mode: str, gib: float, wall: boo
     one = planned(machine(1), guest("a", 2, gib), memory=mode)["a"]
     assert one.memory
     assert (one.memory.mode, one.memory.nodeset) == (mode if wall else "move", "0")
-    assert ("no wall, as node 0 has no 5 % to spare" in one.why) is not wall
+    assert (
+        "memory is not bound, because node 0 does not have 5 % more free" in one.why
+    ) is not wall
 
 
 def test_no_wall_where_plugged_memory_would_not_fit() -> None:
@@ -118,7 +118,7 @@ def test_memory_that_is_there_pulls_and_immovable_memory_binds() -> None:
     there = guest("a", 2, resident={1: GIB})
     made = planned(machine(), there)["a"]
     assert (made.nodes, made.why) == (
-        (1,), "node 1, before node 0: 0.0 GiB of its memory are elsewhere, against 1.0"
+        (1,), "node 1 rather than node 0: 0.0 GiB of its memory is elsewhere, compared with 1.0"
     )  # fmt: skip
     full = guest("big", 8, owned=UserPins(nodes=frozenset({1})))
     assert planned(machine(), there, full)["a"].nodes == (0,)
@@ -135,7 +135,8 @@ def test_a_device_pulls_its_guest() -> None:
     host = replace(machine(4), devices={DEVICE: 2}, disks={"nvme0n1": 1})
     one = planned(host, guest("a", 2, devices=(DEVICE,)))["a"]
     assert (one.nodes, one.why) == (
-        (2,), f"node 2, before node 3: nearer to its device {DEVICE} (distance +0, against +2)"
+        (2,), f"node 2 rather than node 3: nearer to its device {DEVICE}"
+        " (distance +0, compared with +2)"
     )  # fmt: skip
     full = guest("big", 8, owned=UserPins(nodes=frozenset({2})))
     beside = planned(host, full, guest("a", 2, devices=(DEVICE,)))
@@ -204,7 +205,7 @@ def test_cores_without_smt_are_not_enough_for_require() -> None:
     one = planned(machine(1, cores=8, threads=1), guest("a", 2), policy="dedicated", smt="require")
     assert one["a"].kind is PlacementKind.SHARED
     assert one["a"].why.startswith(
-        "not dedicated, as no node has 2 CPUs of whole cores with SMT to dedicate"
+        "not dedicated: it needs 2 CPUs of whole SMT cores that can be dedicated"
     )
 
 
@@ -216,7 +217,7 @@ def test_overcommit_is_what_a_node_takes() -> None:
         placed = [one for one in made.values() if one.kind is PlacementKind.SHARED]
         assert len(placed) == fitting
         alone = [one for one in made.values() if one.kind is PlacementKind.UNPLACED]
-        assert all(f"no node has 2 vCPUs' room at overcommit={overcommit}" in o.why for o in alone)
+        assert all("needs 2 free vCPUs" in o.why and f"(now {overcommit})" in o.why for o in alone)
         assert len(placed) + len(alone) == 40
 
 
@@ -380,12 +381,17 @@ def test_a_placement_on_cpus_that_are_gone_is_made_anew() -> None:
     ("host", "guests", "options", "why"),
     [
         (machine(1), [guest("a", 2)], {}, "node 0: the only node"),
-        (machine(), [guest("a", 2)], {}, "node 0, before node 1: both are equal, so the lower"),
+        (
+            machine(),
+            [guest("a", 2)],
+            {},
+            "node 0 rather than node 1: both nodes fit equally well, so the lower",
+        ),
         (
             machine(),
             [guest("a", 2), guest("b", 4)],
             {},
-            "node 1, before node 0: 25 % of its shared CPUs needed then, against 75 %",
+            "node 1 rather than node 0: it would be 25 % full, not 75 %",
         ),
         (
             machine(),
@@ -397,7 +403,7 @@ def test_a_placement_on_cpus_that_are_gone_is_made_anew() -> None:
             machine(),
             [guest("a", 5), guest("b", 4)],
             {"policy": "dedicated"},
-            "node 0, before node 1: both are equal",
+            "node 0 rather than node 1: both nodes fit equally well",
         ),
         (
             machine(),
@@ -409,28 +415,28 @@ def test_a_placement_on_cpus_that_are_gone_is_made_anew() -> None:
             machine(),
             [guest("a", 2), guest("b", 3)],
             {"policy": "dedicated"},
-            "node 0, before node 1: ",
+            "node 0 rather than node 1: ",
         ),
         (
             machine(2, gib=2),
             [guest("a", 2, 3)],
             {},
-            "nodes 0 and 1: no node with 2 vCPUs' room at overcommit=1 has 3.0 GiB of memory for"
-            " it, these are the fewest and nearest that have",
+            "nodes 0 and 1: no node with 2 free vCPUs has 3.0 GiB of memory for"
+            " it; these are the fewest and nearest nodes that have it",
         ),
         (
             machine(2, gib=2),
             [guest("a", 1, 3)],
             {},
-            "node 0: no node with 1 vCPUs' room at overcommit=1 has 3.0 GiB of memory for it, its"
+            "node 0: no node with 1 free vCPUs has 3.0 GiB of memory for it; its"
             " memory spans nodes 0-1",
         ),
         (
             machine(),
             [guest("a", 20)],
             {},
-            "left alone: no node has 20 vCPUs' room at overcommit=1 (node 0 has most: 8), nor have"
-            " several together",
+            "not placed: it needs 20 free vCPUs; node 0 has the most (8). Raise vm_overcommit"
+            " (now 1)",
         ),
     ],
 )

@@ -75,7 +75,7 @@ def test_a_module_in_use_is_pending_and_so_is_what_it_needs() -> None:
 def test_a_module_that_the_kernel_does_not_offer_is_a_note() -> None:
     plan = decide(HOST, SystemState({"vhost_net": ABSENT}), {})
     assert not plan.changes
-    assert "this kernel does not offer it" in plan.notes[0]
+    assert "is not available in this kernel" in plan.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,8 @@ def test_a_module_that_the_kernel_does_not_offer_is_a_note() -> None:
     [
         (SystemState(online="offline", machine="x86_64"), "online", ""),
         (SystemState(online="offline", machine="s390x"), "", "standby memory"),
-        (SystemState(online="offline", online_rule="/x.rules"), "", "left to /x.rules"),
-        (SystemState(online="online_movable"), "", "comes online_movable already"),
+        (SystemState(online="offline", online_rule="/x.rules"), "", "handled by /x.rules"),
+        (SystemState(online="online_movable"), "", "is already brought online_movable"),
         (SystemState(), "", "no memory hotplug"),
     ],
 )

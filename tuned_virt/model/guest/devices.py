@@ -39,7 +39,9 @@ def _pci(element: Element) -> str:
         text = element.get(name, "0").strip()
         found = PCI_NUMBER.fullmatch(text)
         if not found:
-            raise ElementError(element, f"<address {name}>: '{printable(text[:40])}' is no number")
+            raise ElementError(
+                element, f"<address {name}>: '{printable(text[:40])}' is not a number"
+            )
         number = int(found[1] or found[2] or found[3], 16 if found[1] else 8 if found[2] else 10)
         if number > most:
             raise ElementError(element, f"<address {name}>: {text} is more than {most:#x}")

@@ -21,4 +21,7 @@ def notes(arch: str, machine: str, vcpus: int) -> Iterator[str]:
     elif "q35" in machine and vcpus > I440FX_VCPUS:
         yield f"more than {I440FX_VCPUS} vCPUs need an IOMMU with eim='on' in the guest"
     if machine in WITHOUT_NUMA or arch == "s390x":
-        yield f"{machine or arch} offers the guest no NUMA cells: it cannot see where its memory is"
+        yield (
+            f"{machine or arch} has no NUMA cells for guests: the guest cannot see where its"
+            " memory is"
+        )

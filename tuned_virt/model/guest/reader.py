@@ -72,7 +72,9 @@ def _bounded(root: Element) -> Guest:
 def _guest(root: Element) -> Guest:
     kind = root.get("type", "")
     if kind not in TYPES:
-        raise ElementError(root, f"type '{kind[:40]}' is no KVM guest (one of {', '.join(TYPES)})")
+        raise ElementError(
+            root, f"type '{kind[:40]}' is not a KVM guest (one of {', '.join(TYPES)})"
+        )
     os_type = root.find("os/type")
     arch, machine = (
         ("", "") if os_type is None else (os_type.get("arch", ""), os_type.get("machine", ""))
@@ -242,7 +244,7 @@ def _notes(root: Element) -> Iterator[str]:
     for path, known in KNOWN.items():
         unknown = {child.tag for child in root.iterfind(f"{path}/*")} - known
         for name in sorted(unknown):
-            yield f"<{path}><{printable(name[:40])}> is not understood"
+            yield f"<{path}><{printable(name[:40])}> is not supported"
     if any(child.tag.endswith("}commandline") for child in root):
         yield "arguments passed to QEMU (qemu:commandline) are not read"
     if root.find("devices/hostdev[@type='mdev']") is not None:

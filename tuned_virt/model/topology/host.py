@@ -119,7 +119,7 @@ def _read(root: Element) -> Host:
     notes = []
     if not cpus:
         cpus = {cpu.id: replace(cpu, core=cpu.id, siblings=frozenset({cpu.id})) for cpu in found}
-        notes.append("no CPU has siblings: each is taken for a core of its own")
+        notes.append("no CPU has siblings: each is treated as a separate core")
     if not cpus:
         raise ElementError(cells[0], "no node has a CPU")
     _check_unique(cells, nodes, found)

@@ -144,7 +144,7 @@ def _nvme(facts: DiskFacts) -> DiskClass:
     if facts.transport in ("tcp", "rdma", "fc", "loop"):
         return DiskClass(Attachment.NVME_FABRICS, False, f"transport {facts.transport}")
     emulator = EMULATORS.get(facts.pci.vendor) or EMULATORS.get(facts.pci.subvendor)
-    made_by = f" of {emulator}" if emulator else ": of no known emulator"
+    made_by = f" of {emulator}" if emulator else ": not from a known emulator"
     return DiskClass(Attachment.NVME, bool(emulator), f"PCI {facts.pci.ids}{made_by}")
 
 
@@ -196,4 +196,4 @@ def _others(facts: DiskFacts) -> DiskClass:
     for test, kind, emulated, fact in tests:
         if test(facts.path):
             return DiskClass(kind, emulated, fact)
-    return DiskClass(Attachment.OTHER, False, "nothing that is known")
+    return DiskClass(Attachment.OTHER, False, "unknown")

@@ -55,6 +55,4 @@ class DiskUsers:
 
     def _unsettled(self, unavailable: str) -> str:
         """Why defined guests are not known; "" where this machine has none to know of."""
-        return (
-            f"defined guests are not known: {unavailable}" if systemd.runs_guests(self._fs) else ""
-        )
+        return f"defined guests are unknown: {unavailable}" if systemd.runs_guests(self._fs) else ""

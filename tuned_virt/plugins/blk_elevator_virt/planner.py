@@ -120,7 +120,7 @@ class _Judge:
             return Verdict(disk, f"{self._bypassed[disk.name]} orders its requests", users=users)
         rule = next((rule for rule in self._policy.rules if self._is_for(rule, disk)), None)
         if rule is None:
-            return Verdict(disk, "no section is for it", users=users)
+            return Verdict(disk, "no section selects it", users=users)
         option, why = self._class(rule, disk, users)
         word = rule.words[option]
         if word == KEEP:
@@ -132,9 +132,9 @@ class _Judge:
         if disk.trouble:
             return f"it gives {disk.trouble}"
         if not sysfs.is_layer(disk):
-            return "nothing to choose"
+            return "no choice of schedulers"
         counting = sorted(sysfs.queues_of(disk.name, self._state.disks) - {disk.name})
-        return f"its requests go to {named(counting) or 'what it is made of'}"
+        return f"its requests go to {named(counting) or 'its underlying disks'}"
 
     def _is_for(self, rule: SchedulerRule, disk: Disk) -> bool:
         if rule.udev_regex:
@@ -185,8 +185,8 @@ class _Judge:
         other = self._policy.conflicting.get(disk.name, "")
         if other:
             return (
-                f"left to TuneD's own disk plugin, which has elevator={other} in this profile:"
-                " drop one of the two"
+                f"left to TuneD's own disk plugin, which has elevator={other} in this"
+                " profile: remove one of the two"
             )
         before = self._originals.get(setting(disk, SCHEDULER), disk.scheduler)
         for rule in self._state.by_udev.get(disk.name, ()):
@@ -285,7 +285,7 @@ def _back(disk: Disk, files: Values, state: DiskState) -> Iterator[Change]:
         before = "" if switched and file != SCHEDULER else now.get(file, "")
         if before != files[file]:
             path = f"{BLOCK}/{disk.name}/queue/{file}"
-            yield Change(f"{disk.key}/{file}", path, before, files[file], "as it was before")
+            yield Change(f"{disk.key}/{file}", path, before, files[file], "original value")
 
 
 def _originals(

@@ -32,7 +32,7 @@ from tuned_virt.plugins.blk_elevator_virt.writer import DiskWriter
 if TYPE_CHECKING:
     from tuned_virt.libvirt_api.guest_disks import GuestDisks
 
-NOT_ASKED: FixedGuests[GuestDisks] = FixedGuests(unavailable="libvirt is not asked yet")
+NOT_ASKED: FixedGuests[GuestDisks] = FixedGuests(unavailable="libvirt has not been queried yet")
 
 
 class DisksTuner(Tuner[DiskPolicy, DiskState]):
@@ -118,7 +118,7 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
     def gone(self, state: DiskState, setting: str) -> str:
         """A disk that was pulled, or whose name another has now."""
         keys = {disk.key for disk in state.disks.values()}
-        return "" if planner.worker_key(setting) in keys else "the disk is gone"
+        return "" if planner.worker_key(setting) in keys else "the disk no longer exists"
 
     def controller(
         self,

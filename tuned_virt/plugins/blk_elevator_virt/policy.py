@@ -40,29 +40,30 @@ CLASSES: Mapping[str, OptionSpec] = {
         "on hosts: the scheduler of SCSI and SATA disks that back defined or running guests",
         "mq-deadline",
     ),
-    "host_nvme": OptionSpec("on hosts: that of NVMe disks", KEEP),
-    "host_other": OptionSpec("on hosts: that of all other disks", KEEP),
+    "host_nvme": OptionSpec("on hosts: the scheduler of NVMe disks", KEEP),
+    "host_other": OptionSpec("on hosts: the scheduler of all other disks", KEEP),
     "guest_virtio": OptionSpec(
-        "in guests: that of virtio disks; queues: none with several queues, mq-deadline with one",
+        "in guests: the scheduler of virtio disks; queues: none with several queues,"
+        " mq-deadline with one",
         QUEUES,
     ),
     "guest_passthrough": OptionSpec(
-        "in guests: that of iSCSI disks, multipath devices, and HBAs and LUNs of the host",
+        "in guests: the scheduler of iSCSI disks, multipath devices, and HBAs and LUNs of the host",
         "mq-deadline",
     ),
-    "guest_nvme": OptionSpec("in guests: that of NVMe disks, whoever makes them", KEEP),
+    "guest_nvme": OptionSpec("in guests: the scheduler of NVMe disks of any kind", KEEP),
     "guest_emulated": OptionSpec(
-        "in guests: that of emulated SATA, IDE, USB and SCSI disks", "mq-deadline"
+        "in guests: the scheduler of emulated SATA, IDE, USB and SCSI disks", "mq-deadline"
     ),
-    "guest_other": OptionSpec("in guests: that of all other disks", KEEP),
+    "guest_other": OptionSpec("in guests: the scheduler of all other disks", KEEP),
 }
 """Option of each class: a scheduler's name, queues, or keep. Sources of the defaults: the guide's
 chapters 6 and 7; RHEL 8's and later guides for guests, RHEL 6's and 7's for hosts."""
 
 OPTIONS: Mapping[str, OptionSpec] = {
     "role": OptionSpec(
-        "whose disks these are: host, guest, both; auto: what systemd-detect-virt says, both"
-        " where a guest has libvirt",
+        "the machine's role: host, guest, both; auto: as detected by"
+        " systemd-detect-virt, both if a guest has libvirt",
         MachineRole.AUTO.value,
     ),
     **CLASSES,
@@ -146,7 +147,7 @@ def _rule(section: Section, errors: list[OptionError]) -> SchedulerRule:
     try:
         device_filter.check(section.udev_regex)
     except re.error as error:
-        valid = f"a regular expression of Python's ({error})"
+        valid = f"a Python regular expression ({error})"
         errors.append(OptionError("devices_udev_regex", section.udev_regex, valid))
     return SchedulerRule(section.name, role, words, section.devices, section.udev_regex)
 

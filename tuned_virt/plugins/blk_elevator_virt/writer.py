@@ -31,7 +31,7 @@ class DiskWriter(Writer):
     """Writes queues' files; disks side by side, as one may keep its writer for ever."""
 
     threads = 128
-    timeout_reason = "its queue does not drain: the write still waits in the kernel"
+    timeout_reason = "the request queue is not draining; the change is still blocked in the kernel"
 
     def worker_key(self, setting: str) -> str:
         """The disk."""

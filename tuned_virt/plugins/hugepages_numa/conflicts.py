@@ -42,7 +42,7 @@ WANTED_BY = ("sysinit.target", "multi-user.target", "basic.target", "local-fs.ta
 LIBVIRT = ("libvirtd", "virtqemud")
 OTHERS: Mapping[str, str] = {
     "kubelet": "kubelet counts huge pages only when it starts: restart it after a change",
-    "hugeadm": "hugeadm (libhugetlbfs) is at work on the same pools",
+    "hugeadm": "hugeadm (libhugetlbfs) is changing the same pools",
 }
 
 
@@ -55,9 +55,12 @@ def read(fs: KernelFS) -> Iterator[str]:
             yield f"{unit} is enabled too: {what}"
     yield from (OTHERS[name] for name in procfs.by_name(fs, OTHERS))
     if fs.read_optional("/sys/kernel/mm/ksm/run") == "1":
-        yield "KSM runs, and never merges huge pages (the guide's chapter 8.4)"
+        yield "KSM is running, but never merges huge pages (the guide's chapter 8.4)"
     if fs.read_optional("/sys/devices/system/memory/auto_online_blocks") == "online_movable":
-        yield "hot-plugged memory comes online as movable: the kernel takes no pages of 1G from it"
+        yield (
+            "hot-plugged memory is brought online as movable: the kernel allocates no pages"
+            " of 1G from it"
+        )
 
 
 def _sysctl_files(fs: KernelFS) -> Iterator[str]:
@@ -73,7 +76,7 @@ def _sysctl_files(fs: KernelFS) -> Iterator[str]:
 
 def _sets(path: str, text: str) -> Iterator[str]:
     for name in dict.fromkeys(SYSCTL.findall(text)):
-        yield f"{path} sets vm.{name}, which spreads pages over all nodes anew: remove it there"
+        yield f"{path} sets vm.{name}, which redistributes pages over all nodes: remove it there"
 
 
 def _profiles(fs: KernelFS) -> Iterator[str]:

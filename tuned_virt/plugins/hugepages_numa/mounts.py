@@ -20,7 +20,7 @@ from tuned_virt.kernel.commands import ToolError
 from tuned_virt.kernel.files import KernelFS, NotDone
 from tuned_virt.plugins.hugepages_numa.settings import HugetlbMount, MountSetting, NotMounted
 
-VALID = "an absolute path, and uid=, gid= (numbers) and mode= (octal) if need be, after spaces"
+VALID = "an absolute path, and uid=, gid= (numbers) and mode= (octal) if needed, after spaces"
 
 TABLE = "/proc/self/mounts"
 

@@ -45,7 +45,7 @@ def read(policy: HugepagesPolicy, state: HugepagesState) -> Iterator[str]:
 def _on_boot(policy: HugepagesPolicy, state: HugepagesState) -> Iterator[str]:
     words = {word.partition("=")[0]: word for word in state.cmdline.split()}
     if "transparent_hugepages" in policy.transparent and THP in words:
-        yield f"the kernel's command line has {words[THP]}; the profile's value holds"
+        yield f"the kernel's command line has {words[THP]}; the profile's value applies"
     wanted = boots(policy, state)
     missing = {name for name, text in wanted.items() if state.values.get(name) != text}
     counts = boot_numbers(policy, state) if wanted else {}
@@ -55,7 +55,7 @@ def _on_boot(policy: HugepagesPolicy, state: HugepagesState) -> Iterator[str]:
             yield f"{boot_setting(size)}: {remark}"
         if boot_setting(size) in missing:
             argument = boot.arguments({size: wanted[boot_setting(size)]})
-            yield f"for the next boot the kernel's command line wants: {argument}"
+            yield f"from the next boot on the kernel command line needs: {argument}"
 
 
 def _on_mounts(policy: HugepagesPolicy, state: HugepagesState) -> Iterator[str]:
@@ -64,4 +64,4 @@ def _on_mounts(policy: HugepagesPolicy, state: HugepagesState) -> Iterator[str]:
         there = isinstance(state.mounts.get(name), HugetlbMount)
         blind = state.blind.get(name, "") if there else " and ".join(state.daemons)
         if blind and (there or not policy.restart_libvirt):
-            yield f"{name}: {blind} started before it and does not see it: restart it"
+            yield f"{name}: {blind} started before this mount and does not see it: restart it"

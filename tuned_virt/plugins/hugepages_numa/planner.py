@@ -132,7 +132,7 @@ class _PoolPlanning:
             originals={str(one): str(self._now[one]) for one in (*self._asked, *self._lent)},
             wanted={**asked, **remarks.boots(self._policy, self._state)},
             missing=self._missing,
-            pending={str(one): "its node or file is not there" for one in self._gone},
+            pending={str(one): "its node or file no longer exists" for one in self._gone},
             notes=(*notes, *self._drains(), *remarks.read(self._policy, self._state)),
         )
 
@@ -144,7 +144,7 @@ class _PoolPlanning:
         yield from (one for one in mounts if isinstance(one.after, HugetlbMount))
 
     def _why(self, setting: Setting) -> str:
-        return "asked for" if setting in self._asked else "as it was before"
+        return "set by the profile" if setting in self._asked else "original value"
 
     def _mounts(self) -> Iterator[MountChange]:
         restart = self._state.daemons if self._policy.restart_libvirt else ()
@@ -210,8 +210,9 @@ class _PoolPlanning:
             mapped = self._state.pools[pool].mapped
             if mapped > target:
                 yield (
-                    f"{pool}: pending drain: {mapped} pages are in use, {mapped - target} more than"
-                    " the pool is to have; the kernel takes them back as guests stop"
+                    f"{pool}: pending drain: {mapped} pages are in use, {mapped - target}"
+                    " more than the pool should have; the kernel frees them as guests"
+                    " stop"
                 )
 
 

@@ -33,13 +33,13 @@ PAGES_VALID = (
     " separated by commas (0:512,1:25%), or guests"
 )
 RESERVE_VALID = "MiB on each node (4096), or percent of its memory (10%)"
-HEADROOM_VALID = "MiB on each node (2048), or percent of what guests ask for (20%)"
+HEADROOM_VALID = "MiB on each node (2048), or percent of what guests request (20%)"
 
 TRANSPARENT: Mapping[str, OneOf | Number] = {
     "transparent_hugepages": OneOf(("always", "madvise", "never")),
     "defrag": OneOf(("always", "defer", "defer+madvise", "madvise", "never")),
     "khugepaged_defrag": OneOf(("0", "1")),
-    "khugepaged_pages_to_scan": Number(1, 2**31 - 1, "pages a scan"),
+    "khugepaged_pages_to_scan": Number(1, 2**31 - 1, "pages per scan"),
     "khugepaged_scan_sleep_millisecs": Number(0, 3_600_000, "ms"),
     "khugepaged_alloc_sleep_millisecs": Number(0, 3_600_000, "ms"),
     "khugepaged_max_ptes_none": Number(0, 65535, "empty pages in a huge page"),
@@ -49,15 +49,15 @@ TRANSPARENT: Mapping[str, OneOf | Number] = {
 """Options of transparent huge pages, and what each takes."""
 
 TRANSPARENT_HINTS: Mapping[str, str] = {
-    "transparent_hugepages": "which memory gets transparent huge pages without being asked",
+    "transparent_hugepages": "which memory gets transparent huge pages by default",
     "defrag": "when a page fault waits for memory to be compacted",
     "khugepaged_defrag": "1: khugepaged compacts memory to make huge pages",
     "khugepaged_pages_to_scan": "pages that khugepaged scans before it sleeps",
-    "khugepaged_scan_sleep_millisecs": "its sleep between scans in ms",
-    "khugepaged_alloc_sleep_millisecs": "its sleep after a failed allocation in ms",
-    "khugepaged_max_ptes_none": "most empty pages that it fills up to make a huge page",
-    "khugepaged_max_ptes_swap": "most pages that it reads from swap for one",
-    "khugepaged_max_ptes_shared": "most shared pages in one",
+    "khugepaged_scan_sleep_millisecs": "sleep of khugepaged between scans in ms",
+    "khugepaged_alloc_sleep_millisecs": "sleep of khugepaged after a failed allocation in ms",
+    "khugepaged_max_ptes_none": "maximum of empty pages that it fills up to make a huge page",
+    "khugepaged_max_ptes_swap": "maximum of pages that it reads from swap to make one",
+    "khugepaged_max_ptes_shared": "maximum of shared pages in one",
 }
 
 
@@ -96,40 +96,43 @@ def _sized() -> dict[str, OptionSpec]:
     for size in SIZES:
         described[f"pages_{size}"] = OptionSpec(f"huge pages of {size}: {PAGES_VALID}")
         described[f"mount_{size}"] = OptionSpec(
-            f"where huge pages of {size} are to be mounted: {mounts.VALID}"
+            f"where huge pages of {size} are mounted: {mounts.VALID}"
         )
         described[f"overcommit_{size}"] = OptionSpec(
-            f"most huge pages of {size} that the kernel may add for a time, on all nodes together"
+            f"maximum of surplus pages of {size} that the kernel may allocate on demand,"
+            " on all nodes together"
         )
     return described
 
 
 OPTIONS: Mapping[str, OptionSpec] = {
     **_sized(),
-    "headroom": OptionSpec(f"guests: huge pages for more of them: {HEADROOM_VALID}", "0"),
+    "headroom": OptionSpec(f"guests: additional pages for future guests: {HEADROOM_VALID}", "0"),
     "reserve_free": OptionSpec(
-        f"memory that huge pages leave to each node: {RESERVE_VALID}; default: the lesser of"
-        " 10% and 8192 MiB"
+        f"memory of each node that is not used for huge pages: {RESERVE_VALID}; default: the"
+        " lesser of 10% and 8192 MiB"
     ),
     "remedies": OptionSpec(
-        "what is tried on a node that yields too few pages: none, compact (its memory), or"
+        "what to try on a node that provides too few pages: none, compact (its memory), or"
         " compact,drop_caches",
         "compact",
     ),
-    "timeout": OptionSpec("most seconds spent on one node's pool", "120"),
+    "timeout": OptionSpec("maximum of seconds spent on one node's pool", "120"),
     "on_partial": OptionSpec(
-        "what becomes of a pool that could not be filled: keep, rollback (as it was), or demote"
-        " (take free larger pages that the profile does not ask for)",
+        "what to do with a pool that could not be filled: keep the pages, rollback"
+        " (restore its previous size), or demote (split free larger pages that the"
+        " profile does not request)",
         "keep",
     ),
     "restart_libvirt": OptionSpec(
-        "1: restart libvirtd or virtqemud, which does not see a mount that came after its"
-        " start; guests run on",
+        "1: restart libvirtd or virtqemud after a new mount, because it looks for mounts"
+        " only when it starts; guests keep running",
         "0",
     ),
     "boot": OptionSpec(
-        "auto: pages of 1G and more belong on the kernel's command line, and verify says what"
-        " it lacks (tuned-virt hugepages cmdline prints it); never: they do not",
+        "auto: pages of 1G and more are allocated by the kernel command line, and verify"
+        " reports what is missing there (tuned-virt hugepages cmdline prints it); never:"
+        " they are not",
         "never",
     ),
     **{name: OptionSpec(TRANSPARENT_HINTS[name]) for name in TRANSPARENT},

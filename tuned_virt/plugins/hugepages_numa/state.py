@@ -119,7 +119,7 @@ def read(
         pools=kinds,
         nodes=nodes,
         demand=_demand(fs, known or {}, kinds, nodes),
-        remark=f"what guests ask for is not known: {guests.unavailable}" if known is None else "",
+        remark=f"the requests of guests are unknown: {guests.unavailable}" if known is None else "",
         demotes=dict(_demotes(fs, sizes)),
         overcommit=dict(_overcommit(fs, sizes)),
         transparent=dict(_transparent(fs)),

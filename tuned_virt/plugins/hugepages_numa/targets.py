@@ -36,7 +36,7 @@ def impossible(policy: HugepagesPolicy, state: HugepagesState) -> Iterator[tuple
         if size in state.sizes and size >= boot.GIGANTIC:
             yield (
                 str(OvercommitSetting(size)),
-                f"'{count}': the kernel adds no pages of {size_name(size)} by itself",
+                f"'{count}': the kernel has no surplus pages of {size_name(size)}",
             )
 
 
@@ -89,7 +89,7 @@ def _for_guests(
     if wanted <= most:
         return wanted, ""
     return most, (
-        f"{pool}: guests ask for {asked} pages, with headroom {wanted}; the node can spare {most}"
+        f"{pool}: guests request {asked} pages, with headroom {wanted}; the node can spare {most}"
     )
 
 
@@ -129,16 +129,16 @@ def starved(
         grown = growth_kib(state, targets, node)
         if grown > 0 and grown > spare_kib(policy, state, node):
             parts = [
-                f"{target} of {size_name(pool.size_kib)} ({state.pools[pool].total} are there)"
+                f"{target} pages of {size_name(pool.size_kib)} ({state.pools[pool].total} exist)"
                 for pool, target in sorted(targets.items())
                 if pool.node == node
             ]
             kept = reserve_kib(policy, memory.total) // KIB
             yield (
                 f"node{node}",
-                f"pages {', '.join(parts)} take {grown // KIB} MiB more; of"
-                f" {memory.total // KIB} MiB {memory.available // KIB} are free or cache, and"
-                f" reserve_free keeps {kept} of them",
+                f"{', '.join(parts)} need {grown // KIB} MiB more; the node can give"
+                f" {max(spare_kib(policy, state, node), 0) // KIB} MiB"
+                f" ({memory.available // KIB} free or cache, less reserve_free {kept})",
             )
 
 

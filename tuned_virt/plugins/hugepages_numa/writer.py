@@ -90,7 +90,7 @@ class Allocation:
         return self._came_to(best)
 
     def _came_to(self, best: int) -> str:
-        asked = f"{self._target} pages of {size_name(self.change.pool.size_kib)} asked for"
+        asked = f"{self._target} pages of {size_name(self.change.pool.size_kib)} requested"
         got = f"{best} got" + (f", after {', '.join(self._tried)}" if self._tried else "")
         now = self._pages()
         if now > self._target:

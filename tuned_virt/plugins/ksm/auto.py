@@ -138,7 +138,7 @@ def decide(policy: AutoPolicy, sample: Sample, memory: ControllerMemory) -> Deci
 def _why(memory: ControllerMemory) -> str:
     """Why settings change within a phase."""
     if memory.phase is Phase.IDLE:
-        return "memory is plentiful"
+        return "enough memory is available"
     return f"a page costs {(memory.cost or speed.NOMINAL_COST) * 1e6:.1f} µs"
 
 
@@ -241,7 +241,11 @@ def _step(
     """The phase to go to now, None to stay."""
     if sample.settings.get("run") == "2":
         yielded = memory.phase is Phase.YIELDED
-        return None if yielded else Step(Phase.YIELDED, "run is 2: somebody has unmerged all")
+        return (
+            None
+            if yielded
+            else Step(Phase.YIELDED, "run is 2: another program has unmerged all pages")
+        )
     if memory.phase is Phase.YIELDED:
         return Step(Phase.IDLE, "run is no longer 2")
     cause = _cause(policy, sample, memory, shortage)
@@ -255,11 +259,11 @@ def _calmer(
     if memory.phase is Phase.IDLE:
         return _from_idle(policy, sample, memory)
     if not policy.eager and _plentiful_for(sample, memory) >= RELAXED_FOR:
-        return Step(Phase.IDLE, "memory is plentiful again")
+        return Step(Phase.IDLE, "enough memory is available again")
     if memory.phase is Phase.BURST:
         return _from_burst(sample, memory)
     if policy.eager and memory.dry >= DRY and not shortage:
-        return Step(Phase.IDLE, "nothing is left to gain and memory is plentiful")
+        return Step(Phase.IDLE, "nothing is left to merge and enough memory is available")
     return None
 
 
@@ -287,7 +291,7 @@ def _moving(memory: ControllerMemory) -> str:
     rate = _per_cpu_second(memory.judged, memory.last)
     if gained < SEEN or rate < PAYS * DEARER**memory.dear:
         return ""
-    return f"pages move: the trickle gained {mib_of(gained)}"
+    return f"contents have changed: slow scanning saved {mib_of(gained)}"
 
 
 def _plentiful_for(sample: Sample, memory: ControllerMemory) -> float:
@@ -297,7 +301,7 @@ def _plentiful_for(sample: Sample, memory: ControllerMemory) -> float:
 def _from_idle(policy: AutoPolicy, sample: Sample, memory: ControllerMemory) -> Step | None:
     rested = memory.rest and sample.now - memory.since >= memory.rest
     if policy.eager and rested and (sample.guests or sample.known):
-        return Step(Phase.MAINTENANCE, f"looks again after {memory.rest / 60:.0f} minutes")
+        return Step(Phase.MAINTENANCE, f"scans again after {memory.rest / 60:.0f} minutes")
     return None
 
 
@@ -309,7 +313,7 @@ def _from_burst(sample: Sample, memory: ControllerMemory) -> Step | None:
     through = memory.last.scanned - memory.judged.scanned
     edge = memory.last.full_scans > memory.judged.full_scans
     if through > OVERDUE * sample.known + SEEN and not edge:
-        return Step(Phase.MAINTENANCE, "ksmd gets to no end")
+        return Step(Phase.MAINTENANCE, "ksmd does not complete a scan")
     scans = memory.last.full_scans - memory.begun.full_scans
     first = 1 if memory.fresh else 2
     if scans < first or _per_cpu_second(memory.judged, memory.last) >= PAYS:
@@ -318,7 +322,7 @@ def _from_burst(sample: Sample, memory: ControllerMemory) -> Step | None:
     if (scans == first) if edge else (through < enough * memory.scan):
         return None
     gained = mib_of(memory.last.merged - memory.judged.merged)
-    return Step(Phase.MAINTENANCE, f"{through / max(memory.scan, 1):.0%} of a scan gained {gained}")
+    return Step(Phase.MAINTENANCE, f"{through / max(memory.scan, 1):.0%} of a scan saved {gained}")
 
 
 def _enter(step: Step, sample: Sample, memory: ControllerMemory) -> ControllerMemory:

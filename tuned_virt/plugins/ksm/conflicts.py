@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who else drives KSM on this machine: two that set it undo each other's work.
+"""Who else controls KSM on this machine: two that set it undo each other's work.
 
 The services ksm and ksmtuned (RHEL's qemu-kvm, Debian's ksmtuned, Proxmox' ksm-control-daemon) are
 stopped and later started again. An administrator who has masked them has switched KSM off on
@@ -46,8 +46,8 @@ class KsmConflicts:
     def hands_off(self) -> str:
         """Why `mode=auto` leaves KSM alone, "" where nothing speaks against it."""
         if self.masked:
-            return f"{' and '.join(self.masked)} masked: KSM is switched off on purpose"
-        return f"{self.other} drives KSM" if self.other else ""
+            return f"{' and '.join(self.masked)} masked: an administrator has disabled KSM"
+        return f"{self.other} controls KSM" if self.other else ""
 
 
 def read(fs: KernelFS) -> KsmConflicts:

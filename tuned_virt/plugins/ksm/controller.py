@@ -211,7 +211,7 @@ class KsmController:
                 yield Finding(Result.PASSED, f"'ksm {name}' = '{value}'")
             else:
                 text = f"'ksm {name}' = '{found[name]}', expected '{value}'"
-                yield Finding(Result.FAILED, f"{text} (changed by somebody else)")
+                yield Finding(Result.FAILED, f"{text} (changed by another program)")
         yield Finding(Result.NOTE, f"ksm: {': '.join((memory.phase.value, *self._reasons()))}")
 
     def _reasons(self) -> Iterator[str]:

@@ -80,7 +80,7 @@ class ControllerMemory:
 
     phase, since    the phase and when it began
     written         the settings as the algorithm wrote them last
-    insisted        when a value changed by somebody else was last set again
+    insisted        when a value changed by another program was last set again
     contested       settings that somebody else has changed, with the value found
     guests          those of the last sample
     resident        KiB that the guests had when the last two scans of a burst began: what they
@@ -156,7 +156,7 @@ def changes_towards(
         if sample.settings.get(name, value) != value
     }
     noted = [
-        f"{name} is '{found}', not '{written[name]}': changed by somebody else"
+        f"{name} is '{found}', not '{written[name]}': changed by another program"
         for name, found in foreign.items()
         if (name, found) not in memory.contested
     ]

@@ -33,7 +33,7 @@ def plan(policy: KsmPolicy, state: KsmState, originals: Values) -> Plan:
     why = _hands_off(policy, state, originals)
     if why:
         nothing = plan(KsmPolicy({}, policy.unmerge), state, originals)
-        return replace(nothing, notes=(f"hands off: {why}", *nothing.notes))
+        return replace(nothing, notes=(f"not managing KSM: {why}", *nothing.notes))
     if policy.mode is KsmMode.KERNEL and "advisor_mode" not in state.values:
         nothing = plan(KsmPolicy({}, policy.unmerge), state, originals)
         return replace(nothing, refused={"mode": NO_ADVISOR})
@@ -62,7 +62,7 @@ def plan(policy: KsmPolicy, state: KsmState, originals: Values) -> Plan:
 
 def _algorithm_notes(policy: KsmPolicy) -> Iterable[str]:
     if policy.algorithm:
-        yield f"{policy.mode.value} decides on {', '.join(CONTROLLED)}"
+        yield f"{policy.mode.value} controls {', '.join(CONTROLLED)}"
 
 
 def _hands_off(policy: KsmPolicy, state: KsmState, originals: Values) -> str:
@@ -70,7 +70,7 @@ def _hands_off(policy: KsmPolicy, state: KsmState, originals: Values) -> str:
     if policy.mode is not KsmMode.AUTO:
         return ""
     if originals.get("run", state.values["run"]) == "2":
-        return "run is 2: somebody has switched KSM off and unmerged all"
+        return "run is 2: another program has switched KSM off and unmerged all pages"
     return state.conflicts.hands_off
 
 
@@ -133,7 +133,7 @@ def _hindered_by_advisor(state: KsmState, targets: Values, asked: Values) -> dic
     hindered = {}
     if then["advisor_mode"] == "scan-time" and "pages_to_scan" in asked:
         hindered["pages_to_scan"] = (
-            "the kernel's advisor chooses it (advisor_mode is scan-time); add advisor_mode=none"
+            "the kernel's advisor controls it (advisor_mode is scan-time); add advisor_mode=none"
         )
     low, high = "advisor_min_pages_to_scan", "advisor_max_pages_to_scan"
     if int(then[low]) > int(then[high]):
@@ -170,7 +170,7 @@ def _does_not_fit(policy: KsmPolicy, state: KsmState) -> str:
     if needed <= state.available or policy.unmerge is Unmerge.FORCE:
         return ""
     return (
-        f"unmerging {state.saved // 1024} MiB wants {needed // 1024} MiB available,"
+        f"unmerging {state.saved // 1024} MiB needs {needed // 1024} MiB available,"
         f" {state.available // 1024} MiB are"
     )
 
@@ -193,7 +193,7 @@ def _service_changes(state: KsmState, targets: Values) -> list[Change]:
 def _service(unit: str, after: str) -> Change:
     if after == INACTIVE:
         return Change(unit, unit, ACTIVE, INACTIVE, "conflicting service", slow=True)
-    return Change(unit, unit, INACTIVE, ACTIVE, "as it was before", slow=True)
+    return Change(unit, unit, INACTIVE, ACTIVE, "original value", slow=True)
 
 
 def _run_after(services: Iterable[Change], state: KsmState) -> str:
@@ -221,7 +221,7 @@ def _setting_changes(
             continue
         if name == "pages_to_scan" and now.get("advisor_mode") == "scan-time":
             continue
-        yield to(name, target, "asked for" if name in asked else "as it was before")
+        yield to(name, target, "set by the profile" if name in asked else "original value")
         if name == "advisor_mode" and target == "none":
             now["pages_to_scan"] = "100"
 

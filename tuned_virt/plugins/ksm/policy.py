@@ -21,10 +21,10 @@ NUMBERS: Mapping[str, Number] = {
     "thres_coef": Number(1, 100, "percent of all memory"),
     "thres_const": Number(0, 2**40, "KiB"),
     "monitor_interval": Number(1, 86_400, "s"),
-    "npages_boost": Number(0, 1_000_000, "pages a batch"),
-    "npages_decay": Number(-1_000_000, 0, "pages a batch"),
-    "npages_min": Number(1, 1_000_000, "pages a batch"),
-    "npages_max": Number(1, 1_000_000, "pages a batch"),
+    "npages_boost": Number(0, 1_000_000, "pages per scan"),
+    "npages_decay": Number(-1_000_000, 0, "pages per scan"),
+    "npages_min": Number(1, 1_000_000, "pages per scan"),
+    "npages_max": Number(1, 1_000_000, "pages per scan"),
     "sleep_msec": Number(1, 3_600_000, "ms"),
 }
 """What the numbers of the algorithms take."""
@@ -36,27 +36,32 @@ OPTIONS: Mapping[str, OptionSpec] = {
         " maintenance, while memory is short",
         "static",
     ),
-    "eager": OptionSpec("auto: 1: merge also while memory is plentiful", "0"),
+    "eager": OptionSpec("auto: 1: also merge while enough memory is available", "0"),
     "max_cpu": OptionSpec(
-        "auto: most CPU that ksmd may use over a minute, percent of one CPU; 50, and 25 on"
+        "auto: maximum CPU time of ksmd over a minute, percent of one CPU; 50, and 25 on"
         " hosts of up to 4 CPUs"
     ),
     "maintenance_cpu": OptionSpec(
-        "auto: most CPU that ksmd may use once all is merged, percent of one CPU; 1"
+        "auto: maximum CPU time of ksmd once all is merged, percent of one CPU; 1"
     ),
     "thres_coef": OptionSpec(
-        "auto, ksmtuned: percent of all memory under which what is free is short; 20"
+        "auto, ksmtuned: memory is short when less than this percentage is available; 20"
     ),
     "thres_const": OptionSpec(
-        "auto, ksmtuned: the same in KiB, as ksmtuned compares it; the larger holds; 2048"
+        "auto, ksmtuned: the same in KiB, as ksmtuned compares it; the larger applies; 2048"
     ),
-    "monitor_interval": OptionSpec("ksmtuned: seconds between its looks; 60"),
-    "npages_boost": OptionSpec("ksmtuned: pages a batch more at each look at short memory; 300"),
-    "npages_decay": OptionSpec("ksmtuned: the same at other looks, so negative; -50"),
-    "npages_min": OptionSpec("ksmtuned: fewest pages a batch; 64"),
-    "npages_max": OptionSpec("ksmtuned: most pages a batch; 1250"),
+    "monitor_interval": OptionSpec("ksmtuned: seconds between checks; 60"),
+    "npages_boost": OptionSpec(
+        "ksmtuned: pages to add per scan at each check while memory is short; 300"
+    ),
+    "npages_decay": OptionSpec(
+        "ksmtuned: the same while memory is not short; a negative number; -50"
+    ),
+    "npages_min": OptionSpec("ksmtuned: minimum of pages per scan; 64"),
+    "npages_max": OptionSpec("ksmtuned: maximum of pages per scan; 1250"),
     "sleep_msec": OptionSpec(
-        "ksmtuned: ms between batches on a server of 16 GiB; others in proportion, at least 10; 10"
+        "ksmtuned: milliseconds between scans on a server of 16 GiB; others in"
+        " proportion, at least 10; 10"
     ),
     "run": OptionSpec(
         "static: 0: stop merging, 1: merge, 2: stop and unmerge all (needs the memory)"
@@ -65,25 +70,25 @@ OPTIONS: Mapping[str, OptionSpec] = {
         "0: merge only pages of the same NUMA node, 1: of all nodes, auto: 0 where there are"
         " several nodes"
     ),
-    "max_page_sharing": OptionSpec("most virtual pages that share one physical page"),
+    "max_page_sharing": OptionSpec("maximum of virtual pages that share one physical page"),
     "use_zero_pages": OptionSpec("1: merge empty pages with the kernel's zero page"),
     "pages_to_scan": OptionSpec("pages scanned before each sleep; > and < as in TuneD"),
-    "sleep_millisecs": OptionSpec("sleep between batches in ms; > and < as in TuneD"),
+    "sleep_millisecs": OptionSpec("sleep between scans in ms; > and < as in TuneD"),
     "smart_scan": OptionSpec("1: skip pages that were not merged in earlier scans"),
     "advisor_mode": OptionSpec(
-        "scan-time: the kernel chooses pages_to_scan, none: pages_to_scan holds"
+        "scan-time: the kernel controls pages_to_scan, none: pages_to_scan applies"
     ),
-    "advisor_max_cpu": OptionSpec("most CPU the advisor lets ksmd use, percent of one CPU"),
+    "advisor_max_cpu": OptionSpec("maximum CPU time of ksmd under the advisor, percent of one CPU"),
     "advisor_target_scan_time": OptionSpec("seconds in which the advisor scans all memory once"),
-    "advisor_min_pages_to_scan": OptionSpec("pages a batch that the advisor begins with"),
-    "advisor_max_pages_to_scan": OptionSpec("most pages a batch that the advisor chooses"),
+    "advisor_min_pages_to_scan": OptionSpec("minimum of pages per scan under the advisor"),
+    "advisor_max_pages_to_scan": OptionSpec("maximum of pages per scan under the advisor"),
     "stable_node_chains_prune_millisecs": OptionSpec(
         "how often chains of fully shared pages are searched for stale entries, in ms"
     ),
     "unmerge": OptionSpec(
-        "allow: unmerge all pages where a setting needs it and the memory is there, which"
-        " spreads them over all NUMA nodes; force: also where it is not; never: leave such a"
-        " setting alone and say so",
+        "allow: unmerge all pages if a setting needs it and there is enough memory,"
+        " which spreads them over all NUMA nodes; force: even without enough memory;"
+        " never: do not change such a setting",
         "never",
     ),
     "observe": opt.OBSERVE,
@@ -191,7 +196,7 @@ def _named(algorithm: type, given: Mapping[str, int]) -> dict[str, Any]:
 def _decided(mode: KsmMode, settings: Mapping[str, WantedValue | str]) -> Iterable[OptionError]:
     for name in DECIDES[mode]:
         if name in settings:
-            valid = f"leave it out, mode={mode.value} chooses it (or mode=static)"
+            valid = f"leave it out, mode={mode.value} controls it (or mode=static)"
             yield OptionError(name, _text(settings[name]), valid)
 
 
@@ -208,7 +213,7 @@ def _contradictions(settings: Mapping[str, WantedValue | str]) -> Iterable[Optio
         yield OptionError(
             "pages_to_scan",
             _text(settings["pages_to_scan"]),
-            "leave it out while advisor_mode=scan-time chooses it",
+            "leave it out while advisor_mode=scan-time controls it",
         )
     low, high = (settings.get(f"advisor_{end}_pages_to_scan") for end in ("min", "max"))
     if isinstance(low, WantedValue) and isinstance(high, WantedValue) and low.value > high.value:

@@ -24,16 +24,16 @@ FOLDER = "/sys/kernel/mm/ksm"
 
 SETTINGS: Mapping[str, Number | OneOf] = {
     "merge_across_nodes": OneOf(("0", "1", "auto")),
-    "max_page_sharing": Number(2, 2**31 - 1, "virtual pages for one physical page"),
+    "max_page_sharing": Number(2, 2**31 - 1, "virtual pages per physical page"),
     "use_zero_pages": OneOf(("0", "1")),
     "smart_scan": OneOf(("0", "1")),
     "stable_node_chains_prune_millisecs": Number(1, 2**32 - 1, "ms"),
-    "advisor_min_pages_to_scan": Number(1, 1_000_000, "pages a batch"),
-    "advisor_max_pages_to_scan": Number(1, 1_000_000, "pages a batch"),
+    "advisor_min_pages_to_scan": Number(1, 1_000_000, "pages per scan"),
+    "advisor_max_pages_to_scan": Number(1, 1_000_000, "pages per scan"),
     "advisor_target_scan_time": Number(1, 86_400, "s"),
     "advisor_max_cpu": Number(1, 100, "percent of one CPU"),
     "advisor_mode": OneOf(("none", "scan-time")),
-    "pages_to_scan": Number(1, 1_000_000, "pages a batch"),
+    "pages_to_scan": Number(1, 1_000_000, "pages per scan"),
     "sleep_millisecs": Number(1, 3_600_000, "ms"),
     "run": OneOf(("0", "1", "2")),
 }
@@ -53,7 +53,7 @@ class KsmState:
 
     Counters are the kernel's, in pages of `page_size` bytes; `available` is MemAvailable in KiB,
     read only where pages are shared; `merging` counts the pages that live processes have merged
-    (None: not told, by an old kernel or in a container); `conflicts` are who else drives KSM.
+    (None: not told, by an old kernel or in a container); `conflicts` are who else controls KSM.
     """
 
     values: Values

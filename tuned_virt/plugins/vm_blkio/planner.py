@@ -80,7 +80,7 @@ def decide(policy: WeightPolicy, state: WeightState, originals: Values) -> Plan:
         if rule is None or not rule.acts:
             continue
         if guest.owned:
-            notes.append(f"{printable(guest.name)}: left alone, its XML sets weights of its own")
+            notes.append(f"{printable(guest.name)}: not changed, its XML sets weights itself")
         else:
             asked.update(_asked(guest, rule))
     refused = _refused(asked, now, state)
@@ -125,14 +125,14 @@ def _changes(targets: Weighed, now: Weighed, asked: Weighed) -> Iterator[Change]
     for name, value in targets.items():
         before = now.get(name, REMOVE)
         if before != value:
-            why = "asked for" if name in asked else "as it was before"
+            why = "set by the profile" if name in asked else "original value"
             yield Change(name, name, before, value, why)
 
 
 def _effect(policy: WeightPolicy, asked: Iterable[str], state: WeightState) -> Iterator[str]:
     """What an administrator should know where weights are set and change nothing."""
     if policy.rules and state.unavailable:
-        yield f"guests are not known: {state.unavailable}"
+        yield f"guests are unknown: {state.unavailable}"
     if asked and not state.weighing:
         yield (
             "weights have no effect: no disk has the scheduler bfq, and io.cost.qos is not enabled;"

@@ -18,11 +18,11 @@ REMOVE = 0
 
 OPTIONS: Mapping[str, OptionSpec] = {
     "blkio_weight": OptionSpec(
-        "share of I/O of each guest among all, 10 to 1000; libvirt's default is 100 or 500"
+        "I/O weight of each guest, 10 to 1000; libvirt's default is 100 or 500"
     ),
     "device_weights": OptionSpec(
-        "the same on single disks of the host, as virsh blkiotune takes it:"
-        " /dev/sda,500,/dev/sdb,200; 0 takes a disk's weight away"
+        "I/O weights on single disks of the host, in the form of virsh blkiotune:"
+        " /dev/sda,500,/dev/sdb,200; 0 removes a disk's weight"
     ),
     "observe": opt.OBSERVE,
 }

@@ -117,11 +117,11 @@ class LimitsController(GuestController[LimitsPolicy]):
                 self._put_back(link, seen)
             return {}
         if not self._keep(link, seen, mine):
-            return {"limits": "how they were cannot be kept"}
+            return {"limits": "the original values cannot be saved"}
         self._undo_dropped(link, seen, mine)
         refused = libvirt.apply(link, seen.active, mine.memory, mine.shares)
         if not refused:
-            self._write(seen.active, "as found", _words(mine), "asked for")
+            self._write(seen.active, "original", _words(mine), "set by the profile")
         return refused
 
     def _keep(self, link: Connection, seen: TrackedGuest, mine: WantedLimits) -> bool:
@@ -167,7 +167,7 @@ class LimitsController(GuestController[LimitsPolicy]):
             self._again = time.monotonic() + timeouts.RETRY_REFUSED
             return
         self._originals.let_go([seen.key])
-        self._write(seen.active, "limited", "as found", "nobody wants it any more")
+        self._write(seen.active, "limited", "original", "the profile no longer applies to it")
 
     def _hold(
         self,
@@ -205,7 +205,7 @@ class LimitsController(GuestController[LimitsPolicy]):
     def findings(
         self, claims: Mapping[Run, LimitsClaim], asked: LibvirtWorker, ignore_missing: bool
     ) -> Iterable[Finding]:
-        """One line a guest."""
+        """One line for each guest that is limited, by us or by its owner."""
         pairs = [(run, self._held.get(self._by_run.get(run, ""))) for run in claims]
         found: dict[Run, tuple[Mapping[str, int], int | None]] = {}
         deadline = time.monotonic() + timeouts.VERIFY_GUESTS
@@ -225,7 +225,7 @@ class LimitsController(GuestController[LimitsPolicy]):
         except Unanswered as error:
             remark = str(error)
         for run, held in pairs:
-            if held is not None:
+            if held is not None and (held.failed or held.owners or _words(held.wanted)):
                 yield _finding(held, found.get(run), remark)
 
 
@@ -266,10 +266,10 @@ def _finding(
     place = f"device {held.device}: '{PLUGIN}'"
     if held.failed:
         why = "; ".join(f"{what}: {why}" if why else what for what, why in held.failed.items())
-        return Finding(Result.FAILED, f"{place} = 'as found', {why}")
+        return Finding(Result.FAILED, f"{place} = 'original', {why}")
     expected = _words(held.wanted)
     if held.policy.observe or not expected:
-        text = f"observed only, would be {expected}" if expected else "nothing is limited"
+        text = f"observed only, would be {expected}" if expected else "no limits set by the profile"
         owners = f"; {', '.join(held.owners)}: the owner's" if held.owners else ""
         return Finding(Result.NOTE, f"device {held.device}: {PLUGIN}: {text}{owners}")
     if found is None:

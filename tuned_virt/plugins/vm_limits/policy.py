@@ -26,7 +26,8 @@ SHARES = "cpu_shares"
 KIB = {"": 1, "K": 1, "M": 1 << 10, "G": 1 << 20, "T": 1 << 30}
 SIZE = re.compile(r"(\d{1,15})([KMGT]?)", re.ASCII)
 VALID_SIZE = (
-    "a size with K, M, G or T, as 4096M (KiB without), a share of the guest's memory as 150%"
+    "a size with K, M, G or T such as 4096M (KiB without a unit), or a percentage of the"
+    " guest's memory such as 150%"
 )
 PERCENT = re.compile(r"(\d{1,4})%", re.ASCII)
 
@@ -43,18 +44,18 @@ UNLIMITED = (1 << 53) - 1
 
 OPTIONS: Mapping[str, OptionSpec] = {
     "memory_hard_limit": OptionSpec(
-        "Most memory that a guest may take, QEMU's own included: the kernel kills it beyond; 4096M,"
-        " or 150% of its memory; libvirt advises against it"
+        "Maximum memory of a guest, including QEMU's own: the kernel kills a guest that"
+        " exceeds it; 4096M, or 150% of its memory; libvirt advises against it"
     ),
     "memory_soft_limit": OptionSpec(
         "Memory that a guest keeps when the host runs short: 2048M, or 80% of its memory"
     ),
     "swap_hard_limit": OptionSpec(
-        "Most memory and swap together; not below memory_hard_limit, which it needs"
+        "Maximum of memory and swap together; not below memory_hard_limit, which it needs"
     ),
     "min_guarantee": OptionSpec("Refused: QEMU has no guaranteed minimum"),
     "cpu_shares": OptionSpec(
-        "CPU weight against other guests, 1 to 10000; on cgroup v2 a guest has 100 by default"
+        "CPU weight relative to other guests, 1 to 10000; on cgroup v2 a guest has 100 by default"
     ),
     "uri": OptionSpec("libvirt's URI; guests of other machines cannot be tuned", SYSTEM),
     "observe": OBSERVE,
@@ -154,8 +155,8 @@ def wanted(policy: LimitsPolicy, guest: Guest) -> WantedLimits:
     needs = max(guest.memory, guest.max_memory) + LEAST_OVERHEAD
     if hard is not None and hard < needs:
         refused.append(
-            f"memory_hard_limit of {hard >> 10} MiB: with QEMU the guest needs"
-            f" {needs >> 10} MiB at least"
+            f"memory_hard_limit of {hard >> 10} MiB: with QEMU the guest needs at least"
+            f" {needs >> 10} MiB"
         )
     if guest.locked and hard is None and kib:
         refused.append("its memory is <locked/>, which needs memory_hard_limit")

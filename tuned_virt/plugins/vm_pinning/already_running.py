@@ -27,13 +27,14 @@ def decide(policy: PinningPolicy, resident: Mapping[int, int]) -> RunningDecisio
     """What becomes of a guest with so many KiB of its memory on each node."""
     if policy.running is RunningGuests.LEAVE:
         return RunningDecision(
-            why="it ran before the profile came (running=leave): placed when it starts anew"
+            why="it was running before the profile was activated (running=leave): placed"
+            " when it starts again"
         )
     if policy.running is RunningGuests.PLACE:
         return RunningDecision(policy.placement)
     node = local_node(resident)
     if node is None:
-        return RunningDecision(why=f"it ran before, {spread(resident)}")
+        return RunningDecision(why=f"it was running before, {spread(resident)}")
     mode = policy.placement.policy
     floating = PlacementMode.NODE if mode is PlacementMode.DEDICATED else mode
     return RunningDecision(replace(policy.placement, policy=floating), node)
@@ -47,7 +48,10 @@ def bound(placed: Placement, node: int | None) -> Placement:
         or placed.nodes == (node,)
     ):
         return placed
-    why = f"it ran before, on node {node}, which has no room for it: left (running=local)"
+    why = (
+        f"it was running before, on node {node}, which has no room for it: not placed"
+        " (running=local)"
+    )
     return placement.unplaced(placed.guest, placed.uuid, why, chosen=True)
 
 
@@ -61,6 +65,6 @@ def spread(resident: Mapping[int, int]) -> str:
     """In words where a guest's memory is that no node holds nearly all of."""
     total = sum(resident.values())
     if not total:
-        return "and where its memory is cannot be seen: left (running=local)"
+        return "and the location of its memory is unknown: not placed (running=local)"
     parts = ", ".join(f"{kib * 100 // total} % on node {n}" for n, kib in resident.items())
-    return f"with its memory spread ({parts}): left (running=local)"
+    return f"with its memory spread ({parts}): not placed (running=local)"

@@ -22,11 +22,13 @@ def notes(fs: KernelFS) -> list[str]:
 def _daemons(fs: KernelFS) -> Iterator[str]:
     running = procfs.by_name(fs, ("numad", "irqbalance"))
     if "numad" in running:
-        yield "numad runs: it moves guests' threads and pages by itself; stop it, or policy=none"
+        yield (
+            "numad is running: it also moves guests' threads and pages; stop it, or set policy=none"
+        )
     if "irqbalance" in running:
         yield (
-            "irqbalance runs: it moves interrupts, not threads; dedicated CPUs stay out of its way"
-            " with IRQBALANCE_BANNED_CPULIST"
+            "irqbalance is running: it moves interrupts, also to dedicated CPUs; exclude"
+            " them with IRQBALANCE_BANNED_CPULIST"
         )
 
 
@@ -40,8 +42,9 @@ def _kernel(fs: KernelFS) -> Iterator[str]:
     moving = numa_balancing.values(fs).get(numa_balancing.SETTING, "0")
     if moving != "0":
         yield (
-            f"kernel.numa_balancing is {moving}: left alone, because guests that are not placed"
-            " gain from it; numa_balancing=0 spares placed ones its page faults"
+            f"kernel.numa_balancing is {moving}: not changed, because guests that are not"
+            " placed profit from it; numa_balancing=0 avoids its page faults in placed"
+            " guests"
         )
 
 
@@ -50,8 +53,8 @@ def _systemd(fs: KernelFS) -> Iterator[str]:
     allowed = procfs.status(fs, "1").get("Cpus_allowed_list")
     if online and allowed and not _within(online, allowed):
         yield (
-            f"systemd's CPUAffinity confines services to {allowed}: guests begin there, and are"
-            " placed on all CPUs"
+            f"systemd's CPUAffinity confines services to {allowed}: guests start there,"
+            " and are placed on all CPUs"
         )
     for folder in MACHINES:
         confined = fs.read_optional(f"{folder}/cpuset.cpus") or ""

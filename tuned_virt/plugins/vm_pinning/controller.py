@@ -282,7 +282,7 @@ class PinningController(GuestController[PinningPolicy]):
         elif pins:
             self._pin(link, seen, pins, new, claim.policy)
         elif pins is not None:
-            log.info("%s: guest %s is there already: %s", PLUGIN, claim.device, placement.why)
+            log.info("%s: guest %s needs no change: %s", PLUGIN, claim.device, placement.why)
             self._hold(new)
             self._follow(seen, placement, claim.policy)
 
@@ -341,7 +341,9 @@ class PinningController(GuestController[PinningPolicy]):
 
     def _follow(self, seen: TrackedGuest, placement: Placement, policy: PinningPolicy) -> None:
         if seen.started_under_profile or policy.running is RunningGuests.PLACE:
-            self._move(seen, placement, policy)  # else it ran before, and no memory moves unasked
+            self._move(
+                seen, placement, policy
+            )  # else it was running before, and no memory moves unasked
 
     def _move(self, seen: TrackedGuest, placement: Placement, policy: PinningPolicy) -> None:
         memory, guest = placement.memory, seen.guest

@@ -41,7 +41,7 @@ def set_to(wanted: int | None, fs: KernelFS, originals: Originals, journal: Jour
             originals.keep(PLUGIN, {SETTING: now})
         if target != now:
             fs.write(FILE, target)
-            why = "put back" if wanted is None else "asked for by numa_balancing="
+            why = "put back" if wanted is None else "set by numa_balancing="
             change = Change(SETTING, FILE, now, target, why)
             journal.add(PLUGIN, change)
             log.info("%s: %s", PLUGIN, change)

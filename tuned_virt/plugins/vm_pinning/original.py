@@ -60,7 +60,7 @@ class OriginalPins(GuestOriginal):
         if not threads and start_time(self.pid) == self.start:
             return {THREADS: "the kernel does not list them"}
         return {
-            str(target): "the kernel refuses to let it run where it did"
+            str(target): "the kernel refuses to restore its affinity"
             for target, some in threads.items()
             if (only is None or target in only) and self._before(target)
             if qemu_threads.confine(some, self._before(target))

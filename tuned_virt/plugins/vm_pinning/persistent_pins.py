@@ -37,7 +37,7 @@ log = logging.getLogger("tuned")
 IOTHREADIDS = re.compile(r"\s*<iothreadids>(?:\s*<iothread id='\d+'/>)*\s*</iothreadids>", re.ASCII)
 """IOThreads with a number each, and nothing else."""
 
-NOBODY = "nobody wants it any more"
+NOBODY = "the profile no longer applies to it"
 
 
 class PersistentPins:
@@ -99,11 +99,11 @@ class PersistentPins:
         try:
             guest = read_guest(xml) if xml else None
         except GuestError as error:
-            return f"its configuration is not read: {error}"
+            return f"its configuration cannot be read: {error}"
         if guest is None:
             return "it is transient and has no configuration"
         if _pinned_by_its_owner(guest):
-            return "its configuration is its owner's"
+            return "its configuration contains pins of its owner"
         ours, _ = placement_tag.read(xml)
         theirs = cleaned(xml)
         pins = _possible(placement.pins(guest.vcpus), guest)
@@ -153,7 +153,7 @@ def clean(link: Connection, xml: str) -> str:
     ours, present = placement_tag.read(xml)
     theirs = present.without(ours)
     libvirt.redefine(link, cleaned(xml))
-    return f"its owner has changed it since, and that stays: {words(theirs)}" if theirs else ""
+    return f"its owner has changed it since, and that is kept: {words(theirs)}" if theirs else ""
 
 
 def _unlisted(listed: re.Match[str]) -> str:

@@ -86,7 +86,7 @@ class Pinner:
             refused = libvirt.apply(link, seen.active, pins)
         if not refused:
             self._confine(seen, pins.emulator)
-            self._write(seen.active, "as found", words(pins), placement.why)
+            self._write(seen.active, "original", words(pins), placement.why)
         return refused
 
     def adopt(
@@ -119,7 +119,7 @@ class Pinner:
         if not refused:
             refused = dict(libvirt.tag(link, active, back.over(unchanged)))
             if ours:
-                self._write(active, words(ours), "as found", "nobody wants them any more")
+                self._write(active, words(ours), "original", "the profile no longer applies to it")
         return refused
 
     def _confine(self, seen: TrackedGuest, cpus: str) -> None:

@@ -150,7 +150,7 @@ class PlacementController:
             try:
                 self._host = overlay(Host.from_xml(xml), self._fs)
             except HostError as error:
-                log.error("%s: nothing is placed: libvirt's capabilities: %s", PLUGIN, error)
+                log.error("%s: no guest is placed: libvirt's capabilities: %s", PLUGIN, error)
                 self._host = None
         return self._host
 
@@ -182,7 +182,7 @@ class PlacementController:
         wait = one.since + claim.policy.grace - time.monotonic()
         if wait > 0:
             asked.wait = min(wait, asked.wait or wait)
-            why = f"it boots, and is placed {claim.policy.grace} s after its start (grace)"
+            why = f"it is booting, and is placed {claim.policy.grace} s after its start (grace)"
             asked.remarks[one.key] = left(one, claim, why)
         else:
             asked.policies[one.active.uuid] = claim.policy.placement

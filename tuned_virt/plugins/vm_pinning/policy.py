@@ -91,7 +91,7 @@ MODES: Mapping[str, type[Enum]] = {
 }
 
 GRACE = Number(0, 3600, "seconds")
-RATE = Number(0, 1 << 20, "MiB a second, 0: unlimited")
+RATE = Number(0, 1 << 20, "MiB per second, 0: no limit")
 LIMIT = Number(0, 1 << 30, "MiB a guest")
 BALANCING = Number(0, 3)
 PLANNERS = {name: about for name, about in placement.OPTIONS.items() if name != "rebalance"}
@@ -100,27 +100,34 @@ OPTIONS: Mapping[str, OptionSpec] = {
     **PLANNERS,
     "uri": OptionSpec("libvirt's URI; guests of other machines cannot be tuned", SYSTEM),
     "persist": OptionSpec(
-        "Where pins are written: live (into the running guest alone), config (into its"
-        " configuration, for its next start), both; off takes ours out of configurations again",
+        "Where pins are written: live (into the running guest only), config (into its"
+        " configuration, for its next start), both; off removes them from configurations"
+        " again",
         "live",
     ),
     "running": OptionSpec(
-        "Guests that ran before the profile came: local (confined to the node that has at least"
-        " 80 % of their memory, others are left), place (as if just started), leave",
+        "Guests that were running before the profile was activated: local (confined to"
+        " the node that has at least 80 % of their memory, others are not placed), place"
+        " (as if they had just started), leave (not placed)",
         "local",
     ),
-    "grace": OptionSpec("Seconds that a guest is left alone after its start, to boot", "0"),
-    "move_memory": OptionSpec(
-        "yes: pages that are on other nodes follow in small batches; no: they stay", "yes"
+    "grace": OptionSpec(
+        "Seconds that a guest is given to boot after its start, before it is placed", "0"
     ),
-    "move_rate": OptionSpec("MiB a second at which pages follow; 0: as fast as may be", "256"),
-    "move_limit": OptionSpec("Most MiB of one guest that follow; empty: all of it"),
+    "move_memory": OptionSpec(
+        "yes: pages on other nodes are migrated in small batches; no: they stay", "yes"
+    ),
+    "move_rate": OptionSpec(
+        "Speed at which pages are migrated, in MiB per second; 0: no limit", "256"
+    ),
+    "move_limit": OptionSpec("Maximum of MiB to migrate per guest; empty: no limit"),
     "rebalance": OptionSpec(
-        "never: a placed guest stays; on_stop: one may move when another has stopped", "never"
+        "never: a placed guest stays; on_stop: one guest may be moved when another has stopped",
+        "never",
     ),
     "numa_balancing": OptionSpec(
-        "kernel.numa_balancing while the profile is active: 0 spares pinned guests its page"
-        " faults, but guests that are not placed lose it; empty: left alone"
+        "kernel.numa_balancing while the profile is active: 0 avoids its page faults in"
+        " pinned guests, but guests that are not placed lose it; empty: not changed"
     ),
     "observe": OBSERVE,
 }

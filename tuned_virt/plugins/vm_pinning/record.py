@@ -36,7 +36,7 @@ class HeldPlacement:
     failed     what libvirt refused, and why
     remark     what else an administrator should know: memory that stayed, that it was left, …
     configuration  the same of its configuration, where that is to be written
-    later      it is placed when it starts anew (persist=config)
+    later      it is placed when it starts again (persist=config)
     follows    its memory is to follow, and has not yet
     """
 
@@ -61,7 +61,7 @@ class HeldPlacement:
 
     @property
     def planned(self) -> bool:
-        """Whether we have it there, or will when it starts anew: an owner's guest is not ours."""
+        """Whether we have it there, or will when it starts again: an owner's guest is not ours."""
         ours = self.placement.kind is not PlacementKind.OWNER and bool(self.placement.vcpus)
         return ours and not self.failed and not self.observed
 

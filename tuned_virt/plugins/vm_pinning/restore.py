@@ -64,7 +64,7 @@ class PinningRestore(GuestRestore[OriginalPins]):
         if not runs(kept):
             return ""
         stuck = "; ".join(f"{what}: {why}" for what, why in kept.confine(fs).items())
-        return stuck or "its threads are back where they were"
+        return stuck or "the affinity of its threads is restored"
 
 
 class ConfigurationRestore(GuestRestore[ConfiguredGuest]):

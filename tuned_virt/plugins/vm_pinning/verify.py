@@ -55,7 +55,9 @@ class PinningVerifier:
             else:
                 yield _left(held)
         if remark:
-            yield Finding(Result.NOTE, f"{PLUGIN}: {remark}: only the kernel's side is verified")
+            yield Finding(
+                Result.NOTE, f"{PLUGIN}: {remark}: only the affinity of its threads is verified"
+            )
 
     def drifted(self, held: HeldPlacement) -> bool:
         """Whether threads are elsewhere than they were pinned."""
@@ -132,13 +134,13 @@ def _nodes(held: HeldPlacement) -> str:
 def _left(held: HeldPlacement) -> Finding:
     if held.failed:
         why = "; ".join(f"{what}: {reason}" for what, reason in held.failed.items())
-        return _finding(Result.FAILED, held.device, f"'{PLUGIN}' = 'as found', {why}")
+        return _finding(Result.FAILED, held.device, f"'{PLUGIN}' = 'original', {why}")
     placed = held.placement
     if held.observed:
         text = f"observed only, would be {placed.kind.value} on node {cpus_text(placed.nodes)}"
         return _finding(Result.NOTE, held.device, text)
     if held.later:
-        text = f"when it starts anew, {placed.kind.value} on node {_nodes(held)} (persist=config)"
+        text = f"when it starts again, {placed.kind.value} on node {_nodes(held)} (persist=config)"
         told = "; ".join(filter(None, [text, held.configuration]))
         return _finding(Result.NOTE, held.device, told)
     kind = "its owner's" if placed.kind is PlacementKind.OWNER else "left alone"

@@ -176,7 +176,7 @@ def test_while_libvirt_is_not_known_nothing_goes_back(fs: FakeDisks) -> None:
     unknown = plan(fs, FixedGuests(None, "libvirt is gone"), dict(there.originals))
     assert unknown.changes == ()
     assert unknown.originals == there.originals
-    assert unknown.notes == ("guests: defined guests are not known: libvirt is gone",)
+    assert unknown.notes == ("guests: defined guests are unknown: libvirt is gone",)
 
 
 XML = """

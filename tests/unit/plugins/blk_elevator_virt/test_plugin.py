@@ -311,7 +311,7 @@ def test_a_disk_that_vanishes_mid_write_is_no_failure(fs: FakeDisks, engine: Dis
 
     fs.__dict__["refuse"] = vanish
     assert lines(engine, EVERYTHING) == [
-        "verify: note: blk_elevator_virt: loop0/scheduler: the disk is gone",
+        "verify: note: blk_elevator_virt: loop0/scheduler: the disk no longer exists",
         "verify: passed: 'blk_elevator_virt loop1/scheduler' = 'bfq'",
     ]
     engine.restore()
@@ -398,7 +398,9 @@ def test_a_write_that_never_returns_holds_up_nobody(
     fs.__dict__["before_write"] = lambda path: drained.wait() if "loop1" in path else None
     found = lines(engine, EVERYTHING)
     assert [line.split()[1] for line in found] == ["passed:", "failed:", "passed:"]
-    assert "its queue does not drain: the write still waits in the kernel" in found[1]
+    assert (
+        "the request queue is not draining; the change is still blocked in the kernel" in found[1]
+    )
     engine.restore()
     assert (fs.scheduler("loop0"), fs.scheduler("loop1")) == ("none", "none")
     pending = engine.originals.record("blk_elevator_virt").pending
@@ -444,7 +446,7 @@ def test_tuneds_own_disk_plugin_is_left_its_disks(fs: FakeDisks, engine: Disks) 
     assert lines(engine, asked) == [
         "verify: passed: 'blk_elevator_virt loop1/scheduler' = 'bfq'",
         "verify: note: blk_elevator_virt: loop0: left to TuneD's own disk plugin, which has"
-        " elevator=noop in this profile: drop one of the two",
+        " elevator=noop in this profile: remove one of the two",
     ]
     assert fs.scheduler("loop0") == "none"
 

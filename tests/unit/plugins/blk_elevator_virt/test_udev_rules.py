@@ -143,13 +143,15 @@ def test_hidden_paths_are_not_for_udev(fs: FakeDisks) -> None:
     for path in ("nvme0c0n1", "nvme0c1n1"):
         fs.add(path, f"{{pci}}/nvme/nvme0/{path}")
     assert made(fs, {"role": "host", "host_nvme": "kyber"}) == [
-        f"# {path}: set by TuneD alone: udev is not told of a multipath head's paths"
+        f"# {path}: set by TuneD only: udev has no events for a multipath head's paths"
         for path in ("nvme0c0n1", "nvme0c1n1")
     ]
 
 
 def test_nothing_to_set(fs: FakeDisks) -> None:
-    assert made(fs, {"role": "host", "host_other": "bfq"}) == ["# No disk here is to be set."]
+    assert made(fs, {"role": "host", "host_other": "bfq"}) == [
+        "# No disk of this machine needs a rule."
+    ]
 
 
 def test_elevator_on_a_kernel_that_knows_it(fs: FakeDisks) -> None:

@@ -210,12 +210,12 @@ def test_profiles_that_include_each_other_are_read_once(tmp_path: Path) -> None:
     ("path", "text", "words"),
     [
         ("/proc/70/comm", "kubelet\n", "kubelet counts huge pages only when it starts"),
-        ("/proc/70/comm", "hugeadm\n", "hugeadm (libhugetlbfs) is at work"),
-        ("/sys/kernel/mm/ksm/run", "1\n", "KSM runs, and never merges huge pages"),
+        ("/proc/70/comm", "hugeadm\n", "hugeadm (libhugetlbfs) is changing"),
+        ("/sys/kernel/mm/ksm/run", "1\n", "KSM is running, but never merges huge pages"),
         (
             "/sys/devices/system/memory/auto_online_blocks",
             "online_movable\n",
-            "the kernel takes no pages of 1G from it",
+            "the kernel allocates no pages of 1G from it",
         ),
     ],
 )
@@ -265,8 +265,8 @@ def test_a_plan_shows_what_a_request_would_do_and_writes_nothing(
     assert cli.main(["hugepages", "plan", "--set", "pages_2M=0:512", "--set", "pages_1G=1:2"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[1:] == [
-        ["pages_1G", "node1", "0", "2", "asked", "for"],
-        ["pages_2M", "node0", "0", "512", "asked", "for"],
+        ["pages_1G", "node1", "0", "2", "set", "by", "the", "profile"],
+        ["pages_2M", "node0", "0", "512", "set", "by", "the", "profile"],
     ]
     assert machine.writes == []
 
@@ -304,7 +304,7 @@ def test_a_request_that_cannot_be_planned(
 
 def test_a_refused_request_is_1(machine: FakeHugetlb, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["hugepages", "plan", "--set", "pages_1G=0:8"]) == 1
-    assert "refused   node0: pages 8 of 1G (0 are there) take 8192 MiB" in capsys.readouterr().out
+    assert "refused   node0: 8 pages of 1G (0 exist) need 8192 MiB" in capsys.readouterr().out
 
 
 def test_the_command_line_that_a_request_wants(
@@ -325,7 +325,7 @@ def test_the_command_line_that_a_request_wants(
         (["--set", "pages_1G=0:4x"], "option 'pages_1G': '0:4x' is not valid: NODE:PAGES"),
         (["--set", "pages_1G=0:1,9:4"], "pages_1G: '0:1,9:4': nodes with memory here are 0-1"),
         (["--set", "pages_16G=0:1"], "pages_16G: '0:1': huge pages of this machine are of 2M, 1G"),
-        (["--set", "pages_1G=guests"], "pages_1G=guests: left out, guests' pools grow after"),
+        (["--set", "pages_1G=guests"], "pages_1G=guests: not included: pools of guests grow after"),
         (["--set", "pages_3M=1"], "--set pages_3M: use one of boot"),
         (["--policy", "/nonexistent"], "/nonexistent: No such file or directory"),
         ([], "no request: give --set pages_2M=0:512"),

@@ -132,7 +132,8 @@ def test_pools_grow_with_guests_and_never_shrink_by_themselves(tmp_path: Path) -
     runner.apply(hugepages_numa.parse({"pages_2M": "guests", "headroom": "10%"}))
     assert fs.writes == []
     assert any(
-        "not known: libvirt has not answered yet" in str(one) for one in runner.verify(False)
+        "the requests of guests are unknown: libvirt has not answered yet" in str(one)
+        for one in runner.verify(False)
     )
     libvirt.now(bound("1"))
     wait_until(lambda: fs.pools[1, M2].nr == 564)
@@ -153,5 +154,5 @@ def test_what_a_node_cannot_spare_for_guests_is_said(tmp_path: Path) -> None:
     plan = hugepages_numa.plan(policy, state, {})
     assert plan.wanted == {"pages_2M node0": "614"}, "2048 MiB less the 819 of reserve_free"
     assert plan.notes == (
-        "pages_2M node0: guests ask for 2048 pages, with headroom 2048; the node can spare 614",
+        "pages_2M node0: guests request 2048 pages, with headroom 2048; the node can spare 614",
     )

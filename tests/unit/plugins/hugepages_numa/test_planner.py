@@ -58,7 +58,7 @@ def test_a_pool_is_filled_before_it_is_mounted() -> None:
         "/dev/huge",
         NotMounted("/dev/huge"),
         HugetlbMount("/dev/huge", mode="0700"),
-        "asked for",
+        "set by the profile",
         mount=HUGE,
     )
     assert made.originals == {POOL: "0", MOUNT: "absent"}
@@ -73,7 +73,7 @@ def test_a_mount_is_taken_away_before_its_pool_shrinks() -> None:
         "/dev/huge",
         HugetlbMount("/dev/huge"),
         NotMounted("/dev/huge", missing="/dev/huge"),
-        "as it was before",
+        "original value",
         mount=HUGE,
     )
 
@@ -94,9 +94,9 @@ def test_libvirt_is_restarted_for_a_mount_only_when_asked(
 def test_overcommit_is_set_and_put_back() -> None:
     file = f"/sys/kernel/mm/hugepages/hugepages-{M2}kB/nr_overcommit_hugepages"
     made = plan(state(), overcommit_2M="64")
-    assert made.changes == (Change("overcommit_2M", file, "0", "64", "asked for"),)
+    assert made.changes == (Change("overcommit_2M", file, "0", "64", "set by the profile"),)
     back = plan(state(overcommit=64), made.originals)
-    assert back.changes == (Change("overcommit_2M", file, "64", "0", "as it was before"),)
+    assert back.changes == (Change("overcommit_2M", file, "64", "0", "original value"),)
 
 
 def test_a_kernel_without_huge_pages_still_gets_the_rest() -> None:

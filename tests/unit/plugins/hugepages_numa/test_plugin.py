@@ -163,7 +163,7 @@ def test_pages_are_split_where_that_serves(tmp_path: Path) -> None:
         ({"pages_2M": "7:1"}, "nodes with memory here are 0-1"),
         ({"pages_64K": "0:1"}, "huge pages of this machine are of 2M, 1G"),
         ({"mount_64K": "/dev/huge"}, "huge pages of this machine are of 2M, 1G"),
-        ({"overcommit_1G": "4"}, "adds no pages of 1G by itself"),
+        ({"overcommit_1G": "4"}, "has no surplus pages of 1G"),
     ],
 )
 def test_what_this_machine_does_not_have_is_refused_whole(
@@ -181,9 +181,9 @@ def test_a_request_that_would_starve_a_node_is_refused_with_the_arithmetic(tmp_p
     found = lines(fs, tmp_path, pages_1G="0:7", pages_2M="0:256")
     assert fs.writes == []
     assert (
-        "verify: failed: hugepages_numa: node0: pages 256 of 2M (0 are there), 7 of 1G (0 are"
-        " there) take 7680 MiB more; of 8192 MiB 8192 are free or cache, and reserve_free keeps 819"
-        " of them" in found
+        "verify: failed: hugepages_numa: node0: 256 pages of 2M (0 exist), 7 pages of 1G (0"
+        " exist) need 7680 MiB more; the node can give 7372 MiB (8192 free or cache, less"
+        " reserve_free 819)" in found
     )
 
 
@@ -275,7 +275,7 @@ def test_what_an_old_kernel_cannot_do_while_guests_run_is_pending(
     engine(fs, tmp_path).restore()
     [reason] = Originals(tmp_path, "boot").record("hugepages_numa").pending.values()
     assert reason == (
-        "10 pages of 2M asked for, 24 got; kernels before 6.7 keep at least as many as there are"
+        "10 pages of 2M requested, 24 got; kernels before 6.7 keep at least as many as there are"
         " surplus pages on other nodes, 24"
     )
     fs.pools[0, M2] = Counts(16)
@@ -304,7 +304,7 @@ def test_memory_is_not_compacted_for_pages_beyond_the_kernels_blocks(tmp_path: P
     fs = machine(1, pools={(0, G1): Counts(0, reach=1)})
     found = lines(fs, tmp_path, pages_1G="0:2")
     assert {path for path, _ in fs.writes} == {f"{folder(0, G1)}/nr_hugepages"}
-    assert "(2 pages of 1G asked for, 1 got)" in "".join(found)
+    assert "(2 pages of 1G requested, 1 got)" in "".join(found)
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def test_without_a_remedy_it_is_not_tried_again(tmp_path: Path) -> None:
     assert len(pool_writes(fs)) == 1
     assert (
         "verify: failed: 'hugepages_numa pages_2M node0' = '300', expected '500'"
-        " (500 pages of 2M asked for, 300 got)" in found
+        " (500 pages of 2M requested, 300 got)" in found
     )
 
 
@@ -358,7 +358,7 @@ def test_what_larger_pages_did_not_bring_is_said(tmp_path: Path) -> None:
     fs = machine(1, pools={(0, M2): Counts(0, reach=100), (0, G1): Counts(1)})
     object.__setattr__(fs, "compaction", 0)
     found = lines(fs, tmp_path, pages_2M="0:2000", on_partial="demote")
-    assert "2000 pages of 2M asked for, 612 got, after compact, demoting pages of 1G" in "".join(
+    assert "2000 pages of 2M requested, 612 got, after compact, demoting pages of 1G" in "".join(
         found
     )
 
@@ -461,7 +461,7 @@ def test_a_node_that_goes_offline_keeps_the_others_original(tmp_path: Path) -> N
     assert fs.persistent()[0, M2] == 0
     record = Originals(tmp_path, "boot").record("hugepages_numa")
     assert record.originals == {"pages_2M node1": "7"}
-    assert record.pending == {"pages_2M node1": "its node or file is not there"}
+    assert record.pending == {"pages_2M node1": "its node or file no longer exists"}
 
 
 # --- transparent huge pages, the kernel's command line ------------------------------------------
@@ -541,7 +541,7 @@ def test_verify_says_what_the_command_line_lacks(tmp_path: Path) -> None:
     options = {"pages_1G": "0:1,1:2", "pages_2M": "0:4", "boot": "auto"}
     found = lines(fs, tmp_path, **options)
     assert "verify: failed: 'hugepages_numa boot 1G' = '', expected '0:1,1:2'" in found
-    assert any("wants: hugepagesz=1G hugepages=0:1,1:2" in line for line in found)
+    assert any("needs: hugepagesz=1G hugepages=0:1,1:2" in line for line in found)
     fs.files["/proc/cmdline"] = "hugepagesz=1G hugepages=0:1,1:2"
     assert "verify: passed: 'hugepages_numa boot 1G' = '0:1,1:2'" in lines(fs, tmp_path, **options)
 
@@ -624,7 +624,7 @@ def test_the_loop_ends_whatever_the_kernel_says() -> None:
     change = PoolChange(
         "pages_2M node0",
         "/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages",
-        *(0, 100, "asked for"),
+        *(0, 100, "set by the profile"),
         pool=PoolSetting(0, M2),
         timeout=5,
     )

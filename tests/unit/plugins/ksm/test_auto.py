@@ -37,7 +37,7 @@ def test_burst_then_maintenance_then_nothing() -> None:
     assert machine.merged > 0.99 * 4 * 768 * 256 * 0.5
     assert machine.log[0].why == "4 guests started"
     whys = [d.why for d in machine.log if d.memory.phase is Phase.IDLE and d.why]
-    assert whys[0] == "nothing is left to gain and memory is plentiful"
+    assert whys[0] == "nothing is left to merge and enough memory is available"
 
 
 def test_maintenance_falls_to_none() -> None:
@@ -59,7 +59,7 @@ def test_guests_with_nothing_alike_cost_one_scan_and_a_half() -> None:
     before = machine.cpu
     machine.run_for(EAGER, 30)
     assert machine.scanned <= 1.8 * 4 * 768 * 256
-    assert any(d.why.endswith("% of a scan gained 0 MiB") for d in machine.log)
+    assert any(d.why.endswith("% of a scan saved 0 MiB") for d in machine.log)
     assert machine.cpu - before < 1.8 * 4 * 768 * 256 * machine.cost
 
 
@@ -160,7 +160,7 @@ def test_moving_pages_bring_a_burst_and_ever_dearer_ones() -> None:
     memory = machine.run_for(AutoPolicy(), 100)
     machine.merged -= 100_000
     memory = machine.run_for(AutoPolicy(), 60, memory)
-    assert any(d.why.startswith("pages move: the trickle gained") for d in machine.log)
+    assert any(d.why.startswith("contents have changed: slow scanning saved") for d in machine.log)
     machine.moving = 60
     memory = machine.run_for(AutoPolicy(), 1800, memory)
     calm = len(machine.phases())
@@ -189,7 +189,7 @@ def test_what_somebody_else_changes_is_said_and_set_again_once_a_minute() -> Non
     again = [d for d in machine.log if "run" in d.changes]
     assert 4 <= len(again) <= 6
     noted = [remark for d in machine.log for remark in d.noted]
-    assert noted[0] == "run is '0', not '1': changed by somebody else"
+    assert noted[0] == "run is '0', not '1': changed by another program"
 
 
 def test_nothing_to_scan_is_no_burst_for_ever() -> None:

@@ -42,7 +42,7 @@ def test_a_masked_service(tmp_path: Path) -> None:
     (tmp_path / "usr/lib/systemd/system/ksm.service").touch()
     found = conflicts.read(KernelFS(tmp_path))
     assert found.services == {}
-    assert found.hands_off == "ksm.service masked: KSM is switched off on purpose"
+    assert found.hands_off == "ksm.service masked: an administrator has disabled KSM"
 
 
 def test_installed_services_have_a_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +62,9 @@ def test_installed_services_have_a_state(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(("comm", "name"), [("momd", "MOM"), ("virt-handler", "KubeVirt")])
 def test_others_by_their_processes(tmp_path: Path, comm: str, name: str) -> None:
     process(tmp_path, 5, comm, "/usr/bin/whatever")
-    assert conflicts.read(KernelFS(tmp_path)).hands_off == f"{name} (process {comm}, 5) drives KSM"
+    assert (
+        conflicts.read(KernelFS(tmp_path)).hands_off == f"{name} (process {comm}, 5) controls KSM"
+    )
 
 
 def test_a_start_is_only_queued_while_tuned_is_being_stopped(

@@ -187,7 +187,7 @@ def test_what_the_kernel_refuses_is_not_taken_for_somebody_elses(
     assert "pages_to_scan: Invalid argument" in str(next(iter(loop.findings())))
     clock.advance(1)
     assert caplog.text.count("to /sys/kernel/mm/ksm/pages_to_scan: Invalid argument") == 1
-    assert "changed by somebody else" not in caplog.text
+    assert "changed by another program" not in caplog.text
 
 
 def test_a_restarted_tuned_goes_on_where_it_was(started: Any, fs: KernelFS, tmp_path: Path) -> None:

@@ -33,9 +33,9 @@ def writes(plan: Plan) -> list[tuple[str, str]]:
     ("option", "value", "valid"),
     [
         ("run", "7", "one of 0, 1, 2"),
-        ("pages_to_scan", "-1", "a whole number from 1 to 1000000 (pages a batch)"),
-        ("pages_to_scan", "0", "a whole number from 1 to 1000000 (pages a batch)"),
-        ("pages_to_scan", "4294967295", "a whole number from 1 to 1000000 (pages a batch)"),
+        ("pages_to_scan", "-1", "a whole number from 1 to 1000000 (pages per scan)"),
+        ("pages_to_scan", "0", "a whole number from 1 to 1000000 (pages per scan)"),
+        ("pages_to_scan", "4294967295", "a whole number from 1 to 1000000 (pages per scan)"),
         ("sleep_millisecs", "0", "a whole number from 1 to 3600000 (ms)"),
         ("advisor_mode", "fast", "one of none, scan-time"),
         ("advisor_max_cpu", "1000", "a whole number from 1 to 100 (percent of one CPU)"),
@@ -43,7 +43,7 @@ def writes(plan: Plan) -> list[tuple[str, str]]:
         ("unmerge", "maybe", "one of never, allow, force"),
         ("mode", "fast", "one of off, unmerge, static, ksmtuned, kernel, auto"),
         ("max_cpu", "0", "a whole number from 1 to 100 (percent of one CPU)"),
-        ("npages_decay", "50", "a whole number from -1000000 to 0 (pages a batch)"),
+        ("npages_decay", "50", "a whole number from -1000000 to 0 (pages per scan)"),
         ("thres_coef", ">20", "a whole number from 1 to 100 (percent of all memory)"),
         ("eager", "perhaps", "1 or 0 (yes, no, true, false, on, off)"),
     ],
@@ -135,9 +135,9 @@ def test_unmerge_allowed_and_it_does_not_fit() -> None:
     plan = ksm.plan(parse({"merge_across_nodes": "0", "unmerge": "allow"}), tight, {})
     assert not plan.changes
     assert plan.refused["merge_across_nodes"].endswith(
-        "unmerging 100 MiB wants 120 MiB available, 110 MiB are"
+        "unmerging 100 MiB needs 120 MiB available, 110 MiB are"
     )
-    assert "wants 120 MiB" in ksm.plan(parse({"run": "2"}), tight, {}).refused["run"]
+    assert "needs 120 MiB" in ksm.plan(parse({"run": "2"}), tight, {}).refused["run"]
 
 
 def test_pages_of_the_dead_are_unmerged_for_nothing() -> None:
@@ -165,7 +165,7 @@ def test_auto_that_the_kernel_refuses_is_a_note() -> None:
     ],
 )
 def test_what_a_mode_decides_is_not_given(mode: str, option: str, value: str) -> None:
-    with pytest.raises(BadOptions, match=f"leave it out, mode={mode} chooses it"):
+    with pytest.raises(BadOptions, match=f"leave it out, mode={mode} controls it"):
         parse({"mode": mode, option: value})
 
 
@@ -198,7 +198,7 @@ def test_a_law_decides_what_is_kept_and_not_written(mode: str) -> None:
     plan = ksm.plan(parse({"mode": mode}), busy, {"run": "0", "sleep_millisecs": "9"})
     assert writes(plan) == [("advisor_mode", "none")]
     assert {"run", "pages_to_scan", "sleep_millisecs"} <= plan.originals.keys()
-    assert plan.notes == (f"{mode} decides on pages_to_scan, sleep_millisecs, run",)
+    assert plan.notes == (f"{mode} controls pages_to_scan, sleep_millisecs, run",)
     back = ksm.plan(parse({}), busy, {"run": "0", "sleep_millisecs": "9"})
     assert writes(back) == [("sleep_millisecs", "9"), ("run", "0")]
 
@@ -206,7 +206,7 @@ def test_a_law_decides_what_is_kept_and_not_written(mode: str) -> None:
 @pytest.mark.parametrize(
     ("found", "why"),
     [
-        (state(run="2"), "run is 2: somebody has switched KSM off and unmerged all"),
+        (state(run="2"), "run is 2: another program has switched KSM off and unmerged all pages"),
         (KsmState(FRESH, conflicts=KsmConflicts(masked=("ksm.service",))), "ksm.service masked"),
         (
             KsmState(FRESH, conflicts=KsmConflicts(other="MOM (process momd, 5)")),
@@ -218,7 +218,7 @@ def test_auto_keeps_its_hands_off_where_somebody_has_decided(found: KsmState, wh
     plan = ksm.plan(parse({"mode": "auto", "use_zero_pages": "1"}), found, {})
     assert not plan.changes
     assert not plan.originals
-    assert plan.notes[0].startswith(f"hands off: {why}")
+    assert plan.notes[0].startswith(f"not managing KSM: {why}")
     assert ksm.plan(parse({"mode": "kernel"}), found, {}).changes, "an explicit choice holds"
 
 
@@ -232,7 +232,7 @@ def test_the_kernels_advisor_where_there_is_none() -> None:
 def test_unmerging_by_force() -> None:
     tight = KsmState(MERGED.values, pages_shared=10, pages_sharing=25600, available=110 * 1024)
     plan = ksm.plan(parse({"mode": "unmerge"}), tight, {})
-    assert plan.refused["run"].endswith("unmerging 100 MiB wants 120 MiB available, 110 MiB are")
+    assert plan.refused["run"].endswith("unmerging 100 MiB needs 120 MiB available, 110 MiB are")
     forced = ksm.plan(parse({"mode": "unmerge", "unmerge": "force"}), tight, {})
     assert writes(forced) == [("run", "2")]
     both = ksm.plan(parse({"merge_across_nodes": "0", "unmerge": "force"}), tight, {})

@@ -152,7 +152,7 @@ def test_a_guest_with_weights_of_its_own_is_left_alone(fs: FakeDisks, tmp_path: 
     libvirt = FakeLibvirt(replace(WEB, owned=True))
     weighing = engine(fs, tmp_path, libvirt)
     assert lines(weighing, parse({"blkio_weight": "200"})) == [
-        "verify: note: vm_blkio: web: left alone, its XML sets weights of its own"
+        "verify: note: vm_blkio: web: not changed, its XML sets weights itself"
     ]
     assert libvirt.writes == []
 

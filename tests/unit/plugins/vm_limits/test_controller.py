@@ -132,8 +132,8 @@ def test_a_limit_that_would_kill_the_guest_is_said_once(
         adjust(guests, web, memory_hard_limit="1G")
     assert web.domain.written == []
     assert [one.message for one in caplog.records] == [
-        "vm_limits: guest web1: memory_hard_limit of 1024 MiB: with QEMU the guest needs 1536 MiB"
-        " at least"
+        "vm_limits: guest web1: memory_hard_limit of 1024 MiB: with QEMU the guest needs"
+        " at least 1536 MiB"
     ]
 
 
