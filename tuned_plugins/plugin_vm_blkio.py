@@ -13,8 +13,8 @@ class VmBlkioPlugin(planned_plugin.PlannedPlugin):  # type: ignore[misc]
 
     Weights of running guests' block I/O, as `virsh blkiotune --live` sets them.
     +
-    [option]`devices` selects guests by name or UUID. A guest whose XML sets weights of its own is
-    left alone. Weights have an effect only where the disk's scheduler is `bfq`, or where the
+    [option]`devices` selects guests by name or UUID. A guest whose XML sets weights itself is
+    not changed. Weights have an effect only where the disk's scheduler is `bfq`, or where the
     kernel's I/O cost model is enabled; verify says where neither is so.
     +
     .The databases get more of sda

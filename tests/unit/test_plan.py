@@ -241,7 +241,7 @@ def test_what_is_only_configured_changes_no_running_guest(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     text = shown(capsys, DescribedGuest(document("web"), EVERYWHERE), pinning.Persist.CONFIG)
-    assert "\nNothing changes.\n\nChanges when these guests start anew (persist=config):" in text
+    assert "\nNothing changes.\n\nChanges when these guests start again (persist=config):" in text
     assert "web: when it starts again (persist=config): " in text
     assert "virsh vcpupin web 0 0-7 --config\n" in text
     assert "--live" not in text

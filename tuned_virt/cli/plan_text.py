@@ -56,7 +56,7 @@ class GuestChange:
 def show(
     gathered: PlanningInput, made: PlacementPlan, persist: Persist, later: Collection[str]
 ) -> None:
-    """Print it; guests in `later` are changed when they start anew."""
+    """Print it; guests in `later` are changed when they start again."""
     _nodes(gathered.host, made.placements)
     guests, now = {guest.key: guest for guest in gathered.guests}, gathered.now
     changed = [
@@ -68,7 +68,7 @@ def show(
     at_once = [pair for pair in changed if pair not in anew]
     if not _changes("Changes:", at_once) and made.placements:
         print("\nNothing changes.")
-    _changes("Changes when these guests start anew (persist=config):", anew)
+    _changes("Changes when these guests start again (persist=config):", anew)
     print("\nWhy:" if made.placements else "No guests.")
     for one in made.placements:
         _say(f"{printable(one.guest)}: {printable(one.why)}")

@@ -60,7 +60,7 @@ class Phase(str, Enum):
     BURST = "burst"
     MAINTENANCE = "maintenance"
     STEADY = "steady"
-    YIELDED = "hands off"
+    YIELDED = "not managing KSM"
 
 
 @dataclass(frozen=True)

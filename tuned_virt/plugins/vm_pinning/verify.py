@@ -143,8 +143,9 @@ def _left(held: HeldPlacement) -> Finding:
         text = f"when it starts again, {placed.kind.value} on node {_nodes(held)} (persist=config)"
         told = "; ".join(filter(None, [text, held.configuration]))
         return _finding(Result.NOTE, held.device, told)
-    kind = "its owner's" if placed.kind is PlacementKind.OWNER else "left alone"
-    return _finding(Result.NOTE, held.device, f"{kind}: {printable(placed.why)}")
+    kind = "its owner's" if placed.kind is PlacementKind.OWNER else "not placed"
+    why = printable(placed.why).removeprefix(f"{kind}: ")
+    return _finding(Result.NOTE, held.device, f"{kind}: {why}")
 
 
 def _finding(result: Result, device: str, text: str) -> Finding:

@@ -176,7 +176,7 @@ def test_run_2_is_left_alone_until_it_is_changed() -> None:
     assert (memory.phase, machine.settings["run"]) == (Phase.YIELDED, "2")
     machine.settings["run"] = "0"
     machine.run_for(EAGER, 30, memory)
-    assert machine.phases()[:3] == ["burst", "hands off", "idle"]
+    assert machine.phases()[:3] == ["burst", "not managing KSM", "idle"]
 
 
 def test_what_somebody_else_changes_is_said_and_set_again_once_a_minute() -> None:
