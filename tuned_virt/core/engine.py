@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Generic, Protocol
@@ -18,7 +18,7 @@ from typing import Generic, Protocol
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.core.plan import Change, Plan, Values, shown
-from tuned_virt.core.tuner import P, S, Tuner
+from tuned_virt.core.tuner import P, Replan, S, Tuner
 from tuned_virt.core.worker_pool import KeyedWorkerPool
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 
@@ -148,9 +148,7 @@ class Engine(Generic[P, S]):
         """Make the machine as the policy asks; originals that it does not claim are put back."""
         return self.execute(self.prepare(policy))
 
-    def controller(
-        self, policy: P, prepared: Prepared, replan: Callable[[], None]
-    ) -> Controller | None:
+    def controller(self, policy: P, prepared: Prepared, replan: Replan) -> Controller | None:
         """What goes on tuning after a plan; nothing where the originals could not be kept."""
         if prepared.refused:
             return None
@@ -253,11 +251,9 @@ class Engine(Generic[P, S]):
             return dict(self._make_all(own, made))
 
         failed = make(by_key.pop("", []))
-        done = self._workers.run(
-            {worker_key: functools.partial(make, own) for worker_key, own in by_key.items()}
-        )
-        for worker_key, own in by_key.items():
-            failed.update(done[worker_key] if worker_key in done else self._late(own))
+        done = self._workers.run({key: functools.partial(make, own) for key, own in by_key.items()})
+        for key, own in by_key.items():
+            failed.update(done[key] if key in done else self._late(own))
         return tuple(made), failed
 
     def _late(self, changes: Iterable[Change]) -> Iterator[tuple[str, str]]:
@@ -308,12 +304,9 @@ class Engine(Generic[P, S]):
         name = self.tuner.name
         unclaimed = prepared.kept.keys() - prepared.plan.originals.keys()
         busy = self._workers.busy
+        late = [key for key in unclaimed if self._writer.worker_key(key) in busy]
         pending = {
-            **{
-                key: self._writer.timeout_reason
-                for key in unclaimed
-                if self._writer.worker_key(key) in busy
-            },
+            **dict.fromkeys(late, self._writer.timeout_reason),
             **{key: failed[key] for key in unclaimed & failed.keys()},
             **prepared.plan.pending,
         }

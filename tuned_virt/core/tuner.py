@@ -22,6 +22,9 @@ P = TypeVar("P")
 S = TypeVar("S")
 R = TypeVar("R", bound="Registered")
 
+Replan = Callable[[], None]
+"""Has a policy planned and applied once more, for a machine that has changed."""
+
 
 class Writer:
     """How a plugin's changes are made and read back: by kernel files, where it has no other way."""
@@ -125,12 +128,9 @@ class Tuner(Registered, Generic[P, S]):
         return self.parse({})
 
     def controller(
-        self, policy: P, plan: Plan, fs: KernelFS, journal: Journal, replan: Callable[[], None]
+        self, policy: P, plan: Plan, fs: KernelFS, journal: Journal, replan: Replan
     ) -> Controller | None:
-        """What goes on tuning once the plan is carried out; None for a plan that is all.
-
-        `replan` has the policy planned and applied once more, for a machine that has changed.
-        """
+        """What goes on tuning once the plan is carried out; None for a plan that is all."""
         return None
 
     def restored(self) -> None:

@@ -37,7 +37,9 @@ class DiskUsers:
         for label, devices in labels.items():
             for disk in backing.queues(devices, disks, self._fs, self._backing):
                 found.setdefault(disk, set()).add(label)
-        unsettled = "" if libvirt.guests is not None else self._unsettled(libvirt.unavailable)
+        unsettled = ""
+        if libvirt.guests is None and systemd.runs_guests(self._fs):  # else there are none to know
+            unsettled = f"defined guests are unknown: {libvirt.unavailable}"
         return {disk: tuple(sorted(names)) for disk, names in found.items()}, unsettled
 
     def _devices(self, defined: Mapping[str, GuestDisks]) -> dict[str, set[str]]:
@@ -52,7 +54,3 @@ class DiskUsers:
         for uuid, devices in self._backing.of_paths(paths).items():
             labels.setdefault(printable(defined[uuid].name), set()).update(devices)
         return labels
-
-    def _unsettled(self, unavailable: str) -> str:
-        """Why defined guests are not known; "" where this machine has none to know of."""
-        return f"defined guests are unknown: {unavailable}" if systemd.runs_guests(self._fs) else ""

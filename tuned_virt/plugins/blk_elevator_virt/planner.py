@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tuned_virt.core import device_filter
 from tuned_virt.core.plan import Change, Plan, Values
@@ -61,9 +61,8 @@ class DiskState:
     @property
     def values(self) -> dict[str, str]:
         """Scheduler by setting."""
-        return {
-            setting(disk, SCHEDULER): disk.scheduler for disk in self.disks.values() if disk.offered
-        }
+        offering = (disk for disk in self.disks.values() if disk.offered)
+        return {setting(disk, SCHEDULER): disk.scheduler for disk in offering}
 
 
 @dataclass(frozen=True)
@@ -168,17 +167,17 @@ class _Judge:
         wanted = resolve(verdict.word, disk.queues, disk.offered)
         if verdict.word == QUEUES:
             queues = "one queue" if disk.queues == 1 else f"{disk.queues} queues"
-            verdict = _with(verdict, why=f"{verdict.why}, {queues}")
+            verdict = replace(verdict, why=f"{verdict.why}, {queues}")
         elsewhere = self._elsewhere(disk, wanted)
         if elsewhere:
-            return _with(verdict, remark=elsewhere)
+            return replace(verdict, remark=elsewhere)
         if disk.trouble and disk.scheduler != wanted:
-            return _with(verdict, remark=f"not set to {wanted} now: {disk.trouble}")
+            return replace(verdict, remark=f"not set to {wanted} now: {disk.trouble}")
         lacking = ""
         if wanted not in disk.offered and wanted in self._state.lacking:
             offered = " ".join(disk.offered)
             lacking = f"this kernel has no {wanted}, not even as a module: it offers {offered}"
-        return _with(verdict, wanted=wanted, lacking=lacking)
+        return replace(verdict, wanted=wanted, lacking=lacking)
 
     def _elsewhere(self, disk: Disk, wanted: str) -> str:
         """Who else sets this disk and so keeps it, "" for nobody."""
@@ -195,10 +194,6 @@ class _Judge:
             if rule.administrators:
                 return f"left at {before}, which the udev rule {rule.place} sets: remove one"
         return ""
-
-
-def _with(verdict: Verdict, **changes: str) -> Verdict:
-    return Verdict(**{**vars(verdict), **changes})
 
 
 def host_class(disk: Disk, backing: str) -> tuple[str, str]:
@@ -219,14 +214,9 @@ def guest_class(disk: Disk) -> tuple[str, str]:
     if kind in (Attachment.VIRTIO_BLK, Attachment.VIRTIO_SCSI):
         return "guest_virtio", kind.value
     if kind in SCSI:
-        return (
-            ("guest_emulated", f"emulated {kind.value}")
-            if emulated
-            else (
-                "guest_passthrough",
-                kind.value,
-            )
-        )
+        if emulated:
+            return "guest_emulated", f"emulated {kind.value}"
+        return "guest_passthrough", kind.value
     return "guest_other", kind.value
 
 

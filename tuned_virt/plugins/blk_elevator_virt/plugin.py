@@ -17,7 +17,7 @@ from tuned_virt.core.journal import Journal
 from tuned_virt.core.plan import Plan, Values
 from tuned_virt.core.replan_trigger import ReplanTrigger
 from tuned_virt.core.state_file import FOLDER
-from tuned_virt.core.tuner import Sections, Tuner
+from tuned_virt.core.tuner import Replan, Sections, Tuner
 from tuned_virt.kernel import systemd
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.blk_elevator_virt import planner, policy, udev_events, udev_rules
@@ -93,12 +93,10 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
     def _surroundings(self, fs: KernelFS, policy: DiskPolicy, state: DiskState) -> DiskState:
         _, users, rules = self._readers[fs]
         role = role_for(policy, fs)
-        candidates = any(disk.attached.kind in SCSI for disk in state.disks.values())
-        backs, unsettled = (
-            users.of(state.disks, self._libvirt)
-            if candidates and policy.asks_users(role)
-            else ({}, "")
+        asks = policy.asks_users(role) and any(
+            disk.attached.kind in SCSI for disk in state.disks.values()
         )
+        backs, unsettled = users.of(state.disks, self._libvirt) if asks else ({}, "")
         asked = any(rule.udev_regex for rule in policy.rules)
         names = [disk.name for disk in state.disks.values() if disk.offered] if asked else []
         return replace(
@@ -121,12 +119,7 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
         return "" if planner.worker_key(setting) in keys else "the disk no longer exists"
 
     def controller(
-        self,
-        policy: DiskPolicy,
-        plan: Plan,
-        fs: KernelFS,
-        journal: Journal,
-        replan: Callable[[], None],
+        self, policy: DiskPolicy, plan: Plan, fs: KernelFS, journal: Journal, replan: Replan
     ) -> Controller | None:
         """What follows disks and guests, where anything is asked for."""
         if not policy.rules:
@@ -177,11 +170,8 @@ class _InForce:
 
 def role_for(policy: DiskPolicy, fs: KernelFS) -> MachineRole:
     """This machine's role, where a section leaves that open; asking takes some 20 ms."""
-    return (
-        own_role(fs)
-        if any(rule.role is MachineRole.AUTO for rule in policy.rules)
-        else MachineRole.HOST
-    )
+    left_open = any(rule.role is MachineRole.AUTO for rule in policy.rules)
+    return own_role(fs) if left_open else MachineRole.HOST
 
 
 @functools.lru_cache(maxsize=4)
@@ -203,13 +193,10 @@ MODULES: Mapping[str, str] = {"mq-deadline": "mq-deadline", "kyber": "kyber-iosc
 def lacking(fs: KernelFS, disks: Iterable[sysfs.Disk], asked: DiskPolicy) -> frozenset[str]:
     """Schedulers that the policy may want, some queue does not offer, and no module brings."""
     words = {word for rule in asked.rules for word in rule.words.values()}
-    wanted = {
-        policy.resolve(word, queues, ("none",))
-        for word in words - {policy.KEEP}
-        for queues in (1, 2)
-    } - {"none"}
+    words -= {policy.KEEP}
+    wanted = {policy.resolve(word, queues, ("none",)) for word in words for queues in (1, 2)}
     offered = [set(disk.offered) for disk in disks if disk.offered]
-    absent = {name for name in wanted if any(name not in names for names in offered)}
+    absent = {name for name in wanted - {"none"} if any(name not in names for names in offered)}
     if not absent:
         return frozenset()
     folder = f"/lib/modules/{os.uname().release}"

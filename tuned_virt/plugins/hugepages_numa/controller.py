@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from tuned_virt.core.engine import Finding
@@ -14,23 +14,13 @@ if TYPE_CHECKING:
 
 
 class PoolController:
-    """Has the policy applied again when guests change.
-
-    `follow` makes what tells of guests, and `use` is given it once it begins to.
-    """
+    """Follows guests while pools grow with them; `use` is given their source once it begins to."""
 
     def __init__(
-        self,
-        follow: Callable[[Callable[[str], None]], GuestSource[Asking]],
-        replan: Callable[[], None],
-        use: Callable[[GuestSource[Asking]], None],
+        self, source: GuestSource[Asking], use: Callable[[GuestSource[Asking]], None]
     ) -> None:
-        self._again = replan
+        self._source = source
         self._use = use
-        self._source = follow(self._changed)
-
-    def _changed(self, _reason: str) -> None:
-        self._again()
 
     def start(self) -> None:
         """Begin to follow guests."""
@@ -41,6 +31,6 @@ class PoolController:
         """End."""
         self._source.stop()
 
-    def findings(self) -> Iterator[Finding]:
+    def findings(self) -> Iterable[Finding]:
         """Nothing of its own: what the guests came to is in the plan."""
-        yield from ()
+        return ()

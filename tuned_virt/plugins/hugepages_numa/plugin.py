@@ -12,7 +12,7 @@ from tuned_virt.core.guest_source import FixedGuests, GuestSource, no_guests
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.plan import Plan, Values
 from tuned_virt.core.state_file import FOLDER as STATE_FOLDER
-from tuned_virt.core.tuner import Tuner
+from tuned_virt.core.tuner import Replan, Tuner
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.hugepages_numa import planner, policy, state
 from tuned_virt.plugins.hugepages_numa.controller import PoolController
@@ -67,17 +67,12 @@ class HugepagesTuner(Tuner[HugepagesPolicy, HugepagesState]):
         return state.read(fs, policy, originals, self._guests)
 
     def controller(
-        self,
-        policy: HugepagesPolicy,
-        plan: Plan,
-        fs: KernelFS,
-        journal: Journal,
-        replan: Callable[[], None],
+        self, policy: HugepagesPolicy, plan: Plan, fs: KernelFS, journal: Journal, replan: Replan
     ) -> Controller | None:
         """What has pools grow with what guests ask for, where the policy says so."""
         if not policy.follows_guests or plan.refused:
             return None
-        return PoolController(self._follow, replan, self._use)
+        return PoolController(self._follow(lambda _reason: replan()), self._use)
 
     def _use(self, guests: GuestSource[Asking]) -> None:
         self._guests = guests

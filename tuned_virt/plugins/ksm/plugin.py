@@ -12,7 +12,7 @@ from tuned_virt.core.guest_source import GuestSource, no_guests
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.core.state_file import FOLDER as STATE_FOLDER
-from tuned_virt.core.tuner import Tuner, Writer
+from tuned_virt.core.tuner import Replan, Tuner, Writer
 from tuned_virt.kernel import mempolicy
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model import topology
@@ -96,12 +96,7 @@ class KsmTuner(Tuner[KsmPolicy, KsmState]):
         self._record.remove()
 
     def controller(
-        self,
-        policy: KsmPolicy,
-        plan: Plan,
-        fs: KernelFS,
-        journal: Journal,
-        replan: Callable[[], None],
+        self, policy: KsmPolicy, plan: Plan, fs: KernelFS, journal: Journal, replan: Replan
     ) -> Controller | None:
         """The loop, where an algorithm decides and nothing speaks against it."""
         if policy.algorithm is None or not plan.originals.keys() >= set(CONTROLLED):

@@ -12,7 +12,7 @@ from tuned_virt.core.engine import Controller
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.core.replan_trigger import EventSource, ReplanTrigger
-from tuned_virt.core.tuner import Sections, Tuner, Writer
+from tuned_virt.core.tuner import Replan, Sections, Tuner, Writer
 from tuned_virt.core.worker_pool import KeyedWorkerPool
 from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFS, NotDone, active_word
@@ -133,12 +133,7 @@ class BlkioTuner(Tuner[WeightPolicy, WeightState]):
         return "" if self.writer.worker_key(setting) in here else "the guest has stopped"
 
     def controller(
-        self,
-        policy: WeightPolicy,
-        plan: Plan,
-        fs: KernelFS,
-        journal: Journal,
-        replan: Callable[[], None],
+        self, policy: WeightPolicy, plan: Plan, fs: KernelFS, journal: Journal, replan: Replan
     ) -> Controller | None:
         """What follows guests, where anything is asked for."""
         if not policy.rules:
