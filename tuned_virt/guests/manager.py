@@ -14,13 +14,15 @@ import logging
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from tuned_virt.core.deferred_restore import DeferredRestore
 from tuned_virt.core.engine import Finding, Result
 from tuned_virt.core.options import OptionSpec
+from tuned_virt.core.originals import Originals
+from tuned_virt.guests.originals import GuestOriginal, GuestOriginals
 from tuned_virt.kernel import timeouts
 from tuned_virt.libvirt_api.connection import Domain
 from tuned_virt.libvirt_api.worker import GuestsView, LibvirtWorker, libvirt_worker
@@ -72,6 +74,8 @@ class GuestTuner(ABC, Generic[P]):
 
     name: str
     options: Mapping[str, OptionSpec]
+    original: Callable[[str], GuestOriginal]
+    """What is kept of one guest, from its text. Raises ValueError."""
 
     @abstractmethod
     def parse(self, options: Mapping[str, str]) -> P:
@@ -85,9 +89,9 @@ class GuestTuner(ABC, Generic[P]):
         """What verify says of the machine besides."""
         return ()
 
-    @abstractmethod
     def uris(self) -> Iterable[str]:
         """Each libvirt that originals are kept of."""
+        return GuestOriginals(self.name, self.original, Originals()).uris()
 
 
 class GuestListener(Protocol):

@@ -33,6 +33,10 @@ class TrackedGuest:
     started_under_profile: bool
 
 
+Seen = Mapping[str, TrackedGuest]
+"""The guests that run, by key."""
+
+
 class GuestTracker:
     """Keeps `TrackedGuest` by run; a guest is read anew only when its XML has changed."""
 
@@ -40,7 +44,7 @@ class GuestTracker:
         self._finder = ThreadFinder(fs)
         self._seen: dict[tuple[str, int], TrackedGuest] = {}
 
-    def look(self, guests: Iterable[Domain], profile_active: bool) -> Mapping[str, TrackedGuest]:
+    def look(self, guests: Iterable[Domain], profile_active: bool) -> Seen:
         """The guests that run now, by key; whether new ones came while a profile was active."""
         now = {active.run: active for active in guests}
         new = [active for run, active in now.items() if run not in self._seen]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from xml.etree.ElementTree import Element
 
@@ -63,7 +63,8 @@ class LimitsController(GuestController[LimitsPolicy]):
         seen = self._tracker.look(view.guests.values(), True)
         gone = {*self._originals.guests, *self._held} - seen.keys()
         self._originals.let_go(gone)
-        claimed = {key: claim for key, claim in self._claimed(claims or {})}
+        runs = ((self._tracker.run(run), claim) for run, claim in (claims or {}).items())
+        claimed = {one.key: claim for one, claim in runs if one is not None}
         for key in self._held.keys() - claimed.keys():
             del self._held[key]
         active = {key for key, claim in claimed.items() if not claim.policy.observe}
@@ -77,12 +78,6 @@ class LimitsController(GuestController[LimitsPolicy]):
                 self._limit(view.connection, seen[key], claim)
         self._by_run = {one.active.run: key for key, one in seen.items()}
         return None if self._again is None else max(0.0, self._again - time.monotonic())
-
-    def _claimed(self, claims: Mapping[Run, LimitsClaim]) -> Iterator[tuple[str, LimitsClaim]]:
-        for run, claim in claims.items():
-            seen = self._tracker.run(run)
-            if seen is not None:
-                yield seen.key, claim
 
     def _limit(self, link: Connection, seen: TrackedGuest, claim: LimitsClaim) -> None:
         if seen.guest is None:

@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals
 from tuned_virt.guests.manager import GuestController, GuestTuner
-from tuned_virt.guests.originals import GuestOriginals
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.vm_limits import original, policy
 from tuned_virt.plugins.vm_limits.controller import LimitsController
@@ -20,15 +17,9 @@ class LimitsTuner(GuestTuner[LimitsPolicy]):
 
     name = original.PLUGIN
     options = policy.OPTIONS
-
-    def parse(self, options: Mapping[str, str]) -> LimitsPolicy:
-        """See `policy.parse`."""
-        return policy.parse(options)
+    parse = staticmethod(policy.parse)
+    original = staticmethod(original.parse)
 
     def guests(self, uri: str) -> GuestController[LimitsPolicy]:
         """See `GuestTuner`."""
         return LimitsController(uri, KernelFS(), Originals(), Journal())
-
-    def uris(self) -> Iterable[str]:
-        """See `GuestTuner`."""
-        return GuestOriginals(self.name, original.parse, Originals()).uris()

@@ -12,9 +12,9 @@ from pathlib import Path
 from tuned_virt.core.engine import Finding
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals
-from tuned_virt.guests.manager import Claim, GuestController, Run
+from tuned_virt.guests.manager import GuestController, Run
 from tuned_virt.guests.originals import GuestOriginals
-from tuned_virt.guests.tracker import GuestTracker, TrackedGuest
+from tuned_virt.guests.tracker import GuestTracker, Seen, TrackedGuest
 from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api.connection import Connection
@@ -27,7 +27,11 @@ from tuned_virt.plugins.vm_pinning import numa_balancing, original, pinner, reco
 from tuned_virt.plugins.vm_pinning.original import PLUGIN, OriginalPins
 from tuned_virt.plugins.vm_pinning.page_migrator import PageMigration, PageMigrator
 from tuned_virt.plugins.vm_pinning.persistent_pins import PersistentPins
-from tuned_virt.plugins.vm_pinning.placement_controller import PlacementController
+from tuned_virt.plugins.vm_pinning.placement_controller import (
+    PinningClaim,
+    PlacementController,
+    Wanted,
+)
 from tuned_virt.plugins.vm_pinning.policy import Persist, PinningPolicy, RunningGuests
 from tuned_virt.plugins.vm_pinning.record import HeldPlacement
 from tuned_virt.plugins.vm_pinning.verify import PinningVerifier
@@ -36,8 +40,6 @@ log = logging.getLogger("tuned")
 
 LOOK = 10.0
 """Seconds between looks at the host's online CPUs while anything is pinned."""
-
-PinningClaim = Claim[PinningPolicy]
 
 
 class PinningController(GuestController[PinningPolicy]):
@@ -84,26 +86,25 @@ class PinningController(GuestController[PinningPolicy]):
         self._originals.let_go(
             {key for key in unclaimed if self._put_back(view.connection, seen[key])}
         )
-        self._drop(self._held.keys() - wanted.keys())
+        for key in self._held.keys() - wanted.keys() - self._originals.guests.keys():
+            del self._held[key]
         news = claims is not self._claims
         if claims is not None:
             self._placer.prepare(view.connection)
-            wishes = (claim.policy.balancing for claim in active.values())
-            numa_balancing.set_to(
-                numa_balancing.wanted_by(wishes), self._fs, self._kernel_originals, self._journal
-            )
-        elif news:
-            numa_balancing.set_to(None, self._fs, self._kernel_originals, self._journal)
+        if claims is not None or news:
+            wishes = [claim.policy.balancing for claim in active.values()]
+            wish = next((wish for wish in wishes if wish is not None), None)
+            numa_balancing.set_to(wish, self._fs, self._kernel_originals, self._journal)
         self._claims = claims
         wait = self._place(view, seen, wanted, news) if wanted else None
-        if claims is None:
-            self._drop_configurations(view.connection)
-        else:
+        if claims is not None:
             self._configure(view.connection, seen, active)
+        elif not self._configurations.drop_all(view.connection):
+            self._try_again()
         self._save()
         return min((at for at in (wait, self._wait_for_again()) if at is not None), default=None)
 
-    def _load(self, link: Connection, seen: Mapping[str, TrackedGuest]) -> None:
+    def _load(self, link: Connection, seen: Seen) -> None:
         """What an earlier process holds, once; what a kill interrupted is tagged again."""
         if self._loaded:
             return
@@ -131,10 +132,6 @@ class PinningController(GuestController[PinningPolicy]):
         self._originals.let_go(gone)
         self._configurations.forget(gone)
 
-    def _drop(self, keys: Iterable[str]) -> None:
-        for key in set(keys) - self._originals.guests.keys():
-            del self._held[key]
-
     # --- the way back -----------------------------------------------------------------------
 
     def _put_back(self, link: Connection, seen: TrackedGuest) -> bool:
@@ -151,7 +148,7 @@ class PinningController(GuestController[PinningPolicy]):
         if refused:
             why = "; ".join(f"{what}: {reason}" for what, reason in refused.items())
             self._originals.set_pending({key: why})
-            self._again = min(self._again, time.monotonic() + timeouts.RETRY_REFUSED)
+            self._try_again()
             return False
         self._held.pop(key, None)
         return True
@@ -166,6 +163,9 @@ class PinningController(GuestController[PinningPolicy]):
         """See `GuestController`."""
         return not self._originals.guests and self._configurations.idle
 
+    def _try_again(self) -> None:
+        self._again = min(self._again, time.monotonic() + timeouts.RETRY_REFUSED)
+
     def _wait_for_again(self) -> float | None:
         if self._again == float("inf"):
             return None
@@ -176,13 +176,7 @@ class PinningController(GuestController[PinningPolicy]):
 
     # --- placing ----------------------------------------------------------------------------
 
-    def _place(
-        self,
-        view: GuestsView,
-        seen: Mapping[str, TrackedGuest],
-        wanted: Mapping[str, PinningClaim],
-        news: bool,
-    ) -> float | None:
+    def _place(self, view: GuestsView, seen: Seen, wanted: Wanted, news: bool) -> float | None:
         decided = self._placer.decide(view.connection, seen, wanted, self._held, news)
         for held in decided.remarks.values():
             self._hold(held)
@@ -221,11 +215,7 @@ class PinningController(GuestController[PinningPolicy]):
         )
 
     def _change(
-        self,
-        link: Connection,
-        seen: Mapping[str, TrackedGuest],
-        wanted: Mapping[str, PinningClaim],
-        changes: Mapping[str, Placement],
+        self, link: Connection, seen: Seen, wanted: Wanted, changes: Mapping[str, Placement]
     ) -> None:
         """Keep how all these guests are in one write, then change one after the other."""
         needed: dict[str, Pins] = {}
@@ -303,7 +293,7 @@ class PinningController(GuestController[PinningPolicy]):
             said = before.failed.items() if before else ()
             if self._put_back(link, seen):
                 self._originals.let_go({seen.key})
-            self._again = min(self._again, time.monotonic() + timeouts.RETRY_REFUSED)
+            self._try_again()
             self._hold(replace(new, failed=refused))
             for what, why in refused.items() - said:
                 log.error("%s: guest %s: %s: %s", PLUGIN, new.device, what, why)
@@ -322,9 +312,7 @@ class PinningController(GuestController[PinningPolicy]):
 
     # --- configurations ---------------------------------------------------------------------
 
-    def _configure(
-        self, link: Connection, seen: Mapping[str, TrackedGuest], wanted: Mapping[str, PinningClaim]
-    ) -> None:
+    def _configure(self, link: Connection, seen: Seen, wanted: Wanted) -> None:
         for key, one in seen.items():
             held, claim = self._held.get(key), wanted.get(key)
             if claim and claim.policy.persist.configures and held and held.planned:
@@ -332,10 +320,6 @@ class PinningController(GuestController[PinningPolicy]):
                 self._hold(replace(held, configuration=remark))
             else:
                 self._configurations.drop(link, one)
-
-    def _drop_configurations(self, link: Connection) -> None:
-        if not self._configurations.drop_all(link):
-            self._again = min(self._again, time.monotonic() + timeouts.RETRY_REFUSED)
 
     # --- memory -----------------------------------------------------------------------------
 

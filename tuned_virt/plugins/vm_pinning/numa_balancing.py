@@ -9,7 +9,6 @@ gains. So it is left alone unless the administrator decides.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals, OriginalsError
@@ -49,8 +48,3 @@ def set_to(wanted: int | None, fs: KernelFS, originals: Originals, journal: Jour
             originals.forget(PLUGIN, [SETTING])
     except (KernelFileError, OriginalsError) as error:
         log.error("%s: %s", PLUGIN, error)
-
-
-def wanted_by(policies: Iterable[int | None]) -> int | None:
-    """The first policy's wish that there is."""
-    return next((wish for wish in policies if wish is not None), None)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from tuned_virt import placement
 from tuned_virt.guests.manager import Claim
-from tuned_virt.guests.tracker import TrackedGuest
+from tuned_virt.guests.tracker import Seen, TrackedGuest
 from tuned_virt.kernel import numa_maps
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api.connection import Connection
@@ -35,13 +35,21 @@ PlanFunction = Callable[
     placement.PlacementPlan,
 ]
 
+PinningClaim = Claim[PinningPolicy]
+
+Wanted = Mapping[str, PinningClaim]
+"""Claims by a guest's key."""
+
+Held = Mapping[str, HeldPlacement]
+"""Guests that were placed, or left, by key."""
+
 
 @dataclass(frozen=True)
 class PlacementDecision:
     """Placements by key, as far as they are planned; guests left alone; seconds to wait."""
 
     placements: Mapping[str, Placement] = field(default_factory=dict)
-    remarks: Mapping[str, HeldPlacement] = field(default_factory=dict)
+    remarks: Held = field(default_factory=dict)
     wait: float | None = None
 
 
@@ -73,7 +81,7 @@ class _Question:
         )
 
 
-def left(seen: TrackedGuest, claim: Claim[PinningPolicy], why: str) -> HeldPlacement:
+def left(seen: TrackedGuest, claim: PinningClaim, why: str) -> HeldPlacement:
     """A guest that is left alone, and why."""
     active = seen.active
     placed = placement.unplaced(active.name, active.uuid, why, chosen=True)
@@ -100,12 +108,7 @@ class PlacementController:
         self._read_host(link)
 
     def decide(
-        self,
-        link: Connection,
-        seen: Mapping[str, TrackedGuest],
-        wanted: Mapping[str, Claim[PinningPolicy]],
-        held: Mapping[str, HeldPlacement],
-        replan: bool,
+        self, link: Connection, seen: Seen, wanted: Wanted, held: Held, replan: bool
     ) -> PlacementDecision:
         """Where guests belong. May raise LibvirtError."""
         host = self._read_host(link)
@@ -154,19 +157,11 @@ class PlacementController:
                 self._host = None
         return self._host
 
-    def _ask(
-        self,
-        seen: Mapping[str, TrackedGuest],
-        wanted: Mapping[str, Claim[PinningPolicy]],
-        held: Mapping[str, HeldPlacement],
-    ) -> _Asked:
-        asked = _Asked()
-        for one in seen.values():
-            if one.guest is not None:
-                asked.guests[one.active.uuid] = one.guest
+    def _ask(self, seen: Seen, wanted: Wanted, held: Held) -> _Asked:
+        guests = {one.active.uuid: one.guest for one in seen.values() if one.guest is not None}
+        asked = _Asked(guests)
         for key, claim in wanted.items():
-            one = seen[key]
-            before = held.get(key)
+            one, before = seen[key], held.get(key)
             if one.guest is None:
                 asked.remarks[key] = left(one, claim, one.error)
             elif before is not None and before.planned:
@@ -178,7 +173,7 @@ class PlacementController:
         return asked
 
     @staticmethod
-    def _started(asked: _Asked, one: TrackedGuest, claim: Claim[PinningPolicy]) -> None:
+    def _started(asked: _Asked, one: TrackedGuest, claim: PinningClaim) -> None:
         wait = one.since + claim.policy.grace - time.monotonic()
         if wait > 0:
             asked.wait = min(wait, asked.wait or wait)
@@ -187,7 +182,7 @@ class PlacementController:
         else:
             asked.policies[one.active.uuid] = claim.policy.placement
 
-    def _already(self, asked: _Asked, one: TrackedGuest, claim: Claim[PinningPolicy]) -> None:
+    def _already(self, asked: _Asked, one: TrackedGuest, claim: PinningClaim) -> None:
         resident: Mapping[int, int] = {}
         if claim.policy.running is not RunningGuests.LEAVE:
             resident = self._measure(one)
@@ -201,9 +196,7 @@ class PlacementController:
         if decided.node is not None:
             asked.bound[one.key] = decided.node
 
-    def _rooted(
-        self, seen: Mapping[str, TrackedGuest], current: Mapping[str, Placement]
-    ) -> Iterator[tuple[str, Guest]]:
+    def _rooted(self, seen: Seen, current: Mapping[str, Placement]) -> Iterator[tuple[str, Guest]]:
         """Placed guests whose memory cannot follow, with where it is: they move only to there."""
         for one in seen.values():
             if one.active.uuid in current and one.guest is not None and not one.guest.movable:
@@ -220,10 +213,7 @@ class PlacementController:
 
 
 def _rebalancing(
-    policies: Mapping[str, PlacementPolicy],
-    wanted: Mapping[str, Claim[PinningPolicy]],
-    seen: Mapping[str, TrackedGuest],
-    stopped: bool,
+    policies: Mapping[str, PlacementPolicy], wanted: Wanted, seen: Seen, stopped: bool
 ) -> Mapping[str, PlacementPolicy]:
     """Policies that let a guest move, where another has stopped and theirs says so."""
     if not stopped:

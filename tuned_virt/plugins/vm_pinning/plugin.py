@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals
 from tuned_virt.guests.manager import GuestController, GuestTuner
-from tuned_virt.guests.originals import GuestOriginals
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.vm_pinning import conflicts, original, policy
 from tuned_virt.plugins.vm_pinning.controller import PinningController
@@ -20,10 +19,8 @@ class PinningTuner(GuestTuner[PinningPolicy]):
 
     name = original.PLUGIN
     options = policy.OPTIONS
-
-    def parse(self, options: Mapping[str, str]) -> PinningPolicy:
-        """See `policy.parse`."""
-        return policy.parse(options)
+    parse = staticmethod(policy.parse)
+    original = staticmethod(original.parse)
 
     def guests(self, uri: str) -> GuestController[PinningPolicy]:
         """See `GuestTuner`."""
@@ -32,7 +29,3 @@ class PinningTuner(GuestTuner[PinningPolicy]):
     def notes(self) -> Iterable[str]:
         """See `GuestTuner`."""
         return conflicts.notes(KernelFS())
-
-    def uris(self) -> Iterable[str]:
-        """See `GuestTuner`."""
-        return GuestOriginals(self.name, original.parse, Originals()).uris()
