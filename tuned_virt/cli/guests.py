@@ -142,9 +142,8 @@ def _row(
 def _owner(held: HeldPlacement | None) -> str:
     if held is not None and held.placed:
         return "tuned-virt"
-    return (
-        "its owner" if held is not None and held.placement.kind is PlacementKind.OWNER else "nobody"
-    )
+    owned = held is not None and held.placement.kind is PlacementKind.OWNER
+    return "its owner" if owned else "nobody"
 
 
 def _drift(now: qemu_threads.Affinity, held: HeldPlacement) -> tuple[str, ...]:

@@ -7,29 +7,16 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model import topology
 from tuned_virt.model.guest import printable, qemu_process
 
+if TYPE_CHECKING:  # libvirt's binding takes time to import
+    from tuned_virt.libvirt_api.running_guests import RunningGuest
+
 SILENT = "libvirt does not answer: the guests' names and memory are those of their processes"
-
-
-class LibvirtGuestInfo(Protocol):
-    """What libvirt says of a guest, see hypervisor.RunningGuest."""
-
-    @property
-    def name(self) -> str:
-        """As the administrator calls it."""
-
-    @property
-    def memory(self) -> int:
-        """KiB that it may use now."""
-
-    @property
-    def shares_pages(self) -> bool:
-        """Whether KSM may merge its pages."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +48,7 @@ def gather(fs: KernelFS) -> tuple[list[KsmRow], str]:
     return rows(processes, known, fs.read_permitted), remark
 
 
-def ask_libvirt() -> tuple[Mapping[str, LibvirtGuestInfo], str]:
+def ask_libvirt() -> tuple[Mapping[str, RunningGuest], str]:
     """Running guests by UUID, none where libvirt is unavailable; and a remark if it hangs."""
     from tuned_virt.libvirt_api import binding
     from tuned_virt.libvirt_api.running_guests import RunningGuestReader
@@ -74,7 +61,7 @@ def ask_libvirt() -> tuple[Mapping[str, LibvirtGuestInfo], str]:
 
 def rows(
     processes: Iterable[qemu_process.QemuProcess],
-    libvirt: Mapping[str, LibvirtGuestInfo],
+    libvirt: Mapping[str, RunningGuest],
     read: Callable[[str], str | None],
 ) -> list[KsmRow]:
     """A row for each process, and for each guest of libvirt whose process is not to be seen."""
@@ -87,7 +74,7 @@ def rows(
 
 def _row(
     process: qemu_process.QemuProcess | None,
-    known: LibvirtGuestInfo | None,
+    known: RunningGuest | None,
     read: Callable[[str], str | None],
 ) -> KsmRow:
     shares = all(guest.shares_pages for guest in (process, known) if guest)
@@ -101,7 +88,7 @@ def _row(
     )
 
 
-def _name(process: qemu_process.QemuProcess | None, known: LibvirtGuestInfo | None) -> str:
+def _name(process: qemu_process.QemuProcess | None, known: RunningGuest | None) -> str:
     if known:
         return printable(known.name)
     assert process

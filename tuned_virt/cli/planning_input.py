@@ -209,12 +209,9 @@ def _tagged(guest: Guest, ours: Pins) -> Placement | None:
     vcpus = {number: ours.vcpus[number] for number in guest.online if number in ours.vcpus}
     if not vcpus:
         return None
-    alone = all(cpus.isdecimal() for cpus in vcpus.values())
-    kind = (
-        PlacementKind.DEDICATED
-        if alone and len(set(vcpus.values())) == len(vcpus)
-        else PlacementKind.SHARED
-    )
+    texts = set(vcpus.values())
+    alone = len(texts) == len(vcpus) and all(map(str.isdecimal, texts))
+    kind = PlacementKind.DEDICATED if alone else PlacementKind.SHARED
     memory = MemoryPlacement(*ours.memory) if ours.memory else None
     return Placement(
         guest.name, guest.uuid, kind, (), vcpus, ours.emulator, ours.iothreads, memory,

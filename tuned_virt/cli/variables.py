@@ -51,14 +51,8 @@ def options(file: Path, named: Mapping[str, str]) -> dict[str, SetVariable]:
 
 def refused(file: Path, found: Mapping[str, SetVariable], bad: BadOptions) -> CouldNot:
     """The error that names the lines of bad options."""
-    return CouldNot(
-        "\n".join(
-            f"{file}: line {found[error.option].line}: {error}"
-            if error.option in found
-            else str(error)
-            for error in bad.errors
-        )
-    )
+    lines = {name: f"{file}: line {one.line}: " for name, one in found.items()}
+    return CouldNot("\n".join(f"{lines.get(error.option, '')}{error}" for error in bad.errors))
 
 
 def read(file: Path) -> list[SetVariable]:
