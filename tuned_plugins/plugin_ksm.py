@@ -20,7 +20,8 @@ class KsmPlugin(planned_plugin.PlannedPlugin):  # type: ignore[misc]
     `/sys/kernel/mm/ksm` that can be set is an option of the same name. What cannot be set while
     pages are merged is set after unmerging them with `unmerge=allow`, if there is enough memory.
     +
-    The services ksm and ksmtuned are stopped, and started again when the profile no longer uses the plugin.
+    The services ksm and ksmtuned are stopped, and started again when the profile no longer uses
+    the plugin.
     +
     .Merge when memory is short, with at most 30 % of one CPU
     ====

@@ -58,9 +58,8 @@ def literals(file: Path) -> Iterator[str]:
     tree = ast.parse(file.read_text())
     statements = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if id(node) not in statements:
-                yield node.value
+        if isinstance(node, ast.Constant) and id(node) not in statements:
+            yield str(node.value)
 
 
 def found(text: str) -> list[str]:
