@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tuned_virt.cli import hugepages_plan
-from tuned_virt.core.options import OptionSpec
+from tuned_virt.core.options import BadOptions, OptionSpec
 from tuned_virt.registry import tuners
 
 FOLDER = Path(__file__).parents[2] / "profiles"
@@ -79,6 +79,16 @@ def test_every_option_is_described(tuner) -> None:  # type: ignore[no-untyped-de
     for described in tuner.options.values():
         assert isinstance(described, OptionSpec)
         assert len(described.hint) > 10
+
+
+@pytest.mark.parametrize("tuner", tuners().values(), ids=list(tuners()))
+def test_every_option_is_read(tuner) -> None:  # type: ignore[no-untyped-def]
+    """No option takes what is no value; TuneD's side of a plugin reads `observe` itself."""
+    assert "observe" in tuner.options
+    for name in tuner.options.keys() - {"observe"}:
+        with pytest.raises(BadOptions) as bad:
+            tuner.parse({name: "\N{REPLACEMENT CHARACTER}"})
+        assert [error.option for error in bad.value.errors] == [name]
 
 
 @pytest.mark.parametrize("name", PROFILES)
