@@ -49,6 +49,9 @@ DOCUMENTS = (
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
 )
+WRITTEN_BEFORE = {"hands off"}
+"""Words in state files of earlier versions, which are read."""
+
 MODULES = sorted(ROOT.glob("tuned_virt/**/*.py"))
 PLUGINS = sorted(ROOT.glob("tuned_plugins/*.py"))
 
@@ -72,6 +75,7 @@ def found(text: str) -> list[str]:
 )
 def test_plain_words(file: Path) -> None:
     texts = literals(file) if file in MODULES else [file.read_text()]
+    texts = (text for text in texts if text not in WRITTEN_BEFORE)
     assert [words for text in texts for words in found(text)] == []
 
 

@@ -62,6 +62,11 @@ class Phase(str, Enum):
     STEADY = "steady"
     YIELDED = "not managing KSM"
 
+    @classmethod
+    def _missing_(cls, value: object) -> Phase | None:
+        """The word that a state file of version 0.1 has."""
+        return cls.YIELDED if value == "hands off" else None
+
 
 @dataclass(frozen=True)
 class Counters:
