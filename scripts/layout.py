@@ -113,10 +113,9 @@ class Layout:
             yield Entry(file, f"{self.prefix}/share/man/man{file.suffix[1]}/{file.name}")
 
     def variables(self) -> Iterator[Entry]:
-        """The variables file of each profile, which administrators edit."""
-        for name in PROFILES:
-            file = f"{name}-variables.conf"
-            entry = Entry(SOURCE / "profiles" / file, f"/etc/tuned/{file}")
+        """The variables files of profiles, which administrators edit."""
+        for file in sorted((SOURCE / "profiles").glob("*-variables.conf")):
+            entry = Entry(file, f"/etc/tuned/{file.name}")
             if entry.package in self.packages:
                 yield entry
 

@@ -70,12 +70,17 @@ def test_what_tuned_puts_on_the_kernels_command_line(
 
 def expanded(tmp_path: Path, profile: str, file: Path) -> str:
     """The profile's own line as TuneD expands it, with this checkout's command."""
-    parser = configparser.ConfigParser(delimiters=("=",), strict=False, interpolation=None)
-    parser.read(ROOT / "profiles" / profile / "tuned.conf")
-    line = parser["bootloader"]["cmdline_hugepages"]
+    lines: dict[str, str] = {}
+    for name, section in ((profile, "variables"), ("virt-plus-boot", "bootloader")):
+        parser = configparser.ConfigParser(delimiters=("=",), strict=False, interpolation=None)
+        parser.read(ROOT / "profiles" / name / "tuned.conf")
+        lines.update(parser[section])
     command = tmp_path / "tuned-virt"
     command.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m tuned_virt "$@"\n')
     os.chmod(command, 0o755)
-    line = line.replace("/usr/bin/tuned-virt", str(command))
-    line = line.replace(f"/etc/tuned/{profile}-variables.conf", str(file))
-    return str(Variables().expand(line))
+    assert lines["boot_policy"] == f"/etc/tuned/{profile}-variables.conf"
+    known = Variables()
+    known.add_variable("boot_policy", str(file))
+    return str(
+        known.expand(lines["cmdline_hugepages"].replace("/usr/bin/tuned-virt", str(command)))
+    )

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Our profiles beside others with kernel arguments, merged by each generation's own loader."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.sandbox import PYTHON, REPO, tuned_layer
+
+LOADED = """
+import json, sys
+from tuned.plugins.plugin_bootloader import BootloaderPlugin
+from tuned.profiles import factory, loader, locator, merger, variables
+from tuned.utils.global_config import GlobalConfig
+known = variables.Variables()
+folders, names = sys.argv[1].split(), sys.argv[2]
+parts = locator.Locator(folders), factory.Factory(), merger.Merger(), GlobalConfig(), known
+profile = loader.Loader(*parts).load(names)
+unit = profile.units.get("bootloader")
+plugin = object.__new__(BootloaderPlugin)
+said = None
+if unit is not None:
+    options = plugin._get_effective_options(unit.options)
+    said = [unit.uname_regex, known.expand(options["cmdline"]).strip()]
+print(json.dumps(said))
+"""
+"""Print the merged [bootloader] section: its uname_regex, and the arguments that TuneD writes."""
+
+OURS = ("virtual-host-plus", "virtual-guest-plus")
+THEIRS = "mce=on quiet"
+PAGES = "hugepagesz=1G hugepages=0:1"
+SETTINGS = "hugepages_1G=0:1\n"
+AUTO = f"{SETTINGS}hugepages_boot=auto\n"
+
+SITE = {
+    "kernel_settings": f"[bootloader]\ncmdline={THEIRS}\n",
+    "child": f"[main]\ninclude=OURS\n[bootloader]\ncmdline_site={THEIRS}\n",
+}
+
+
+class Loaded:
+    """The profiles of this checkout and others, loaded by one generation of TuneD."""
+
+    def __init__(self, version: str, folder: Path, ours: str) -> None:
+        self.python = tuned_layer(version) / "usr/lib/python3/dist-packages"
+        stock = tuned_layer(version) / "usr/lib/tuned"
+        self.folders = [stock / "profiles" if (stock / "profiles").exists() else stock]
+        self.mine = folder / "profiles"
+        self.command = folder / "tuned-virt"
+        self.settings = folder / "variables.conf"
+        self.set_command(f"printf '{PAGES}'")
+        for name in (ours, "virt-plus-boot"):
+            shutil.copytree(REPO / "profiles" / name, self.mine / name)
+            text = (self.mine / name / "tuned.conf").read_text()
+            text = text.replace("/usr/bin/tuned-virt", str(self.command))
+            text = text.replace(f"/etc/tuned/{ours}-variables.conf", str(self.settings))
+            (self.mine / name / "tuned.conf").write_text(text)
+        for name, text in SITE.items():
+            self.add(name, text.replace("OURS", ours))
+
+    def set_command(self, script: str) -> None:
+        """What stands where tuned-virt would be."""
+        self.command.write_text(f"#!/bin/sh\n{script}\n")
+        self.command.chmod(0o755)
+
+    def add(self, name: str, text: str) -> None:
+        """Another profile."""
+        (self.mine / name).mkdir()
+        (self.mine / name / "tuned.conf").write_text(text)
+
+    def bootloader(self, names: str) -> list[str | None] | None:
+        """The merged section's uname_regex and arguments; None where there is no such section."""
+        folders = " ".join(str(one) for one in (*self.folders, self.mine))
+        done = subprocess.run(
+            [PYTHON, "-c", LOADED, folders, names],
+            env={"PYTHONPATH": str(self.python), "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        said: list[str | None] | None = json.loads(done.stdout.splitlines()[-1])
+        return said
+
+
+@pytest.fixture(params=OURS)
+def ours(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def loaded(version: str, ours: str, tmp_path: Path) -> Loaded:
+    return Loaded(version, tmp_path, ours)
+
+
+@pytest.mark.parametrize(
+    "settings", ["", SETTINGS, "#hugepages_boot=auto\n", f"{AUTO}hugepages_boot=never\n"]
+)
+def test_without_pages_at_boot_there_is_no_section_of_ours(
+    loaded: Loaded, ours: str, settings: str
+) -> None:
+    """So that TuneD does not even load its plugin, which writes whatever the arguments are."""
+    loaded.settings.write_text(settings)
+    assert loaded.bootloader(ours) is None
+    assert loaded.bootloader(f"{ours} kernel_settings") == [None, THEIRS]
+    assert loaded.bootloader(f"kernel_settings {ours}") == [None, THEIRS]
+    assert loaded.bootloader("child") == [None, THEIRS]
+
+
+def test_with_pages_at_boot_arguments_are_joined(loaded: Loaded, ours: str) -> None:
+    loaded.settings.write_text(AUTO)
+    assert loaded.bootloader(ours) == [None, PAGES]
+    assert loaded.bootloader(f"{ours} kernel_settings") == [None, f"{PAGES} {THEIRS}"]
+    assert loaded.bootloader(f"kernel_settings {ours}") == [None, f"{THEIRS} {PAGES}"]
+    assert loaded.bootloader("child") == [None, f"{PAGES} {THEIRS}"]
+
+
+@pytest.mark.parametrize("observe", ["1", "yes", "true  # for now"])
+def test_observing_adds_no_arguments(loaded: Loaded, ours: str, observe: str) -> None:
+    loaded.settings.write_text(f"{AUTO}observe={observe}\n")
+    assert loaded.bootloader(ours) is None
+    assert loaded.bootloader(f"{ours} kernel_settings") == [None, THEIRS]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "hugepages_boot = auto",
+        "hugepages_boot=auto  # at boot",
+        "hugepages_boot=never\nhugepages_boot=auto\nobserve=off",
+        "hugepages_boot=auto\r\nobserve=0\r",
+    ],
+)
+def test_the_file_is_read_as_tuned_reads_it(loaded: Loaded, ours: str, line: str) -> None:
+    loaded.settings.write_text(f"{SETTINGS}{line}")
+    assert loaded.bootloader(ours) == [None, PAGES]
+
+
+def test_no_file_and_a_command_that_fails_or_is_gone(loaded: Loaded, ours: str) -> None:
+    """The text of the call itself would break the boot loader's configuration."""
+    assert loaded.bootloader(ours) is None
+    loaded.settings.write_text(AUTO)
+    loaded.set_command("echo why >&2; exit 2")
+    assert loaded.bootloader(f"{ours} kernel_settings") == [None, THEIRS]
+    loaded.command.unlink()
+    assert loaded.bootloader(f"{ours} kernel_settings") == [None, THEIRS]
+
+
+@pytest.mark.parametrize("partitioned", ["{},partitioning", "partitioning,{}"])
+def test_cpu_partitioning_keeps_its_arguments(loaded: Loaded, ours: str, partitioned: str) -> None:
+    """A section like TuneD's cpu-partitioning has, whose file of variables is not ours to write."""
+    section = "cmdline_cpu_part=+nohz=on nohz_full=2-3\ninitrd_add_dir=/tmp/x\n"
+    loaded.add("partitioning", f"[bootloader]\n{section}")
+    loaded.add("both", f"[main]\ninclude={partitioned.format(ours)}\n")
+    for settings, pages in (("", set()), (AUTO, set(PAGES.split()))):
+        loaded.settings.write_text(settings)
+        found = loaded.bootloader("both")
+        assert found is not None and found[1] is not None
+        assert set(found[1].split()) == {"nohz=on", "nohz_full=2-3", *pages}
