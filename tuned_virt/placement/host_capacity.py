@@ -50,9 +50,10 @@ class HostCapacity:
             if node.memory_node in part.allowed
         ]
 
-    def nodes_for(self, wanted: GuestDemand) -> list[int]:
-        """Nodes that may take the guest: for memory that cannot move, of those where it is."""
-        found = self.allowed(wanted.whole)
+    def nodes_for(self, wanted: GuestDemand, part: GuestPart | None = None) -> list[int]:
+        """Nodes that may take the guest, or a part of it: for memory that cannot move, of those
+        where the guest's memory is."""
+        found = self.allowed(part or wanted.whole)
         guest = wanted.guest
         if not guest.resident or guest.movable:
             return found

@@ -150,11 +150,10 @@ class _CellSearch:
     def __init__(self, way: Strategy) -> None:
         capacity, wanted = way.capacity, way.wanted
         indices = range(len(capacity.nodes))
-        possible = set(capacity.nodes_for(wanted))
         self.grid = capacity.grid
         self.table = capacity.grid.distances
         self.parts = sorted(wanted.cells, key=lambda c: (-len(c.vcpus), -c.memory, c.cell))
-        self.allowed = [possible.intersection(capacity.allowed(part)) for part in self.parts]
+        self.allowed = [set(capacity.nodes_for(wanted, part)) for part in self.parts]
         self.free = [way.free_vcpus(node_index) for node_index in indices]
         self.largest = max(self.free, default=0)
         self.needed = [sum(len(p.vcpus) for p in self.parts[at:]) for at in range(len(self.parts))]

@@ -22,14 +22,15 @@ ANY = PlacementPolicy()
 
 def place_guest(capacity: HostCapacity, wanted: GuestDemand) -> Assignment:
     """A guest's assignment, reserved."""
+    lacking = ""
     for way in _ways(capacity, wanted):
         assignment = None if way.attempt in capacity.unplaceable else _attempt(way)
         if assignment:
-            if wanted.dedicated and not assignment.dedicated:
-                lacking = single_node.no_room(Dedicated(capacity, wanted))
+            if lacking:
                 assignment.why = f"not dedicated: {lacking}; {assignment.why}"
             return assignment
         capacity.unplaceable.add(way.attempt)
+        lacking = single_node.no_room(way)
     shares = resident(wanted.guest, capacity.host)
     capacity.memory.charge(shares)
     return Assignment(wanted, PlacementKind.UNPLACED, "", shares=shares)

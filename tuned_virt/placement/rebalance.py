@@ -13,6 +13,9 @@ from tuned_virt.placement.place import place_guest
 GOOD = (False, 1, 0)
 """The least cost: as asked, on one node, next to its devices."""
 
+NOTHING = (0, 0, 0)
+"""The gain of a move to a place of the same cost."""
+
 
 def move(
     capacity: HostCapacity,
@@ -27,11 +30,10 @@ def move(
     moves = max((one.wanted.policy.rebalance for one in assignments.values()), default=0)
     for _ in range(moves):
         able = [key for key in sorted(retained) if _may_gain(capacity, assignments[key])]
-        gains = [(_after(capacity, assignments[key]), key) for key in able]
-        better = [(cost, key) for cost, key in gains if cost < _cost(capacity, assignments[key])]
-        if not better:
+        gains = {key: _gain(capacity, assignments[key]) for key in able}
+        key = max(gains, key=gains.__getitem__, default="")
+        if not key or gains[key] <= NOTHING:
             return
-        key = min(better)[1]
         release(capacity, assignments[key])
         assignments[key] = place_guest(capacity, assignments[key].wanted)
         assignments[key].why = f"moved to a better place: {assignments[key].why}"
@@ -55,11 +57,12 @@ def _cost(capacity: HostCapacity, assignment: Assignment) -> tuple[bool, int, in
     return not as_asked, len(nodes), far
 
 
-def _after(capacity: HostCapacity, assignment: Assignment) -> tuple[bool, int, int]:
-    """The cost of the place that it would be given now; the host is left as it was."""
+def _gain(capacity: HostCapacity, assignment: Assignment) -> tuple[int, ...]:
+    """By how much the place that it would be given now is better; the host is left as it was."""
+    before = _cost(capacity, assignment)
     release(capacity, assignment)
     trial = place_guest(capacity, assignment.wanted)
-    cost = _cost(capacity, trial)
+    after = _cost(capacity, trial)
     release(capacity, trial)
     reserve(capacity, assignment)
-    return cost
+    return tuple(was - is_now for was, is_now in zip(before, after))

@@ -56,7 +56,9 @@ def _keep_shared(way: Floating, current: Placement) -> Assignment | None:
 
 
 def _possible(way: Strategy) -> set[int]:
-    return set(way.capacity.nodes_for(way.wanted))
+    """Nodes for the guest or a cell of it: its owner may send cells to different ones."""
+    parts = (way.wanted.whole, *way.wanted.cells)
+    return {at for part in parts for at in way.capacity.nodes_for(way.wanted, part)}
 
 
 def _vcpus_by_node(way: Strategy, vcpus: Mapping[int, str]) -> dict[int, tuple[int, ...]] | None:

@@ -63,7 +63,8 @@ def no_room(way: Strategy) -> str:
     capacity, whole = way.capacity, way.wanted.whole
     free = [(way.free_vcpus(index), -index) for index in capacity.nodes_for(way.wanted)]
     if not free:
-        return "its numatune allows no node with CPUs"
+        apart = way.wanted.cells and not whole.allowed
+        return f"its numatune allows no {'common ' if apart else ''}node with CPUs"
     most, node_index = max(free)
     needed = f"{len(whole.vcpus)} {way.room}"
     if most < len(whole.vcpus):

@@ -3,60 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from tests.unit.machines import GIB, cpus_of, guest, machine, planned
 from tuned_virt.model.guest import Cell, CpuTopology, Guest, HugePages, UserPins
-from tuned_virt.model.topology import Cache, CpuDetail, Host, NumaNode
-from tuned_virt.placement import Placement, PlacementKind, Planner, multi_node, parse
-
-GIB = 1 << 20
-NEAR, FAR = 12, 20
-
-
-def machine(nodes: int = 2, cores: int = 4, threads: int = 2, llcs: int = 2, gib: int = 8) -> Host:
-    """Equal nodes; siblings have consecutive numbers; nodes 0 and 1, 2 and 3, … are near."""
-    cpus, caches, found = {}, [], []
-    each = cores * threads
-    for node in range(nodes):
-        own = range(node * each, (node + 1) * each)
-        for cpu in own:
-            first = cpu - cpu % threads
-            siblings = frozenset(range(first, first + threads))
-            cpus[cpu] = CpuDetail(cpu, node, node, 0, cpu // threads, siblings)
-        for start in range(own.start, own.stop, each // llcs):
-            caches.append(Cache(frozenset(range(start, start + each // llcs)), 32 << 10))
-        distances = {
-            other: 10 if other == node else NEAR if other // 2 == node // 2 else FAR
-            for other in range(nodes)
-        }
-        found.append(NumaNode(node, frozenset(own), gib * GIB, distances, {}))
-    return Host(tuple(found), cpus, tuple(caches))
-
-
-def guest(name: str, vcpus: int, gib: float = 1, **more: Any) -> Guest:
-    kib = int(gib * GIB)
-    online = tuple(range(vcpus))
-    return Guest(name, f"uuid-{name}", vcpus=vcpus, online=online, memory=kib, **more)
-
-
-PLANNER = Planner()
-"""One for all: what it remembers changes no plan."""
-
-
-def planned(
-    host: Host, *guests: Guest, current: Iterable[Placement] = (), **options: Any
-) -> dict[str, Placement]:
-    made = PLANNER.plan(host, guests, parse(options), {one.uuid: one for one in current})
-    return {one.guest: one for one in made.placements}
-
-
-def cpus_of(one: Placement) -> list[str]:
-    return [one.vcpus[vcpu] for vcpu in sorted(one.vcpus)]
-
+from tuned_virt.model.topology import Host
+from tuned_virt.placement import PlacementKind, multi_node, parse, plan
 
 # --- memory ---------------------------------------------------------------------------------------
 
@@ -447,5 +402,5 @@ def test_why(host: Host, guests: list[Guest], options: dict[str, Any], why: str)
 def test_a_cpu_that_two_owners_pinned_is_said() -> None:
     pins = UserPins(vcpus={0: frozenset({3})})
     guests = [guest("a", 1, owned=pins), guest("b", 1, owned=pins)]
-    made = PLANNER.plan(machine(), guests, parse({}), {})
+    made = plan(machine(), guests, parse({}), {})
     assert made.warnings == ("CPU 3 is pinned by 2 vCPUs: a, b",)
