@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuned_virt.core.options import (
+    BadOptions,
     Modifier,
     Number,
     OneOf,
@@ -86,3 +87,20 @@ def test_an_option_that_there_is_not(option: str, known: list[str], valid: str) 
     assert str(error).startswith(f"option '{option}': '1' is not valid: there is no such option; ")
     assert valid in str(error)
     assert len(str(error)) < 200
+
+
+def test_errors_together() -> None:
+    errors = [OptionError("a", "1", "x"), OptionError("b", "2", "y")]
+    assert str(BadOptions(errors)) == (
+        "option 'a': '1' is not valid: x; option 'b': '2' is not valid: y"
+    )
+
+
+def test_as_many_options_as_are_listed() -> None:
+    names = [f"name{chr(97 + number) * 9}" for number in range(16)]
+    few = no_such("zzz", "", names[:15], "man x").valid
+    assert few == f"there is no such option; use one of {', '.join(sorted(names[:15]))}"
+    assert no_such("zzz", "", names, "man x").valid == ("there is no such option; all are in man x")
+    assert no_such("pages_3M", "", ["pages_2M", "pages_1G"], "man x").valid == (
+        "there is no such option; did you mean pages_2M or pages_1G? All are in man x"
+    )

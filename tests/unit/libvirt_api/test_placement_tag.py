@@ -222,3 +222,84 @@ def test_as_a_program(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(FULL.encode())))
     assert placement_tag.main() == 0
     assert capsysbinary.readouterr().out == placement_tag.strip(FULL.encode())
+
+
+# --- single elements --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pins", "some"),
+    [
+        (Pins(), False),
+        (Pins({0: "1"}), True),
+        (Pins(emulator="1"), True),
+        (Pins(iothreads={1: "1"}), True),
+        (Pins(memory=("strict", "0")), True),
+    ],
+)
+def test_whether_there_are_pins(pins: Pins, some: bool) -> None:
+    assert bool(pins) is some
+
+
+def test_the_tag() -> None:
+    assert placement_tag.text(OURS) == (
+        '<placement vcpus="0=4 1=0-3,8" emulator="0-1" iothreads="1=0-1" numatune="restrictive=0"/>'
+    )
+    assert placement_tag.text(Pins({2: "4"})) == '<placement vcpus="2=4"/>'
+    assert placement_tag.text(Pins(emulator="1"), listed=False) == (
+        '<placement emulator="1" iothreadids="none"/>'
+    )
+    assert (
+        placement_tag.text(Pins(emulator='&<">')) == '<placement emulator="&amp;&lt;&quot;&gt;"/>'
+    )
+
+
+def test_iothreads_that_the_owner_did_not_list() -> None:
+    def unlisted(*pins: tuple[Pins, bool]) -> bool:
+        prefix = f'<x:{placement_tag.ROOT} xmlns:x="{placement_tag.NAMESPACE}"'
+        written = [
+            placement_tag.text(one, listed).replace("<placement", prefix, 1) for one, listed in pins
+        ]
+        return placement_tag.unlisted(domain(metadata="".join(written)))
+
+    assert not unlisted()
+    assert not unlisted((OURS, True))
+    assert unlisted((OURS, False))
+    assert unlisted((OURS, False), (OURS, True))
+    assert unlisted((OURS, True), (OURS, False))
+
+
+def test_each_of_several_tags_counts() -> None:
+    both = tagged(Pins({0: "4"})) + tagged(Pins(emulator="0-1"))
+    ours, _ = placement_tag.read(domain(ELEMENTS, both))
+    assert ours == Pins({0: "4"}, "0-1")
+
+
+def test_a_value_that_is_cut_wrongly_is_not_ours() -> None:
+    pin = "<vcpupin vcpu='0' cpuset='4=5'/>"
+    odd = tagged(Pins({0: "4=5"}))
+    assert placement_tag.read(domain(pin, odd))[0] == Pins({0: "4=5"})
+    memory = "<memory mode='strict' nodeset='0=1'/>"
+    assert placement_tag.read(domain("", tagged(Pins(memory=("strict", "0=1"))), memory))[0].memory
+
+
+def test_elements_without_values_are_nobodys() -> None:
+    bare = "<vcpupin/><emulatorpin/><iothreadpin cpuset='1'/><vcpupin vcpu='٣' cpuset='1'/>"
+    ours, present = placement_tag.read(domain(bare, tagged(Pins({0: "4"})), "<memory/>"))
+    assert present == Pins()
+    assert not ours.vcpus
+    assert placement_tag.read(domain("<vcpupin vcpu='1234567' cpuset='1'/>"))[1] == Pins()
+
+
+def test_what_is_wrong_is_said() -> None:
+    for xml, why in ((BOMB, "a DTD is not allowed"), ("<a>", "no element found: line 1, column 3")):
+        with pytest.raises(NotXML) as caught:
+            placement_tag.read(xml)
+        assert str(caught.value) == why
+
+
+def test_the_longest_text_that_is_looked_at() -> None:
+    xml = b"<a>" + b" " * (placement_tag.LARGEST - 7) + b"</a>"
+    assert placement_tag.strip(xml) is None
+    with pytest.raises(NotXML, match=f"^more than {placement_tag.LARGEST} bytes$"):
+        placement_tag.strip(xml + b" ")
