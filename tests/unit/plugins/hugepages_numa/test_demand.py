@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Pools sized by what guests ask for: `pages_…=guests`."""
+"""Pools sized by what guests request: `pages_…=guests`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from tuned_virt.model.guest import Guest, read_guest
 from tuned_virt.plugins import hugepages_numa
 from tuned_virt.plugins.hugepages_numa import HugepagesTuner, demand
 from tuned_virt.plugins.hugepages_numa.policy import HugepagesPolicy
+from tuned_virt.plugins.hugepages_numa.pools import Pool
+from tuned_virt.plugins.hugepages_numa.settings import PoolSetting
 from tuned_virt.plugins.hugepages_numa.state import HugepagesState
 
 GIB = 1 << 20
@@ -156,3 +159,78 @@ def test_what_a_node_cannot_spare_for_guests_is_said(tmp_path: Path) -> None:
     assert plan.notes == (
         "pages_2M node0: guests request 2048 pages, with headroom 2048; the node can spare 614",
     )
+
+
+def asking(gib: int, more: str = "") -> Asking:
+    """A guest that does not run, with pages of 1 GiB."""
+    return Asking("u", False, guest(gib * 1024, "<page size='1' unit='G'/>", more))
+
+
+@pytest.mark.parametrize(
+    ("asks", "expected"),
+    [
+        ([("", 2), ("0", 6)], {0: 6, 1: 2}),
+        ([("", 3), ("", 5)], {0: 5, 1: 3}),
+        ([("", 5), ("", 3)], {0: 5, 1: 3}),
+        ([("", 7), ("1", 3)], {0: 7, 1: 3}),
+    ],
+    ids=["named nodes first", "then the largest", "in any order", "and a small one that is named"],
+)
+def test_guests_that_may_run_anywhere_get_what_the_others_leave(
+    asks: list[tuple[str, int]], expected: dict[int, int]
+) -> None:
+    """In GiB, on nodes of 8 and 7."""
+    pools = {PoolSetting(node, G1): Pool(node, G1, 0, 0, 0) for node in range(2)}
+    numatune = "<numatune><memory mode='strict' nodeset='{}'/></numatune>"
+    wanted = [asking(gib, numatune.format(nodes) if nodes else "") for nodes, gib in asks]
+    found = demand.asked(wanted, pools, M2, {0: 8 * GIB, 1: 7 * GIB})
+    assert found == {PoolSetting(node, G1): pages for node, pages in expected.items()}
+
+
+@pytest.mark.parametrize(
+    ("pools", "spare", "node"),
+    [
+        ({0: (0, 0), 1: (0, 0)}, {0: 8, 1: 8}, 0),
+        ({0: (0, 0), 1: (0, 0)}, {0: 8, 1: 9}, 1),
+        ({0: (2, 0), 1: (0, 0)}, {0: 8, 1: 9}, 0),
+        ({0: (2, 2), 1: (0, 0)}, {0: 8, 1: 9}, 1),
+        ({0: (0, 0), 1: (1, 0)}, {0: 8, 1: 7}, 0),
+        ({1: (0, 0)}, {0: 8, 1: 1}, 1),
+    ],
+    ids=["the lower", "the roomier", "with its pool", "as far as that is free", "equal", "no pool"],
+)
+def test_a_guest_that_may_run_anywhere_gets_the_roomiest_node(
+    pools: dict[int, tuple[int, int]], spare: dict[int, int], node: int
+) -> None:
+    """Pools as (pages, of those mapped), in GiB."""
+    made = {
+        PoolSetting(n, G1): Pool(n, G1, nr, nr - mapped, 0) for n, (nr, mapped) in pools.items()
+    }
+    found = demand.asked([asking(3)], made, M2, {n: kib * GIB for n, kib in spare.items()})
+    mapped = {n: used for n, (_, used) in pools.items() if used}
+    assert found == {
+        PoolSetting(n, G1): pages for n, pages in {**mapped, node: mapped.get(node, 0) + 3}.items()
+    }
+
+
+def test_guests_on_one_node_add_up() -> None:
+    made = {PoolSetting(0, G1): Pool(0, G1, 9, 7, 0)}
+    bound_to = "<numatune><memory mode='strict' nodeset='0'/></numatune>"
+    two = [asking(1, bound_to), asking(4)]
+    assert demand.asked(two, made, M2, {0: GIB}) == {PoolSetting(0, G1): 2 + 1 + 4}
+    assert demand.asked([asking(4)], made, M2, {}) == {PoolSetting(0, G1): 2}
+    running = replace(asking(4), running=True)
+    assert demand.asked([running, Asking("u", False, None)], made, M2, {0: GIB}) == {
+        PoolSetting(0, G1): 2
+    }
+
+
+def test_of_several_entries_the_first_that_names_the_cell() -> None:
+    pages = (
+        "<page size='1' unit='G' nodeset='1'/><page size='2' unit='M' nodeset='1'/>"
+        "<page size='4' unit='M'/><page size='8' unit='M'/>"
+    )
+    found = list(demand.portions(guest(1536, pages, CELLS), M2))
+    assert [portion.size_kib for portion in found] == [4096, G1]
+    plain = list(demand.portions(guest(1024, "<page size='4' unit='M'/><page size='8'/>"), M2))
+    assert [portion.size_kib for portion in plain] == [4096]

@@ -11,7 +11,7 @@ from tests.unit.ksmd import Machine
 from tuned_virt.plugins.ksm import auto, speed
 from tuned_virt.plugins.ksm.auto import AutoPolicy
 from tuned_virt.plugins.ksm.controller import decide
-from tuned_virt.plugins.ksm.decision import ControllerMemory, Phase, Sample
+from tuned_virt.plugins.ksm.decision import ControllerMemory, Counters, Phase, Sample
 
 EAGER = AutoPolicy(eager=True)
 
@@ -118,6 +118,22 @@ def test_guests_that_grow_afterwards_bring_a_burst() -> None:
     machine.run_for(EAGER, 60, memory)
     assert "guests have grown by 768 MiB" in [decision.why for decision in machine.log]
     assert machine.phases().count("burst") == 1
+
+
+@pytest.mark.parametrize(
+    ("resident_gib", "grown_mib", "bursts"),
+    [(10, 1023, False), (10, 1024, True), (1, 255, False), (1, 256, True), (1, 102, False)],
+    ids=["under a tenth", "a tenth", "under 256 MiB", "both", "a tenth of little"],
+)
+def test_growth_must_be_a_tenth_and_256_mib(
+    resident_gib: int, grown_mib: int, bursts: bool
+) -> None:
+    resident = resident_gib << 20
+    memory = ControllerMemory(
+        phase=Phase.MAINTENANCE, resident=(resident, resident), last=Counters()
+    )
+    grown = Sample(1.0, 64 << 20, 60 << 20, {}, resident=resident + grown_mib * 1024)
+    assert bool(auto._growth(grown, memory)) is bursts
 
 
 def test_short_memory_begins_and_plentiful_memory_ends() -> None:

@@ -266,6 +266,13 @@ def test_services_that_run_are_stopped_first_and_started_again_first() -> None:
     ], "starting ksm.service writes run=1"
 
 
+def test_run_is_kept_with_the_services_that_write_it() -> None:
+    running = with_services("active", "inactive", run="1")
+    plan = ksm.plan(parse({"sleep_millisecs": "50"}), running, {})
+    assert plan.originals == {"sleep_millisecs": "20", "ksm.service": "active", "run": "1"}
+    assert "run" not in ksm.plan(parse({"sleep_millisecs": "50"}), state(run="1"), {}).originals
+
+
 def test_services_are_left_alone_where_nothing_is_asked_or_they_do_not_run() -> None:
     assert not ksm.plan(parse({}), with_services("active", "active", run="1"), {}).changes
     idle = ksm.plan(parse({"mode": "auto"}), with_services("inactive", "inactive"), {})

@@ -20,7 +20,7 @@ from tuned_virt.libvirt_api.connection import Domain
 from tuned_virt.model.pins import Pins
 from tuned_virt.placement import unplaced
 from tuned_virt.plugins.vm_pinning.original import OriginalPins
-from tuned_virt.plugins.vm_pinning.pinner import Pinner
+from tuned_virt.plugins.vm_pinning.pinner import Pinner, words
 
 PID, WORKER = os.getpid(), 4_000_001
 OURS, BEFORE = Pins({0: "0"}, "0"), Pins({0: "0-3"}, "0-3")
@@ -117,3 +117,11 @@ def test_an_owners_emulator_pin_is_not_ours_to_put_back(threads: Threads, pinner
     theirs = Pins({0: "0"}, "2")
     assert pinner.put_back(connect(), guest(tagged(theirs)), original(), OURS) == {}
     assert threads.where == {}
+
+
+def test_pins_in_words() -> None:
+    pins = Pins({0: "4", 1: "0-3", 2: "0-3"}, "0-1", {1: "2"}, ("strict", "0"))
+    assert words(pins) == (
+        "vCPU 0 on 4, vCPU 1-2 on 0-3, emulator on 0-1, IOThread 1 on 2, memory strict on node 0"
+    )
+    assert words(Pins()) == "nothing"
