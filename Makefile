@@ -15,6 +15,7 @@
 #   make check-fresh-ci  the same in minutes: one system test of each plugin  (root)
 #   make check-vm-disks   disks of every kind that QEMU emulates, iSCSI, LVM, md, multipath, a guest on LVM  (root)
 #   make check-vm-guests  real guests on four nodes: QEMU inside QEMU, minutes  (root)
+#   make mutate   do the unit tests notice changes of the pure modules?  MUTATE="placement/* */policy"  (minutes each)
 #   make bench    ratios against TuneD's stock profiles      (root)
 #   make bench-ksm  KSM's laws against ksmtuned and the kernel; KSM="--runs 1 --only converge"  (root, hours)
 #   make bench-hugepages  pools against a bare echo and hugeadm; HUGEPAGES="--fragments 8"  (root)
@@ -176,6 +177,17 @@ check-packages: alone fetch-packages
 .PHONY: check-fresh check-fresh-ci
 check-fresh check-fresh-ci: alone need-fresh
 	@scripts/alone "make $@" $(PYTHON) -m tests.fresh --suites "$(SUITES)" $(if $(filter %-ci,$@),--brief)
+
+# In an environment of its own: it brings a newer rich than the one that the product runs with.
+MUTMUT := build/venv-mutate
+$(MUTMUT)/ready: requirements-dev.txt requirements-mutate.txt | need-unit
+	$(PYTHON) -m venv --system-site-packages $(MUTMUT)
+	$(MUTMUT)/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt -r requirements-mutate.txt
+	touch $@
+
+.PHONY: mutate
+mutate: $(MUTMUT)/ready
+	@set -f; $(MUTMUT)/bin/python scripts/mutate.py $(if $(FRESH),--fresh) -- $(MUTATE)
 
 .PHONY: bench
 bench: alone need-bench $(TOOLS)

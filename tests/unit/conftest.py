@@ -5,9 +5,17 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 # A loaded machine is no defect, so nothing has a deadline.
 settings.register_profile("quick", deadline=None, max_examples=25)
 settings.register_profile("thorough", deadline=None, max_examples=200)
+settings.register_profile(  # the same examples each time, and no time spent on the smallest one
+    "mutants",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=20,
+    phases=[Phase.explicit, Phase.generate],
+)
 settings.load_profile("thorough" if os.environ.get("CI") == "true" else "quick")

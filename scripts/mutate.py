@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Change the pure modules, one small thing at a time, and see whether the unit tests notice.
+
+mutmut makes the mutants and runs each against those unit tests that reach its function. All happens
+below build/mutate, where results are kept: what was noticed is tried again only when its function
+changes, what was not, each time. `make mutate MUTATE="placement/* kernel/cpuset"` tries those
+modules alone; globs are below tuned_virt, without .py. FRESH=1 tries everything again.
+
+A mutant that no test can notice (equivalent, or of speed alone) is listed with its reason in
+tests/mutants.tsv; all other survivors are written to build/mutate/survivors.tsv in the same form.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import fnmatch
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+WORK = ROOT / "build/mutate"
+REVIEWED = ROOT / "tests/mutants.tsv"
+SURVIVORS = WORK / "survivors.tsv"
+ENOUGH = 90
+
+PURE = (
+    "placement/*",
+    "*/planner",
+    "*/policy",
+    "core/options",
+    "core/device_filter",
+    "kernel/cpuset",
+    "libvirt_api/placement_tag",
+    "model/pins",
+    "model/memory_units",
+    "model/xml_values",
+    "model/guest/devices",
+    "model/guest/machines",
+    "model/guest/model",
+    "model/guest/reader",
+    "model/guest/user_pins",
+    "model/topology/grid",
+    "model/topology/host",
+    "plugins/blk_elevator_virt/classify",
+    "plugins/hugepages_numa/demand",
+    "plugins/hugepages_numa/settings",
+    "plugins/hugepages_numa/targets",
+    "plugins/ksm/auto",
+    "plugins/ksm/decision",
+    "plugins/ksm/ksmtuned",
+    "plugins/ksm/speed",
+    "plugins/vm_pinning/already_running",
+    "plugins/vm_pinning/placement_controller",
+)
+"""Modules that decide and touch nothing, as globs below tuned_virt."""
+
+LEFT_OUT = (
+    "cli/test_*.py",
+    "core/test_engine_words.py",
+    "core/test_plan_runner.py",
+    "core/test_worker_pool.py",
+    "libvirt_api/test_follower.py",
+    "libvirt_api/test_worker*.py",
+    "plugins/blk_elevator_virt/test_controller.py",
+    "plugins/ksm/test_controller.py",
+    "test_activation.py",
+    "test_cli.py",
+    "test_design.py",
+    "test_docs.py",
+    "test_import.py",
+    "test_layers.py",
+    "test_manuals.py",
+    "test_packaging.py",
+    "test_published_*.py",
+    "test_quick.py",
+    "test_scripts.py",
+    "test_trouble.py",
+)
+"""Unit tests that read the checkout, run commands or wait for threads: slow, and no rule's own.
+
+Globs below tests/unit."""
+
+KILLED, SURVIVED = (1, 3, -24, 24, 36, 152, 255), (0, 5, 33)
+"""mutmut's exit codes: tests failed, collapsed or went on forever; passed, or there are none."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """What was changed where."""
+
+    module: str
+    function: str
+    before: str
+    after: str
+
+    @property
+    def row(self) -> tuple[str, str, str, str]:
+        """As it stands in the lists."""
+        return self.module, self.function, self.before, self.after
+
+
+@dataclass
+class Score:
+    """What became of a module's mutants."""
+
+    killed: int = 0
+    unclear: int = 0
+    survivors: list[Mutant] = field(default_factory=list)
+
+    @property
+    def mutants(self) -> int:
+        """How many there are."""
+        return self.killed + self.unclear + len(self.survivors)
+
+    @property
+    def percent(self) -> float:
+        """The share that was noticed."""
+        return 100 * self.killed / self.mutants if self.mutants else 100.0
+
+
+def modules(wanted: Sequence[str]) -> list[Path]:
+    """Files of the pure modules that were asked for, below the project's folder."""
+    package = ROOT / "tuned_virt"
+    files = {str(file.relative_to(package).with_suffix("")): file for file in package.rglob("*.py")}
+    for glob in PURE:
+        if not fnmatch.filter(files, glob):
+            sys.exit(f"mutate.py: no module is {glob}; see PURE")
+    names = [name for name in sorted(files) if _is_one_of(name, PURE) and "__init__" not in name]
+    chosen = [name for name in names if _is_one_of(name, wanted)]
+    if not chosen:
+        sys.exit(f"mutate.py: no pure module is {' '.join(wanted)}; there are {' '.join(names)}")
+    return [files[name].relative_to(ROOT) for name in chosen]
+
+
+def left_out() -> Iterator[Path]:
+    """Files of the unit tests that are not run."""
+    for glob in LEFT_OUT:
+        files = sorted((ROOT / "tests/unit").glob(glob))
+        if not files:
+            sys.exit(f"mutate.py: no unit test is {glob}; see LEFT_OUT")
+        yield from (file.relative_to(ROOT) for file in files)
+
+
+def _is_one_of(name: str, globs: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatch(name, glob) for glob in globs)
+
+
+def prepare(chosen: Sequence[Path]) -> None:
+    """Links to the checkout and mutmut's settings in the folder in which it works."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    copied = ("tests", "hooks", "profiles", "docs", "tuned_plugins", "README.md")
+    for name in ("tuned_virt", *copied):
+        if not (WORK / name).is_symlink():
+            (WORK / name).symlink_to(Path("../..") / name)
+    ignored = [f"--ignore={file}" for file in left_out()]
+    settings = {
+        "source_paths": ["tuned_virt"],
+        "only_mutate": [str(file) for file in chosen],
+        "also_copy": [name for name in copied if name != "tests"],
+        "pytest_add_cli_args": ["--hypothesis-profile=mutants", "-p", "no:cacheprovider"],
+        "pytest_add_cli_args_test_selection": ["tests/unit", *ignored],
+        "timeout_multiplier": 30.0,
+        "on_dependency_change": "ignore",
+    }
+    lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
+    (WORK / "pyproject.toml").write_text("\n".join(["[tool.mutmut]", *lines, ""]))
+
+
+def forget(chosen: Sequence[Path]) -> None:
+    """Survivors have not been tried, nor does mutmut know which tests reach what.
+
+    It takes a file that it has copied for one that it has mutated, and the reverse, so those go.
+    """
+    mutants = WORK / "mutants"
+    (mutants / "mutmut-stats.json").unlink(missing_ok=True)
+    for file in (mutants / "tuned_virt").rglob("*.py"):
+        meta = file.with_name(f"{file.name}.meta")
+        if meta.exists() != (file.relative_to(mutants) in chosen):
+            file.unlink()
+        elif meta.exists():
+            found = json.loads(meta.read_text())
+            codes = found["exit_code_by_key"]
+            codes.update({name: None for name, code in codes.items() if code not in KILLED})
+            meta.write_text(json.dumps(found))
+
+
+def run() -> None:
+    """Make the mutants and try those that were not tried yet."""
+    here = sysconfig.get_path("purelib")  # for tests that run mutants by the system's interpreter
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": here}
+    command = [str(Path(sys.executable).with_name("mutmut")), "run"]
+    if subprocess.run(command, cwd=WORK, env=environment, check=False).returncode:
+        sys.exit("mutate.py: mutmut did not come to its end; see above")
+
+
+def score(file: Path) -> Score:
+    """What mutmut found for a module, from the file that it keeps."""
+    found = Score()
+    codes = json.loads((WORK / f"mutants/{file}.meta").read_text())["exit_code_by_key"]
+    source = (WORK / "mutants" / file).read_text().splitlines()
+    spans = json.loads((WORK / f"mutants/{file}.spans").read_text())["spans"]
+    for name, code in codes.items():
+        if code in KILLED:
+            found.killed += 1
+        elif code in SURVIVED:
+            found.survivors.append(_mutant(file, name.rpartition(".")[2], source, spans))
+        else:
+            found.unclear += 1
+    return found
+
+
+def _mutant(file: Path, name: str, source: Sequence[str], spans: dict[str, list[int]]) -> Mutant:
+    mangled = name.partition("__mutmut_")[0]
+    function = mangled.replace("xǁ", "").replace("ǁ", ".").removeprefix("x_")
+    before, after = (
+        source[first - 1 : last] for first, last in (spans[f"{mangled}__mutmut_orig"], spans[name])
+    )
+    changed = list(difflib.ndiff(_plain(before), _plain(after)))
+    lines = [" ".join(one[2:] for one in changed if one.startswith(sign)) for sign in ("- ", "+ ")]
+    module = str(file.relative_to("tuned_virt").with_suffix(""))
+    return Mutant(module, function, lines[0], lines[1])
+
+
+def _plain(lines: Sequence[str]) -> list[str]:
+    """Without indentation, and without mutmut's names of the function and its copies."""
+    return [re.sub(r"def x\S+__mutmut_\w+", "def", line.strip()) for line in lines]
+
+
+def reviewed() -> Iterator[Mutant]:
+    """Those of which someone said why no test can notice them."""
+    for line in REVIEWED.read_text().splitlines()[1:]:
+        module, function, before, after, reason = line.split("\t")
+        if not reason:
+            sys.exit(f"mutate.py: {REVIEWED.name} has no reason for {line}")
+        yield Mutant(module, function, before, after)
+
+
+def report(scores: dict[str, Score]) -> bool:
+    """Print the table, write the survivors; is it enough everywhere?"""
+    known = set(reviewed())
+    print(f"\n{'module':32} {'mutants':>7} {'killed':>7} {'share':>7} {'reason':>7} {'left':>5}")
+    left = []
+    for name, one in scores.items():
+        rest = [mutant for mutant in one.survivors if mutant not in known]
+        left += rest
+        explained = len(one.survivors) - len(rest)
+        share = f"{one.mutants:7} {one.killed:7} {one.percent:6.1f}%"
+        print(f"{name:32} {share} {explained:7} {len(rest):5}", end="")
+        print(f"  {one.unclear} not tried" if one.unclear else "")
+    rows = [("module", "function", "before", "after"), *(one.row for one in left)]
+    SURVIVORS.write_text("".join("\t".join(row) + "\n" for row in rows))
+    alive = {mutant for one in scores.values() for mutant in one.survivors}
+    for mutant in sorted(known - alive, key=lambda one: one.row):
+        if mutant.module in scores:
+            print(f"{REVIEWED.name}: this one is noticed, or is no more: {' | '.join(mutant.row)}")
+    print(f"{len(left)} survivors without a reason: {SURVIVORS.relative_to(ROOT)}")
+    return all(one.percent >= ENOUGH and not one.unclear for one in scores.values())
+
+
+def main() -> int:
+    """Try the modules that were asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--fresh", action="store_true", help="forget what was found before")
+    parser.add_argument("--report", action="store_true", help="only print what was found before")
+    parser.add_argument("modules", nargs="*", default=["*"], help="globs of modules")
+    asked = parser.parse_args()
+    chosen = modules(asked.modules)
+    if asked.fresh and WORK.exists():
+        shutil.rmtree(WORK)
+    if not asked.report:
+        prepare(chosen)
+        forget(chosen)
+        run()
+    names = {file: str(file.relative_to("tuned_virt").with_suffix("")) for file in chosen}
+    return 0 if report({names[file]: score(file) for file in chosen}) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
