@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.libvirtd import Libvirtd
 from tests.sandbox import REPO, Sandbox, SystemdSandbox
 
 QUIET = (
@@ -26,7 +27,7 @@ def bare(tuned: Callable[..., Sandbox], version: str) -> Sandbox:
 
 
 def make(t: Sandbox, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return t.run(["make", "-C", str(REPO), *arguments], check=False)
+    return t.run(["make", "--no-print-directory", "-C", str(REPO), *arguments], check=False)
 
 
 NOT_OFFERED = re.compile(r"note      virt_system: module \w+ is not available in this kernel")
@@ -83,7 +84,9 @@ def test_up_then_up_again_then_uninstall(bare: Sandbox, profile: str) -> None:
 
 
 def test_up_prints_what_readme_shows(bare: Sandbox) -> None:
-    assert shown(make(bare, "up", "PROFILE=virtual-host-plus").stdout) == shown(output_in_readme())
+    with Libvirtd(bare):
+        up = make(bare, "up", "PROFILE=virtual-host-plus")
+    assert shown(up.stdout) == shown(output_in_readme())
 
 
 def test_up_chooses_the_profile_by_role(bare: Sandbox) -> None:
