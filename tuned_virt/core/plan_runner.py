@@ -43,13 +43,13 @@ class PlanRunner(Generic[P, S]):
         self.engine = engine
         self._jobs: collections.deque[tuple[Job, threading.Event]] = collections.deque()
         self._running = False
+        self._threaded = False
         self._due = threading.Event()
         self._turn = threading.Condition()
         self._deferred = DeferredRestore(engine.tuner.name, self._restore_deferred)
         self._applied: AppliedPolicy[P] | None = None
         self._undone: P | None = None
         self._controlling: tuple[P, Controller] | None = None
-        threading.Thread(target=self._work, name=f"virt-{engine.tuner.name}", daemon=True).start()
 
     def apply(self, policy: P, observe: bool = False) -> None:
         """Apply a policy, or only say what it would do. Cancels a restore that was put off."""
@@ -140,7 +140,7 @@ class PlanRunner(Generic[P, S]):
             self._controlling = (policy, controller)
             with self._turn:
                 self._jobs.appendleft((controller.start, threading.Event()))
-                self._turn.notify()
+                self._go_on()
 
     def _stop_controller(self) -> None:
         keeping, self._controlling = self._controlling, None
@@ -179,13 +179,14 @@ class PlanRunner(Generic[P, S]):
                 self._running = True
             else:
                 self._jobs.append((job, done))
+                self._go_on()
         if at_once:
             rest = self._run(job)
             with self._turn:
                 self._running = False
                 if rest is not None:
                     self._jobs.appendleft((rest, done))
-                self._turn.notify()
+                self._go_on()
             if rest is None:
                 return
         if not done.wait(timeouts.APPLY):
@@ -198,12 +199,23 @@ class PlanRunner(Generic[P, S]):
         """Run a job in the thread, after those that wait; nobody waits for it."""
         with self._turn:
             self._jobs.append((job, threading.Event()))
-            self._turn.notify()
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Have a thread run the jobs that wait; it ends when there are none. The lock is held."""
+        self._turn.notify()
+        if self._jobs and not self._threaded:
+            self._threaded = True
+            name = f"virt-{self.engine.tuner.name}"
+            threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _work(self) -> None:
         while True:
             with self._turn:
-                self._turn.wait_for(lambda: self._jobs and not self._running)
+                self._turn.wait_for(lambda: not self._jobs or not self._running)
+                if not self._jobs:
+                    self._threaded = False
+                    return
                 job, done = self._jobs.popleft()
                 self._running = True
             rest: Job | None = job

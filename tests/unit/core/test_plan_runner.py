@@ -311,3 +311,17 @@ def test_an_internal_error_fails_verify_and_the_thread_lives(
         assert "please report it: ZeroDivisionError" in finding.text
     runner.apply(MERGE)
     assert fs.settings()["run"] == "1"
+
+
+def test_its_thread_lives_while_a_job_waits(runner: Runner, go: threading.Event) -> None:
+    def threads() -> list[str]:
+        return [one.name for one in threading.enumerate() if one.name == "virt-ksm"]
+
+    assert threads() == []
+    runner.apply(ksm.parse({"run": "2"}))
+    assert threads() == ["virt-ksm"]
+    go.set()
+    wait_until(lambda: not threads())
+    runner.restore()
+    wait_until(lambda: not threads())
+    assert runner.verify(False) == []
