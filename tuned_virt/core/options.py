@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 
 class OptionError(ValueError):
@@ -169,3 +170,17 @@ class Section:
 def given(options: Mapping[str, str | None]) -> dict[str, str]:
     """The options that say something: neither None nor empty."""
     return {name: text.strip() for name, text in options.items() if text and text.strip()}
+
+
+def parsed(
+    texts: Mapping[str, str], readers: Mapping[str, Callable[[str, str], Any]]
+) -> tuple[dict[str, Any], list[OptionError]]:
+    """Values of the options that have a reader, by name, and what is wrong with others."""
+    values, errors = {}, []
+    for name, text in texts.items():
+        try:
+            if name in readers:
+                values[name] = readers[name](name, text)
+        except OptionError as error:
+            errors.append(error)
+    return values, errors

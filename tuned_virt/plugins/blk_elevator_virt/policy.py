@@ -132,18 +132,12 @@ def defaults() -> DiskPolicy:
 
 
 def _rule(section: Section, errors: list[OptionError]) -> SchedulerRule:
+    readers = {"role": ROLES.parse, **dict.fromkeys(CLASSES, WORDS.parse)}
     given = opt.given(section.options)
-    words = {}
-    role = MachineRole.AUTO
-    try:
-        role = MachineRole(ROLES.parse("role", given.get("role", role.value)))
-    except OptionError as error:
-        errors.append(error)
-    for name in CLASSES:
-        try:
-            words[name] = WORDS.parse(name, given.get(name, KEEP))
-        except OptionError as error:
-            errors.append(error)
+    values, bad = opt.parsed({name: given[name] for name in readers if name in given}, readers)
+    errors += bad
+    role = MachineRole(values.pop("role", MachineRole.AUTO))
+    words = {**dict.fromkeys(CLASSES, KEEP), **values}
     try:
         device_filter.check(section.udev_regex)
     except re.error as error:

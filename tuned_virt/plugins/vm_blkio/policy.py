@@ -71,31 +71,20 @@ def _rule(section: Section, errors: list[OptionError]) -> WeightRule:
     if section.udev_regex:
         valid = "devices=, with names or UUIDs of guests: guests have no udev properties"
         errors.append(OptionError("devices_udev_regex", section.udev_regex, valid))
-    weight = None
-    try:
-        weight = (
-            WEIGHT.plain("blkio_weight", given["blkio_weight"]) if "blkio_weight" in given else None
-        )
-    except OptionError as error:
-        errors.append(error)
-    devices: dict[str, int] = {}
-    try:
-        devices = _devices(given.get("device_weights", ""))
-    except OptionError as error:
-        errors.append(error)
-    return WeightRule(section.name, section.devices, weight, devices)
+    values, bad = opt.parsed(given, {"blkio_weight": WEIGHT.plain, "device_weights": _devices})
+    errors += bad
+    weights = (values.get("blkio_weight"), values.get("device_weights", {}))
+    return WeightRule(section.name, section.devices, *weights)
 
 
-def _devices(text: str) -> dict[str, int]:
+def _devices(option: str, text: str) -> dict[str, int]:
     """Raises OptionError."""
-    words = [word.strip() for word in text.split(",")] if text else []
+    words = [word.strip() for word in text.split(",")]
     pairs = list(zip(words[::2], words[1::2]))
     valid = "/path/of/disk,weight,/path/of/disk,weight with weights from 10 to 1000, or 0"
-    if len(words) % 2 or not all(re.fullmatch(r"/dev/[^\s,]+", path) for path, _ in pairs):
-        raise OptionError("device_weights", text, valid)
-    if any(".." in path.split("/") for path, _ in pairs):
-        raise OptionError("device_weights", text, valid)
+    named = all(re.fullmatch(r"/dev/[^\s,]+", path) for path, _ in pairs)
+    if len(words) % 2 or not named or any(".." in path.split("/") for path, _ in pairs):
+        raise OptionError(option, text, valid)
     return {
-        path: REMOVE if weight == "0" else WEIGHT.plain("device_weights", weight)
-        for path, weight in pairs
+        path: REMOVE if weight == "0" else WEIGHT.plain(option, weight) for path, weight in pairs
     }

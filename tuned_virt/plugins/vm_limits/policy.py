@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from tuned_virt.core.options import (
     OBSERVE,
@@ -16,6 +17,7 @@ from tuned_virt.core.options import (
     OptionSpec,
     given,
     is_yes,
+    parsed,
     uri,
 )
 from tuned_virt.model.guest import Guest
@@ -87,27 +89,13 @@ class LimitsPolicy:
 def parse(options: Mapping[str, str]) -> LimitsPolicy:
     """The policy of a profile's options. Raises BadOptions, naming all that is wrong."""
     told = given(options)
-    errors: list[OptionError] = []
-    memory: dict[str, Size] = {}
-    shares, observe, libvirt = None, False, SYSTEM
-    for name, text in told.items():
-        try:
-            if name in MEMORY:
-                memory[name] = _size(name, text)
-            elif name == SHARES:
-                shares = SHARES_RANGE.plain(name, text)
-            elif name == "observe":
-                observe = is_yes(name, text)
-            elif name == "uri":
-                libvirt = uri(name, text)
-            elif name == "min_guarantee":
-                raise OptionError(name, text, "QEMU refuses it: leave it out")
-        except OptionError as error:
-            errors.append(error)
+    values, errors = parsed(told, READERS)
+    memory = {name: values[name] for name in MEMORY if name in values}
     errors += _order(memory, told)
     if errors:
         raise BadOptions(errors)
-    return LimitsPolicy(memory, shares, libvirt, observe)
+    rest = (values.get(SHARES), values.get("uri", SYSTEM), values.get("observe", False))
+    return LimitsPolicy(memory, *rest)
 
 
 def _size(name: str, text: str) -> Size:
@@ -117,6 +105,19 @@ def _size(name: str, text: str) -> Size:
     if size and 0 < int(size[1]) * KIB[size[2]] < UNLIMITED:
         return Size(int(size[1]) * KIB[size[2]])
     raise OptionError(name, text, VALID_SIZE)
+
+
+def _refused(name: str, text: str) -> None:
+    raise OptionError(name, text, "QEMU refuses it: leave it out")
+
+
+READERS: Mapping[str, Callable[[str, str], Any]] = {
+    **dict.fromkeys(MEMORY, _size),
+    SHARES: SHARES_RANGE.plain,
+    "uri": uri,
+    "observe": is_yes,
+    "min_guarantee": _refused,
+}
 
 
 def _order(memory: Mapping[str, Size], told: Mapping[str, str]) -> Iterator[OptionError]:

@@ -15,10 +15,10 @@ from tuned_virt.core.options import (
     BadOptions,
     Number,
     OneOf,
-    OptionError,
     OptionSpec,
     given,
     is_yes,
+    parsed,
     uri,
 )
 
@@ -142,23 +142,15 @@ IN_PROFILE: Mapping[str, str] = {"devices": "*"}
 def parse(options: Mapping[str, str]) -> PinningPolicy:
     """The policy of a profile's options. Raises BadOptions, naming all that is wrong."""
     told = given(options)
-    errors: list[OptionError] = []
+    values, errors = parsed(told, {name: read for name, (_, read) in READERS.items()})
     planned = placement.PlacementPolicy()
     try:
         planned = placement.parse({name: text for name, text in told.items() if name in PLANNERS})
     except BadOptions as bad:
-        errors += bad.errors
-    values: dict[str, Any] = {}
-    for name, text in told.items():
-        if name in READERS:
-            field_name, read = READERS[name]
-            try:
-                values[field_name] = read(name, text)
-            except OptionError as error:
-                errors.append(error)
+        errors = bad.errors + errors
     if errors:
         raise BadOptions(errors)
-    return PinningPolicy(placement=planned, **values)
+    return PinningPolicy(planned, **{READERS[name][0]: value for name, value in values.items()})
 
 
 def _word(name: str, text: str) -> Enum:
