@@ -10,7 +10,17 @@ G = TypeVar("G")
 G_co = TypeVar("G_co", covariant=True)
 
 
-class GuestSource(Protocol[G_co]):
+class EventSource(Protocol):
+    """What tells of events once it is started, by a call."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def stop(self) -> None:
+        """End, at once."""
+
+
+class GuestSource(EventSource, Protocol[G_co]):
     """Follows guests, once it is started."""
 
     @property
@@ -20,12 +30,6 @@ class GuestSource(Protocol[G_co]):
     @property
     def unavailable(self) -> str:
         """Why `guests` is None."""
-
-    def start(self) -> None:
-        """Begin to follow."""
-
-    def stop(self) -> None:
-        """End, at once."""
 
 
 class FixedGuests(Generic[G]):

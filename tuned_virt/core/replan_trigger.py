@@ -8,9 +8,9 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
 from tuned_virt.core.engine import Finding, Result
+from tuned_virt.core.guest_source import EventSource
 
 log = logging.getLogger("tuned")
 
@@ -19,16 +19,6 @@ SETTLE = 0.5
 
 LONGEST = 5.0
 """Seconds of events after which it comes anyhow."""
-
-
-class EventSource(Protocol):
-    """What tells of events, by a call of `ReplanTrigger.wake`."""
-
-    def start(self) -> None:
-        """Begin."""
-
-    def stop(self) -> None:
-        """End, at once."""
 
 
 class ReplanTrigger:

@@ -47,10 +47,7 @@ class KeyedWorkerPool:
 
 class _Batch(Generic[T]):
     def __init__(
-        self,
-        jobs: Mapping[str, Callable[[], T]],
-        busy: set[str],
-        changed: threading.Condition,
+        self, jobs: Mapping[str, Callable[[], T]], busy: set[str], changed: threading.Condition
     ) -> None:
         self._jobs = jobs
         self._busy = busy
@@ -59,9 +56,7 @@ class _Batch(Generic[T]):
         self._errors: list[Exception] = []
         self._ended = 0
         with changed:
-            self.waiting = collections.deque(
-                worker_key for worker_key in jobs if worker_key not in busy
-            )
+            self.waiting = collections.deque(key for key in jobs if key not in busy)
             self._due = len(self.waiting)
 
     def work(self) -> None:
@@ -70,19 +65,19 @@ class _Batch(Generic[T]):
             with self._changed:
                 if not self.waiting:
                     return
-                worker_key = self.waiting.popleft()
-                self._busy.add(worker_key)
-            self._do(worker_key)
+                key = self.waiting.popleft()
+                self._busy.add(key)
+            self._do(key)
 
-    def _do(self, worker_key: str) -> None:
+    def _do(self, key: str) -> None:
         result: dict[str, T] = {}
         errors: list[Exception] = []
         try:
-            result[worker_key] = self._jobs[worker_key]()
+            result[key] = self._jobs[key]()
         except Exception as error:
             errors.append(error)
         with self._changed:
-            self._busy.discard(worker_key)
+            self._busy.discard(key)
             self._errors += errors
             self._results.update(result)
             self._ended += 1

@@ -15,7 +15,7 @@ from tuned_virt.model.topology import Host
 from tuned_virt.placement.incremental import extend
 from tuned_virt.placement.model import Placement, PlacementPlan
 from tuned_virt.placement.planning_run import PlanningRun
-from tuned_virt.placement.policy import PlacementPolicy
+from tuned_virt.placement.policy import Policies
 
 
 class Planner:
@@ -31,13 +31,12 @@ class Planner:
         self,
         host: Host,
         guests: Iterable[Guest],
-        policy: PlacementPolicy | Mapping[str, PlacementPolicy],
+        policy: Policies,
         current: Mapping[str, Placement],
     ) -> PlacementPlan:
         """Place the guests on the host.
 
-        policy   for all, or by guest's UUID where selections differ; a guest in none is left alone
-        current  our own placements that are in force, by UUID: those still valid stay as they are
+        current: our own placements that are in force, by UUID: those still valid stay as they are.
         """
         known = list(guests)
         after = PlanningRun(host, policy)
@@ -52,10 +51,7 @@ class Planner:
 
 
 def plan(
-    host: Host,
-    guests: Iterable[Guest],
-    policy: PlacementPolicy | Mapping[str, PlacementPolicy],
-    current: Mapping[str, Placement],
+    host: Host, guests: Iterable[Guest], policy: Policies, current: Mapping[str, Placement]
 ) -> PlacementPlan:
     """See `Planner.plan`, for who plans once."""
     return Planner().plan(host, guests, policy, current)

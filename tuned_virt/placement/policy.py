@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from enum import Enum
 from functools import lru_cache
+from typing import Union
 
 from tuned_virt.core import options as opt
 from tuned_virt.core.options import BadOptions, OneOf, OptionError, OptionSpec
@@ -79,6 +80,9 @@ class PlacementPolicy:
     overcommit: float = 1.0
     rebalance: int = 0
 
+
+Policies = Union[PlacementPolicy, Mapping[str, PlacementPolicy]]
+"""One for all guests, or by guest's UUID where selections differ; a guest in none is left alone."""
 
 WORDS: Mapping[str, type[Enum]] = {
     "policy": PlacementMode,

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tuned_virt.model.guest import Guest
-from tuned_virt.plugins.hugepages_numa.pools import Pool
-from tuned_virt.plugins.hugepages_numa.settings import PoolSetting
+from tuned_virt.plugins.hugepages_numa.settings import Pages, Pools, PoolSetting
 
 if TYPE_CHECKING:  # libvirt's binding takes time to import
     from tuned_virt.libvirt_api.guest_pages import Asking
@@ -47,10 +46,7 @@ def portions(guest: Guest, default_kib: int) -> Iterator[PageDemand]:
 
 
 def asked(
-    guests: Iterable[Asking],
-    pools: Mapping[PoolSetting, Pool],
-    default_kib: int,
-    spare: Mapping[int, int],
+    guests: Iterable[Asking], pools: Pools, default_kib: int, spare: Mapping[int, int]
 ) -> dict[PoolSetting, int]:
     """Pages by pool; `spare` is each node's memory in KiB that could become huge pages."""
     counts = {setting: pool.mapped for setting, pool in pools.items()}
@@ -65,11 +61,7 @@ def asked(
 
 
 def _shares(
-    portion: PageDemand,
-    nodes: list[int],
-    counts: Mapping[PoolSetting, int],
-    pools: Mapping[PoolSetting, Pool],
-    spare: Mapping[int, int],
+    portion: PageDemand, nodes: list[int], counts: Pages, pools: Pools, spare: Mapping[int, int]
 ) -> Iterator[tuple[int, int]]:
     """Pages by node: evenly over the nodes that the owner named, else all on the roomiest."""
     if not nodes:

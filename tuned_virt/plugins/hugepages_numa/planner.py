@@ -9,7 +9,7 @@ guests stop (the kernel's hugetlbpage.rst).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from tuned_virt.core.plan import Change, Plan, Values
@@ -22,6 +22,7 @@ from tuned_virt.plugins.hugepages_numa.settings import (
     MountSetting,
     NotMounted,
     OvercommitSetting,
+    Pages,
     PoolSetting,
     Setting,
     TransparentSetting,
@@ -89,11 +90,7 @@ class _PoolPlanning:
     """One plan in the making, of targets that are known to be possible."""
 
     def __init__(
-        self,
-        policy: HugepagesPolicy,
-        state: HugepagesState,
-        originals: Values,
-        pages: Mapping[PoolSetting, int],
+        self, policy: HugepagesPolicy, state: HugepagesState, originals: Values, pages: Pages
     ) -> None:
         self._policy = policy
         self._state = state
@@ -176,7 +173,7 @@ class _PoolPlanning:
             yield self._pool_change(pool, steps)
         yield from (self._pool_change(pool, steps) for pool in ordered if steps[pool] > 0)
 
-    def _pool_change(self, pool: PoolSetting, steps: Mapping[PoolSetting, int]) -> PoolChange:
+    def _pool_change(self, pool: PoolSetting, steps: Pages) -> PoolChange:
         growing = steps[pool] > 0
         return PoolChange(
             str(pool),
@@ -197,7 +194,7 @@ class _PoolPlanning:
         """Whether pages of a pool become surplus, which before Linux 6.7 hinders other nodes'."""
         return self._state.pools[pool].mapped > self._pools[pool]
 
-    def _demotes(self, pool: PoolSetting, steps: Mapping[PoolSetting, int]) -> int:
+    def _demotes(self, pool: PoolSetting, steps: Pages) -> int:
         """Pages of a shrinking pool that the node's growing pool of the next size can use."""
         smaller = self._state.demotes.get(pool.size_kib, 0)
         growth = steps.get(PoolSetting(pool.node, smaller), 0)

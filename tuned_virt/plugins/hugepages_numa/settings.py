@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Union
 
 from tuned_virt.core.plan import Values
-from tuned_virt.plugins.hugepages_numa.pools import FOLDER, TRANSPARENT, size_name, size_of
+from tuned_virt.plugins.hugepages_numa.pools import FOLDER, TRANSPARENT, Pool, size_name, size_of
 
 
 class PoolSetting(NamedTuple):
@@ -19,6 +20,12 @@ class PoolSetting(NamedTuple):
 
     def __str__(self) -> str:
         return f"pages_{size_name(self.size_kib)} node{self.node}"
+
+
+Pools = Mapping[PoolSetting, Pool]
+
+Pages = Mapping[PoolSetting, int]
+"""Persistent pages by pool."""
 
 
 class OvercommitSetting(NamedTuple):

@@ -15,12 +15,14 @@ from tuned_virt.kernel.files import KernelFS, active_word
 from tuned_virt.model import topology
 from tuned_virt.plugins.hugepages_numa import boot, conflicts, demand, mounts, pools, settings
 from tuned_virt.plugins.hugepages_numa.policy import TRANSPARENT, HugepagesPolicy
-from tuned_virt.plugins.hugepages_numa.pools import FOLDER, Pool, size_name
+from tuned_virt.plugins.hugepages_numa.pools import FOLDER, size_name
 from tuned_virt.plugins.hugepages_numa.settings import (
     HugetlbMount,
     MountSetting,
     NotMounted,
     OvercommitSetting,
+    Pages,
+    Pools,
     PoolSetting,
     Setting,
     TransparentSetting,
@@ -57,13 +59,13 @@ class HugepagesState:
     conflicts   who else decides on huge pages, in words
     """
 
-    pools: Mapping[PoolSetting, Pool] = field(default_factory=dict)
+    pools: Pools = field(default_factory=dict)
     nodes: Mapping[int, NodeFreeMemory] = field(default_factory=dict)
     demotes: Mapping[int, int] = field(default_factory=dict)
     overcommit: Mapping[int, int] = field(default_factory=dict)
     transparent: Values = field(default_factory=dict)
     mounts: Mapping[MountSetting, HugetlbMount | NotMounted] = field(default_factory=dict)
-    demand: Mapping[PoolSetting, int] = field(default_factory=dict)
+    demand: Pages = field(default_factory=dict)
     remark: str = ""
     cmdline: str = ""
     release: tuple[int, int] = (6, 18)
@@ -135,7 +137,7 @@ def read(
 def _demand(
     fs: KernelFS,
     guests: Mapping[str, Asking],
-    kinds: Mapping[PoolSetting, Pool],
+    kinds: Pools,
     nodes: Mapping[int, NodeFreeMemory],
 ) -> dict[PoolSetting, int]:
     spare = {node: memory.available for node, memory in nodes.items()}

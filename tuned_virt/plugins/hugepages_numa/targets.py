@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 
 from tuned_virt.kernel import cpuset
 from tuned_virt.plugins.hugepages_numa import boot
 from tuned_virt.plugins.hugepages_numa.policy import Amount, HugepagesPolicy, OnPartial, PoolRequest
 from tuned_virt.plugins.hugepages_numa.pools import size_name
-from tuned_virt.plugins.hugepages_numa.settings import OvercommitSetting, PoolSetting, Setting
+from tuned_virt.plugins.hugepages_numa.settings import (
+    OvercommitSetting,
+    Pages,
+    PoolSetting,
+    Setting,
+)
 from tuned_virt.plugins.hugepages_numa.state import HugepagesState
 
 RESERVE_PERCENT, RESERVE_MIB = 10, 8192
@@ -72,10 +77,7 @@ def explicit(request: PoolRequest, state: HugepagesState) -> Iterator[tuple[Pool
 
 
 def _for_guests(
-    policy: HugepagesPolicy,
-    state: HugepagesState,
-    targets: Mapping[PoolSetting, int],
-    pool: PoolSetting,
+    policy: HugepagesPolicy, state: HugepagesState, targets: Pages, pool: PoolSetting
 ) -> tuple[int, str]:
     """Pages for what guests ask for and headroom, as far as the node can spare them."""
     now = state.pools[pool]
@@ -112,7 +114,7 @@ def spare_kib(policy: HugepagesPolicy, state: HugepagesState, node: int) -> int:
     return memory.available - reserve_kib(policy, memory.total)
 
 
-def growth_kib(state: HugepagesState, targets: Mapping[PoolSetting, int], node: int) -> int:
+def growth_kib(state: HugepagesState, targets: Pages, node: int) -> int:
     """KiB that targets take from a node; what they give back counts against it."""
     return sum(
         state.pools[pool].growth(target) * pool.size_kib
@@ -122,7 +124,7 @@ def growth_kib(state: HugepagesState, targets: Mapping[PoolSetting, int], node: 
 
 
 def starved(
-    policy: HugepagesPolicy, state: HugepagesState, targets: Mapping[PoolSetting, int]
+    policy: HugepagesPolicy, state: HugepagesState, targets: Pages
 ) -> Iterator[tuple[str, str]]:
     """Nodes that the request would leave less than their reserve, with the arithmetic."""
     for node, memory in state.nodes.items():
@@ -143,10 +145,7 @@ def starved(
 
 
 def lenders(
-    policy: HugepagesPolicy,
-    state: HugepagesState,
-    targets: Mapping[PoolSetting, int],
-    originals: Collection[Setting],
+    policy: HugepagesPolicy, state: HugepagesState, targets: Pages, originals: Collection[Setting]
 ) -> Iterator[tuple[PoolSetting, tuple[int, ...]]]:
     """By pool, larger sizes that nobody asks for here, whose pages can be split for it."""
     if policy.on_partial is not OnPartial.DEMOTE:

@@ -10,7 +10,6 @@ record      what that does, on tmpfs        plugin          all of it for the en
 
 from __future__ import annotations
 
-from tuned_virt.plugins.ksm.controller import decide
 from tuned_virt.plugins.ksm.planner import plan
 from tuned_virt.plugins.ksm.plugin import KsmTuner
 from tuned_virt.plugins.ksm.policy import KsmPolicy, parse
@@ -22,7 +21,6 @@ __all__ = (
     "KsmPolicy",
     "KsmState",
     "KsmTuner",
-    "decide",
     "parse",
     "plan",
     "read",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from tuned_virt.core.plan import Values
 from tuned_virt.plugins.ksm.decision import (
     ControllerMemory,
     Decision,
@@ -86,11 +87,7 @@ def _sleep(policy: KsmtunedPolicy, sample: Sample) -> int:
 
 
 def _decision(
-    policy: KsmtunedPolicy,
-    sample: Sample,
-    memory: ControllerMemory,
-    wanted: dict[str, str],
-    why: str,
+    policy: KsmtunedPolicy, sample: Sample, memory: ControllerMemory, wanted: Values, why: str
 ) -> Decision:
     changes, memory, noted = changes_towards(wanted, sample, memory)
     return Decision(changes, why, memory, float(policy.monitor_interval), tuple(noted))

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from tuned_virt.core.engine import Controller
+from tuned_virt.core.guest_source import EventSource
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.plan import Change, Plan, Values
-from tuned_virt.core.replan_trigger import EventSource, ReplanTrigger
+from tuned_virt.core.replan_trigger import ReplanTrigger
 from tuned_virt.core.tuner import Replan, Sections, Tuner, Writer
 from tuned_virt.core.worker_pool import KeyedWorkerPool
 from tuned_virt.kernel import timeouts

@@ -12,10 +12,10 @@ import pytest
 
 from tests.unit.blockdev import LOOP, FakeDisks
 from tuned_virt.core.engine import Engine
+from tuned_virt.core.guest_source import EventSource
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.options import BadOptions, Section
 from tuned_virt.core.originals import Originals
-from tuned_virt.core.replan_trigger import EventSource
 from tuned_virt.kernel import timeouts
 from tuned_virt.libvirt_api.guest_weights import WeightError, Weights, device_weights, has_weights
 from tuned_virt.plugins.vm_blkio import BlkioTuner, WeightPolicy, WeightState, parse
