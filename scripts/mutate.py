@@ -84,6 +84,7 @@ LEFT_OUT = (
     "test_quick.py",
     "test_scripts.py",
     "test_trouble.py",
+    "test_words.py",
 )
 """Unit tests that read the checkout, run commands or wait for threads: slow, and no rule's own.
 
