@@ -64,4 +64,4 @@ def _live(active: bool, named: bool) -> int:
             pass
     elif named:
         return FINE
-    return restore.run(argparse.Namespace(leftover=restore.ENDED, unmerge="never"))
+    return restore.put_back(restore.ENDED, "never")

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 
 from tuned_virt.cli.activation import Machine
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
+from tuned_virt.core import profile_dirs
 from tuned_virt.core.engine import Engine
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals, OriginalsError, PluginOriginals
@@ -59,24 +61,35 @@ def run(options: argparse.Namespace) -> int:
         raise CouldNot("root is required: sudo tuned-virt restore")
     if options.leftover and systemd.restarting():
         return FINE
+    if options.leftover == ENDED and profile_dirs.stays_applied(_main_conf()):
+        return FINE
+    return put_back(options.leftover, options.unmerge)
+
+
+def _main_conf() -> str:
+    file = Path(profile_dirs.MAIN)
+    return file.read_text(errors="replace") if file.is_file() else ""
+
+
+def put_back(leftover: str | None, unmerge: str) -> int:
+    """Put back, whatever TuneD is told to leave at its end, and say what; arguments as in `run`."""
     baseline = Originals()
     records = baseline.all()
     held = {plugin: pid for plugin in records if (pid := baseline.holder(plugin))}
-    if held and not options.leftover:
+    if held and not leftover:
         pid = next(iter(held.values()))
         raise CouldNot(f"TuneD (pid {pid}) manages {', '.join(held)}: to restore: tuned-adm off")
-    spared = _of_active_profile() if options.leftover == STARTING else set()
+    spared = _of_active_profile() if leftover == STARTING else set()
     free = {
         plugin: record
         for plugin, record in records.items()
         if plugin not in held and _plugin(plugin) not in spared
     }
-    if not free and not options.leftover:
+    if not free and not leftover:
         print("nothing to restore")
     with LibvirtQuestions() as libvirt:
         codes = [
-            _restore(baseline, plugin, free[plugin], options.unmerge, libvirt)
-            for plugin in _ordered(free)
+            _restore(baseline, plugin, free[plugin], unmerge, libvirt) for plugin in _ordered(free)
         ]
     remarks = baseline.remarks()
     print(*remarks, sep="\n", end="\n" if remarks else "")

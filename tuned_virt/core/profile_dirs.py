@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where TuneD looks for profiles, as its tuned-main.conf says."""
+"""Where TuneD looks for profiles and what it leaves at its end, as its tuned-main.conf says."""
 
 from __future__ import annotations
 
@@ -10,5 +10,15 @@ MAIN = "/etc/tuned/tuned-main.conf"
 
 def named(text: str) -> list[str]:
     """The folders of profile_dirs= in tuned-main.conf's text, the one that wins last; or none."""
-    found = re.findall(r"^[ \t]*profile_dirs[ \t]*=[ \t]*([^#\n]+)", text, re.MULTILINE)
-    return [folder.strip() for folder in found[-1].split(",") if folder.strip()] if found else []
+    return [folder.strip() for folder in _value(text, "profile_dirs").split(",") if folder.strip()]
+
+
+def stays_applied(text: str) -> bool:
+    """Whether TuneD is told to leave its tuning when it ends: rollback=not_on_exit, or one-shot."""
+    one_shot = _value(text, "daemon").upper() in ("0", "N", "NO", "F", "FALSE")
+    return one_shot or _value(text, "rollback") == "not_on_exit"
+
+
+def _value(text: str, name: str) -> str:
+    found = re.findall(rf"^[ \t]*{name}[ \t]*=[ \t]*([^#\n]+)", text, re.MULTILINE)
+    return found[-1].strip() if found else ""
