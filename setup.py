@@ -24,10 +24,10 @@ class BuildWithPath(build_py):
     """Adds the line that the interpreter runs when it starts."""
 
     PTH = "tuned-virt-plus.pth"
-    LINE = "from tuned_virt.tuned_api import import_hook; import_hook.install()\n"
+    LINE = "import tuned_virt.tuned_api.import_hook as hook; hook.install()\n"
 
     def run(self) -> None:
-        """Build, and write the .pth file beside the packages."""
+        """Build, and write the .pth file: of its lines, site runs those that begin with import."""
         super().run()
         (Path(self.build_lib) / self.PTH).write_text(self.LINE)
 
