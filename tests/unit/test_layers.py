@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import collections
 import functools
+import re
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,16 @@ def test_no_arrow_points_up(module: str) -> None:
         parts = name.split(".")
         if parts[0] == "tuned_virt" and len(parts) > 1 and parts[1] in known:
             assert layer(parts[1]) <= layer(top(module)), f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("plugin", sorted(one.name for one in (PACKAGE / "plugins").glob("*/")))
+def test_a_plugins_list_of_its_modules_is_whole(plugin: str) -> None:
+    """Where a plugin's package lists its modules, it names those that there are, and all."""
+    package = PACKAGE / "plugins" / plugin / "__init__.py"
+    text = ast.get_docstring(ast.parse(package.read_text())) if package.exists() else ""
+    if text and "policy " in text:
+        there = {file.stem for file in package.parent.glob("*.py")} - {"__init__"}
+        assert {name for name in there if re.search(rf"\b{name}\b", text)} == there
 
 
 def test_one_class_name_means_one_thing() -> None:

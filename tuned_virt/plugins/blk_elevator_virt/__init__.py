@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Disks: how each is attached, which I/O scheduler that calls for, and the way there and back.
 
-classify   facts of sysfs → class        sysfs      reading disks and their layers
-backing    guests' files → block devices  users      the guests that use each disk
-policy     what a profile may ask         planner    policy and disks → verdicts, plan
-udev       events and properties          udevrules  rules of others, and ours for the boot
-record     the policy in force            tuner      all of it for the engine
+classify     facts of sysfs → class        state      reading disks and their layers
+backing      guests' files → block devices  guest_users  the guests that use each disk
+policy       what a profile may ask         planner    policy and disks → verdicts, plan
+udev_events  events and properties          udev_rules rules of others, and ours for the boot
+record       the policy in force            writer     schedulers written side by side
+plugin       all of it for the engine
 """
 
 from __future__ import annotations

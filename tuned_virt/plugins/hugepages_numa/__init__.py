@@ -5,7 +5,10 @@ pools     what the kernel has            policy    what a profile may ask
 demand    what guests ask for            state     the machine as a plan needs to know it
 planner   policy → one plan (pure)       writer    a pool's pages, allocated or given back
 mounts    hugetlbfs                      boot      the kernel's command line
-conflicts who else decides on them       tuner     all of it for the engine
+conflicts who else decides on them       settings  the names of settings, typed
+targets   what each pool is to have      progress  an allocation under way, on tmpfs
+notes     what verify says besides       controller  pools grow as guests come
+plugin    all of it for the engine
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Guests' block I/O weights, the guide's chapter 7: `virsh blkiotune` by selections of guests.
 
-policy  what a profile may ask    planner  policy and guests → plan    tuner  for the engine
+policy  what a profile may ask    planner  policy and guests → plan    plugin  for the engine
 """
 
 from __future__ import annotations
