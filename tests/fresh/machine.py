@@ -86,7 +86,15 @@ class Machine:
             if not self._keep:
                 stack.callback(shutil.rmtree, self.root)
             subprocess.run(
-                ["cp", "--archive", "--reflink=auto", f"{base}/.", str(self.root)], check=True
+                [
+                    "cp",
+                    "--archive",
+                    "--one-file-system",
+                    "--reflink=auto",
+                    f"{base}/.",
+                    str(self.root),
+                ],
+                check=True,
             )
             stack.callback(kernel.put_back, kernel.state())
             self._start(stack)
