@@ -206,7 +206,7 @@ def test_hot_plugged_memory_is_left_to_the_distributions_rule(
     t.switch("virtual-guest-plus")
     assert t.read(ONLINE) == "offline"
     assert t.verify()
-    assert "left to /usr/lib/udev/rules.d/40-redhat-hotplug.rules" in t.verify_lines
+    assert "handled by /usr/lib/udev/rules.d/40-redhat-hotplug.rules" in t.verify_lines
 
 
 def test_observe_as_one_variable(tuned: Callable[..., Sandbox], version: str, plus: str) -> None:
