@@ -13,6 +13,9 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "tuned_virt"
 
+LONGEST = 400
+"""Lines of a file."""
+
 LAYERS = (
     {"__init__"},
     {"kernel"},
@@ -93,6 +96,11 @@ def test_a_plugins_list_of_its_modules_is_whole(plugin: str) -> None:
     if text and "policy " in text:
         there = {file.stem for file in package.parent.glob("*.py")} - {"__init__"}
         assert {name for name in there if re.search(rf"\b{name}\b", text)} == there
+
+
+@pytest.mark.parametrize("module", modules())
+def test_no_file_is_too_long(module: str) -> None:
+    assert len(modules()[module].read_text().splitlines()) <= LONGEST
 
 
 def test_one_class_name_means_one_thing() -> None:

@@ -6,13 +6,12 @@ goes: every page is looked at twice, first for its checksum, then for its twin (
 slow scan wastes is memory, and what a fast one wastes comes afterwards. So:
 
 - IDLE while memory is plentiful: run is 0, what is merged stays merged.
-- BURST when memory becomes short (the guide's two rules), or at once with `eager`: ksmd gets a
-  share of one CPU up to `max_cpu`, until half of the first scan that could merge, or a part of a
-  later one, gains less than PAYS pages for each CPU second.
+- BURST when memory becomes short (the guide's two rules), or at once with `eager`: ksmd gets up
+  to `max_cpu` of one CPU, until a part of a scan gains less than PAYS pages a CPU second.
 - MAINTENANCE: a trickle of at most `maintenance_cpu`. It goes back to BURST when a guest starts or
   grows, when the trickle gains (pages move), or when pressure rises; where memory is plentiful and
   it gains nothing it is halved and halved again, and then IDLE.
-- YIELDED while run is 2: somebody has switched KSM off on purpose.
+- YIELDED while run is 2: KSM was switched off on purpose.
 
 The share is kept by measuring what a page costs (CPU seconds of ksmd over pages scanned) and giving
 batches of BATCH seconds and sleeps in between; over each minute what was used is counted, and never
@@ -36,10 +35,8 @@ from tuned_virt.plugins.ksm.decision import (
 )
 
 PAYS = 2000
-"""Pages (8 MiB) that a CPU second of scanning must gain to be worth it.
-
-Merging itself gains some 60,000 a CPU second where guests share, and a scan of a large host that
-gains 0.5 % of its pages about 1,500 to 3,500 (at 1.3 to 3.5 µs a page)."""
+"""Pages (8 MiB) that a CPU second of scanning must gain to be worth it: merging gains some 60,000
+where guests share, a scan of a large host that gains 0.5 % of its pages 1,500 to 3,500."""
 
 ENOUGH = (0.5, 0.25)
 """Part of the first merging scan, and of later ones, after which nothing gained ends a burst."""
