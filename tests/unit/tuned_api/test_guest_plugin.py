@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tuned.plugins.base import Plugin
 from tuned.plugins.instance.factory import Factory
 from tuned.profiles.variables import Variables
 
@@ -17,6 +19,9 @@ from tuned_virt.guests import manager
 from tuned_virt.kernel import timeouts
 from tuned_virt.libvirt_api import binding, worker
 from tuned_virt.tuned_api.guest_plugin import GuestPlugin
+
+HAS_PRIORITY = "priority" in inspect.signature(Plugin.create_instance).parameters
+"""TuneD 2.23 and later."""
 
 Applied = tuple[Any, list[Any]]
 
@@ -54,7 +59,8 @@ def plugin(tuner: RecordingTuner, **sections: dict[str, str]) -> Applied:
     instances = []
     for name, options in sections.items():
         devices = options.pop("devices", "*")
-        instances.append(made.create_instance(name, devices, None, None, None, options))
+        placed = (name, 0, devices) if HAS_PRIORITY else (name, devices)
+        instances.append(made.create_instance(*placed, None, None, None, options))
     made.init_devices()
     for instance in instances:
         made.assign_free_devices(instance)
