@@ -91,4 +91,4 @@ def test_what_did_not_run_is_counted_aloud(tmp_path: Path) -> None:
     ]
 
 
-NEEDY = ["tests/unit/test_published_guests.py"]
+NEEDY = ["tests/unit/model/guest/test_reader_published.py"]

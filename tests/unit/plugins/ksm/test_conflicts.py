@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.model.test_qemu_process import process
+from tests.unit.model.guest.test_qemu_process import process
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.plugins.ksm import conflicts
 

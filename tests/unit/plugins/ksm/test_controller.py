@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.sandbox import wait_for
-from tests.unit.model.test_qemu_process import process
+from tests.unit.model.guest.test_qemu_process import process
 from tests.unit.plugins.ksm.test_sampler import machine
 from tuned_virt.core.engine import Result
 from tuned_virt.core.guest_source import FixedGuests

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.unit.model.test_qemu_process import KIB, process
+from tests.unit.model.guest.test_qemu_process import KIB, process
 from tuned_virt.core.guest_source import FixedGuests
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api.running_guests import RunningGuest

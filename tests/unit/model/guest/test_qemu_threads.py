@@ -165,7 +165,7 @@ def test_pages_that_are_there_are_not_moved() -> None:
 
 
 def test_the_manuals_child_profile_spares_qemu_from_the_scheduler_plugin() -> None:
-    manual = (Path(__file__).parents[2] / "docs/pinning.7.md").read_text()
+    manual = (Path(__file__).parents[4] / "docs/pinning.7.md").read_text()
     found = re.search(r"^ +ps_blacklist=(\S+)$", manual, re.MULTILINE)
     assert found
     for program in ("qemu-system-x86_64", "/usr/libexec/qemu-kvm", "/usr/bin/qemu-system-aarch64"):

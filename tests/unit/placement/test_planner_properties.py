@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.guests import crowds, policies
 from tests.hosts import hosts
 from tests.plans import check, check_no_needless_split, check_siblings, fresh, with_plain_memory
-from tests.unit.test_published_guests import TWO_NODES
+from tests.unit.model.guest.test_reader_published import TWO_NODES
 from tuned_virt.model.guest import CpuTopology, Guest
 from tuned_virt.placement import PlacementKind, parse
 

@@ -18,7 +18,7 @@ from tuned_virt.core.originals import Originals
 from tuned_virt.core.plan import Change
 from tuned_virt.plugins.ksm import KsmPolicy, KsmTuner
 
-REPO = Path(__file__).parents[2]
+REPO = Path(__file__).parents[3]
 
 
 def test_from_a_checkout_with_nothing_installed() -> None:

@@ -14,7 +14,7 @@ from tuned_virt.model.topology import Host, HostError
 from tuned_virt.placement import parse, plan
 
 SVG = "{http://www.w3.org/2000/svg}"
-HOST = Path(__file__).parents[2] / "data/hosts/two-nodes.xml"
+HOST = Path(__file__).parents[3] / "data/hosts/two-nodes.xml"
 
 GUEST = """<domain type='kvm'>
   <name>db</name>

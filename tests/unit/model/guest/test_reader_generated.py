@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.domains import domain
 from tests.guests import crowds, guests
 from tests.hosts import hosts
-from tests.unit.test_published_guests import TWO_NODES
+from tests.unit.model.guest.test_reader_published import TWO_NODES
 from tuned_virt.model.guest import Guest, read_guest
 from tuned_virt.model.xml import MOST_CHARACTERS
 

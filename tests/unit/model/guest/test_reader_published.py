@@ -14,7 +14,7 @@ from tuned_virt.model.guest import Guest, GuestError, read_guest
 from tuned_virt.model.topology import Host, HostError
 from tuned_virt.placement import parse, plan
 
-TWO_NODES = Host.from_xml((Path(__file__).parents[1] / "data/hosts/two-nodes.xml").read_text())
+TWO_NODES = Host.from_xml((Path(__file__).parents[3] / "data/hosts/two-nodes.xml").read_text())
 
 LEAST = {LIBVIRT.name: (1100, 1090), VIRT_MANAGER.name: (370, 100)}
 """Documents, and how many of them are read; fewer, and a pattern or the reader has lost some."""

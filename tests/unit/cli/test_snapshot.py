@@ -15,7 +15,7 @@ from tuned_virt.cli.planning_input import DescribedGuest
 from tuned_virt.model.pins import Pins
 from tuned_virt.model.topology import Host
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 NUMBER = "expected a whole number from"
 
 

@@ -31,7 +31,7 @@ from tuned_virt.plugins.vm_pinning import policy as pinning
 from tuned_virt.plugins.vm_pinning import record
 from tuned_virt.plugins.vm_pinning.record import HeldPlacement
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DATA = ROOT / "tests/data"
 HOST = DATA / "hosts/two-nodes.xml"
 GUESTS = [str(DATA / f"guests/{name}.xml") for name in ("db", "web", "legacy", "huge")]

@@ -13,7 +13,7 @@ from tuned_virt import cli
 from tuned_virt.cli import variables
 from tuned_virt.cli.variables import Variable
 
-SHIPPED = Path(__file__).parents[2] / "profiles" / "virtual-host-plus-variables.conf"
+SHIPPED = Path(__file__).parents[3] / "profiles" / "virtual-host-plus-variables.conf"
 
 STOCK = """\
 # Configuration file for ksmtuned.
