@@ -72,7 +72,7 @@ LEFT_OUT = (
     "libvirt_api/test_worker*.py",
     "model/guest/test_reader_published.py",
     "model/topology/test_sysfs_published.py",
-    "plugins/blk_elevator_virt/test_controller.py",
+    "plugins/blk_elevator_virt/test_udev_events.py",
     "plugins/ksm/test_controller.py",
     "test_design.py",
     "test_docs.py",

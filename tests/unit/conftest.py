@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import Phase, settings
 
 # A loaded machine is no defect, so nothing has a deadline.
@@ -19,3 +20,8 @@ settings.register_profile(  # the same examples each time, and no time spent on 
     phases=[Phase.explicit, Phase.generate],
 )
 settings.load_profile("thorough" if os.environ.get("CI") == "true" else "quick")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are CPUs: some tests wait for a thread, or for a command."""
+    return (os.cpu_count() or 1) + 1

@@ -41,10 +41,15 @@ def top(module: str) -> str:
 
 
 @functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@functools.cache
 def imported(path: Path) -> set[str]:
     """Every module that a file imports, and every name it takes from one."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -61,31 +66,28 @@ def test_layers_name_what_there_is() -> None:
     assert {top(module) for module in modules()} == set().union(*LAYERS)
 
 
-@pytest.mark.parametrize("module", modules())
-def test_only_tuned_api_imports_tuned_and_only_libvirt_api_libvirt(module: str) -> None:
-    tops = {name.split(".")[0] for name in imported(modules()[module])}
-    assert top(module) == "tuned_api" or "tuned" not in tops
-    assert top(module) == "libvirt_api" or "libvirt" not in tops
+@pytest.mark.parametrize(("library", "where"), [("tuned", "tuned_api"), ("libvirt", "libvirt_api")])
+def test_one_layer_alone_imports(library: str, where: str) -> None:
+    tops = {name: {one.split(".")[0] for one in imported(path)} for name, path in modules().items()}
+    assert {top(module) for module, found in tops.items() if library in found} == {where}
 
 
-@pytest.mark.parametrize("module", modules())
-def test_no_error_of_libvirts_binding_leaves_libvirt_api(module: str) -> None:
-    if top(module) != "libvirt_api":
-        tree = ast.parse(modules()[module].read_text())
-        names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-        assert "libvirtError" not in names
-        assert "tuned_virt.libvirt_api.binding.libvirt" not in imported(modules()[module])
-        uses = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
-        assert "binding.libvirt" not in uses
+def test_no_error_of_libvirts_binding_leaves_libvirt_api() -> None:
+    leaks = ("libvirtError", "binding.libvirt")
+    for module, path in modules().items():
+        if top(module) != "libvirt_api":
+            uses = [ast.unparse(n) for n in ast.walk(parsed(path)) if isinstance(n, ast.Attribute)]
+            assert not [use for use in uses if use.endswith(leaks)], module
+            assert "tuned_virt.libvirt_api.binding.libvirt" not in imported(path), module
 
 
-@pytest.mark.parametrize("module", modules())
-def test_no_arrow_points_up(module: str) -> None:
+def test_no_arrow_points_up() -> None:
     known = set().union(*LAYERS)
-    for name in imported(modules()[module]):
-        parts = name.split(".")
-        if parts[0] == "tuned_virt" and len(parts) > 1 and parts[1] in known:
-            assert layer(parts[1]) <= layer(top(module)), f"{module} imports {name}"
+    for module, path in modules().items():
+        for name in imported(path):
+            parts = name.split(".")
+            if parts[0] == "tuned_virt" and len(parts) > 1 and parts[1] in known:
+                assert layer(parts[1]) <= layer(top(module)), f"{module} imports {name}"
 
 
 @pytest.mark.parametrize("plugin", sorted(one.name for one in (PACKAGE / "plugins").glob("*/")))
@@ -98,9 +100,9 @@ def test_a_plugins_list_of_its_modules_is_whole(plugin: str) -> None:
         assert {name for name in there if re.search(rf"\b{name}\b", text)} == there
 
 
-@pytest.mark.parametrize("module", modules())
-def test_no_file_is_too_long(module: str) -> None:
-    assert len(modules()[module].read_text().splitlines()) <= LONGEST
+def test_no_file_is_too_long() -> None:
+    lines = {module: len(path.read_text().splitlines()) for module, path in modules().items()}
+    assert {module: number for module, number in lines.items() if number > LONGEST} == {}
 
 
 def test_one_class_name_means_one_thing() -> None:
@@ -108,7 +110,7 @@ def test_one_class_name_means_one_thing() -> None:
     found = collections.Counter(
         node.name
         for path in modules().values()
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.ClassDef)
     )
     assert [name for name, times in found.items() if times > 1] == []
@@ -120,3 +122,15 @@ def test_plugins_hold_no_policy() -> None:
         [plugin] = [node for node in tree.body if isinstance(node, ast.ClassDef)]
         assert not [n for n in ast.walk(tree) if isinstance(n, (ast.If, ast.For, ast.FunctionDef))]
         assert ast.get_docstring(plugin), "TuneD shows it"
+
+
+def test_a_test_file_is_named_after_what_it_tests() -> None:
+    """tests/unit/FOLDER/test_MODULE.py or test_MODULE_WHAT.py; a folder's own is test_FOLDER.py.
+
+    Files directly in tests/unit are about the project as a whole: packages, manuals, layers.
+    """
+    tests = PACKAGE.parent / "tests/unit"
+    for file in tests.rglob("*/test_*.py"):
+        folder = PACKAGE / file.parent.relative_to(tests)
+        there = {one.stem.rstrip("_") for one in folder.glob("*.py")} | {folder.name}
+        assert any(f"{file.stem}_".startswith(f"test_{one}_") for one in there), file

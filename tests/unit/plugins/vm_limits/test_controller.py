@@ -16,7 +16,7 @@ from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api.connection import Domain
 from tuned_virt.libvirt_api.worker import GuestsView
 from tuned_virt.plugins.vm_limits import original, policy
-from tuned_virt.plugins.vm_limits.controller import LimitsController
+from tuned_virt.plugins.vm_limits.controller import LimitsController, owned
 
 UUID = "0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0f1"
 DOMAIN = """<domain type='kvm'><name>web1</name><uuid>{}</uuid><memory unit='MiB'>1024</memory>
@@ -177,3 +177,25 @@ def test_without_a_cpu_controller_the_other_limits_are_set(guests: LimitsControl
     assert web.domain.limits["hard_limit"] == 2 * GIB
     adjust(guests, web)
     assert web.domain.limits == FREE
+
+
+def test_what_the_owner_limits_is_seen() -> None:
+    xml = "<domain><memtune>\n<hard_limit unit='KiB'>1048576</hard_limit>\n</memtune></domain>"
+    assert owned(xml) == ["hard_limit"]
+    assert owned(xml.replace("1048576", str(policy.UNLIMITED))) == []
+    shares = "<domain><cputune>\n<shares>7</shares></cputune></domain>"
+    assert owned(shares) == ["cpu_shares"]
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        "<hard_limit>1</hard_limit>",
+        f"<hard_limit>{'9' * 5000}</hard_limit>",
+        "<cputune><shares>7</shares></cputune>",
+    ],
+)
+def test_what_only_looks_like_a_limit_is_none(inner: str) -> None:
+    metadata = f"<metadata><x:y xmlns:x='urn:x'>{inner}</x:y></metadata>"
+    assert owned(f"<domain>{metadata}<cputune/></domain>") == []
+    assert owned(f"<domain><memtune>{inner.replace('>1<', '>one<')}</memtune></domain>") == []

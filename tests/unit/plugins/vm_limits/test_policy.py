@@ -104,6 +104,24 @@ def test_what_is_not_valid(options: dict[str, str], why: str) -> None:
     assert str(caught.value).startswith(why)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"memory_hard_limit": "lots"},
+        {"memory_hard_limit": "0"},
+        {"swap_hard_limit": "2G"},
+        {"memory_hard_limit": "4G", "swap_hard_limit": "2G"},
+        {"min_guarantee": "1G"},
+        {"cpu_shares": "0"},
+        {"cpu_shares": ">5"},
+        {"uri": "not a uri"},
+    ],
+)
+def test_limits_that_make_no_sense(options: dict[str, str]) -> None:
+    with pytest.raises(BadOptions):
+        parse(options)
+
+
 def test_all_that_is_wrong_is_named() -> None:
     with pytest.raises(BadOptions) as caught:
         parse({"cpu_shares": "x", "observe": "y", "memory_hard_limit": "z"})

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who else places guests on a made-up host, and what the manual advises against one of them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.plugins.vm_pinning import conflicts
+
+FILES = {
+    "proc/200/comm": "numad\n",
+    "proc/200/cmdline": "numad\0",
+    "proc/1/status": "Cpus_allowed_list:\t0-1\n",
+    "sys/devices/system/cpu/online": "0-7\n",
+    "sys/devices/system/cpu/isolated": "6-7\n",
+    "proc/sys/kernel/numa_balancing": "1\n",
+    "sys/fs/cgroup/machine.slice/cpuset.cpus": "0-3\n",
+    "etc/tuned/active_profile": "cpu-partitioning\n",
+}
+
+
+def test_neighbours_are_named(tmp_path: Path) -> None:
+    for path, text in FILES.items():
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    notes = "\n".join(conflicts.notes(KernelFS(tmp_path)))
+    for word in ("numad", "isolcpus=6-7", "numa_balancing", "CPUAffinity", "0-3", "ps_blacklist"):
+        assert word in notes
+
+
+def test_the_manuals_child_profile_spares_qemu_from_the_scheduler_plugin() -> None:
+    manual = (Path(__file__).parents[4] / "docs/pinning.7.md").read_text()
+    found = re.search(r"^ +ps_blacklist=(\S+)$", manual, re.MULTILINE)
+    assert found
+    for program in ("qemu-system-x86_64", "/usr/libexec/qemu-kvm", "/usr/bin/qemu-system-aarch64"):
+        assert any(re.search(pattern, program) for pattern in found[1].split(";"))
+    assert "include=virtual-host-plus,cpu-partitioning" in manual
