@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.guests import crowds, policies
 from tests.hosts import hosts
 from tests.plans import check, check_no_needless_split, check_siblings, fresh, with_plain_memory
 from tests.unit.model.guest.test_reader_published import TWO_NODES
+from tests.unit.seen import UNTIL_SEEN, SeenEnough, seen_enough
 from tuned_virt.model.guest import CpuTopology, Guest
 from tuned_virt.placement import PlacementKind, parse
 
@@ -35,15 +37,20 @@ def test_all_kinds_of_placements_are_made() -> None:
     """Otherwise the properties say little; on hosts with memory, or few guests have a place."""
     kinds: Counter[PlacementKind] = Counter()
 
-    @seeded
+    def fewest() -> int:
+        return min(kinds[kind] for kind in PlacementKind)
+
+    @settings(max_examples=60, parent=UNTIL_SEEN)
     @given(st.data())
     def look(data: Any) -> None:
         host = with_plain_memory(data.draw(hosts()))
         made = fresh(host, data.draw(crowds(host)), data.draw(policies(host)), {})
         kinds.update(one.kind for one in made.placements)
+        seen_enough(fewest() >= 10)
 
-    look()
-    assert min(kinds[kind] for kind in PlacementKind) >= 10, kinds
+    with suppress(SeenEnough):
+        look()
+    assert fewest() >= 10, kinds
 
 
 @pytest.mark.parametrize("mode", ["node", "dedicated"])

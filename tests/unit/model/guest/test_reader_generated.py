@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.domains import domain
 from tests.guests import crowds, guests
 from tests.hosts import hosts
 from tests.unit.model.guest.test_reader_published import TWO_NODES
+from tests.unit.seen import UNTIL_SEEN, SeenEnough, seen_enough
 from tuned_virt.model.guest import Guest, read_guest
 from tuned_virt.model.xml import MOST_CHARACTERS
 
@@ -67,13 +69,15 @@ WITH_DEVICES = replace(TWO_NODES, devices={"0000:3b:00.0": 1}, disks={"nvme0n1":
 def test_they_have_every_feature() -> None:
     missing = dict.fromkeys(FEATURES)
 
-    @settings(max_examples=100, derandomize=True, database=None)
+    @settings(max_examples=250, parent=UNTIL_SEEN)
     @given(crowds(WITH_DEVICES))
     def look(crowd: list[Guest]) -> None:
         for name in [name for name in missing if any(map(FEATURES[name], crowd))]:
             missing.pop(name)
+        seen_enough(not missing)
 
-    look()
+    with suppress(SeenEnough):
+        look()
     assert not missing
 
 

@@ -415,11 +415,11 @@ def test_a_write_that_never_returns_holds_up_nobody(
 
 
 def test_many_disks(fs: FakeDisks, engine: Disks) -> None:
-    for number in range(300):
+    for number in range(100):
         fs.add(f"loop{number}", f"{LOOP}loop{number}", active="mq-deadline")
     before = fs.state()
     assert engine.apply(EVERYTHING).failed == {}
-    assert len(fs.writes) == 300
+    assert len(fs.writes) == 100
     engine.restore()
     assert fs.state() == before
 
