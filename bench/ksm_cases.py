@@ -31,7 +31,7 @@ from tuned_virt.core.journal import Journal
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.ksm.auto import AutoPolicy
 from tuned_virt.plugins.ksm.controller import KsmController
-from tuned_virt.plugins.ksm.record import ControllerStateFile
+from tuned_virt.plugins.ksm.controller_state import ControllerStateFile
 from tuned_virt.plugins.ksm.sampler import Sampler
 
 Figures = dict[str, float]

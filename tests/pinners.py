@@ -28,7 +28,7 @@ from tuned_virt.placement import (
     PlacementPlan,
     PlacementPolicy,
 )
-from tuned_virt.plugins.vm_pinning import record
+from tuned_virt.plugins.vm_pinning import held_placements
 from tuned_virt.plugins.vm_pinning.controller import PinningController
 from tuned_virt.plugins.vm_pinning.placement_controller import PlacementController
 from tuned_virt.plugins.vm_pinning.plugin import PinningTuner
@@ -134,9 +134,9 @@ class Pinner:
             self.file,
         )
 
-    def held(self) -> Mapping[str, record.HeldPlacement]:
+    def held(self) -> Mapping[str, held_placements.HeldPlacement]:
         """What is held, by UUID."""
-        return {one.uuid: one for one in record.load(self.uri, self.file).values()}
+        return {one.uuid: one for one in held_placements.load(self.uri, self.file).values()}
 
     def wait_pinned(self, *uuids: str, seconds: float = 20) -> None:
         """Until guests are held with pins."""

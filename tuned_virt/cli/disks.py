@@ -25,7 +25,7 @@ from tuned_virt.plugins.blk_elevator_virt import (
 )
 from tuned_virt.plugins.blk_elevator_virt.plugin import DisksTuner, own_role
 from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy
-from tuned_virt.plugins.blk_elevator_virt.record import PolicyInForce
+from tuned_virt.plugins.blk_elevator_virt.policy_in_force import PolicyInForce
 
 if TYPE_CHECKING:
     from tuned_virt.libvirt_api.guest_disks import GuestDisks

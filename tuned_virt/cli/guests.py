@@ -21,8 +21,8 @@ from tuned_virt.model.guest import printable, qemu_process, qemu_threads
 from tuned_virt.model.guest.qemu_threads import QemuThreads
 from tuned_virt.model.pins import EMULATOR, Part
 from tuned_virt.placement import PlacementKind
-from tuned_virt.plugins.vm_pinning import record
-from tuned_virt.plugins.vm_pinning.record import HeldPlacement
+from tuned_virt.plugins.vm_pinning import held_placements
+from tuned_virt.plugins.vm_pinning.held_placements import HeldPlacement
 
 LOOK = StateFile(FOLDER / "guests-look.json", lambda content: dict(content["delays"]))
 """Where root's last look is kept, for the run-queue delay since then."""
@@ -101,7 +101,8 @@ def run(options: argparse.Namespace) -> int:
 
 def gather(fs: KernelFS, before: Mapping[str, int], now: dict[str, int]) -> list[GuestRow]:
     """A row for each QEMU process. Delays in ns by thread are left in `now`."""
-    held = {one.pid: one for found in record.everything().values() for one in found if one.pid}
+    everything = held_placements.everything().values()
+    held = {one.pid: one for found in everything for one in found if one.pid}
     processes = qemu_process.QemuProcesses(fs)
     guests = processes.guests(time.monotonic())
     processes.close()

@@ -20,8 +20,8 @@ from tuned_virt.plugins.hugepages_numa import (
     HugepagesPolicy,
     HugepagesTuner,
     boot,
-    notes,
     parse,
+    plan_notes,
     planner,
     state,
 )
@@ -107,7 +107,7 @@ def _arguments(policy: HugepagesPolicy) -> tuple[str, list[str]]:
     refused = [f"{name}: {why}; nothing is printed" for name, why in impossible(policy, found)]
     if refused:
         return "", refused
-    counts = notes.boot_numbers(policy, found)
+    counts = plan_notes.boot_numbers(policy, found)
     nodes, release = len(found.nodes), found.release
     remarks = {size: boot.remark(numbers, nodes, release) for size, numbers in counts.items()}
     said = [f"{size_name(size)}: {remark}" for size, remark in remarks.items() if remark]

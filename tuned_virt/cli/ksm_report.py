@@ -15,7 +15,7 @@ from tuned_virt.model import topology
 from tuned_virt.plugins import ksm
 from tuned_virt.plugins.ksm import conflicts, sampler
 from tuned_virt.plugins.ksm.conflicts import KsmConflicts
-from tuned_virt.plugins.ksm.record import FILE, ControllerState, ControllerStateFile
+from tuned_virt.plugins.ksm.controller_state import FILE, ControllerState, ControllerStateFile
 
 ABSENT = "not in this kernel"
 

@@ -20,7 +20,7 @@ from tuned_virt.model.pins import Pins
 from tuned_virt.model.topology import Host, HostError, overlay, read
 from tuned_virt.model.xml import MOST_CHARACTERS
 from tuned_virt.placement import MemoryPlacement, Placement, PlacementKind
-from tuned_virt.plugins.vm_pinning import record
+from tuned_virt.plugins.vm_pinning import held_placements
 
 MOST_GUESTS = 4096
 """Of one host; libvirt itself lists at most 16,384 domains, no host runs so many."""
@@ -137,7 +137,7 @@ def here(fs: KernelFS, uri: str = SYSTEM) -> PlanningInput:
     from tuned_virt.libvirt_api.worker import descriptions
 
     found = descriptions(uri)
-    held = {one.key: one for one in record.everything().get(uri, [])}
+    held = {one.key: one for one in held_placements.everything().get(uri, [])}
     if found is None:
         host = _by_kernel(fs)
         documents = processes.documents(fs, {one.pid for one in held.values() if one.placed})
@@ -190,7 +190,7 @@ def _uuid(xml: str) -> str:
 
 
 def _running(
-    fs: KernelFS, pid: int, xml: str, held: Mapping[str, record.HeldPlacement]
+    fs: KernelFS, pid: int, xml: str, held: Mapping[str, held_placements.HeldPlacement]
 ) -> DescribedGuest:
     """A guest as libvirt and the kernel have it now. Raises GuestError."""
     guest = read_guest(xml)

@@ -19,7 +19,7 @@ from tuned_virt.model.pins import Pins
 from tuned_virt.model.topology import Cache, CpuDetail, Host, NumaNode
 from tuned_virt.model.topology.host import MOST_CPUS
 from tuned_virt.placement import Placement
-from tuned_virt.plugins.vm_pinning.record import placement_of
+from tuned_virt.plugins.vm_pinning.held_placements import placement_of
 
 FORMAT = 2
 T = TypeVar("T")

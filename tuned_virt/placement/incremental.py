@@ -12,8 +12,8 @@ from collections.abc import Mapping, Set
 from tuned_virt.model.guest import Guest, UserPins
 from tuned_virt.placement.assignment import Assignment
 from tuned_virt.placement.model import Placement
-from tuned_virt.placement.place import place_guest
-from tuned_virt.placement.placements import DecidedPlacements, PlacementResult
+from tuned_virt.placement.place_guest import place_guest
+from tuned_virt.placement.plan_from_assignments import DecidedPlacements, PlacementResult
 from tuned_virt.placement.planning_run import PlanningRun, housekeeping
 from tuned_virt.placement.policy import PlacementPolicy
 

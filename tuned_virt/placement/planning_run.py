@@ -14,8 +14,8 @@ from tuned_virt.placement.demand import GuestDemand, demand
 from tuned_virt.placement.host_capacity import HostCapacity
 from tuned_virt.placement.model import Placement, PlacementKind, unplaced
 from tuned_virt.placement.node_capacity import MemoryShare, NodeCapacity, NodeMemory
-from tuned_virt.placement.place import place_guest, resident
-from tuned_virt.placement.placements import DecidedPlacements, PlacementResult
+from tuned_virt.placement.place_guest import place_guest, resident
+from tuned_virt.placement.plan_from_assignments import DecidedPlacements, PlacementResult
 from tuned_virt.placement.policy import PlacementMode, PlacementPolicy, policy_for
 from tuned_virt.placement.retain import promoted, retain
 

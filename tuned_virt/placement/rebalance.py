@@ -8,7 +8,7 @@ from collections.abc import MutableMapping
 from tuned_virt.placement.assignment import Assignment, release, reserve
 from tuned_virt.placement.host_capacity import HostCapacity
 from tuned_virt.placement.model import Placement
-from tuned_virt.placement.place import place_guest
+from tuned_virt.placement.place_guest import place_guest
 
 GOOD = (False, 1, 0)
 """The least cost: as asked, on one node, next to its devices."""

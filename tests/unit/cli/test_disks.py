@@ -17,7 +17,7 @@ from tuned_virt.core.options import Section
 from tuned_virt.core.originals import Originals
 from tuned_virt.plugins.blk_elevator_virt import parse
 from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy, parse_sections
-from tuned_virt.plugins.blk_elevator_virt.record import PolicyInForce
+from tuned_virt.plugins.blk_elevator_virt.policy_in_force import PolicyInForce
 
 
 @pytest.fixture

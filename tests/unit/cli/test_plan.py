@@ -27,9 +27,9 @@ from tuned_virt.placement import (
     PlacementPolicy,
 )
 from tuned_virt.placement.policy import Smt
+from tuned_virt.plugins.vm_pinning import held_placements
 from tuned_virt.plugins.vm_pinning import policy as pinning
-from tuned_virt.plugins.vm_pinning import record
-from tuned_virt.plugins.vm_pinning.record import HeldPlacement
+from tuned_virt.plugins.vm_pinning.held_placements import HeldPlacement
 
 ROOT = Path(__file__).parents[3]
 DATA = ROOT / "tests/data"
@@ -405,6 +405,7 @@ def test_an_owners_pins_are_read_where_libvirt_is_gone(
     monkeypatch.setattr(planning_input, "_by_kernel", lambda _: TWO_NODES)
     for kind, owned in ((PlacementKind.OWNER, {0: frozenset({3})}), (PlacementKind.SHARED, {})):
         known = HeldPlacement("k", HELD.uuid, "web", "web", 100, replace(HELD, kind=kind))
-        monkeypatch.setattr(record, "everything", lambda known=known: {"qemu:///system": [known]})
+        held = {"qemu:///system": [known]}
+        monkeypatch.setattr(held_placements, "everything", lambda held=held: held)
         [guest] = planning_input.here(KernelFS(tmp_path)).guests
         assert guest.owned.vcpus == owned

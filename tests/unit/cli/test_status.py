@@ -21,8 +21,12 @@ from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import binding
 from tuned_virt.libvirt_api.running_guests import RunningGuestReader
 from tuned_virt.model.guest.qemu_process import QemuProcess
+from tuned_virt.plugins.ksm.controller_state import (
+    ControllerState,
+    ControllerStateFile,
+    LoggedDecision,
+)
 from tuned_virt.plugins.ksm.decision import ControllerMemory, Phase
-from tuned_virt.plugins.ksm.record import ControllerState, ControllerStateFile, LoggedDecision
 
 PAGES = 256
 """Pages of a MiB."""

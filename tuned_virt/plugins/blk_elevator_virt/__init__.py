@@ -5,7 +5,8 @@ classify     facts of sysfs → class        state      reading disks and their 
 backing      guests' files → block devices  guest_users  the guests that use each disk
 policy       what a profile may ask         planner    policy and disks → verdicts, plan
 udev_events  events and properties          udev_rules rules of others, and ours for the boot
-record       the policy in force            writer     schedulers written side by side
+writer       schedulers written side by side
+policy_in_force  what `tuned-virt disks` reads of it, on tmpfs
 plugin       all of it for the engine
 """
 

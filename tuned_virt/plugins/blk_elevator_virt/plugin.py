@@ -26,7 +26,7 @@ from tuned_virt.plugins.blk_elevator_virt.classify import SCSI
 from tuned_virt.plugins.blk_elevator_virt.guest_users import DiskUsers
 from tuned_virt.plugins.blk_elevator_virt.planner import DiskState
 from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy, MachineRole
-from tuned_virt.plugins.blk_elevator_virt.record import PolicyInForce
+from tuned_virt.plugins.blk_elevator_virt.policy_in_force import PolicyInForce
 from tuned_virt.plugins.blk_elevator_virt.writer import DiskWriter
 
 if TYPE_CHECKING:

@@ -5,10 +5,12 @@ pools     what the kernel has            policy    what a profile may ask
 demand    what guests ask for            state     the machine as a plan needs to know it
 planner   policy → one plan (pure)       writer    a pool's pages, allocated or given back
 mounts    hugetlbfs                      boot      the kernel's command line
-conflicts who else decides on them       settings  the names of settings, typed
-targets   what each pool is to have      progress  an allocation under way, on tmpfs
-notes     what verify says besides       controller  pools grow as guests come
-plugin    all of it for the engine
+conflicts who else decides on them       targets   what each pool is to have
+progress  an allocation under way, on tmpfs
+setting_types  pool, mount, … as objects, and as the texts that originals keep
+plan_notes     what the kernel's command line should have, and what verify says besides
+controller     pools grow as guests come
+plugin         all of it for the engine
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from tuned_virt.kernel import procfs, systemd
 from tuned_virt.kernel.commands import ToolError
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.kernel.procfs import start_time
-from tuned_virt.plugins.hugepages_numa.settings import MountSetting
+from tuned_virt.plugins.hugepages_numa.setting_types import MountSetting
 
 log = logging.getLogger("tuned")
 

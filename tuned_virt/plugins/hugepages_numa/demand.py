@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tuned_virt.model.guest import Guest
-from tuned_virt.plugins.hugepages_numa.settings import Pages, Pools, PoolSetting
+from tuned_virt.plugins.hugepages_numa.setting_types import Pages, Pools, PoolSetting
 
 if TYPE_CHECKING:  # libvirt's binding takes time to import
     from tuned_virt.libvirt_api.guest_pages import Asking

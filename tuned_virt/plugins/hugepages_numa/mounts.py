@@ -18,7 +18,7 @@ from tuned_virt.core.options import OptionError
 from tuned_virt.kernel import commands, procfs, timeouts
 from tuned_virt.kernel.commands import ToolError
 from tuned_virt.kernel.files import KernelFS, NotDone
-from tuned_virt.plugins.hugepages_numa.settings import HugetlbMount, MountSetting, NotMounted
+from tuned_virt.plugins.hugepages_numa.setting_types import HugetlbMount, MountSetting, NotMounted
 
 VALID = "an absolute path, and uid=, gid= (numbers) and mode= (octal) if needed, after spaces"
 

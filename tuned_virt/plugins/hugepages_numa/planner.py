@@ -13,11 +13,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from tuned_virt.core.plan import Change, Plan, Values
-from tuned_virt.plugins.hugepages_numa import notes as remarks
-from tuned_virt.plugins.hugepages_numa import settings, targets
+from tuned_virt.plugins.hugepages_numa import plan_notes, setting_types, targets
 from tuned_virt.plugins.hugepages_numa.policy import HugepagesPolicy, OnPartial, Remedy
 from tuned_virt.plugins.hugepages_numa.pools import folder
-from tuned_virt.plugins.hugepages_numa.settings import (
+from tuned_virt.plugins.hugepages_numa.setting_types import (
     HugetlbMount,
     MountSetting,
     NotMounted,
@@ -103,7 +102,7 @@ class _PoolPlanning:
         }
         self._asked = {one: value for one, value in asked.items() if one in self._now}
         self._missing = {str(one): _no_file(one) for one in asked if one not in self._now}
-        before = settings.parse(originals)
+        before = setting_types.parse(originals)
         self._lenders = dict(targets.lenders(policy, state, pages, before))
         self._lent = [
             PoolSetting(pool.node, size) for pool, sizes in self._lenders.items() for size in sizes
@@ -127,10 +126,10 @@ class _PoolPlanning:
         return Plan(
             changes=tuple(self._changes()),
             originals={str(one): str(self._now[one]) for one in (*self._asked, *self._lent)},
-            wanted={**asked, **remarks.boots(self._policy, self._state)},
+            wanted={**asked, **plan_notes.boots(self._policy, self._state)},
             missing=self._missing,
             pending={str(one): "its node or file no longer exists" for one in self._gone},
-            notes=(*notes, *self._drains(), *remarks.read(self._policy, self._state)),
+            notes=(*notes, *self._drains(), *plan_notes.read(self._policy, self._state)),
         )
 
     def _changes(self) -> Iterator[Change]:

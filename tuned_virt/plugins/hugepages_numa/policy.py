@@ -18,7 +18,7 @@ from tuned_virt.core.options import BadOptions, Number, OneOf, OptionError, Opti
 from tuned_virt.kernel import cpuset
 from tuned_virt.plugins.hugepages_numa import mounts
 from tuned_virt.plugins.hugepages_numa.pools import size_of
-from tuned_virt.plugins.hugepages_numa.settings import HugetlbMount
+from tuned_virt.plugins.hugepages_numa.setting_types import HugetlbMount
 
 T = TypeVar("T")
 

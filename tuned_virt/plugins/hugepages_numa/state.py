@@ -13,10 +13,10 @@ from tuned_virt.core.guest_source import GuestSource
 from tuned_virt.core.plan import Values
 from tuned_virt.kernel.files import KernelFS, active_word
 from tuned_virt.model import topology
-from tuned_virt.plugins.hugepages_numa import boot, conflicts, demand, mounts, pools, settings
+from tuned_virt.plugins.hugepages_numa import boot, conflicts, demand, mounts, pools, setting_types
 from tuned_virt.plugins.hugepages_numa.policy import TRANSPARENT, HugepagesPolicy
 from tuned_virt.plugins.hugepages_numa.pools import FOLDER, size_name
-from tuned_virt.plugins.hugepages_numa.settings import (
+from tuned_virt.plugins.hugepages_numa.setting_types import (
     HugetlbMount,
     MountSetting,
     NotMounted,
@@ -180,7 +180,7 @@ def _transparent(fs: KernelFS) -> Iterable[tuple[str, str]]:
 
 def _mounts(policy: HugepagesPolicy, originals: Values) -> dict[MountSetting, HugetlbMount]:
     """Mounts that matter: what is asked for, and those that the originals tell of."""
-    kept = [one for one in settings.parse(originals) if isinstance(one, MountSetting)]
+    kept = [one for one in setting_types.parse(originals) if isinstance(one, MountSetting)]
     return {
         **{setting: HugetlbMount(setting.path) for setting in kept},
         **{MountSetting(size, mount.path): mount for size, mount in policy.mounts.items()},

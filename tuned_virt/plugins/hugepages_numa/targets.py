@@ -9,7 +9,7 @@ from tuned_virt.kernel import cpuset
 from tuned_virt.plugins.hugepages_numa import boot
 from tuned_virt.plugins.hugepages_numa.policy import Amount, HugepagesPolicy, OnPartial, PoolRequest
 from tuned_virt.plugins.hugepages_numa.pools import size_name
-from tuned_virt.plugins.hugepages_numa.settings import (
+from tuned_virt.plugins.hugepages_numa.setting_types import (
     OvercommitSetting,
     Pages,
     PoolSetting,

@@ -29,7 +29,7 @@ from tuned_virt.plugins.hugepages_numa.planner import MountChange, PoolChange
 from tuned_virt.plugins.hugepages_numa.policy import Remedy
 from tuned_virt.plugins.hugepages_numa.pools import FOLDER, folder, size_name
 from tuned_virt.plugins.hugepages_numa.progress import Progress, ProgressFile
-from tuned_virt.plugins.hugepages_numa.settings import HugetlbMount, NotMounted
+from tuned_virt.plugins.hugepages_numa.setting_types import HugetlbMount, NotMounted
 
 log = logging.getLogger("tuned")
 

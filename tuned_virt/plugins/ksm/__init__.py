@@ -5,7 +5,8 @@ policy      what a profile may ask          state           the kernel's files, 
 planner     policy → one plan               conflicts       who else sets KSM
 decision    samples, memories, decisions    auto, ksmtuned  the algorithms (pure); speed: of auto
 sampler     the machine → a sample          controller      the thread that carries decisions out
-record      what that does, on tmpfs        plugin          all of it for the engine
+controller_state  what it does and remembers, on tmpfs
+plugin      all of it for the engine
 """
 
 from __future__ import annotations

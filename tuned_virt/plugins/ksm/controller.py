@@ -17,9 +17,13 @@ from tuned_virt.core.plan import Change, Values
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.plugins.ksm import auto, ksmtuned
 from tuned_virt.plugins.ksm.auto import AutoPolicy
+from tuned_virt.plugins.ksm.controller_state import (
+    ControllerState,
+    ControllerStateFile,
+    LoggedDecision,
+)
 from tuned_virt.plugins.ksm.decision import ControllerMemory, Decision, Phase, Sample
 from tuned_virt.plugins.ksm.ksmtuned import KsmtunedPolicy
-from tuned_virt.plugins.ksm.record import ControllerState, ControllerStateFile, LoggedDecision
 from tuned_virt.plugins.ksm.sampler import Sampler
 from tuned_virt.plugins.ksm.state import FOLDER
 

@@ -19,9 +19,9 @@ from tuned_virt.model import topology
 from tuned_virt.plugins.ksm import conflicts, planner, policy
 from tuned_virt.plugins.ksm import state as settings
 from tuned_virt.plugins.ksm.controller import KsmController
+from tuned_virt.plugins.ksm.controller_state import FILE, ControllerStateFile
 from tuned_virt.plugins.ksm.decision import CONTROLLED
 from tuned_virt.plugins.ksm.policy import KsmPolicy
-from tuned_virt.plugins.ksm.record import FILE, ControllerStateFile
 from tuned_virt.plugins.ksm.sampler import LibvirtGuest, Sampler
 from tuned_virt.plugins.ksm.state import KsmState
 

@@ -23,7 +23,8 @@ from tuned_virt.libvirt_api.worker import GuestsView, LibvirtWorker
 from tuned_virt.model.guest import printable
 from tuned_virt.model.pins import Pins
 from tuned_virt.placement import Placement, PlacementKind
-from tuned_virt.plugins.vm_pinning import numa_balancing, original, pinner, record
+from tuned_virt.plugins.vm_pinning import held_placements, numa_balancing, original, pinner
+from tuned_virt.plugins.vm_pinning.held_placements import HeldPlacement
 from tuned_virt.plugins.vm_pinning.original import PLUGIN, OriginalPins
 from tuned_virt.plugins.vm_pinning.page_migrator import PageMigration, PageMigrator
 from tuned_virt.plugins.vm_pinning.persistent_pins import PersistentPins
@@ -33,7 +34,6 @@ from tuned_virt.plugins.vm_pinning.placement_controller import (
     Wanted,
 )
 from tuned_virt.plugins.vm_pinning.policy import Persist, PinningPolicy, RunningGuests
-from tuned_virt.plugins.vm_pinning.record import HeldPlacement
 from tuned_virt.plugins.vm_pinning.verify import PinningVerifier
 
 log = logging.getLogger("tuned")
@@ -52,7 +52,7 @@ class PinningController(GuestController[PinningPolicy]):
         originals: Originals,
         journal: Journal,
         placer: PlacementController | None = None,
-        file: Path = record.FILE,
+        file: Path = held_placements.FILE,
     ) -> None:
         self._uri = uri
         self._fs = fs
@@ -108,7 +108,7 @@ class PinningController(GuestController[PinningPolicy]):
         """What an earlier process holds, once; what a kill interrupted is tagged again."""
         if self._loaded:
             return
-        self._saved = record.load(self._uri, self._file)
+        self._saved = held_placements.load(self._uri, self._file)
         self._held = dict(self._saved)
         self._interrupted = {key for key, held in self._held.items() if held.follows}
         self._loaded = True
@@ -352,7 +352,7 @@ class PinningController(GuestController[PinningPolicy]):
     def _save(self) -> None:
         held = dict(self._held)
         if held != self._saved:
-            record.save(self._uri, held, self._file)
+            held_placements.save(self._uri, held, self._file)
             self._saved = held
 
     # --- verify -----------------------------------------------------------------------------

@@ -19,9 +19,9 @@ from tuned_virt.model.topology import Host, HostError, overlay
 from tuned_virt.placement import Placement, PlacementPolicy
 from tuned_virt.plugins.vm_pinning import already_running
 from tuned_virt.plugins.vm_pinning.already_running import bound
+from tuned_virt.plugins.vm_pinning.held_placements import HeldPlacement
 from tuned_virt.plugins.vm_pinning.original import PLUGIN
 from tuned_virt.plugins.vm_pinning.policy import PinningPolicy, Rebalance, RunningGuests
-from tuned_virt.plugins.vm_pinning.record import HeldPlacement
 
 log = logging.getLogger("tuned")
 

@@ -16,7 +16,13 @@ from tuned_virt.guests.originals import runs
 from tuned_virt.guests.restore import GuestRestore
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model.pins import Pins
-from tuned_virt.plugins.vm_pinning import configured_guest, numa_balancing, original, policy, record
+from tuned_virt.plugins.vm_pinning import (
+    configured_guest,
+    held_placements,
+    numa_balancing,
+    original,
+    policy,
+)
 from tuned_virt.plugins.vm_pinning.configured_guest import ConfiguredGuest
 from tuned_virt.plugins.vm_pinning.original import OriginalPins
 
@@ -33,7 +39,7 @@ class PinningRestore(GuestRestore[OriginalPins]):
     original = staticmethod(original.parse)
     kernel_settings = frozenset({numa_balancing.SETTING})
 
-    def __init__(self, file: Path = record.FILE) -> None:
+    def __init__(self, file: Path = held_placements.FILE) -> None:
         self._file = file
 
     def restore_kernel(self, fs: KernelFS, originals: Originals, journal: Journal) -> None:
@@ -42,7 +48,7 @@ class PinningRestore(GuestRestore[OriginalPins]):
 
     def restored(self) -> None:
         """Nothing is held."""
-        record.remove(self._file)
+        held_placements.remove(self._file)
 
     def put_back(self, view: GuestsView, fs: KernelFS, kept: OriginalPins) -> str:
         """See `GuestRestore`."""
@@ -53,7 +59,7 @@ class PinningRestore(GuestRestore[OriginalPins]):
         if active is None or active.id != kept.id:
             return ""
         seen = TrackedGuest(active, kept.key, kept.pid, kept.start, None, "", 0.0, False)
-        held = record.load(kept.uri, self._file).get(kept.key)
+        held = held_placements.load(kept.uri, self._file).get(kept.key)
         refused = Pinner(fs, Journal()).put_back(
             view.connection, seen, kept, held.pins if held else Pins()
         )

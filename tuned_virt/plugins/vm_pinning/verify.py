@@ -21,10 +21,10 @@ from tuned_virt.libvirt_api.worker import GuestsView, LibvirtWorker
 from tuned_virt.model.guest import printable, qemu_threads
 from tuned_virt.model.pins import Pins
 from tuned_virt.placement import WALLS, PlacementKind
+from tuned_virt.plugins.vm_pinning.held_placements import HeldPlacement
 from tuned_virt.plugins.vm_pinning.original import PLUGIN
 from tuned_virt.plugins.vm_pinning.pinner import words
 from tuned_virt.plugins.vm_pinning.policy import PinningPolicy
-from tuned_virt.plugins.vm_pinning.record import HeldPlacement
 
 MEMORY = 0.3
 """Seconds in which guests' memory is read by node; those whose turn does not come are said."""

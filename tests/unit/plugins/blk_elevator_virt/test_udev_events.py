@@ -19,7 +19,7 @@ from tuned_virt.core.originals import Originals
 from tuned_virt.core.plan_runner import PlanRunner
 from tuned_virt.core.replan_trigger import ReplanTrigger
 from tuned_virt.plugins.blk_elevator_virt import DisksTuner, parse, udev_events
-from tuned_virt.plugins.blk_elevator_virt.record import PolicyInForce
+from tuned_virt.plugins.blk_elevator_virt.policy_in_force import PolicyInForce
 from tuned_virt.plugins.blk_elevator_virt.udev_events import DiskEvents
 
 

@@ -23,7 +23,7 @@ from tuned_virt.plugins.hugepages_numa.mounts import Mounted
 from tuned_virt.plugins.hugepages_numa.planner import MountChange
 from tuned_virt.plugins.hugepages_numa.plugin import HugepagesTuner
 from tuned_virt.plugins.hugepages_numa.progress import Progress
-from tuned_virt.plugins.hugepages_numa.settings import HugetlbMount, MountSetting, mount_value
+from tuned_virt.plugins.hugepages_numa.setting_types import HugetlbMount, MountSetting, mount_value
 
 GIB = 1 << 20
 

@@ -22,7 +22,7 @@ from tuned_virt.plugins import hugepages_numa
 from tuned_virt.plugins.hugepages_numa import HugepagesTuner, demand
 from tuned_virt.plugins.hugepages_numa.policy import HugepagesPolicy
 from tuned_virt.plugins.hugepages_numa.pools import Pool
-from tuned_virt.plugins.hugepages_numa.settings import PoolSetting
+from tuned_virt.plugins.hugepages_numa.setting_types import PoolSetting
 from tuned_virt.plugins.hugepages_numa.state import HugepagesState
 
 GIB = 1 << 20

@@ -13,7 +13,7 @@ from tuned_virt.plugins import hugepages_numa
 from tuned_virt.plugins.hugepages_numa import planner
 from tuned_virt.plugins.hugepages_numa.planner import MountChange
 from tuned_virt.plugins.hugepages_numa.pools import Pool
-from tuned_virt.plugins.hugepages_numa.settings import (
+from tuned_virt.plugins.hugepages_numa.setting_types import (
     HugetlbMount,
     MountSetting,
     NotMounted,

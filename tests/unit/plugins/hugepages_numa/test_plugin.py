@@ -613,7 +613,7 @@ def test_any_request_leaves_floors_and_mapped_pages_and_can_be_undone(
 
 def test_the_loop_ends_whatever_the_kernel_says() -> None:
     from tuned_virt.plugins.hugepages_numa.planner import PoolChange
-    from tuned_virt.plugins.hugepages_numa.settings import PoolSetting
+    from tuned_virt.plugins.hugepages_numa.setting_types import PoolSetting
     from tuned_virt.plugins.hugepages_numa.writer import Allocation
 
     class Stubborn(FakeHugetlb):

@@ -12,7 +12,7 @@ from tuned_virt.plugins import hugepages_numa
 from tuned_virt.plugins.hugepages_numa import planner, targets
 from tuned_virt.plugins.hugepages_numa.planner import PoolChange
 from tuned_virt.plugins.hugepages_numa.pools import Pool
-from tuned_virt.plugins.hugepages_numa.settings import PoolSetting, Setting
+from tuned_virt.plugins.hugepages_numa.setting_types import PoolSetting, Setting
 from tuned_virt.plugins.hugepages_numa.state import HugepagesState, NodeFreeMemory
 
 GIB = 1 << 20

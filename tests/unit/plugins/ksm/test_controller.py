@@ -23,9 +23,9 @@ from tuned_virt.core.journal import Journal
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.plugins.ksm.auto import AutoPolicy
 from tuned_virt.plugins.ksm.controller import REPEAT, Clock, KsmController
+from tuned_virt.plugins.ksm.controller_state import ControllerStateFile
 from tuned_virt.plugins.ksm.decision import ControllerMemory, Phase
 from tuned_virt.plugins.ksm.ksmtuned import KsmtunedPolicy
-from tuned_virt.plugins.ksm.record import ControllerStateFile
 from tuned_virt.plugins.ksm.sampler import Sampler
 
 EAGER = AutoPolicy(eager=True)

@@ -32,9 +32,9 @@ from tuned_virt.model.topology import Host
 from tuned_virt.placement import PlacementKind
 from tuned_virt.plugins.vm_pinning import policy
 from tuned_virt.plugins.vm_pinning.controller import PinningController
+from tuned_virt.plugins.vm_pinning.held_placements import HeldPlacement
 from tuned_virt.plugins.vm_pinning.page_migrator import PageMigration, PageMigrator
 from tuned_virt.plugins.vm_pinning.placement_controller import PlacementController
-from tuned_virt.plugins.vm_pinning.record import HeldPlacement
 
 UUID = "0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0f1"
 

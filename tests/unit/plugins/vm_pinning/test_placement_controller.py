@@ -30,11 +30,11 @@ from tuned_virt.placement import (
 from tuned_virt.placement.policy import EmulatorMode
 from tuned_virt.plugins.vm_pinning import policy
 from tuned_virt.plugins.vm_pinning.already_running import bound, local_node, spread
+from tuned_virt.plugins.vm_pinning.held_placements import HeldPlacement
 from tuned_virt.plugins.vm_pinning.placement_controller import (
     PlacementController,
     PlacementDecision,
 )
-from tuned_virt.plugins.vm_pinning.record import HeldPlacement
 
 PLACED = Placement(
     "a",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from tuned_virt.plugins.hugepages_numa import boot, targets
 from tuned_virt.plugins.hugepages_numa.policy import HugepagesPolicy
-from tuned_virt.plugins.hugepages_numa.settings import HugetlbMount, MountSetting
+from tuned_virt.plugins.hugepages_numa.setting_types import HugetlbMount, MountSetting
 from tuned_virt.plugins.hugepages_numa.state import HugepagesState, boot_setting
 
 THP = "transparent_hugepage"

@@ -6,8 +6,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from tuned_virt.plugins.ksm.controller_state import ControllerState, ControllerStateFile
 from tuned_virt.plugins.ksm.decision import ControllerMemory, Phase
-from tuned_virt.plugins.ksm.record import ControllerState, ControllerStateFile
 
 
 def test_the_phase_of_an_upgraded_tuned_is_known(tmp_path: Path) -> None:

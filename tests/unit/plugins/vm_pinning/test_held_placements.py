@@ -9,9 +9,9 @@ from pathlib import Path
 from tuned_virt.core.state_file import boot_id
 from tuned_virt.model.pins import Pins
 from tuned_virt.placement import MemoryPlacement, Placement, PlacementKind
-from tuned_virt.plugins.vm_pinning import original, record
+from tuned_virt.plugins.vm_pinning import held_placements, original
+from tuned_virt.plugins.vm_pinning.held_placements import HeldPlacement
 from tuned_virt.plugins.vm_pinning.original import OriginalPins
-from tuned_virt.plugins.vm_pinning.record import HeldPlacement
 
 PLACED = Placement(
     "web1", "u", PlacementKind.SHARED, (0,), {0: "0-3", 1: "0-3"}, "0-3", {1: "0-3"},
@@ -45,12 +45,12 @@ def test_an_owners_guest_is_not_placed_by_us() -> None:
 
 def test_the_record_is_as_the_first_version_wrote_it(tmp_path: Path) -> None:
     file = tmp_path / "vm_pinning.json"
-    record.save("qemu:///system", {"u/7": HELD}, file)
+    held_placements.save("qemu:///system", {"u/7": HELD}, file)
     content = json.loads(file.read_text())
     assert content["guests"] == {"qemu:///system": [FIRST_VERSION]}
-    assert record.load("qemu:///system", file) == {"u/7": HELD}
+    assert held_placements.load("qemu:///system", file) == {"u/7": HELD}
     file.write_text(json.dumps({"boot_id": boot_id(), "guests": {"x": [FIRST_VERSION]}}))
-    assert record.load("x", file) == {"u/7": HELD}
+    assert held_placements.load("x", file) == {"u/7": HELD}
 
 
 def test_originals_are_as_the_first_version_wrote_them() -> None:

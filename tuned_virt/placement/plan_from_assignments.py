@@ -17,7 +17,7 @@ from tuned_virt.placement.model import (
     PlacementPlan,
     unplaced,
 )
-from tuned_virt.placement.place import unplaced_reason
+from tuned_virt.placement.place_guest import unplaced_reason
 from tuned_virt.placement.policy import EmulatorMode, IoThreadMode, MemoryMode
 
 MARGIN = 0.05

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from tuned_virt.plugins.hugepages_numa import settings
-from tuned_virt.plugins.hugepages_numa.settings import (
+from tuned_virt.plugins.hugepages_numa import setting_types
+from tuned_virt.plugins.hugepages_numa.setting_types import (
     HugetlbMount,
     MountSetting,
     NotMounted,
@@ -44,5 +44,5 @@ def test_originals_of_earlier_versions_are_read_and_written_as_they_were(
     setting: Setting, value: Value, name: str, text: str
 ) -> None:
     assert (str(setting), str(value)) == (name, text)
-    assert settings.parse({name: text}) == {setting: value}
-    assert type(next(iter(settings.parse({name: text})))) is type(setting)
+    assert setting_types.parse({name: text}) == {setting: value}
+    assert type(next(iter(setting_types.parse({name: text})))) is type(setting)
