@@ -11,6 +11,7 @@ because libvirt hangs or is gone, is done when it is back.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -45,6 +46,9 @@ class Claim(Generic[P]):
 
 class GuestController(ABC, Generic[P]):
     """What one tuner does to one libvirt's guests; all but `findings` is for libvirt's worker."""
+
+    active_since = math.inf
+    """Seconds after boot at which a profile was activated that has the plugin."""
 
     @abstractmethod
     def adjust(self, view: GuestsView, claims: Mapping[Run, Claim[P]] | None) -> float | None:
@@ -128,6 +132,8 @@ class GuestManager(Generic[P]):
         with self._lock:
             self._listener = listener
             self._starting = self._claims is None  # what a killed TuneD left may be claimed again
+            if self._starting:
+                self._guests.active_since = time.clock_gettime(time.CLOCK_BOOTTIME)
         self._turn()
         deadline = time.monotonic() + timeouts.FIRST_LISTING
         self._until(lambda: self._listed is not None, deadline)

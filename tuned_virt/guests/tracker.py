@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tuned_virt.guests import originals
 from tuned_virt.kernel.files import KernelFS
-from tuned_virt.kernel.procfs import start_time
+from tuned_virt.kernel.procfs import start_time, ticks
 from tuned_virt.libvirt_api.connection import Domain
 from tuned_virt.model.guest import Guest, GuestError, read_guest
 from tuned_virt.model.guest.qemu_threads import ThreadFinder
@@ -20,7 +20,8 @@ class TrackedGuest:
     """One run of a guest.
 
     guest  what its XML asks for; None where that is not read, for the reason in `error`
-    since  when it was first seen (monotonic); fresh: it came while a profile was active
+    since  when it was first seen (monotonic)
+    started_under_profile  its process is younger than the profile, or libvirt told of it later
     """
 
     active: Domain
@@ -44,8 +45,11 @@ class GuestTracker:
         self._finder = ThreadFinder(fs)
         self._seen: dict[tuple[str, int], TrackedGuest] = {}
 
-    def look(self, guests: Iterable[Domain], profile_active: bool) -> Seen:
-        """The guests that run now, by key; whether new ones came while a profile was active."""
+    def look(self, guests: Iterable[Domain], active_since: float) -> Seen:
+        """The guests that run now, by key.
+
+        active_since: seconds after boot from which a guest's start is one under the profile.
+        """
         now = {active.run: active for active in guests}
         new = [active for run, active in now.items() if run not in self._seen]
         pids = self._finder.find(active.uuid for active in new)
@@ -56,8 +60,9 @@ class GuestTracker:
             start = (start_time(pid) if pid else None) or 0
             pid = pid if start else 0
             key = originals.key(active.uuid, active.id, start)
-            fresh = (time.monotonic(), profile_active)
-            self._seen[active.run] = TrackedGuest(active, key, pid, start, *_read(active), *fresh)
+            under_profile = start / ticks() >= active_since
+            values = (active, key, pid, start, *_read(active), time.monotonic(), under_profile)
+            self._seen[active.run] = TrackedGuest(*values)
         for run, seen in self._seen.items():
             if now[run] is not seen.active:
                 self.reread(run, now[run])

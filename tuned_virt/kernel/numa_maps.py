@@ -15,12 +15,12 @@ from tuned_virt.kernel import procfs
 from tuned_virt.kernel.files import KernelFS
 
 LEAST = 4 << 20
-"""Bytes from which a mapping counts as a guest's memory; QEMU's own are smaller, but for TCG's."""
+"""Bytes from which a mapping counts as a guest's memory; QEMU's own are smaller."""
 
 NODE = re.compile(r"N(\d+)=(\d+)")
 PAGE = re.compile(r"kernelpagesize_kB=(\d+)")
-RANGE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \d+\s*(.*)$")
-NOT_MEMORY = re.compile(r"\.so\b|/qemu|\[(heap|stack|vdso|vvar|vsyscall)\b|/usr/|/lib")
+RANGE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ \d+\s*(.*)$")
+QEMUS_OWN = ("[heap]", "[stack]")
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,18 @@ def read(fs: KernelFS, pid: int) -> list[Area]:
 
 
 def _large(maps: str) -> Iterator[tuple[int, int]]:
-    for line in maps.splitlines():
-        found = RANGE.match(line)
-        if found and not NOT_MEMORY.search(found[3]):
-            start, end = int(found[1], 16), int(found[2], 16)
-            if end - start >= LEAST:
-                yield start, end
+    """Large writable mappings, whatever file they are of: huge pages, memfd, a file, a device.
+
+    A file that is mapped to be executed as well is a program or a library, and what is executed
+    without a file is code that TCG makes.
+    """
+    found = [match.groups() for match in map(RANGE.match, maps.splitlines()) if match]
+    programs = {path for _, _, access, path in found if "x" in access and path}
+    for first, last, access, path in found:
+        start, end = int(first, 16), int(last, 16)
+        own = "x" in access or path in programs or path in QEMUS_OWN
+        if "w" in access and not own and end - start >= LEAST:
+            yield start, end
 
 
 def by_node(mappings: list[Area]) -> dict[int, int]:

@@ -49,11 +49,11 @@ def _reason(way: Strategy, best: Score, second: Score) -> str:
     if decided is None:
         return "both nodes fit equally well, so the lower-numbered one is used"
     a, b = best[decided], second[decided]
-    if decided == 0:
+    if decided == (0 if way.wanted.guest.movable else 1):
         devices = way.wanted.guest.devices
         named = f"its device {devices[0]}" if len(devices) == 1 else f"its {len(devices)} devices"
         return f"nearer to {named} (distance +{a:g}, compared with +{b:g})"
-    if decided == 1:
+    if decided < TIES:
         return f"{a / 2**20:.1f} GiB of its memory is elsewhere, compared with {b / 2**20:.1f}"
     return way.reason(decided - TIES, a, b)
 

@@ -15,7 +15,8 @@ from tuned_virt.placement.model import PlacementKind
 from tuned_virt.placement.node_capacity import TINY
 
 Score = tuple[float, ...]
-"""Smaller is better: distance of PCI devices, KiB to move, then as the strategy says."""
+"""Smaller is better: distance of PCI devices, KiB of memory on other nodes (the reverse where that
+memory cannot move), then as the strategy says."""
 
 
 class Strategy(ABC):
@@ -35,7 +36,11 @@ class Strategy(ABC):
     def ties(self, node_index: int) -> tuple[int, int]:
         """What a node costs the guest whichever way it is placed: see `Score`."""
         guest, capacity = self.wanted.guest, self.capacity
-        return capacity.device_distance(guest, node_index), capacity.to_move(guest, node_index)
+        far, elsewhere = (
+            capacity.device_distance(guest, node_index),
+            capacity.to_move(guest, node_index),
+        )
+        return (far, elsewhere) if self.wanted.guest.movable else (elsewhere, far)
 
     @property
     def tied(self) -> bool:

@@ -98,6 +98,17 @@ def test_a_device_pulls_its_guest() -> None:
     assert 3 in {*beside["a"].nodes, *beside["big"].nodes}, "the nearest other, not the emptiest"
 
 
+def test_memory_that_cannot_move_comes_before_a_device() -> None:
+    host = replace(machine(), devices={DEVICE: 0})
+    mostly = guest("a", 2, devices=(DEVICE,), resident={0: GIB, 1: 3 * GIB})
+    one = planned(host, mostly)["a"]
+    assert (one.nodes, one.why) == (
+        (1,), "node 1 rather than node 0: 1.0 GiB of its memory is elsewhere, compared with 3.0"
+    )  # fmt: skip
+    even = planned(host, replace(mostly, resident={0: GIB, 1: GIB}))["a"]
+    assert (even.nodes, "nearer to its device" in even.why) == ((0,), True)
+
+
 def test_iothreads_run_at_the_node_of_their_disk() -> None:
     host = replace(machine(), disks={"nvme0n1": 1}, devices={DEVICE: 1})
     wants = guest(

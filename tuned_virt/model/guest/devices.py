@@ -11,6 +11,8 @@ from tuned_virt.model import xml_values
 from tuned_virt.model.guest.text import printable
 from tuned_virt.model.xml import ElementError
 
+QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
+
 MOST_IOTHREADS = 1024
 """A number beyond is a mistake or an attack."""
 
@@ -25,6 +27,23 @@ def passed_through(root: Element) -> Iterator[str]:
     ):
         for element in root.iterfind(path):
             yield _pci(element)
+
+
+def hold_memory(root: Element) -> bool:
+    """Whether a device without a PCI address on the host holds the guest's pages.
+
+    Mediated devices do by VFIO, vDPA's by the kernel's vhost-vdpa (libvirt's formatdomain: mdev,
+    <interface type='vdpa'>, <disk type='vhostvdpa'>), and vfio-pci among arguments for QEMU.
+    """
+    paths = (
+        "devices/hostdev[@type='mdev']",
+        "devices/interface[@type='vdpa']",
+        "devices/disk[@type='vhostvdpa']",
+    )
+    if any(root.find(path) is not None for path in paths):
+        return True
+    arguments = root.iterfind(f"{{{QEMU}}}commandline/{{{QEMU}}}arg")
+    return any(one.get("value", "").startswith("vfio-pci") for one in arguments)
 
 
 PCI_NUMBER = re.compile(r"0[xX]([0-9a-fA-F]{1,8})|(0[0-7]{0,9})|([1-9]\d{0,9})", re.ASCII)

@@ -85,6 +85,7 @@ class Guest:
     tagged      our tag's attributes, see PLACEMENT_NAMESPACE
     locked      its memory stays in RAM: <locked/>
     protected   SEV, TDX and the like: its pages cannot be moved
+    device_held a mediated or vDPA device reads and writes its memory, so that no page moves
     notes       what was not understood, and limits of its machine type
     resident    node → KiB of its memory there now; empty for one that does not run
     """
@@ -109,6 +110,7 @@ class Guest:
     tagged: Mapping[str, str] = field(default_factory=dict)
     locked: bool = False
     protected: bool = False
+    device_held: bool = False
     shares_pages: bool = True
     notes: tuple[str, ...] = ()
     resident: Mapping[int, int] = field(default_factory=dict)
@@ -126,4 +128,5 @@ class Guest:
     @property
     def movable(self) -> bool:
         """Whether its pages can move: none huge, locked, encrypted or held by a device."""
-        return not (self.huge_pages or self.locked or self.protected or self.devices)
+        stays = self.huge_pages or self.locked or self.protected
+        return not (stays or self.devices or self.device_held)

@@ -103,6 +103,7 @@ def _guest(root: Element) -> Guest:
         tagged=tagged,
         locked=root.find("memoryBacking/locked") is not None,
         protected=root.find("launchSecurity") is not None,
+        device_held=devices.hold_memory(root),
         shares_pages=root.find("memoryBacking/nosharepages") is None,
         notes=(*_notes(root), *machines.notes(arch, machine, vcpus)),
     )

@@ -60,7 +60,7 @@ class LimitsController(GuestController[LimitsPolicy]):
 
     def adjust(self, view: GuestsView, claims: Mapping[Run, LimitsClaim] | None) -> float | None:
         """See `GuestController`."""
-        seen = self._tracker.look(view.guests.values(), True)
+        seen = self._tracker.look(view.guests.values(), 0)
         gone = {*self._originals.guests, *self._held} - seen.keys()
         self._originals.let_go(gone)
         runs = ((self._tracker.run(run), claim) for run, claim in (claims or {}).items())

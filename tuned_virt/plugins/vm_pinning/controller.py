@@ -77,7 +77,8 @@ class PinningController(GuestController[PinningPolicy]):
 
     def adjust(self, view: GuestsView, claims: Mapping[Run, PinningClaim] | None) -> float | None:
         """See `GuestController`."""
-        seen = self._tracker.look(view.guests.values(), self._claims is not None)
+        active_since = self.active_since if self._claims is None else 0
+        seen = self._tracker.look(view.guests.values(), active_since)
         self._load(view.connection, seen)
         self._forget({*self._originals.guests, *self._held} - seen.keys())
         wanted = self._wanted(claims or {})

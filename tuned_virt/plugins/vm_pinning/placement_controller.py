@@ -172,15 +172,16 @@ class PlacementController:
                 self._already(asked, one, claim)
         return asked
 
-    @staticmethod
-    def _started(asked: _Asked, one: TrackedGuest, claim: PinningClaim) -> None:
+    def _started(self, asked: _Asked, one: TrackedGuest, claim: PinningClaim) -> None:
         wait = one.since + claim.policy.grace - time.monotonic()
         if wait > 0:
             asked.wait = min(wait, asked.wait or wait)
             why = f"it is booting, and is placed {claim.policy.grace} s after its start (grace)"
             asked.remarks[one.key] = left(one, claim, why)
-        else:
-            asked.policies[one.active.uuid] = claim.policy.placement
+            return
+        asked.policies[one.active.uuid] = claim.policy.placement
+        if one.guest is not None and not one.guest.movable:
+            asked.guests[one.active.uuid] = replace(one.guest, resident=self._measure(one))
 
     def _already(self, asked: _Asked, one: TrackedGuest, claim: PinningClaim) -> None:
         resident: Mapping[int, int] = {}

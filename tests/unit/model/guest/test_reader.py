@@ -441,3 +441,26 @@ def test_sets_are_counted_before_they_are_read() -> None:
 
 def test_texts_of_others_start_no_line() -> None:
     assert printable("a\nb\x1b[1mé") == "a?b?[1mé"
+
+
+QEMU_ARGUMENTS = (
+    "<q:commandline xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'>"
+    "<q:arg value='-device'/><q:arg value='{}'/></q:commandline>"
+)
+
+
+@pytest.mark.parametrize(
+    ("more", "held"),
+    [
+        ("<devices><hostdev mode='subsystem' type='mdev' model='vfio-pci'/></devices>", True),
+        ("<devices><interface type='vdpa'><source dev='/dev/v0'/></interface></devices>", True),
+        ("<devices><disk type='vhostvdpa' device='disk'/></devices>", True),
+        (QEMU_ARGUMENTS.format("vfio-pci,host=0000:01:00.0"), True),
+        (QEMU_ARGUMENTS.format("virtio-rng"), False),
+        ("<devices><hostdev type='usb'/><interface type='bridge'/></devices>", False),
+    ],
+)
+def test_devices_that_hold_memory(more: str, held: bool) -> None:
+    """NVIDIA vGPU and s390's crypto by mdev, SmartNICs by vDPA: VFIO and vhost pin all pages."""
+    one = guest(more=more)
+    assert (one.device_held, one.movable) == (held, not held)
