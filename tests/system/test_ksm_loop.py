@@ -278,7 +278,7 @@ def test_status_tells_of_guests_and_decisions(tuned: Callable[..., Sandbox]) -> 
         t.switch("auto")
         wait_for("burst", logged(t, "ksm: burst: "))
         status = json.loads(t.run(["tuned-virt", "status", "--json"]).stdout)
-        guests = {guest["name"]: guest for guest in status["guests"]}
+        guests = {guest["guest"]: guest for guest in status["guests"]}
         assert guests["web1"]["memory_mib"] == 64
         assert guests["web1"]["mergeable_mib"] is not None
         assert (guests["vault"]["opted_out"], guests["web1"]["opted_out"]) == (True, False)

@@ -167,7 +167,7 @@ def scheduler(name: str) -> str:
 def disks() -> dict[str, dict[str, object]]:
     """What `tuned-virt disks --json` says, by name."""
     content = json.loads(run("tuned-virt", "disks", "--json", check=False))
-    return {disk["name"]: disk for disk in content["disks"]}
+    return {disk["disk"]: disk for disk in content["disks"]}
 
 
 @contextlib.contextmanager

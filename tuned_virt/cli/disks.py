@@ -8,9 +8,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuned_virt import __version__
-from tuned_virt.cli import table
-from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot, print_json
+from tuned_virt.cli import json_output, table
+from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
 from tuned_virt.core.guest_source import FixedGuests
 from tuned_virt.core.originals import Originals
 from tuned_virt.core.plan import Values
@@ -40,11 +39,12 @@ NO_POLICY = "no active profile sets disks: this is the plan of [blk_elevator_vir
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    output = parser.add_mutually_exclusive_group()
+    json_output.add_option(output)
     parser.add_argument(
         "--all", action="store_true", help="also show disks without a choice of schedulers"
     )
-    parser.add_argument(
+    output.add_argument(
         "--udev-rule",
         nargs="?",
         const="-",
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     if options.udev_rule:
         return _write_rule(options.udev_rule, verdicts)
     if options.json:
-        print_json(_content(active, state, verdicts, plan.notes, originals))
+        json_output.emit("disks", _content(active, state, verdicts, plan.notes, originals))
     else:
         _print(active, verdicts if options.all else _with_choice(verdicts), plan.notes)
     differs = any(verdict.wanted not in ("", verdict.disk.scheduler) for verdict in verdicts)
@@ -114,7 +114,6 @@ def _content(
     originals: Values,
 ) -> dict[str, Any]:
     return {
-        "version": __version__,
         "active": active is not None,
         "role": state.role.value,
         "disks": [_disk(verdict, originals) for verdict in verdicts],
@@ -125,7 +124,7 @@ def _content(
 def _disk(verdict: Verdict, originals: Values) -> dict[str, Any]:
     disk = verdict.disk
     return {
-        "name": disk.name,
+        "disk": disk.name,
         "class": disk.attached.kind.value,
         "emulated": disk.attached.emulated,
         "fact": disk.attached.fact,

@@ -10,8 +10,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from tuned_virt.cli import table
-from tuned_virt.cli.common import FINE, TO_REPORT, print_json
+from tuned_virt.cli import json_output, table
+from tuned_virt.cli.common import FINE, TO_REPORT
 from tuned_virt.core.state_file import FOLDER, StateFile
 from tuned_virt.kernel import cpuset, numa_maps
 from tuned_virt.kernel.cpuset import text as cpus_text
@@ -57,7 +57,7 @@ class GuestRow:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    json_output.add_option(parser)
     parser.add_argument(
         "--watch",
         nargs="?",
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
         rows = gather(fs, before, now)
         _keep_look(now)
         if options.json:
-            print_json([asdict(row) for row in rows])
+            json_output.emit("guests", {"guests": [asdict(row) for row in rows]})
         elif rows:
             table.show(COLUMNS, map(_cells, rows))
             print(*("", *map(_sentence, rows)), sep="\n")
@@ -125,7 +125,7 @@ def _row(
     pins = held.placement.pins() if held else qemu_threads.pins(affinity)
     kind = held.placement.kind.value if held else "unplaced"
     return GuestRow(
-        guest=printable(held.name) if held else guest.label,
+        guest=printable(held.name) if held else guest.name or str(guest.pid),
         uuid=guest.uuid,
         pid=guest.pid,
         kind=kind,

@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tuned_virt import __version__
-from tuned_virt.cli import hugepages_plan, table
-from tuned_virt.cli.common import FINE, print_json
+from tuned_virt.cli import hugepages_plan, json_output, table
+from tuned_virt.cli.common import FINE
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.model.guest import qemu_process
 from tuned_virt.plugins.hugepages_numa import pools as hugepages
@@ -34,7 +33,8 @@ class PageUse:
     pages       their number by node and size in KiB, None where that cannot be read
     """
 
-    name: str
+    guest: str
+    uuid: str
     pid: int
     mapped_mib: int | None
     pages: Mapping[tuple[int, int], int] | None
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="cmdline: print no newline, for use inside a longer command line",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    json_output.add_option(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
         return hugepages_plan.run_cmdline(options, "" if options.no_newline else "\n")
     content = gather(KernelFS())
     if options.json:
-        print_json({"version": __version__, **content})
+        json_output.emit("hugepages", content)
     else:
         _print(content)
     return FINE
@@ -106,8 +106,9 @@ def guests(fs: KernelFS) -> tuple[list[PageUse], str]:
         if pages is None:
             remark = NOT_ROOT if fs.exists(f"/proc/{guest.pid}/numa_maps") else NOT_TOLD
         name = guest.name or str(guest.pid)
-        uses.append(PageUse(name, guest.pid, None if kib is None else kib // 1024, pages))
-    return sorted(uses, key=lambda use: (use.name, use.pid)), remark
+        mapped = None if kib is None else kib // 1024
+        uses.append(PageUse(name, guest.uuid, guest.pid, mapped, pages))
+    return sorted(uses, key=lambda use: (use.guest, use.pid)), remark
 
 
 def _pages(fs: KernelFS, pid: int, kib: int | None) -> dict[tuple[int, int], int] | None:
@@ -136,7 +137,13 @@ def _guest(use: PageUse) -> dict[str, Any]:
             }
             for (node, kib), count in use.pages.items()
         ]
-    return {"name": use.name, "pid": use.pid, "mapped_mib": use.mapped_mib, "used": places}
+    return {
+        "guest": use.guest,
+        "uuid": use.uuid,
+        "pid": use.pid,
+        "mapped_mib": use.mapped_mib,
+        "used": places,
+    }
 
 
 def _transparent(fs: KernelFS) -> dict[str, Any] | None:
@@ -171,7 +178,7 @@ def _transparent_line(thp: dict[str, Any] | None) -> str:
 
 
 def _guest_rows(guest: dict[str, Any]) -> list[tuple[Any, ...]]:
-    named = (guest["name"], guest["pid"])
+    named = (guest["guest"], guest["pid"])
     if guest["used"] is None:
         return [(*named, None, None, None, guest["mapped_mib"])]
     return [(*named, at["node"], at["size"], at["pages"], at["mib"]) for at in guest["used"]]

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tuned_virt.cli import table, variables
-from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot, print_json
+from tuned_virt.cli import json_output, table, variables
+from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
 from tuned_virt.core.guest_source import FixedGuests
 from tuned_virt.core.options import BadOptions
 from tuned_virt.core.originals import Originals
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     originals = Originals().record(HugepagesTuner.name).originals
     plan = planner.plan(policy, _state(policy), originals)
     if options.json:
-        print_json(_content(plan))
+        json_output.emit("hugepages-plan", _content(plan))
     else:
         _print(plan)
     return TO_REPORT if plan.refused or plan.missing else FINE
@@ -94,6 +94,9 @@ def run_cmdline(options: argparse.Namespace, end: str = "\n") -> int:
         text, said = _arguments(_policy(options))
     except CouldNot as error:
         text, said = "", [str(error)]
+    if options.json:
+        json_output.emit("hugepages-cmdline", {"arguments": text, "notes": said})
+        return FINE
     for line in said:
         print(f"tuned-virt hugepages cmdline: {line}", file=sys.stderr)
     if text:

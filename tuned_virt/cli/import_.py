@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuned_virt.cli import variables
+from tuned_virt.cli import json_output, variables
 from tuned_virt.cli.common import FINE, CouldNot
 from tuned_virt.cli.variables import Variable
 from tuned_virt.core.options import BadOptions, OptionError
@@ -86,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="show the changes, but write nothing"
     )
+    json_output.add_option(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -98,15 +99,41 @@ def run(options: argparse.Namespace) -> int:
     _validate(source, target, imported, known)
     placed = variables.place(lines, imported.variables, imported.closing)
     _proof(target, placed, imported)
+    written = placed != lines and not options.dry_run
+    if written:
+        _write(target, "".join(placed))
+    if options.json:
+        json_output.emit("import", _content(options, imported, known, placed != lines, written))
+        return FINE
     _say(imported, known)
     if placed == lines:
         print(f"nothing to change in {target}")
-    elif options.dry_run:
-        print("".join(difflib.unified_diff(lines, placed, str(target), "would be written")), end="")
-    else:
-        _write(target, "".join(placed))
+    elif written:
         print(f"{target} is written\n{NEXT}")
+    else:
+        print("".join(difflib.unified_diff(lines, placed, str(target), "would be written")), end="")
     return FINE
+
+
+def _content(
+    options: argparse.Namespace,
+    imported: Imported,
+    known: Mapping[str, str],
+    differs: bool,
+    written: bool,
+) -> dict[str, Any]:
+    return {
+        "from": str(options.source),
+        "to": str(options.target),
+        "differs": differs,
+        "changed": written,
+        "variables": [
+            {"variable": one.name, "before": known.get(one.name), "after": one.value}
+            for one in imported.variables
+        ],
+        "dropped": list(imported.dropped),
+        "empty": list(imported.empty),
+    }
 
 
 def _source(file: Path) -> str:

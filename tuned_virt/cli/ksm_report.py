@@ -6,8 +6,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
+from tuned_virt.cli import json_output
 from tuned_virt.core.originals import Originals
 from tuned_virt.core.state_file import FOLDER as STATE_FOLDER
 from tuned_virt.kernel.files import KernelFS, active_word
@@ -65,11 +67,13 @@ def loop(content: ControllerState, held: bool) -> dict[str, Any] | None:
     return {
         "mode": content.algorithm.partition("Policy(")[0].lower(),
         "phase": memory.phase.value,
-        "since": started + memory.since if memory.since else None,
-        "when": last.when if last else None,
+        "since": json_output.moment(started + memory.since) if memory.since else None,
+        "when": json_output.moment(last.when) if last else None,
         "why": last.why if last else "",
         "held": held,
-        "decisions": [asdict(made) for made in content.decisions],
+        "decisions": [
+            {**asdict(made), "when": json_output.moment(made.when)} for made in content.decisions
+        ],
     }
 
 
@@ -147,7 +151,7 @@ def _conflicts(found: KsmConflicts) -> str:
 def _loop(content: dict[str, Any] | None) -> str:
     if content is None:
         return "none: no active profile sets mode=auto or mode=ksmtuned"
-    since = f" since {moment(content['since'])}" if content["since"] else ""
+    since = f" since {clock(content['since'])}" if content["since"] else ""
     return f"mode={content['mode']}: {content['phase']}{since}{gone(content)}"
 
 
@@ -162,12 +166,12 @@ def gone(content: Mapping[str, Any]) -> str:
 
 def _decision(made: Mapping[str, Any]) -> str:
     changes = ", ".join(f"{name}={value}" for name, value in made["changes"].items())
-    text = f"  {moment(made['when'])}  {made['phase']}: {made['why']}"
+    text = f"  {clock(made['when'])}  {made['phase']}: {made['why']}"
     return f"{text} ({changes})" if changes else text
 
 
-def moment(seconds: float) -> str:
-    """A time of today as the clock shows it, another with its date."""
-    then = time.localtime(seconds)
-    today = time.strftime("%Y-%m-%d", then) == time.strftime("%Y-%m-%d")
-    return time.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S", then)
+def clock(moment: str) -> str:
+    """A time as JSON has it: of today as the clock shows it, another with its date."""
+    then = datetime.fromisoformat(moment).astimezone()
+    today = then.date() == datetime.now().date()
+    return then.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")

@@ -30,7 +30,8 @@ class KsmRow:
     profit_mib     the kernel's estimate of what that saves, less its bookkeeping
     """
 
-    name: str
+    guest: str
+    uuid: str
     pid: int | None
     memory_mib: int | None
     opted_out: bool
@@ -69,7 +70,7 @@ def rows(
     found = [_row(guest, libvirt.get(guest.uuid), read) for guest in seen]
     hidden = libvirt.keys() - {guest.uuid for guest in seen}
     found += [_row(None, libvirt[uuid], read) for uuid in hidden]
-    return sorted(found, key=lambda row: (row.name, row.pid or 0))
+    return sorted(found, key=lambda row: (row.guest, row.pid or 0))
 
 
 def _row(
@@ -81,6 +82,7 @@ def _row(
     sizes = sizes_of(process.pid, read) if process and shares else (None, None, None)
     return KsmRow(
         _name(process, known),
+        process.uuid if process else known.uuid if known else "",
         process.pid if process else None,
         known.memory // 1024 if known else None,
         not shares,

@@ -6,8 +6,10 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import asdict
+from typing import Any
 
-from tuned_virt.cli.common import FINE, CouldNot, print_json
+from tuned_virt.cli import json_output
+from tuned_virt.cli.common import FINE, CouldNot
 from tuned_virt.core.journal import FILE, Entry, Journal
 from tuned_virt.registry import tuners
 
@@ -16,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
     parser.add_argument("-n", type=int, default=50, metavar="N", help="the last N changes (50)")
     parser.add_argument("--plugin", choices=tuple(tuners()), help="of one plugin only")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    json_output.add_option(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -30,12 +32,16 @@ def run(options: argparse.Namespace) -> int:
     except OSError as error:
         raise CouldNot(f"cannot read {FILE}: {error}") from error
     if options.json:
-        print_json(list(map(asdict, entries)))
+        json_output.emit("log", {"changes": list(map(_content, entries))})
     elif entries:
         print("\n".join(map(_line, entries)))
     else:
         print("no changes are recorded")
     return FINE
+
+
+def _content(entry: Entry) -> dict[str, Any]:
+    return {**asdict(entry), "when": json_output.moment(entry.when)}
 
 
 def _line(entry: Entry) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import argparse
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tuned_virt.cli import plan, planning_input, snapshot
+from tuned_virt.cli import json_output, plan, planning_input, snapshot
 from tuned_virt.cli.common import FINE, CouldNot
 from tuned_virt.kernel import cpuset
 from tuned_virt.model.guest import Guest, printable
@@ -39,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a host with its guests, as written by tuned-virt snapshot",
     )
     plan.add_policy(parser)
-    parser.add_argument("-o", "--output", metavar="FILE", help=".svg or .html; default: text")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("-o", "--output", metavar="FILE", help=".svg or .html; default: text")
+    json_output.add_option(output)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -50,6 +52,9 @@ def run(options: argparse.Namespace) -> int:
     else:
         gathered = planning_input.gather(options.host, options.guest)
     made = plan.planned(gathered, asked)
+    if options.json:
+        json_output.emit("map", content(gathered.host, made))
+        return FINE
     if not options.output:
         print("\n".join(text(gathered.host, made)))
         return FINE
@@ -91,6 +96,33 @@ def text(host: Host, made: PlacementPlan) -> Iterator[str]:
         ]
         if floating:
             yield f"  floating: {', '.join(printable(one.guest) for one in floating)}"
+
+
+def content(host: Host, made: PlacementPlan) -> dict[str, Any]:
+    """The picture as JSON has it: nodes, their LLCs, cores and CPUs, and whose these are."""
+    taken = _on_cpu(made)
+    return {
+        "nodes": [_node_content(host, node, taken) for node in host.grid.nodes],
+        **plan.content(made),
+    }
+
+
+def _node_content(host: Host, node: GridNode, taken: Mapping[int, str]) -> dict[str, Any]:
+    return {
+        "node": node.id,
+        "cpus": cpuset.text(node.cpus),
+        "memory_mib": host.by_id[node.id].memory // 1024,
+        "llcs": [
+            {
+                "cpus": cpuset.text(node.numbers(cluster.mask)),
+                "cores": [cpuset.text(node.numbers(core)) for core in cluster.cores],
+                "dedicated": {
+                    str(cpu): taken[cpu] for cpu in node.numbers(cluster.mask) if cpu in taken
+                },
+            }
+            for cluster in node.clusters
+        ],
+    }
 
 
 def _colour(name: str) -> str:

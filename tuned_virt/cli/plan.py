@@ -4,15 +4,22 @@
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tuned_virt import placement
-from tuned_virt.cli import hugepages_plan, plan_text, planning_input, snapshot, variables
-from tuned_virt.cli.common import COULD_NOT, FINE, TO_REPORT, CouldNot, print_json
+from tuned_virt.cli import (
+    hugepages_plan,
+    json_output,
+    plan_text,
+    planning_input,
+    snapshot,
+    variables,
+)
+from tuned_virt.cli.common import COULD_NOT, FINE, TO_REPORT, CouldNot
 from tuned_virt.cli.planning_input import PlanningInput
 from tuned_virt.core.device_filter import selects
 from tuned_virt.core.options import BadOptions
@@ -48,11 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action="extend",
         default=[],
-        help="hosts with their guests, as written by tuned-virt snapshot; one JSON line per host",
+        help="hosts with their guests, as written by tuned-virt snapshot; --json: a line per host",
     )
     add_policy(parser)
     output = parser.add_mutually_exclusive_group()
-    output.add_argument("--json", action="store_true", help="print JSON")
+    json_output.add_option(output)
     output.add_argument(
         "--cmdline",
         action="store_true",
@@ -88,27 +95,35 @@ def run(options: argparse.Namespace) -> int:
         return hugepages_plan.run_cmdline(options)
     asked = read_asked(options.policy, options.set)
     if options.snapshot:
-        return _fleet([Path(name) for name in options.snapshot], asked)
+        return _fleet(options.snapshot, asked, options.json)
     gathered = planning_input.gather(options.host, options.guest)
     made = planned(gathered, asked)
     if options.json:
-        print_json(content(made))
+        json_output.emit("plan", content(made))
     else:
         plan_text.show(gathered, made, asked.policy.persist, later(gathered, asked))
     return FINE if made.complete else TO_REPORT
 
 
-def _fleet(files: list[Path], asked: PlanRequest) -> int:
-    """One JSON line a host; a file that cannot be read is said in its line, and the rest go on."""
+def _fleet(files: list[str], asked: PlanRequest, for_programs: bool) -> int:
+    """Each host's plan, as JSON on a line; why a file cannot be read, and the rest go on."""
     code = FINE
     for file in files:
         try:
-            made = planned(snapshot.load(file), asked)
+            gathered = snapshot.load(Path(file))
+            made = planned(gathered, asked)
         except CouldNot as error:
-            print(json.dumps({"host": str(file), "error": str(error)}))
+            if for_programs:
+                json_output.emit_line("plan", {"host": file, "error": str(error)})
+            print(f"tuned-virt: {error}", file=sys.stderr)
             code = COULD_NOT
             continue
-        print(json.dumps({"host": str(file), **content(made)}))
+        if for_programs:
+            json_output.emit_line("plan", {"host": file, **content(made)})
+        else:
+            if len(files) > 1:
+                print(f"host {file}:")
+            plan_text.show(gathered, made, asked.policy.persist, later(gathered, asked))
         code = max(code, FINE if made.complete else TO_REPORT)
     return code
 

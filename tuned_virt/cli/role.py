@@ -5,19 +5,25 @@ from __future__ import annotations
 
 import argparse
 
+from tuned_virt.cli import json_output
 from tuned_virt.cli.common import FINE, CouldNot
 from tuned_virt.kernel import systemd
 from tuned_virt.kernel.files import KernelFS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The subcommand has no options."""
+    """The subcommand's options."""
+    json_output.add_option(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print host or guest. Raises CouldNot."""
     try:
-        print(systemd.role(KernelFS()))
+        role = systemd.role(KernelFS())
     except systemd.RoleUnknown as error:
         raise CouldNot(str(error)) from error
+    if options.json:
+        json_output.emit("role", {"role": role})
+    else:
+        print(role)
     return FINE

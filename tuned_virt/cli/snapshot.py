@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tuned_virt.cli import planning_input
+from tuned_virt.cli import json_output, planning_input
 from tuned_virt.cli.common import FINE, CouldNot
 from tuned_virt.cli.planning_input import DescribedGuest, PlanningInput
 from tuned_virt.kernel import cpuset
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     gathered = planning_input.gather(options.host, options.guest)
     for note in gathered.notes:
         print(f"note: {note}", file=sys.stderr)
-    text = json.dumps(_content(gathered))
+    text = json.dumps(json_output.document("snapshot", _content(gathered)))
     if options.output:
         try:
             Path(options.output).write_text(text + "\n", encoding="utf-8")
@@ -110,7 +110,7 @@ def _validate(content: Any) -> None:
     """Raises ValueError for the first part that schemas/snapshot.json does not allow."""
     import jsonschema  # takes time
 
-    schema = json.loads((Path(__file__).parent / "schemas/snapshot.json").read_text())
+    schema = json.loads((json_output.SCHEMAS / "snapshot.json").read_text())
     errors = jsonschema.Draft7Validator(schema).iter_errors(content)
     for error in errors:
         raise ValueError(_wrong(error))

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from tuned_virt import __version__
-from tuned_virt.cli import findings, ksm_report, ksm_table, table
-from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot, print_json
+from tuned_virt.cli import findings, json_output, ksm_report, ksm_table, table
+from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
 from tuned_virt.cli.daemon import Daemon
 from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.kernel.files import KernelFS
@@ -28,7 +27,7 @@ NODES = ("node", "<CPUs", "MiB", "free MiB", "distances")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    json_output.add_option(parser)
     parser.add_argument(
         "--ksm",
         action="store_true",
@@ -40,10 +39,10 @@ def run(options: argparse.Namespace) -> int:
     """Gather and print; 1 where something differs, is pending, or TuneD is unavailable."""
     if options.ksm:
         return _run_ksm(options.json)
-    content = {"version": __version__, **_tuned(), **_machine(KernelFS())}
+    content = {**_tuned(), **_machine(KernelFS())}
     content.update(_originals(Originals()))
     if options.json:
-        print_json(content)
+        json_output.emit("status", content)
     else:
         _print(content)
     fine = content["verified"] and not content["pending"] and not content["originals"]
@@ -66,7 +65,7 @@ def _originals(kept: Originals) -> dict[str, Any]:
 def _run_ksm(for_programs: bool) -> int:
     content = ksm_report.gather(KernelFS())
     if for_programs:
-        print_json({"version": __version__, "ksm": content})
+        json_output.emit("ksm", {"ksm": content})
     else:
         print("\n".join(ksm_report.lines(content)))
     return FINE
@@ -179,12 +178,12 @@ def _ksm_line(values: dict[str, Any] | None, loop: dict[str, Any] | None) -> str
 
 
 def _why(loop: dict[str, Any]) -> str:
-    why = f"; {loop['why']} ({ksm_report.moment(loop['when'])})" if loop["why"] else ""
+    why = f"; {loop['why']} ({ksm_report.clock(loop['when'])})" if loop["why"] else ""
     return why + ksm_report.gone(loop)
 
 
 def _guest_cells(guest: dict[str, Any]) -> tuple[Any, ...]:
-    named = (guest["name"], guest["pid"], guest["memory_mib"])
+    named = (guest["guest"], guest["pid"], guest["memory_mib"])
     if guest["opted_out"]:
         return (*named, "opted out", None, None)
     return (*named, guest["mergeable_mib"], guest["merged_mib"], guest["profit_mib"])

@@ -9,15 +9,15 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
-from tuned_virt.cli import findings
-from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot, print_json
+from tuned_virt.cli import findings, json_output
+from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
 from tuned_virt.cli.daemon import Daemon
 from tuned_virt.core.originals import Originals
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    json_output.add_option(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="print only what differs")
     parser.add_argument(
         "-i",
@@ -38,7 +38,8 @@ def run(options: argparse.Namespace) -> int:
     remarks = Originals().remarks()
     lines += [findings.VerifyLine("note", "originals", remark) for remark in remarks]
     if options.json:
-        print_json({"profile": profile, "verified": verified, "lines": list(map(asdict, lines))})
+        content = {"profile": profile, "verified": verified, "lines": list(map(asdict, lines))}
+        json_output.emit("verify", content)
     else:
         _print(profile, verified, lines, options.quiet)
     return FINE if verified and not remarks else TO_REPORT

@@ -4,7 +4,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -174,7 +176,10 @@ def test_log_prints_the_last_changes(
         "ksm  run: '0' -> '3'  (set by the profile)",
     ]
     assert cli.main(["log", "--json", "--plugin", "crash_guard"]) == 0
-    assert json.loads(capsys.readouterr().out) == []
+    assert json.loads(capsys.readouterr().out)["changes"] == []
+    assert cli.main(["log", "--json", "-n", "1"]) == 0
+    [change] = json.loads(capsys.readouterr().out)["changes"]
+    assert abs(datetime.fromisoformat(change["when"]).timestamp() - time.time()) < 60
     assert cli.main(["log", "-n", "0"]) == 2
     with pytest.raises(SystemExit):
         cli.main(["log", "--plugin", "none"])

@@ -73,10 +73,10 @@ def test_json(fs: FakeDisks, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     cli.main(["disks", "--json"])
     content = json.loads(capsys.readouterr().out)
     assert (content["active"], content["notes"]) == (True, [])
-    by_name = {disk["name"]: disk for disk in content["disks"]}
+    by_name = {disk["disk"]: disk for disk in content["disks"]}
     assert by_name["dm-0"]["made_of"] == ["vda", "vdb"]
     assert by_name["vda"] == {
-        "name": "vda",
+        "disk": "vda",
         "class": "virtio-blk",
         "emulated": True,
         "fact": "virtio_blk",

@@ -71,7 +71,7 @@ def test_the_table_fits_eighty_columns(
 
 def test_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--json") == 1
-    found = json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)["guests"]
     assert [one["guest"] for one in found] == ["web1-production", "db", "free"]
     assert found[0]["by_node"] == {"0": 4096, "1": 20}
     assert found[1]["drift"] == ["vCPU 0 on 0-15, not 4"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tuned_virt import cli
+from tuned_virt import __version__, cli
 from tuned_virt.cli import hugepages as command
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.hugepages_numa import pools as hugepages
@@ -234,8 +234,8 @@ def test_for_programs(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["reserved"] == {"2M": 7, "1G": 0}
     use = {"node": 1, "size": "2M", "size_kib": M2, "pages": 3, "mib": 6}
     assert found["guests"] == [
-        {"name": "db", "pid": 42, "mapped_mib": 6, "used": [use]},
-        {"name": "web", "pid": 41, "mapped_mib": 3072, "used": None},
+        {"guest": "db", "uuid": "", "pid": 42, "mapped_mib": 6, "used": [use]},
+        {"guest": "web", "uuid": "", "pid": 41, "mapped_mib": 3072, "used": None},
     ]
     assert found["guests_remark"] == command.NOT_ROOT
     assert found["transparent"] == {
@@ -270,7 +270,9 @@ def test_a_kernel_that_has_no_numa_maps(host: Host, capsys: pytest.CaptureFixtur
     assert hugepages.read(host.fs) == [Pool(0, M2, 600, 88, 0)]
     found = content(capsys)
     assert found["guests_remark"] == command.NOT_TOLD
-    assert found["guests"] == [{"name": "web", "pid": 41, "mapped_mib": 1024, "used": None}]
+    assert found["guests"] == [
+        {"guest": "web", "uuid": "", "pid": 41, "mapped_mib": 1024, "used": None}
+    ]
 
 
 def test_a_guest_that_ends_meanwhile_is_left_out(
@@ -294,8 +296,9 @@ def test_a_kernel_without_huge_pages(host: Host, capsys: pytest.CaptureFixture[s
         "THP       no transparent huge pages in this kernel\n"
     )
     found = content(capsys)
-    del found["version"]
     assert found == {
+        "version": __version__,
+        "kind": "hugepages",
         "pools": [],
         "reserved": {},
         "guests": [],

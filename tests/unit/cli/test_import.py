@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -117,6 +118,22 @@ def test_dry_run_shows_and_writes_nothing(
     assert run("--dry-run") == 0
     assert "\n+ksm_npages_max=2500\n" in capsys.readouterr().out
     assert target.read_bytes() == before
+
+
+def test_for_programs_it_says_what_it_changed(
+    run: Callable[..., int], source: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = []
+    for more in (["--dry-run"], [], []):
+        assert run("--json", *more) == 0
+        told.append(json.loads(capsys.readouterr().out))
+    assert [(one["differs"], one["changed"]) for one in told] == [
+        (True, False), (True, True), (False, False)
+    ]  # fmt: skip
+    assert (told[1]["from"], told[1]["to"]) == (str(source), str(target))
+    assert told[1]["variables"][0] == {"variable": "ksm_mode", "before": None, "after": "ksmtuned"}
+    assert told[2]["variables"][0]["before"] == "ksmtuned"
+    assert (told[1]["dropped"], told[1]["empty"]) == (["LOGFILE", "DEBUG"], ["KSM_THRES_COEF"])
 
 
 def test_existing_variables_are_replaced_in_place(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tuned_virt import __version__
 from tuned_virt.cli import main, plan, plan_text, planning_input, processes, snapshot
 from tuned_virt.cli.planning_input import DescribedGuest
 from tuned_virt.kernel.files import KernelFS
@@ -65,9 +66,9 @@ def test_the_printed_plan(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_plan_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", *SOURCES, "--json"]) == 1
     text = capsys.readouterr().out
-    golden("plan.json", text)
+    golden("plan.json", text.replace(__version__, "VERSION"))
     content = json.loads(text)
-    assert list(content) == ["placements", "warnings"]
+    assert list(content) == ["version", "kind", "placements", "warnings"]
     keys = ["guest", "uuid", "kind", "nodes", "vcpus", "emulator", "iothreads", "memory", "why"]
     assert all(list(one) == keys for one in content["placements"])
     kinds = {one["guest"][:3]: one["kind"] for one in content["placements"]}
@@ -79,6 +80,13 @@ def test_the_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     golden("map.svg", (tmp_path / "map.svg").read_text().replace("><", ">\n<"))
     assert main(["map", *SOURCES]) == 0
     golden("map.txt", capsys.readouterr().out)
+    assert main(["map", *SOURCES, "--json"]) == 0
+    drawn = json.loads(capsys.readouterr().out)
+    assert [node["node"] for node in drawn["nodes"]] == [0, 1]
+    [dedicated] = [llc["dedicated"] for llc in drawn["nodes"][0]["llcs"] if llc["dedicated"]]
+    assert set(dedicated.values()) == {"db"}
+    main(["plan", *SOURCES, "--json"])
+    assert json.loads(capsys.readouterr().out)["placements"] == drawn["placements"]
 
 
 # --- the policy -----------------------------------------------------------------------------------
@@ -300,7 +308,7 @@ def test_a_snapshot_keeps_where_guests_are(
     assert main(["snapshot", "-o", str(file)]) == 0
     assert snapshot.load(file) == gathered
     capsys.readouterr()
-    assert main(["plan", "--snapshot", str(file)]) == 0
+    assert main(["plan", "--snapshot", str(file), "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
     assert content["warnings"] == ["a note"]
     assert content["placements"][0]["why"] == "it is there"

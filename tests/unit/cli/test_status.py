@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -101,8 +102,8 @@ def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().out
 
 
-def known(name: str, mib: int, shares_pages: bool = True) -> Any:
-    return SimpleNamespace(name=name, memory=mib * 1024, shares_pages=shares_pages)
+def known(name: str, mib: int, shares_pages: bool = True, uuid: str = "") -> Any:
+    return SimpleNamespace(uuid=uuid, name=name, memory=mib * 1024, shares_pages=shares_pages)
 
 
 def process(pid: int, uuid: str = "", name: str = "", shares_pages: bool = True) -> QemuProcess:
@@ -127,13 +128,13 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_rows_join_processes_libvirt_and_the_kernel() -> None:
     processes = [process(30, "u1", "from -name"), process(20, name="by hand"), process(10)]
-    libvirt = {"u1": known("web\n1", 2048), "u2": known("elsewhere", 512)}
+    libvirt = {"u1": known("web\n1", 2048), "u2": known("elsewhere", 512, uuid="u2")}
     found = ksm_table.rows(processes, libvirt, reader({"/proc/30/ksm_stat": STAT}))
     assert found == [
-        ksm_table.KsmRow("10", 10, None, False),
-        ksm_table.KsmRow("by hand", 20, None, False),
-        ksm_table.KsmRow("elsewhere", None, 512, False),
-        ksm_table.KsmRow("web?1", 30, 2048, False, 700.0, 410.0, 401.0),
+        ksm_table.KsmRow("10", "", 10, None, False),
+        ksm_table.KsmRow("by hand", "", 20, None, False),
+        ksm_table.KsmRow("elsewhere", "u2", None, 512, False),
+        ksm_table.KsmRow("web?1", "u1", 30, 2048, False, 700.0, 410.0, 401.0),
     ]
 
 
@@ -175,7 +176,7 @@ def test_status_shows_the_guests(
     assert ["web", "41", "1024", "700.0", "410.0", "401.0"] in shown
     assert ["[red]two", "42", "-", "opted", "out", "-", "-"] in shown
     content = json.loads(output(capsys, "--json"))
-    assert [guest["name"] for guest in content["guests"]] == ["[red]two", "web"]
+    assert [guest["guest"] for guest in content["guests"]] == ["[red]two", "web"]
     assert content["guests"][1]["mergeable_mib"] == 700.0
 
 
@@ -226,7 +227,10 @@ def test_the_loop_is_shown_with_its_last_reason(
     content = json.loads(output(capsys, "--json"))["loop"]
     assert content["mode"] == "auto"
     assert content["held"] is True
-    assert abs(content["since"] - (time.time() - 5)) < 2
+    since = datetime.fromisoformat(content["since"])
+    assert since.tzinfo is not None
+    assert abs(since.timestamp() - (time.time() - 5)) < 2
+    assert datetime.fromisoformat(content["when"]).timestamp() == pytest.approx(decided, abs=0.001)
 
 
 def test_a_loop_whose_daemon_is_gone_is_said(

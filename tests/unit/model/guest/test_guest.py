@@ -138,7 +138,19 @@ def test_a_snapshot_plans_like_its_files(
     assert main(["snapshot", *sources, "-o", str(kept)]) == 0
     assert main(["plan", *sources, "--json"]) == 0
     direct = json.loads(capsys.readouterr().out)
-    assert main(["plan", "--snapshot", str(kept)]) == 0
+    assert main(["plan", "--snapshot", str(kept), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"host": str(kept), **direct}
+    assert main(["plan", *sources]) == 0
+    text = capsys.readouterr().out
+    assert main(["plan", "--snapshot", str(kept)]) == 0
+    assert capsys.readouterr().out == text
+    assert main(["plan", "--snapshot", str(kept), "/no/such", str(kept)]) == 2
+    several = capsys.readouterr()
+    assert several.out == f"host {kept}:\n{text}" * 2
+    assert "/no/such: No such file" in several.err
+    assert main(["plan", "--json", "--snapshot", "/no/such", str(kept)]) == 2
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["host"] for line in lines] == ["/no/such", str(kept)]
+    assert "error" in lines[0]
     kept.write_text('{"format": 1}')
     assert main(["plan", "--snapshot", str(kept)]) == 2

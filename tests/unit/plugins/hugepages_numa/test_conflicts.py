@@ -317,6 +317,13 @@ def test_the_command_line_that_a_request_wants(
     assert capsys.readouterr().out == "hugepagesz=1G hugepages=0:1,1:2"
     assert cli.main(["hugepages", "cmdline", "--set", "pages_2M=0:5"]) == 0
     assert capsys.readouterr() == ("", "")
+    assert cli.main(["hugepages", "cmdline", "--json", *request]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (content["arguments"], content["notes"]) == ("hugepagesz=1G hugepages=0:1,1:2", [])
+    assert cli.main(["hugepages", "cmdline", "--json", "--set", "pages_1G=0:1,9:4"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["arguments"] == ""
+    assert content["notes"][0].startswith("pages_1G: '0:1,9:4': nodes with memory here are 0-1")
 
 
 @pytest.mark.parametrize(
