@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -50,9 +51,9 @@ class Entry:
         name = Path(self.target).name
         if "/recommend.d/" in self.target:
             return RECOMMEND
-        if "virtual-guest-plus" in self.target:
+        if re.search("/(virtual|virt-plus)-guest", self.target):
             return GUEST
-        if "virtual-host-plus" in self.target or name.startswith("plugin_vm_"):
+        if re.search("/(virtual|virt-plus)-host", self.target) or name.startswith("plugin_vm_"):
             return HOST
         return HOST if "/libvirt/" in self.target else MAIN
 
@@ -86,6 +87,8 @@ class Layout:
             yield Entry(file, f"{self.sitelib}/{file.relative_to(SOURCE)}")
         for file in sorted((SOURCE / "tuned_plugins").glob("plugin_*.py")):
             yield Entry(file, f"{self.sitelib}/tuned/plugins/{file.name}")
+        for file in sorted((SOURCE / "tuned_plugins").glob("function_*.py")):
+            yield Entry(file, f"{self.sitelib}/tuned/profiles/functions/{file.name}")
         yield Entry(SOURCE / "scripts/tuned-virt", f"{self.prefix}/bin/tuned-virt", 0o755)
 
     def _tuned(self) -> Iterator[Entry]:

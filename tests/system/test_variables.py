@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import configparser
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from tuned import consts
 from tuned.profiles.variables import Variables
 
 from tuned_virt.cli import variables
+from tuned_virt.tuned_api import import_hook
 
 ROOT = Path(__file__).parents[2]
 PROFILES = ("virtual-host-plus", "virtual-guest-plus")
@@ -58,7 +57,7 @@ def test_what_tuned_puts_on_the_kernels_command_line(
     """The loader's file parses however often TuneD writes it, whatever was asked."""
     file = tmp_path / "v.conf"
     file.write_text(f"hugepages_1G={asked}\nhugepages_boot=auto\n")
-    text = expanded(tmp_path, profile, file)
+    text = expanded(profile, file)
     assert text.startswith(arguments)
     assert bool(text) is bool(arguments)
     assert not set(text) & set("\n${}\"'")
@@ -68,19 +67,15 @@ def test_what_tuned_puts_on_the_kernels_command_line(
     subprocess.run([checker, str(script)], check=True)
 
 
-def expanded(tmp_path: Path, profile: str, file: Path) -> str:
-    """The profile's own line as TuneD expands it, with this checkout's command."""
+def expanded(profile: str, file: Path) -> str:
+    """The profile's own line as TuneD expands it, with this checkout's function."""
+    import_hook.install()
     lines: dict[str, str] = {}
     for name, section in ((profile, "variables"), ("virt-plus-boot", "bootloader")):
         parser = configparser.ConfigParser(delimiters=("=",), strict=False, interpolation=None)
         parser.read(ROOT / "profiles" / name / "tuned.conf")
         lines.update(parser[section])
-    command = tmp_path / "tuned-virt"
-    command.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m tuned_virt "$@"\n')
-    os.chmod(command, 0o755)
     assert lines["boot_policy"] == f"/etc/tuned/{profile}-variables.conf"
     known = Variables()
     known.add_variable("boot_policy", str(file))
-    return str(
-        known.expand(lines["cmdline_hugepages"].replace("/usr/bin/tuned-virt", str(command)))
-    )
+    return str(known.expand(lines["cmdline_hugepages"]))

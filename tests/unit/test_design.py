@@ -16,7 +16,8 @@ def threads() -> set[str]:
     """Names of threads in the code, with what is put into them left out: "virt-…-lane"."""
     found = re.findall(r'f?"(virt-[^"\s]*)"', CODE)
     names = {re.sub(r"\{[^}]*\}", "…", name) for name in found}
-    return names - {"virt-handler"}  # KubeVirt's process
+    profiles = {file.parent.name for file in ROOT.glob("profiles/*/tuned.conf")}
+    return names - profiles - {"virt-handler"}  # KubeVirt's process
 
 
 def test_every_thread_is_in_the_table() -> None:

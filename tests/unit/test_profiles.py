@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tuned_virt.cli import hugepages_plan
+from tuned_virt.core import profile_parts
 from tuned_virt.core.options import BadOptions, OptionSpec
 from tuned_virt.registry import tuners
 
@@ -17,8 +18,8 @@ FOLDER = Path(__file__).parents[2] / "profiles"
 TUNEDS_OWN = ("priority", "devices", "devices_udev_regex")
 """Keys of a section that are no options of its plugin."""
 
-COMPUTED = ("stock", "boot_policy")
-"""What is no setting: a pattern made of another variable, and a path for virt-plus-boot."""
+COMPUTED = ("boot_policy",)
+"""What is no setting: a path for virt-plus-boot."""
 
 PROFILES = ("virtual-host-plus", "virtual-guest-plus")
 
@@ -32,12 +33,26 @@ def profile(name: str) -> configparser.ConfigParser:
     return parser
 
 
+def part(name: str) -> str:
+    """Of a profile, the part that has its sections for TuneD's own plugins."""
+    return f"virt-plus-{name.split('-')[1]}"
+
+
+def tuneds_values(name: str) -> dict[str, str]:
+    """What that part takes from the variables file, with its defaults."""
+    found = profile(part(name))["variables"].values()
+    call = rf"\$\{{f:virt_plus:value:/etc/tuned/{name}-variables.conf:(\w+):(\w+)\}}"
+    calls = [re.fullmatch(call, text) for text in found]
+    return {call[1]: call[2] for call in calls if call}
+
+
 def variables(name: str) -> dict[str, str]:
-    return {
+    ours = {
         key: text
         for key, text in profile(name)["variables"].items()
         if key not in ("include", *COMPUTED)
     }
+    return {**ours, **tuneds_values(name)}
 
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -52,9 +67,35 @@ def test_the_variables_file_shows_every_variable_with_its_default_and_an_example
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_every_variable_is_used_and_every_used_one_has_a_default(name: str) -> None:
-    read = (FOLDER / part / "tuned.conf" for part in (name, "virt-plus-boot"))
+    read = (FOLDER / one / "tuned.conf" for one in (name, "virt-plus-boot", part(name)))
     text = "".join(file.read_text() for file in read)
-    assert set(re.findall(r"\$\{(\w+)\}", text)) == {*variables(name), *COMPUTED}
+    known = {*profile(name)["variables"], *profile(part(name))["variables"]} - {"include"}
+    assert set(re.findall(r"\$\{(\w+)\}", text)) == known
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_value_for_tuneds_own_plugins_is_known_and_its_default_valid(name: str) -> None:
+    values = tuneds_values(name)
+    assert len(values) == len(profile(part(name))["variables"])
+    for setting, default in values.items():
+        profile_parts.VALUES[setting].parse(setting, default)
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_each_part_there_is(name: str) -> None:
+    include = profile(name)["main"]["include"]
+    file = f"/etc/tuned/{name}-variables.conf"
+    assert include.endswith(f",-${{f:virt_plus:parts:{part(name)}:{file}}}")
+    for parts in profile_parts.CHOICES.values():
+        assert all((FOLDER / one / "tuned.conf").exists() for one in parts.values() if one)
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_no_section_of_tuneds_own_is_outside_of_a_part(name: str) -> None:
+    """Merging would have a condition of ours hold for sections of other profiles."""
+    assert set(profile(name).sections()) - set(tuners()) == {"main", "variables"}
+    for file in FOLDER.glob("*/tuned.conf"):
+        assert "uname_regex=" not in file.read_text()
 
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -72,7 +113,7 @@ def test_options_exist_and_defaults_are_valid(name: str) -> None:
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_the_administrators_file_comes_after_the_defaults(name: str) -> None:
-    assert list(profile(name)["variables"])[-3:] == ["include", *COMPUTED]
+    assert list(profile(name)["variables"])[-2:] == ["include", *COMPUTED]
 
 
 @pytest.mark.parametrize("tuner", tuners().values(), ids=list(tuners()))

@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the plan; 1 where something is refused. Raises CouldNot."""
-    policy = _policy(options)
+    policy = _policy(_file(options), options.set)
     originals = Originals().record(HugepagesTuner.name).originals
     plan = planner.plan(policy, _state(policy), originals)
     if options.json:
@@ -87,11 +87,11 @@ def run(options: argparse.Namespace) -> int:
 def run_cmdline(options: argparse.Namespace, end: str = "\n") -> int:
     """Print the arguments; nothing where none are wanted or the request is bad, which is no error.
 
-    The profiles put what is printed on the kernel's command line. Were this to fail, TuneD would
-    put its own unexpanded text there, and the boot loader's file would not parse.
+    Other profiles may call it (`f:exec`): were it to fail, TuneD would put its own unexpanded text
+    on the kernel's command line, and the boot loader's file would not parse.
     """
     try:
-        text, said = _arguments(_policy(options))
+        text, said = cmdline(_file(options), options.set)
     except CouldNot as error:
         text, said = "", [str(error)]
     if options.json:
@@ -102,6 +102,14 @@ def run_cmdline(options: argparse.Namespace, end: str = "\n") -> int:
     if text:
         print(text, end=end)
     return FINE
+
+
+def cmdline(file: Path | None, words: list[str]) -> tuple[str, list[str]]:
+    """The kernel's arguments for a file and words, and what should be known of them."""
+    try:
+        return _arguments(_policy(file, words))
+    except CouldNot as error:
+        return "", [str(error)]
 
 
 def _arguments(policy: HugepagesPolicy) -> tuple[str, list[str]]:
@@ -123,10 +131,9 @@ def _arguments(policy: HugepagesPolicy) -> tuple[str, list[str]]:
     return boot.arguments(texts), said
 
 
-def _policy(options: argparse.Namespace) -> HugepagesPolicy:
-    file = _file(options)
+def _policy(file: Path | None, pairs: list[str]) -> HugepagesPolicy:
     found = variables.options(file, VARIABLES) if file else {}
-    words = _from_words(options.set)
+    words = _from_words(pairs)
     try:
         return parse({**{name: one.value for name, one in found.items()}, **words})
     except BadOptions as error:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Lets TuneD import our plugins from where pip has put them, outside of its own folder.
+"""Lets TuneD import our plugins and function from where pip has put them, outside its own folder.
 
 A package `tuned.plugins` in a virtual environment would hide the distribution's, or be hidden by
 it: a regular package wins over a namespace (Python's import reference, "Regular packages"). So
 `tuned-virt-plus.pth` (the site module's documentation) adds this finder, which is asked last, and
-only ever answers for plugins that TuneD's own folder does not have.
+only ever answers for modules that TuneD's own folders do not have.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from types import ModuleType
 
 SITE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FOLDER = os.path.join(SITE, "tuned_plugins")
-PREFIX = "tuned.plugins."
+PREFIXES = ("tuned.plugins.plugin_", "tuned.profiles.functions.function_")
 
 
 class PluginFinder(MetaPathFinder):
-    """Finds `tuned.plugins.plugin_NAME` in our folder."""
+    """Finds `tuned.plugins.plugin_NAME` and `tuned.profiles.functions.function_NAME`."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """None for everything but our plugins."""
-        if not fullname.startswith(f"{PREFIX}plugin_"):
+        """None for everything but our modules."""
+        if not fullname.startswith(PREFIXES):
             return None
-        file = os.path.join(FOLDER, f"{fullname[len(PREFIX) :]}.py")
+        file = os.path.join(FOLDER, f"{fullname.rpartition('.')[2]}.py")
         if not os.path.isfile(file):
             return None
         return importlib.util.spec_from_file_location(fullname, file)

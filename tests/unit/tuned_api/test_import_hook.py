@@ -28,6 +28,10 @@ def test_the_interpreter_runs_the_line_when_it_starts(tmp_path: Path) -> None:
         "print(type(sys.meta_path[-1]).__name__)\n"
         "print(sys.meta_path[-1].find_spec('tuned.plugins.plugin_ksm', None).origin)\n"
         "print(sys.meta_path[-1].find_spec('tuned.plugins.plugin_sysctl', None))\n"
+        "functions = 'tuned.profiles.functions.function_'\n"
+        "print(sys.meta_path[-1].find_spec(functions + 'virt_plus', None).origin)\n"
+        "print(sys.meta_path[-1].find_spec(functions + 'exec', None))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["PluginFinder", f"{REPO}/tuned_plugins/plugin_ksm.py", "None"]
+    ours = [f"{REPO}/tuned_plugins/{name}.py" for name in ("plugin_ksm", "function_virt_plus")]
+    assert done.stdout.split() == ["PluginFinder", ours[0], "None", ours[1], "None"]

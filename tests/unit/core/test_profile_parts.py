@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which parts of a profile are included, by the settings."""
+
+from __future__ import annotations
+
+import pytest
+
+from tuned_virt.core.profile_parts import wanted
+
+TUNING, BOOT = "virt-plus-host", "virt-plus-boot"
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({}, (TUNING,)),
+        ({"observe": ""}, (TUNING,)),
+        ({"observe": "False", "swappiness": "0"}, (TUNING,)),
+        ({"hugepages_boot": "never"}, (TUNING,)),
+        ({"hugepages_boot": "auto"}, (TUNING, BOOT)),
+        ({"hugepages_boot": " auto "}, (TUNING, BOOT)),
+        ({"observe": "1", "hugepages_boot": "auto"}, ()),
+        ({"observe": "Yes", "swappiness": "abc"}, ()),
+    ],
+)
+def test_parts_that_settings_ask_for(settings: dict[str, str], names: tuple[str, ...]) -> None:
+    found = wanted(TUNING, settings)
+    assert (found.names, found.errors) == (names, ())
+
+
+@pytest.mark.parametrize(
+    ("settings", "names", "said"),
+    [
+        ({"observe": "maybe", "hugepages_boot": "auto"}, (), "observe"),
+        ({"swappiness": "201"}, (), "a whole number from 0 to 200"),
+        ({"swappiness": "abc", "hugepages_boot": "auto"}, (BOOT,), "swappiness"),
+        ({"dirty_ratio": "0"}, (), "dirty_ratio"),
+        ({"dirty_background_ratio": "5%"}, (), "dirty_background_ratio"),
+        ({"arp_filter": "2"}, (), "one of 0, 1"),
+        ({"hugepages_boot": "Auto"}, (TUNING,), "one of never, auto"),
+    ],
+)
+def test_a_part_with_a_setting_that_is_not_valid_is_left_out(
+    settings: dict[str, str], names: tuple[str, ...], said: str
+) -> None:
+    found = wanted(TUNING, settings)
+    assert found.names == names
+    [error] = found.errors
+    assert said in str(error)
