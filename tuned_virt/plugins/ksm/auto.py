@@ -110,10 +110,11 @@ class AutoPolicy:
 
 @dataclass(frozen=True)
 class Step:
-    """A phase to go to, and why."""
+    """A phase to go to, and why; `moving`: a burst only because pages move."""
 
     phase: Phase
     why: str
+    moving: bool = False
 
 
 def decide(policy: AutoPolicy, sample: Sample, memory: ControllerMemory) -> Decision:
@@ -124,12 +125,12 @@ def decide(policy: AutoPolicy, sample: Sample, memory: ControllerMemory) -> Deci
     why = step.why if step else ""
     memory = _enter(step, sample, memory) if step else _stay(sample, memory)
     memory = _remember(policy, sample, memory, bool(shortage))
-    replan = _again(memory)
-    wanted = _wanted(policy, sample, memory, replan)
+    next_look = _next_look(memory)
+    wanted = _wanted(policy, sample, memory, next_look)
     changes, memory, noted = changes_towards(wanted, sample, memory)
     if not step and changes:
         why = _why(memory)
-    return Decision(changes, why, memory, replan, tuple(noted))
+    return Decision(changes, why, memory, next_look, tuple(noted))
 
 
 def _why(memory: ControllerMemory) -> str:
@@ -139,7 +140,7 @@ def _why(memory: ControllerMemory) -> str:
     return f"a page costs {(memory.cost or speed.NOMINAL_COST) * 1e6:.1f} µs"
 
 
-def _again(memory: ControllerMemory) -> float:
+def _next_look(memory: ControllerMemory) -> float:
     if memory.phase is not Phase.BURST:
         return CALM_LOOK
     fresh = not memory.cost and memory.begun == memory.last
@@ -211,10 +212,9 @@ def _pressed(sample: Sample, memory: ControllerMemory) -> bool:
 def _new_guests(sample: Sample, memory: ControllerMemory) -> str:
     """Which guests started since the last sample, in words."""
     started = sample.guests - memory.guests
-    if not started:
-        return ""
-    many = len(started) > 1
-    return f"{len(started)} guests started" if many else f"guest {next(iter(started))} started"
+    if len(started) > 1:
+        return f"{len(started)} guests started"
+    return f"guest {next(iter(started))} started" if started else ""
 
 
 def _growth(sample: Sample, memory: ControllerMemory) -> str:
@@ -237,16 +237,11 @@ def _step(
 ) -> Step | None:
     """The phase to go to now, None to stay."""
     if sample.settings.get("run") == "2":
-        yielded = memory.phase is Phase.YIELDED
-        return (
-            None
-            if yielded
-            else Step(Phase.YIELDED, "run is 2: another program has unmerged all pages")
-        )
+        yielding = Step(Phase.YIELDED, "run is 2: another program has unmerged all pages")
+        return None if memory.phase is Phase.YIELDED else yielding
     if memory.phase is Phase.YIELDED:
         return Step(Phase.IDLE, "run is no longer 2")
-    cause = _cause(policy, sample, memory, shortage)
-    return Step(Phase.BURST, cause) if cause else _calmer(policy, sample, memory, shortage)
+    return _burst(policy, sample, memory, shortage) or _calmer(policy, sample, memory, shortage)
 
 
 def _calmer(
@@ -255,7 +250,8 @@ def _calmer(
     """What follows where nothing asks for a burst."""
     if memory.phase is Phase.IDLE:
         return _from_idle(policy, sample, memory)
-    if not policy.eager and _plentiful_for(sample, memory) >= RELAXED_FOR:
+    relaxed = memory.relaxed is not None and sample.now - memory.relaxed >= RELAXED_FOR
+    if relaxed and not policy.eager:
         return Step(Phase.IDLE, "enough memory is available again")
     if memory.phase is Phase.BURST:
         return _from_burst(sample, memory)
@@ -264,20 +260,31 @@ def _calmer(
     return None
 
 
-def _cause(policy: AutoPolicy, sample: Sample, memory: ControllerMemory, shortage: str) -> str:
-    """What asks for a new burst, "" for nothing."""
+def _burst(
+    policy: AutoPolicy, sample: Sample, memory: ControllerMemory, shortage: str
+) -> Step | None:
+    """A new burst, where anything asks for one."""
     if not sample.guests and not sample.known:
-        return ""
+        return None
     if shortage and memory.phase is Phase.IDLE:
-        return shortage
+        return Step(Phase.BURST, shortage)
     if not (policy.eager or shortage):
-        return ""
+        return None
+    cause = _cause(sample, memory, shortage)
+    if cause or memory.phase is not Phase.MAINTENANCE:
+        return Step(Phase.BURST, cause) if cause else None
+    moving = _moving(memory)
+    return Step(Phase.BURST, moving, moving=True) if moving else None
+
+
+def _cause(sample: Sample, memory: ControllerMemory, shortage: str) -> str:
+    """Why a burst is worth while now, "" for nothing but pages that move."""
     cause = _new_guests(sample, memory)
     if not cause and memory.phase is not Phase.BURST:
         cause = _growth(sample, memory)
     if not cause and memory.phase is Phase.MAINTENANCE:
-        rising = shortage and (not memory.short or (_pressed(sample, memory) > memory.pressed))
-        cause = shortage if rising else _moving(memory)
+        rising = not memory.short or _pressed(sample, memory) > memory.pressed
+        cause = shortage if rising else ""
     return cause
 
 
@@ -289,10 +296,6 @@ def _moving(memory: ControllerMemory) -> str:
     if gained < SEEN or rate < PAYS * DEARER**memory.dear:
         return ""
     return f"contents have changed: slow scanning saved {mib_of(gained)}"
-
-
-def _plentiful_for(sample: Sample, memory: ControllerMemory) -> float:
-    return 0.0 if memory.relaxed is None else sample.now - memory.relaxed
 
 
 def _from_idle(policy: AutoPolicy, sample: Sample, memory: ControllerMemory) -> Step | None:
@@ -329,20 +332,18 @@ def _enter(step: Step, sample: Sample, memory: ControllerMemory) -> ControllerMe
         memory, phase=step.phase, since=sample.now, begun=memory.last, judged=memory.last, dry=0
     )
     if step.phase is Phase.BURST:
-        moving = step.why.startswith("pages move")
         return replace(
             entered,
             resident=(sample.resident, sample.resident),
             fresh=sample.known == 0,
             scan=0,
-            dear=memory.dear + 1 if moving else 0,
+            dear=memory.dear + 1 if step.moving else 0,
             rest=0.0,
         )
     if memory.phase is Phase.BURST and _per_cpu_second(memory.begun, memory.last) >= PAYS:
         entered = replace(entered, dear=0)
     if step.phase is Phase.IDLE:
-        rest = min(max(2 * memory.rest, RESTS[0]), RESTS[1])
-        return replace(entered, rest=rest)
+        return replace(entered, rest=min(max(2 * memory.rest, RESTS[0]), RESTS[1]))
     return entered
 
 

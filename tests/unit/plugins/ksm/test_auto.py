@@ -184,6 +184,15 @@ def test_moving_pages_bring_a_burst_and_ever_dearer_ones() -> None:
     assert len(machine.phases()) <= calm + 2
 
 
+def test_a_burst_for_moving_pages_that_does_not_pay_makes_the_next_dearer() -> None:
+    machine = four_guests()
+    memory = machine.run_for(EAGER, 600)
+    machine.moving = 60
+    machine.run_for(EAGER, 7200, memory)
+    bursts = [d.memory for d in machine.log if d.why.startswith("contents have changed")]
+    assert [memory.dear for memory in bursts] == [1, 1, 2, 3], "the first of them paid"
+
+
 def test_run_2_is_left_alone_until_it_is_changed() -> None:
     machine = four_guests()
     memory = machine.run_for(EAGER, 5)
