@@ -84,8 +84,8 @@ class PlanRunner(Generic[P, S]):
         if applied.result is None:
             return [Finding(Result.NOTE, f"{self.engine.tuner.name}: still being applied")]
         found = list(self.engine.verify(applied.result, applied.policy, ignore_missing))
-        keeping = self._controlling
-        return found + (list(keeping[1].findings()) if keeping else [])
+        controlling = self._controlling
+        return found + (list(controlling[1].findings()) if controlling else [])
 
     def _apply(self, applied: AppliedPolicy[P], observe: bool) -> Job | None:
         if self._applied is not applied:
@@ -110,7 +110,7 @@ class PlanRunner(Generic[P, S]):
     def _replan(self, policy: P) -> None:
         """Have what is held planned and applied once more, unless another policy has come.
 
-        A keeper outlives applies of its policy, so it asks for the policy, not for one apply.
+        A controller outlives applies of its policy, so it asks for the policy, not for one apply.
         """
         applied = self._applied
         if applied is not None and applied.policy == policy and not self._due.is_set():
@@ -131,7 +131,7 @@ class PlanRunner(Generic[P, S]):
         return self._now_or_rest(prepared, finish)
 
     def _start_controller(self, policy: P, controller: Controller | None) -> None:
-        """Have the policy kept up: by the keeper that does already, where there is one.
+        """Have a controller go on with the policy: the one that does already, where there is one.
 
         It starts in the thread: TuneD waits for the apply, not for threads and sockets. It does so
         before anything that waits, which may be to stop it.
@@ -143,9 +143,9 @@ class PlanRunner(Generic[P, S]):
                 self._go_on()
 
     def _stop_controller(self) -> None:
-        keeping, self._controlling = self._controlling, None
-        if keeping:
-            keeping[1].stop()
+        controlling, self._controlling = self._controlling, None
+        if controlling:
+            controlling[1].stop()
 
     def _drop(self) -> None:
         if self._applied:

@@ -22,7 +22,7 @@ LONGEST = 5.0
 
 
 class ReplanTrigger:
-    """Calls `again` after events: the keeper of a policy that is planned as a whole."""
+    """Calls `replan` after events: the controller of a policy that is planned as a whole."""
 
     def __init__(self, name: str, replan: Callable[[], None]) -> None:
         self._name = name

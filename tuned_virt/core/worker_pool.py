@@ -16,7 +16,7 @@ ROUNDS = 3
 
 
 class KeyedWorkerPool:
-    """Named lanes. A job that hangs keeps its lane busy, and no other is begun there meanwhile.
+    """One job at a time for each key: one that hangs keeps its key busy until it ends.
 
     `patience` is in seconds without any job ending.
     """
@@ -30,12 +30,12 @@ class KeyedWorkerPool:
 
     @property
     def busy(self) -> frozenset[str]:
-        """Lanes whose last job has not ended."""
+        """Keys whose last job has not ended."""
         with self._changed:
             return frozenset(self._busy)
 
     def run(self, jobs: Mapping[str, Callable[[], T]]) -> dict[str, T]:
-        """Results by lane; a lane that is, or stays, busy has none. Raises what a job raises."""
+        """Results by key; a key that is, or stays, busy has none. Raises what a job raises."""
         run = _Batch(jobs, self._busy, self._changed)
         for _ in range(ROUNDS):
             for _ in range(min(self._threads, len(run.waiting))):

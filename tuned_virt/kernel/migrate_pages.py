@@ -87,7 +87,7 @@ def move(
 ) -> MigrationResult:
     """Move what is in address ranges and on none of the nodes to them, in turn.
 
-    Raises CannotMove.
+    Raises CannotMigrate.
     """
     page = os.sysconf("SC_PAGE_SIZE")
     result = MigrationResult()

@@ -230,7 +230,7 @@ def decide(policy: DiskPolicy, state: DiskState, originals: Values) -> Plan:
     """Set what is wanted and is not so; put the rest back."""
     verdicts = judge(policy, state, originals)
     claimed = [verdict for verdict in verdicts if verdict.claimed]
-    kept = _by_lane(originals)
+    kept = _by_key(originals)
     left = kept.keys() - {verdict.disk.key for verdict in claimed}
     present = {disk.key: disk for disk in state.disks.values()}
     returning = {present[key]: kept[key] for key in sorted(left & present.keys())}
@@ -292,7 +292,7 @@ def _originals(
     return found
 
 
-def _by_lane(originals: Values) -> dict[str, dict[str, str]]:
+def _by_key(originals: Values) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for name, value in originals.items():
         key, _, file = name.partition("/")
@@ -308,7 +308,7 @@ def _resets_originals(verdict: Verdict, kept: Values) -> bool:
 
 def needing_tunables(policy: DiskPolicy, state: DiskState, originals: Values) -> list[str]:
     """Disks whose tunables a plan needs: those to be changed first, and those to be put back."""
-    kept = _by_lane(originals)
+    kept = _by_key(originals)
     names = []
     for verdict in judge(policy, state, originals):
         disk = verdict.disk

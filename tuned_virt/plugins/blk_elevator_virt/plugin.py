@@ -70,7 +70,7 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
         return cls(follow)
 
     def ask(self, libvirt: GuestSource[GuestDisks]) -> None:
-        """Where guests are known from, until a keeper follows them."""
+        """Where guests are known from, until a controller follows them."""
         self._libvirt = libvirt
 
     def read(self, fs: KernelFS, policy: DiskPolicy, originals: Values) -> DiskState:
@@ -149,9 +149,9 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
 
 
 class _InForce:
-    """Has the tuner know what is kept up, from the keeper's start to its end.
+    """Has the tuner know what is kept up, from the controller's start to its end.
 
-    A keeper is made at each apply, and only the first of those with the same policy is started.
+    A controller is made at each apply, and only the first of those with the same policy is started.
     """
 
     def __init__(

@@ -91,7 +91,7 @@ class SchedulerRule:
 class DiskPolicy:
     """The sections, the first that names a disk decides on it; none asks for nothing.
 
-    `rivals` has, by disk, the scheduler that TuneD's own disk plugin sets in the same profile.
+    `conflicting` has, by disk, the scheduler that TuneD's own disk plugin sets in the same profile.
     """
 
     rules: tuple[SchedulerRule, ...] = ()

@@ -80,7 +80,7 @@ def plan(policy: HugepagesPolicy, state: HugepagesState, originals: Values) -> P
     if not refused:
         refused = dict(targets.starved(policy, state, pages))
     if refused:
-        nothing = plan(HugepagesPolicy(), state, originals)
+        nothing = plan(policy.undoing, state, originals)
         return replace(nothing, refused=refused)
     return _PoolPlanning(policy, state, originals, pages).plan(notes)
 

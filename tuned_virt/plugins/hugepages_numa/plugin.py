@@ -59,8 +59,8 @@ class HugepagesTuner(Tuner[HugepagesPolicy, HugepagesState]):
         return cls(follow)
 
     def undoing(self, policy: HugepagesPolicy) -> HugepagesPolicy:
-        """Asks for nothing, and tries as much for what is put back."""
-        return HugepagesPolicy(remedies=policy.remedies, timeout=policy.timeout)
+        """See `HugepagesPolicy.undoing`."""
+        return policy.undoing
 
     def read(self, fs: KernelFS, policy: HugepagesPolicy, originals: Values) -> HugepagesState:
         """See `state.read`."""

@@ -189,6 +189,11 @@ class HugepagesPolicy:
         """Whether a pool is sized by what guests ask for."""
         return any(pool.guests for pool in self.pools)
 
+    @property
+    def undoing(self) -> HugepagesPolicy:
+        """Asks for nothing, and tries as much as this one for what is put back."""
+        return HugepagesPolicy(remedies=self.remedies, timeout=self.timeout)
+
 
 def parse(options: Mapping[str, str]) -> HugepagesPolicy:
     """The policy of a profile's options (empty ones ask for nothing). Raises BadOptions."""

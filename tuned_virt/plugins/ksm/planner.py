@@ -32,10 +32,10 @@ def plan(policy: KsmPolicy, state: KsmState, originals: Values) -> Plan:
         return Plan(notes=(absent,), pending=dict.fromkeys(originals, absent))
     why = _hands_off(policy, state, originals)
     if why:
-        nothing = plan(KsmPolicy({}, policy.unmerge), state, originals)
+        nothing = plan(policy.undoing, state, originals)
         return replace(nothing, notes=(f"not managing KSM: {why}", *nothing.notes))
     if policy.mode is KsmMode.KERNEL and "advisor_mode" not in state.values:
-        nothing = plan(KsmPolicy({}, policy.unmerge), state, originals)
+        nothing = plan(policy.undoing, state, originals)
         return replace(nothing, refused={"mode": NO_ADVISOR})
     asked, missing = _asked(policy, state, originals)
     left = (*asked, *CONTROLLED) if policy.algorithm else asked

@@ -84,8 +84,8 @@ class KsmTuner(Tuner[KsmPolicy, KsmState]):
         return cls(follow)
 
     def undoing(self, policy: KsmPolicy) -> KsmPolicy:
-        """Asks for nothing, and may unmerge where the policy might."""
-        return KsmPolicy({}, policy.unmerge)
+        """See `KsmPolicy.undoing`."""
+        return policy.undoing
 
     def read(self, fs: KernelFS, policy: KsmPolicy, originals: Values) -> KsmState:
         """See `settings.read`."""

@@ -149,6 +149,11 @@ class KsmPolicy:
         """Whether it wants anything of KSM."""
         return bool(self.settings) or self.algorithm is not None
 
+    @property
+    def undoing(self) -> KsmPolicy:
+        """Asks for nothing, and may unmerge where this one might."""
+        return KsmPolicy({}, self.unmerge)
+
 
 def parse(options: Mapping[str, str]) -> KsmPolicy:
     """The policy of a profile's options (empty ones ask for nothing). Raises BadOptions."""

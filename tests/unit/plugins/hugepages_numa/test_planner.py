@@ -11,7 +11,7 @@ from tests.unit.hugetlb import G1, M2
 from tuned_virt.core.plan import Change, Plan
 from tuned_virt.plugins import hugepages_numa
 from tuned_virt.plugins.hugepages_numa import planner
-from tuned_virt.plugins.hugepages_numa.planner import MountChange
+from tuned_virt.plugins.hugepages_numa.planner import MountChange, PoolChange
 from tuned_virt.plugins.hugepages_numa.pools import Pool
 from tuned_virt.plugins.hugepages_numa.setting_types import (
     HugetlbMount,
@@ -62,6 +62,14 @@ def test_a_pool_is_filled_before_it_is_mounted() -> None:
         mount=HUGE,
     )
     assert made.originals == {POOL: "0", MOUNT: "absent"}
+
+
+def test_what_is_put_back_beside_a_refused_request_tries_no_more_than_the_profile_allows() -> None:
+    made = plan(state(), {POOL: "8"}, pages_2M="7:8", remedies="none", timeout="5")
+    assert made.refused
+    [change] = made.changes
+    assert isinstance(change, PoolChange)
+    assert (change.after, change.remedies, change.timeout) == (8, (), 5.0)
 
 
 def test_a_mount_is_taken_away_before_its_pool_shrinks() -> None:
