@@ -25,7 +25,7 @@ from tuned_virt.core.originals import Originals
 from tuned_virt.core.state_file import FOLDER
 
 STATE = Path("/run/tuned-virt-tests.json")
-ORIGINALS = FOLDER
+ORIGINALS = Path(FOLDER)
 BUS = Path("/run/dbus/system_bus_socket")
 PID = Path("/run/tuned/tuned.pid")
 

@@ -59,7 +59,7 @@ class FakeDisks(KernelFS):
         return {name: self.numbers.get(name, 0) for name in super().entries(path)}
 
     def file(self, path: str, text: str) -> None:
-        real = self.root / path.lstrip("/")
+        real = Path(self.root) / path.lstrip("/")
         real.parent.mkdir(parents=True, exist_ok=True)
         real.write_text(text + "\n")
 
@@ -74,10 +74,10 @@ class FakeDisks(KernelFS):
     ) -> str:
         """A disk at a path of sysfs ("{pci}" is a new PCI function); its queue's folder."""
         path = path.replace("{pci}", PCI.format(slot=next(self.seq)))
-        (self.root / path.lstrip("/")).mkdir(parents=True)
+        (Path(self.root) / path.lstrip("/")).mkdir(parents=True)
         target = os.path.relpath(path, "/sys/block")
-        (self.root / f"sys/block/{name}").symlink_to(target)
-        (self.root / f"sys/class/block/{name}").symlink_to(
+        (Path(self.root) / f"sys/block/{name}").symlink_to(target)
+        (Path(self.root) / f"sys/class/block/{name}").symlink_to(
             os.path.relpath(path, "/sys/class/block")
         )
         self.numbers[name] = next(self.seq)
@@ -86,7 +86,7 @@ class FakeDisks(KernelFS):
         if offered:
             self._switch(f"{path}/queue", offered.split(), active)
             for number in range(queues):
-                (self.root / f"{path}/mq/{number}".lstrip("/")).mkdir(parents=True)
+                (Path(self.root) / f"{path}/mq/{number}".lstrip("/")).mkdir(parents=True)
         else:
             self.file(f"{path}/queue/scheduler", "none")
         return f"{path}/queue"
@@ -94,7 +94,7 @@ class FakeDisks(KernelFS):
     def controller(self, name: str, **files: str) -> None:
         """Files of the PCI function that a disk hangs from."""
         function = re.match(
-            r".*/0000:[0-9a-f:.]+", os.path.realpath(self.root / f"sys/block/{name}")
+            r".*/0000:[0-9a-f:.]+", os.path.realpath(Path(self.root) / f"sys/block/{name}")
         )
         assert function
         for file, text in files.items():
@@ -102,26 +102,26 @@ class FakeDisks(KernelFS):
 
     def pull(self, name: str) -> None:
         """The disk is gone."""
-        gone = self.root / f"gone-{name}"
-        os.rename(os.path.realpath(self.root / f"sys/block/{name}"), gone)  # all at once
+        gone = Path(self.root) / f"gone-{name}"
+        os.rename(os.path.realpath(Path(self.root) / f"sys/block/{name}"), gone)  # all at once
         shutil.rmtree(gone, ignore_errors=True)
-        (self.root / f"sys/block/{name}").unlink()
-        (self.root / f"sys/class/block/{name}").unlink()
+        (Path(self.root) / f"sys/block/{name}").unlink()
+        (Path(self.root) / f"sys/class/block/{name}").unlink()
 
     def partition(self, disk: str, name: str, number: str) -> None:
         """A partition of a disk, with its device number."""
-        path = Path(os.path.realpath(self.root / f"sys/block/{disk}")) / name
+        path = Path(os.path.realpath(Path(self.root) / f"sys/block/{disk}")) / name
         path.mkdir()
         (path / "partition").write_text("1\n")
-        link = self.root / f"sys/class/block/{name}"
+        link = Path(self.root) / f"sys/class/block/{name}"
         link.symlink_to(os.path.relpath(path, link.parent))
         self.number(name, number)
 
     def number(self, name: str, number: str) -> None:
         """Give a device its number, in /sys/dev/block."""
-        link = self.root / f"sys/dev/block/{number}"
+        link = Path(self.root) / f"sys/dev/block/{number}"
         link.parent.mkdir(parents=True, exist_ok=True)
-        target = os.path.realpath(self.root / f"sys/class/block/{name}")
+        target = os.path.realpath(Path(self.root) / f"sys/class/block/{name}")
         link.symlink_to(os.path.relpath(target, link.parent))
 
     def slaves(self, name: str, *below: str) -> None:
@@ -135,7 +135,7 @@ class FakeDisks(KernelFS):
     def state(self) -> dict[str, str]:
         """Every file of every queue."""
         found = {}
-        for disk in (self.root / "sys/block").iterdir():
+        for disk in (Path(self.root) / "sys/block").iterdir():
             for file in sorted((disk / "queue").rglob("*")):
                 if file.is_file():
                     name = f"{disk.name}/{file.relative_to(disk / 'queue')}"
@@ -159,7 +159,7 @@ class FakeDisks(KernelFS):
 
     def _switch(self, queue: str, offered: list[str], active: str) -> None:
         words = " ".join(f"[{word}]" if word == active else word for word in offered)
-        shutil.rmtree(self.root / f"{queue}/iosched".lstrip("/"), ignore_errors=True)
+        shutil.rmtree(Path(self.root) / f"{queue}/iosched".lstrip("/"), ignore_errors=True)
         self.file(f"{queue}/scheduler", words)
         self.file(f"{queue}/nr_requests", "64" if active == "none" else "256")
         for file, text in FRESH[active].items():

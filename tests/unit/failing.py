@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
+import builtins
 import errno
 import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,13 +33,13 @@ class _Unreadable:
 
 def fail(patch: pytest.MonkeyPatch, at: str, code: int, name: str = "baseline.json") -> None:
     """Have every read of a file of this name fail when it is opened, or once it is read."""
-    real = Path.open
+    real = builtins.open
 
-    def opened(self: Path, *how: Any, **named: Any) -> Any:
-        if self.name != name:
-            return real(self, *how, **named)
+    def opened(path: Any, *how: Any, **named: Any) -> Any:
+        if os.path.basename(str(path)) != name:
+            return real(path, *how, **named)
         if at == "read":
             return _Unreadable(code)
-        raise OSError(code, os.strerror(code), str(self))
+        raise OSError(code, os.strerror(code), str(path))
 
-    patch.setattr(Path, "open", opened)
+    patch.setattr(builtins, "open", opened)

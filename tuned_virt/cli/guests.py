@@ -24,7 +24,7 @@ from tuned_virt.placement import PlacementKind
 from tuned_virt.plugins.vm_pinning import held_placements
 from tuned_virt.plugins.vm_pinning.held_placements import HeldPlacement
 
-LOOK = StateFile(FOLDER / "guests-look.json", lambda content: dict(content["delays"]))
+LOOK = StateFile(f"{FOLDER}/guests-look.json", lambda content: dict(content["delays"]))
 """Where root's last look is kept, for the run-queue delay since then."""
 
 COLUMNS = ("<guest", "<kind", "<node", "<vCPUs on", "local %", "<MiB by node", "delay ms")

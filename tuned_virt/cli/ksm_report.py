@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -79,7 +80,7 @@ def loop(content: ControllerState, held: bool) -> dict[str, Any] | None:
 
 def running() -> dict[str, Any] | None:
     """The loop of this machine, see `loop`."""
-    content = ControllerStateFile(STATE_FOLDER / FILE).load()
+    content = ControllerStateFile(os.path.join(STATE_FOLDER, FILE)).load()
     return loop(content, Originals().holder("ksm") is not None) if content.algorithm else None
 
 

@@ -11,14 +11,14 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from tuned_virt.core.plan import Change
-from tuned_virt.core.state_file import only_root_writes
+from tuned_virt.core.state_file import make_folder, only_root_writes
+from tuned_virt.kernel.files import AnyPath
 
 log = logging.getLogger("tuned")
 
-FILE = Path("/var/lib/tuned-virt/journal.jsonl")
+FILE = "/var/lib/tuned-virt/journal.jsonl"
 LIMIT = 1 << 20
 """Bytes after which the journal moves to journal.jsonl.1 and starts anew."""
 
@@ -39,15 +39,16 @@ class Entry:
 class Journal:
     """Appends changes and reads them back. A journal that cannot be written stops nobody."""
 
-    def __init__(self, file: Path = FILE, limit: int = LIMIT) -> None:
-        self._file = file
+    def __init__(self, file: AnyPath = FILE, limit: int = LIMIT) -> None:
+        self._file = os.fspath(file)
+        self._older = f"{self._file}.1"
         self._limit = limit
 
     def add(self, plugin: str, change: Change) -> None:
         """Append one change."""
         line = json.dumps(asdict(_entry(plugin, change))) + "\n"
         try:
-            self._file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            make_folder(self._file)
             with open(self._file, "a", opener=only_root_writes) as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 file.write(line)
@@ -55,10 +56,6 @@ class Journal:
                     os.replace(self._file, self._older)
         except OSError as error:
             log.warning("%s: change not written to the journal: %s", plugin, error)
-
-    @property
-    def _older(self) -> Path:
-        return self._file.with_name(self._file.name + ".1")
 
     def entries(self) -> Iterator[Entry]:
         """All entries, oldest first; a line that is no entry is passed over."""

@@ -12,7 +12,6 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from tuned_virt.core.state_file import (
@@ -23,7 +22,7 @@ from tuned_virt.core.state_file import (
     StateFile,
     UnusableStateError,
 )
-from tuned_virt.kernel.files import KernelFileError
+from tuned_virt.kernel.files import AnyPath, KernelFileError
 from tuned_virt.kernel.procfs import start_time
 
 
@@ -54,8 +53,8 @@ class _Content:
 class Originals:
     """The originals of all plugins, shared by every process of this boot."""
 
-    def __init__(self, folder: Path = FOLDER, boot: str | None = None) -> None:
-        self._file = StateFile(folder / "baseline.json", _parse, boot)
+    def __init__(self, folder: AnyPath = FOLDER, boot: str | None = None) -> None:
+        self._file = StateFile(os.path.join(folder, "baseline.json"), _parse, boot)
         self._seen: tuple[tuple[int, ...], dict[str, PluginOriginals]] | None = None
 
     def record(self, plugin: str) -> PluginOriginals:

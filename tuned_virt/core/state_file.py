@@ -10,22 +10,22 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import glob
 import json
 import logging
 import os
 import time
 from collections.abc import Callable, Iterator
 from enum import Enum
-from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
-from tuned_virt.kernel.files import KernelFileError
+from tuned_virt.kernel.files import AnyPath, KernelFileError
 
 log = logging.getLogger("tuned")
 
 T = TypeVar("T")
 
-FOLDER = Path("/run/tuned-virt")
+FOLDER = "/run/tuned-virt"
 FORMAT = 1
 
 ABSENT = (FileNotFoundError, NotADirectoryError)
@@ -67,22 +67,31 @@ def only_root_writes(path: str, flags: int) -> int:
     return descriptor
 
 
+def make_folder(path: str) -> None:
+    """Make the folder of a file of ours where there is none. Raises OSError."""
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+
+
 @functools.cache
 def boot_id() -> str:
     """The running kernel's boot id. Raises OSError."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
 
 
 class StateFile(Generic[T]):
     """One file, and how its content becomes a value."""
 
     def __init__(
-        self, path: Path, parse: Callable[[dict[str, Any]], T], boot: str | None = None
+        self, path: AnyPath, parse: Callable[[dict[str, Any]], T], boot: str | None = None
     ) -> None:
-        self.path = path
+        self.path = os.fspath(path)
         self._parse = parse
         self._boot = boot
         self._complained = False
+
+    def _beside(self, suffix: str) -> str:
+        return os.path.splitext(self.path)[0] + suffix
 
     @property
     def boot(self) -> str:
@@ -100,7 +109,8 @@ class StateFile(Generic[T]):
     def read(self) -> T | NotThere:
         """The value. Raises OSError, Damaged and Foreign."""
         try:
-            text = self.path.read_bytes()
+            with open(self.path, "rb") as file:
+                text = file.read()
         except ABSENT:
             return NOT_THERE
         try:
@@ -139,8 +149,8 @@ class StateFile(Generic[T]):
     def write(self, content: dict[str, Any]) -> None:
         """Replace the file. Raises OSError."""
         text = json.dumps({"format": FORMAT, "boot_id": self.boot, **content}, default=sorted)
-        self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        new = self.path.with_suffix(".new")
+        make_folder(self.path)
+        new = self._beside(".new")
         with open(new, "w", opener=only_root_writes) as file:
             file.write(text + "\n")
         os.replace(new, self.path)
@@ -154,7 +164,8 @@ class StateFile(Generic[T]):
 
     def remove(self) -> None:
         """Nothing is to be said any more. Raises OSError."""
-        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
 
     def discard(self) -> None:
         """The same; one that cannot be removed stops nobody, and is said once."""
@@ -171,11 +182,11 @@ class StateFile(Generic[T]):
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Nobody else changes it meanwhile. Raises OSError."""
-        path, flags = self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        path, flags = self._beside(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         try:
             lock = os.open(path, flags, 0o600)
         except FileNotFoundError:
-            self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            make_folder(self.path)
             lock = os.open(path, flags, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -185,16 +196,16 @@ class StateFile(Generic[T]):
 
     def set_aside(self, reason: UnusableStateError) -> None:
         """Keep the file under another name, for people, and say so. Raises OSError."""
-        aside = self.path.with_name(f"{self.path.name}.{time.time_ns()}")
-        self.path.rename(aside)
-        log.warning("%s %s; moved aside as %s", self.path, reason, aside.name)
+        aside = f"{self.path}.{time.time_ns()}"
+        os.rename(self.path, aside)
+        log.warning("%s %s; moved aside as %s", self.path, reason, os.path.basename(aside))
 
-    def aside(self) -> list[Path]:
+    def aside(self) -> list[str]:
         """Files of this boot that were set aside, oldest first. Raises OSError."""
-        found = sorted(self.path.parent.glob(f"{self.path.name}.[0-9]*"))
+        found = sorted(glob.glob(f"{glob.escape(self.path)}.[0-9]*"))
         return [path for path in found if not self._is_of_earlier_boot(path)]
 
-    def _is_of_earlier_boot(self, path: Path) -> bool:
+    def _is_of_earlier_boot(self, path: str) -> bool:
         try:
             StateFile(path, dict, self._boot).read()
         except OfEarlierBoot:

@@ -46,12 +46,12 @@ def test_a_text_that_is_wrong_is_damaged(
 ) -> None:
     one = file(tmp_path)
     one.write({"value": 1})
-    one.path.write_text(text)
+    Path(one.path).write_text(text)
     with pytest.raises(Damaged, match="is damaged"):
         one.read()
     assert one.load() is None
     assert "is damaged" in caplog.text
-    assert one.path.read_text() == text
+    assert Path(one.path).read_text() == text
 
 
 def test_what_is_anothers_is_foreign(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -61,7 +61,7 @@ def test_what_is_anothers_is_foreign(tmp_path: Path, caplog: pytest.LogCaptureFi
         one.read()
     assert one.load() is None
     assert caplog.text == "", "a reboot is no news"
-    one.path.write_text('{"format": 2, "boot_id": "this boot", "value": 1}')
+    Path(one.path).write_text('{"format": 2, "boot_id": "this boot", "value": 1}')
     with pytest.raises(Foreign, match="another version"):
         one.read()
 
@@ -69,9 +69,9 @@ def test_what_is_anothers_is_foreign(tmp_path: Path, caplog: pytest.LogCaptureFi
 def test_the_first_version_wrote_no_format(tmp_path: Path) -> None:
     one = file(tmp_path)
     one.write({"value": 1})
-    content = json.loads(one.path.read_text())
+    content = json.loads(Path(one.path).read_text())
     del content["format"]
-    one.path.write_text(json.dumps(content))
+    Path(one.path).write_text(json.dumps(content))
     assert one.read() == 1
 
 

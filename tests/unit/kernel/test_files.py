@@ -29,9 +29,9 @@ def test_read_write_glob(fs: KernelFS) -> None:
 
 def test_glob_of_files_below_a_wildcard(fs: KernelFS) -> None:
     for name in ("b/queue", "a/queue", "c"):
-        (fs.root / "sys/block" / name).mkdir(parents=True)
+        (Path(fs.root) / "sys/block" / name).mkdir(parents=True)
     for path in ("a/queue/x", "b/queue/x", "b/queue/y", "c/x"):
-        (fs.root / "sys/block" / path).touch()
+        (Path(fs.root) / "sys/block" / path).touch()
     assert fs.glob("/sys/block/*/queue/x") == ["/sys/block/a/queue/x", "/sys/block/b/queue/x"]
     assert fs.glob("/sys/b*k/[ac]/*/x") == ["/sys/block/a/queue/x"]
     assert fs.glob("/sys/block/*/no") == fs.glob("/sys/no/*/x") == fs.glob("/sys/no") == []
@@ -140,10 +140,10 @@ def test_what_cannot_be_looked_at_is_not_gone(
 
 def test_glob_does_as_pythons_own(fs: KernelFS) -> None:
     for path in ("a/x", "a/.hidden", "b/x", "b/y", "c/d/x", "[e]/x", "node0/x", "node10/x"):
-        file = fs.root / "sys" / path
+        file = Path(fs.root) / "sys" / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-    (fs.root / "sys/dangling").symlink_to("/nowhere")
+    (Path(fs.root) / "sys/dangling").symlink_to("/nowhere")
     patterns = ("*", "*/x", "a/*", "?/x", "*/*", "*/*/x", "node[0-9]*/x", "node[0-9]*", "[!a]/x")
     for pattern in patterns:
         found = glob.glob(f"{fs.root}/sys/{pattern}")

@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuned_virt.core.engine import Controller
@@ -19,7 +18,7 @@ from tuned_virt.core.replan_trigger import ReplanTrigger
 from tuned_virt.core.state_file import FOLDER
 from tuned_virt.core.tuner import Replan, Sections, Tuner
 from tuned_virt.kernel import systemd
-from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel.files import AnyPath, KernelFS
 from tuned_virt.plugins.blk_elevator_virt import planner, policy, udev_events, udev_rules
 from tuned_virt.plugins.blk_elevator_virt import state as sysfs
 from tuned_virt.plugins.blk_elevator_virt.classify import SCSI
@@ -48,7 +47,7 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
     def __init__(
         self,
         follow: Callable[[Callable[[str], None]], GuestSource[GuestDisks]] = no_guests,
-        folder: Path = FOLDER,
+        folder: AnyPath = FOLDER,
     ) -> None:
         self._follow = follow
         self._libvirt: GuestSource[GuestDisks] = NOT_ASKED

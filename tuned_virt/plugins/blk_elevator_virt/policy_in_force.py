@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tuned_virt.core.state_file import FOLDER, StateFile
+from tuned_virt.kernel.files import AnyPath
 from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy, MachineRole, SchedulerRule
 
 FILE = "disks.json"
@@ -16,8 +17,8 @@ FILE = "disks.json"
 class PolicyInForce:
     """Says to others what is asked of disks."""
 
-    def __init__(self, folder: Path = FOLDER) -> None:
-        self._file = StateFile(folder / FILE, _policy)
+    def __init__(self, folder: AnyPath = FOLDER) -> None:
+        self._file = StateFile(os.path.join(folder, FILE), _policy)
         self.load = self._file.load
         self.remove = self._file.discard
 

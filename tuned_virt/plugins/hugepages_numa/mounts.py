@@ -8,11 +8,11 @@ its page size as "2M" or "1024M", whatever was written when it was mounted.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from tuned_virt.core.options import OptionError
 from tuned_virt.kernel import commands, procfs, timeouts
@@ -79,8 +79,12 @@ def found(
 
 def _missing(fs: KernelFS, path: str) -> list[str]:
     """The folders on the way to a path that are not there, outermost first."""
-    way = [path, *map(str, PurePosixPath(path).parents)]
-    return [folder for folder in reversed(way) if not fs.exists(folder)]
+    return [folder for folder in _way(path) if not fs.exists(folder)]
+
+
+def _way(path: str) -> list[str]:
+    """A path and the folders that lead to it, outermost first."""
+    return list(itertools.accumulate(path.strip("/").split("/"), "{}/{}".format, initial=""))[1:]
 
 
 def write(fs: KernelFS, setting: MountSetting, after: HugetlbMount | NotMounted) -> None:
@@ -115,7 +119,7 @@ def _unmount(fs: KernelFS, after: NotMounted) -> None:
     if fs.resolved(after.path) in {one.path for one in read(fs, 0)}:
         _run("umount", "--", after.path)
     if after.missing:
-        way = [after.path, *map(str, PurePosixPath(after.path).parents)]
+        way = reversed(_way(after.path))
         _remove(folder for folder in way if f"{folder}/".startswith(f"{after.missing}/"))
 
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuned_virt.core.engine import Controller
@@ -13,7 +12,7 @@ from tuned_virt.core.journal import Journal
 from tuned_virt.core.plan import Plan, Values
 from tuned_virt.core.state_file import FOLDER as STATE_FOLDER
 from tuned_virt.core.tuner import Replan, Tuner
-from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel.files import AnyPath, KernelFS
 from tuned_virt.plugins.hugepages_numa import planner, policy, state
 from tuned_virt.plugins.hugepages_numa.controller import PoolController
 from tuned_virt.plugins.hugepages_numa.policy import HugepagesPolicy
@@ -39,7 +38,7 @@ class HugepagesTuner(Tuner[HugepagesPolicy, HugepagesState]):
     def __init__(
         self,
         follow: Callable[[Callable[[str], None]], GuestSource[Asking]] = no_guests,
-        folder: Path = STATE_FOLDER,
+        folder: AnyPath = STATE_FOLDER,
     ) -> None:
         self._follow = follow
         self._guests: GuestSource[Asking] = FixedGuests(unavailable="libvirt has not answered yet")

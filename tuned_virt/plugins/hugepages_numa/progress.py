@@ -6,10 +6,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from tuned_virt.core.state_file import FOLDER, StateFile
+from tuned_virt.kernel.files import AnyPath
 from tuned_virt.kernel.procfs import start_time
 from tuned_virt.plugins.hugepages_numa.pools import size_name
 
@@ -37,8 +37,8 @@ class Progress:
 class ProgressFile:
     """Written while a pool is being filled; one that cannot be written stops nobody."""
 
-    def __init__(self, folder: Path = FOLDER) -> None:
-        self._file = StateFile(folder / FILE, _progress)
+    def __init__(self, folder: AnyPath = FOLDER) -> None:
+        self._file = StateFile(os.path.join(folder, FILE), _progress)
         self.read = self._file.load
         self.remove = self._file.discard
 

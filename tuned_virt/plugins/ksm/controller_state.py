@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 from tuned_virt.core.state_file import StateFile
+from tuned_virt.kernel.files import AnyPath
 from tuned_virt.plugins.ksm.decision import ControllerMemory, Counters, Phase
 
 FILE = "ksm.json"
@@ -49,7 +49,7 @@ class ControllerState:
 class ControllerStateFile:
     """One JSON file. One that cannot be written stops nobody."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: AnyPath) -> None:
         self._file = StateFile(file, _state)
         self.remove = self._file.discard
 

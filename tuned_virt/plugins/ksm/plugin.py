@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from tuned_virt.core.engine import Controller
 from tuned_virt.core.guest_source import GuestSource, no_guests
@@ -14,7 +14,7 @@ from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.core.state_file import FOLDER as STATE_FOLDER
 from tuned_virt.core.tuner import Replan, Tuner, Writer
 from tuned_virt.kernel import mempolicy
-from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel.files import AnyPath, KernelFS
 from tuned_virt.model import topology
 from tuned_virt.plugins.ksm import conflicts, planner, policy
 from tuned_virt.plugins.ksm import state as settings
@@ -66,10 +66,10 @@ class KsmTuner(Tuner[KsmPolicy, KsmState]):
     def __init__(
         self,
         follow: Callable[[Callable[[str], None]], GuestSource[LibvirtGuest]] = no_guests,
-        state: Path = STATE_FOLDER,
+        state: AnyPath = STATE_FOLDER,
     ) -> None:
         self._follow = follow
-        self._record = ControllerStateFile(state / FILE)
+        self._record = ControllerStateFile(os.path.join(state, FILE))
 
     @classmethod
     def on_host(cls) -> KsmTuner:

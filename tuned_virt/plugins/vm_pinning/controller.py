@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import replace
-from pathlib import Path
 
 from tuned_virt.core.engine import Finding
 from tuned_virt.core.journal import Journal
@@ -16,7 +15,7 @@ from tuned_virt.guests.manager import GuestController, Run
 from tuned_virt.guests.originals import GuestOriginals
 from tuned_virt.guests.tracker import GuestTracker, Seen, TrackedGuest
 from tuned_virt.kernel import timeouts
-from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel.files import AnyPath, KernelFS
 from tuned_virt.libvirt_api.connection import Connection
 from tuned_virt.libvirt_api.errors import GuestGone, LibvirtError
 from tuned_virt.libvirt_api.worker import GuestsView, LibvirtWorker
@@ -52,7 +51,7 @@ class PinningController(GuestController[PinningPolicy]):
         originals: Originals,
         journal: Journal,
         placer: PlacementController | None = None,
-        file: Path = held_placements.FILE,
+        file: AnyPath = held_placements.FILE,
     ) -> None:
         self._uri = uri
         self._fs = fs

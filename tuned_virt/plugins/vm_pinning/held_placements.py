@@ -8,19 +8,20 @@ or damaged, counts as nothing. One that cannot be written stops nobody.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from tuned_virt.core.state_file import FOLDER, NOT_THERE, StateFile, UnusableStateError
+from tuned_virt.kernel.files import AnyPath
 from tuned_virt.model.pins import Pins, numbered
 from tuned_virt.placement import MemoryPlacement, Placement, PlacementKind
 
 log = logging.getLogger("tuned")
 
-FILE = FOLDER / "vm_pinning.json"
+FILE = os.path.join(FOLDER, "vm_pinning.json")
 
 _writing = threading.Lock()
 
@@ -66,17 +67,17 @@ class HeldPlacement:
         return ours and not self.failed and not self.observed
 
 
-def load(uri: str, file: Path = FILE) -> dict[str, HeldPlacement]:
+def load(uri: str, file: AnyPath = FILE) -> dict[str, HeldPlacement]:
     """What is held on a libvirt, by key."""
     return {one.key: one for one in everything(file).get(uri, [])}
 
 
-def everything(file: Path = FILE) -> dict[str, list[HeldPlacement]]:
+def everything(file: AnyPath = FILE) -> dict[str, list[HeldPlacement]]:
     """What is held, by URI; nothing where there is no record that can be used."""
     return StateFile(file, _guests).load() or {}
 
 
-def save(uri: str, held: Mapping[str, HeldPlacement], file: Path = FILE) -> None:
+def save(uri: str, held: Mapping[str, HeldPlacement], file: AnyPath = FILE) -> None:
     """Replace what is held on a libvirt; what is held on others stays."""
     state = StateFile(file, lambda content: dict(content["guests"]))
     with _writing:
@@ -93,7 +94,7 @@ def save(uri: str, held: Mapping[str, HeldPlacement], file: Path = FILE) -> None
             log.warning("vm_pinning: %s is not written: %s", file, error)
 
 
-def remove(file: Path = FILE) -> None:
+def remove(file: AnyPath = FILE) -> None:
     """Nothing is held on any."""
     StateFile(file, dict).discard()
 

@@ -7,14 +7,13 @@ believes in its pins then, so the guest stays pending until it can be told.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals
 from tuned_virt.guests.originals import runs
 from tuned_virt.guests.restore import GuestRestore
-from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel.files import AnyPath, KernelFS
 from tuned_virt.model.pins import Pins
 from tuned_virt.plugins.vm_pinning import (
     configured_guest,
@@ -39,7 +38,7 @@ class PinningRestore(GuestRestore[OriginalPins]):
     original = staticmethod(original.parse)
     kernel_settings = frozenset({numa_balancing.SETTING})
 
-    def __init__(self, file: Path = held_placements.FILE) -> None:
+    def __init__(self, file: AnyPath = held_placements.FILE) -> None:
         self._file = file
 
     def restore_kernel(self, fs: KernelFS, originals: Originals, journal: Journal) -> None:

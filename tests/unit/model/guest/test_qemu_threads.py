@@ -55,7 +55,7 @@ def test_threads_by_role(fs: KernelFS) -> None:
 def test_processes_by_uuid(fs: KernelFS) -> None:
     finder = qemu_threads.ThreadFinder(fs)
     assert finder.find(["u1", "u2"]) == {"u1": 100}
-    twin = fs.root / "proc/300"
+    twin = Path(fs.root) / "proc/300"
     twin.mkdir()
     (twin / "comm").write_text("qemu-system-x86\n")
     (twin / "cmdline").write_text("qemu\0-uuid\0u1\0")

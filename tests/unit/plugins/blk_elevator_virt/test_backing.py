@@ -58,10 +58,10 @@ def qemu(fs: FakeDisks, pid: int, name: str, *files: tuple[str, int]) -> None:
     fs.file(f"/proc/{pid}/cmdline", "\0".join(["qemu", "-name", f"guest={name}"]))
     fs.file(f"/proc/{pid}/statm", "100 100 0 0")
     fs.file(f"/proc/{pid}/mountinfo", MOUNTS)
-    (fs.root / f"proc/{pid}/exe").symlink_to("/usr/bin/qemu-system-x86_64")
-    (fs.root / f"proc/{pid}/fd").mkdir()
+    (Path(fs.root) / f"proc/{pid}/exe").symlink_to("/usr/bin/qemu-system-x86_64")
+    (Path(fs.root) / f"proc/{pid}/fd").mkdir()
     for number, (path, mount) in enumerate(files):
-        (fs.root / f"proc/{pid}/fd/{number}").symlink_to(path)
+        (Path(fs.root) / f"proc/{pid}/fd/{number}").symlink_to(path)
         fs.file(f"/proc/{pid}/fdinfo/{number}", f"pos:\t0\nflags:\t02\nmnt_id:\t{mount}")
 
 
@@ -106,11 +106,11 @@ def test_open_files_of_running_guests(fs: FakeDisks) -> None:
 
 
 def test_paths_of_defined_guests(fs: FakeDisks) -> None:
-    (fs.root / "srv").mkdir()
-    (fs.root / "srv/link").symlink_to(fs.root / "var/lib/libvirt/images/a")
-    (fs.root / "dev/vg").mkdir(parents=True)
-    (fs.root / "dev/dm-1").write_text("")
-    (fs.root / "dev/vg/lv").symlink_to("../dm-1")
+    (Path(fs.root) / "srv").mkdir()
+    (Path(fs.root) / "srv/link").symlink_to(Path(fs.root) / "var/lib/libvirt/images/a")
+    (Path(fs.root) / "dev/vg").mkdir(parents=True)
+    (Path(fs.root) / "dev/dm-1").write_text("")
+    (Path(fs.root) / "dev/vg/lv").symlink_to("../dm-1")
     paths = ("/dev/vg/lv", "/srv/link", "/nfs/x", "/missing/file", "/dev/sdx")
     assert users(fs, GuestDisks("u1", "we\nb", paths), GuestDisks("u2", "none", ())) == {
         "sda": ("we?b",),
