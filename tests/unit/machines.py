@@ -8,7 +8,7 @@ from typing import Any
 
 from tuned_virt.model.guest import Guest
 from tuned_virt.model.topology import Cache, CpuDetail, Host, NumaNode
-from tuned_virt.placement import Placement, parse, plan
+from tuned_virt.placement import Placement, for_guests, parse, plan
 
 GIB = 1 << 20
 NEAR, FAR = 12, 20
@@ -43,7 +43,8 @@ def guest(name: str, vcpus: int, gib: float = 1, **more: Any) -> Guest:
 def planned(
     host: Host, *guests: Guest, current: Iterable[Placement] = (), **options: Any
 ) -> dict[str, Placement]:
-    made = plan(host, guests, parse(options), {one.uuid: one for one in current})
+    free = for_guests(host, guests)
+    made = plan(free, guests, parse(options), {one.uuid: one for one in current})
     return {one.guest: one for one in made.placements}
 
 

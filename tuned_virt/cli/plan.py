@@ -177,7 +177,8 @@ def planned(gathered: PlanningInput, asked: PlanRequest) -> PlacementPlan:
     """The plan that vm_pinning would come to, with what could not be read among the warnings."""
     decided = {guest.key: _decided(guest, gathered, asked) for guest in gathered.guests}
     policies = {key: one.policy for key, one in decided.items() if one.policy is not None}
-    made = placement.plan(gathered.host, gathered.guests, policies, gathered.current)
+    host = placement.for_guests(gathered.host, gathered.guests)
+    made = placement.plan(host, gathered.guests, policies, gathered.current)
     when = dict.fromkeys(later(gathered, asked), "when it starts again (persist=config): ")
     if asked.policy.grace:
         starting = decided.keys() - gathered.now.keys()

@@ -22,6 +22,7 @@ from tuned_virt.placement.policy import (
     parse,
     policy_for,
 )
+from tuned_virt.placement.residents import for_guests
 
 __all__ = [
     "OPTIONS",
@@ -34,6 +35,7 @@ __all__ = [
     "PlacementPolicy",
     "Planner",
     "changed",
+    "for_guests",
     "parse",
     "plan",
     "policy_for",

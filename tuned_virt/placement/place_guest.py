@@ -6,18 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tuned_virt.kernel import cpuset
-from tuned_virt.model.guest import Guest
-from tuned_virt.model.topology import Host
 from tuned_virt.placement import multi_node, single_node
 from tuned_virt.placement.assignment import Assignment, NodeChoice
-from tuned_virt.placement.demand import GuestDemand, demand
+from tuned_virt.placement.demand import GuestDemand
 from tuned_virt.placement.host_capacity import HostCapacity
 from tuned_virt.placement.model import PlacementKind
-from tuned_virt.placement.node_capacity import MemoryShare
-from tuned_virt.placement.policy import PlacementPolicy
+from tuned_virt.placement.residents import resident
 from tuned_virt.placement.strategy import Dedicated, Floating, Strategy
-
-ANY = PlacementPolicy()
 
 
 def place_guest(capacity: HostCapacity, wanted: GuestDemand) -> Assignment:
@@ -77,14 +72,3 @@ def _names(way: Strategy, vcpus_by_node: Iterable[int]) -> str:
     if len(numbers) == 1:
         return f"node {numbers[0]}"
     return f"nodes {', '.join(numbers[:-1])} and {numbers[-1]}"
-
-
-def resident(guest: Guest, host: Host) -> list[MemoryShare]:
-    """Where its memory is now; huge pages by the size that it asks for."""
-    whole = demand(guest, ANY, host.huge_page).whole if guest.huge_pages else None
-    size = next(iter(whole.huge), 0) if whole else 0
-    return [
-        MemoryShare(node, 0 if size else kib, {size: kib / size} if size else {})
-        for node, kib in sorted(guest.resident.items())
-        if node in host.by_id and kib > 0
-    ]

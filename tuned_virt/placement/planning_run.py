@@ -14,9 +14,10 @@ from tuned_virt.placement.demand import GuestDemand, demand
 from tuned_virt.placement.host_capacity import HostCapacity
 from tuned_virt.placement.model import Placement, PlacementKind, unplaced
 from tuned_virt.placement.node_capacity import MemoryShare, NodeCapacity, NodeMemory
-from tuned_virt.placement.place_guest import place_guest, resident
+from tuned_virt.placement.place_guest import place_guest
 from tuned_virt.placement.plan_from_assignments import DecidedPlacements, PlacementResult
 from tuned_virt.placement.policy import PlacementMode, PlacementPolicy, policy_for
+from tuned_virt.placement.residents import resident
 from tuned_virt.placement.retain import promoted, retain
 
 MOST_SAID = 500
@@ -103,19 +104,10 @@ class PlanningRun:
         capacity.uncapped = len(nodes) == 1 and not (
             claimed.taken[0] or any(one.dedicated for one in self.wanted)
         )
-        self._count_residents(capacity)
+        for key in self.fixed:
+            guest = self.guests[key]
+            capacity.memory.charge(resident(guest, self.host) or self._where_owned(guest))
         return capacity
-
-    def _count_residents(self, capacity: HostCapacity) -> None:
-        """Free memory does not hold what guests have: all of it is given back, then charged again
-        where each guest is planned to be, or is for good."""
-        measured = any(node.available is not None for node in self.host.nodes)
-        for guest in self.guests.values():
-            shares = resident(guest, self.host)
-            if measured:
-                capacity.memory.charge(shares, -1)
-            if guest.key in self.fixed:
-                capacity.memory.charge(shares or self._where_owned(guest))
 
     def _where_owned(self, guest: Guest) -> list[MemoryShare]:
         """A guest that does not run: its memory in equal parts on the nodes its owner chose."""

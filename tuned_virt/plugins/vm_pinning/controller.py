@@ -90,7 +90,7 @@ class PinningController(GuestController[PinningPolicy]):
             del self._held[key]
         news = claims is not self._claims
         if claims is not None:
-            self._placer.prepare(view.connection)
+            self._placer.prepare(view.connection, seen)
         if claims is not None or news:
             wishes = [claim.policy.balancing for claim in active.values()]
             wish = next((wish for wish in wishes if wish is not None), None)

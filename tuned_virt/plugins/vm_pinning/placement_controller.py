@@ -15,7 +15,7 @@ from tuned_virt.kernel import numa_maps
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api.connection import Connection
 from tuned_virt.model.guest import Guest
-from tuned_virt.model.topology import Host, HostError, overlay
+from tuned_virt.model.topology import Host, HostError, NumaNode, overlay
 from tuned_virt.placement import Placement, PlacementPolicy
 from tuned_virt.plugins.vm_pinning import already_running
 from tuned_virt.plugins.vm_pinning.already_running import bound
@@ -26,6 +26,10 @@ from tuned_virt.plugins.vm_pinning.policy import PinningPolicy, Rebalance, Runni
 log = logging.getLogger("tuned")
 
 ONLINE = "/sys/devices/system/cpu/online"
+
+WORTH_A_LOOK = 1 << 18
+"""KiB (256 MiB) that must have become free on a node before guests without a place are planned
+again: free memory is never twice the same."""
 
 MOVES = 1
 """Guests that may move to a better place each time another has stopped, with rebalance=on_stop."""
@@ -94,26 +98,38 @@ class PlacementController:
     def __init__(self, fs: KernelFS, plan: PlanFunction | None = None) -> None:
         self._fs = fs
         self._plan = plan or placement.Planner().plan
-        self._host: Host | None = None
-        self._online: str | None = None
         self._link: Connection | None = None
+        self._xml = ""
+        self._online: str | None = None
+        self._free: Host | None = None
+        self._host: Host | None = None
         self._resident: dict[str, Mapping[int, int]] = {}
+        self._located: dict[str, tuple[Guest, Guest]] = {}
+        self._short = False
         self._last: _Question | None = None
         self._placements: Mapping[str, Placement] = {}
         self._warned: tuple[str, ...] = ()
         self._uuids: frozenset[str] = frozenset()
 
-    def prepare(self, link: Connection) -> None:
+    def prepare(self, link: Connection, seen: Seen) -> None:
         """Read the host before the first guest comes: libvirt takes long to tell the first time."""
-        self._read_host(link)
+        self._read_host(link, seen)
 
     def decide(
         self, link: Connection, seen: Seen, wanted: Wanted, held: Held, replan: bool
     ) -> PlacementDecision:
         """Where guests belong. May raise LibvirtError."""
-        host = self._read_host(link)
         for key in self._resident.keys() - seen.keys():
             del self._resident[key]
+            self._located.pop(key, None)
+        decided = self._decide(self._read_host(link, seen), seen, wanted, held, replan)
+        if self._short and self._has_more_free():
+            decided = self._decide(self._measure_host(seen), seen, wanted, held, replan=True)
+        return decided
+
+    def _decide(
+        self, host: Host | None, seen: Seen, wanted: Wanted, held: Held, replan: bool
+    ) -> PlacementDecision:
         asked = self._ask(seen, wanted, held)
         if host is None:
             return PlacementDecision({}, asked.remarks, asked.wait)
@@ -131,6 +147,7 @@ class PlacementController:
             self._last = question
             plan = self._plan(host, [*guests.values()], policies, current)
             self._say(plan)
+            self._short = not plan.complete
             self._placements = {one.uuid: one for one in plan.placements}
         placements = {
             key: bound(self._placements[seen[key].active.uuid], asked.bound.get(key))
@@ -145,26 +162,53 @@ class PlacementController:
                 log.warning("%s: %s", PLUGIN, warning)
             self._warned = plan.warnings
 
-    def _read_host(self, link: Connection) -> Host | None:
+    # --- the host ---------------------------------------------------------------------------
+
+    def _read_host(self, link: Connection, seen: Seen) -> Host | None:
+        """The host; measured again where CPUs or libvirt's view of it are not what they were."""
         online = self._fs.read_optional(ONLINE)
-        if link is not self._link or online != self._online or self._host is None:
-            xml = link.capabilities()
-            self._link, self._online = link, online
-            try:
-                self._host = overlay(Host.from_xml(xml), self._fs)
-            except HostError as error:
-                log.error("%s: no guest is placed: libvirt's capabilities: %s", PLUGIN, error)
-                self._host = None
+        if link is self._link and online == self._online and self._host is not None:
+            return self._host
+        xml = link.capabilities()
+        same = (xml, online) == (self._xml, self._online) and self._host is not None
+        self._link, self._xml, self._online = link, xml, online
+        return self._host if same else self._measure_host(seen)
+
+    def _measure_host(self, seen: Seen) -> Host | None:
+        """The host with what is free now, and with what its guests have now as theirs to have."""
+        try:
+            self._free = overlay(Host.from_xml(self._xml), self._fs)
+        except HostError as error:
+            log.error("%s: no guest is placed: libvirt's capabilities: %s", PLUGIN, error)
+            self._free = self._host = None
+            return None
+        self._resident.clear()
+        self._located.clear()
+        running = [self._locate(one, one.guest) for one in seen.values() if one.guest is not None]
+        self._host = placement.for_guests(self._free, running)
         return self._host
 
+    def _has_more_free(self) -> bool:
+        """Whether memory or huge pages have become free that guests were not placed for lack of."""
+        if self._free is None:
+            return False
+        now = overlay(Host.from_xml(self._xml), self._fs)
+        return any(map(_more_free, self._free.nodes, now.nodes))
+
+    # --- the guests -------------------------------------------------------------------------
+
     def _ask(self, seen: Seen, wanted: Wanted, held: Held) -> _Asked:
-        guests = {one.active.uuid: one.guest for one in seen.values() if one.guest is not None}
+        guests = {
+            one.active.uuid: one.guest if _planned(held.get(key)) else self._located_at(one)
+            for key, one in seen.items()
+            if one.guest is not None
+        }
         asked = _Asked(guests)
         for key, claim in wanted.items():
-            one, before = seen[key], held.get(key)
+            one = seen[key]
             if one.guest is None:
                 asked.remarks[key] = left(one, claim, one.error)
-            elif before is not None and before.planned:
+            elif _planned(held.get(key)):
                 asked.policies[one.active.uuid] = claim.policy.placement
             elif one.started_under_profile:
                 self._started(asked, one, claim)
@@ -181,14 +225,14 @@ class PlacementController:
             return
         asked.policies[one.active.uuid] = claim.policy.placement
         if one.guest is not None and not one.guest.movable:
-            asked.guests[one.active.uuid] = replace(one.guest, resident=self._measure(one))
+            asked.guests[one.active.uuid] = self._locate(one, one.guest)
 
     def _already(self, asked: _Asked, one: TrackedGuest, claim: PinningClaim) -> None:
         resident: Mapping[int, int] = {}
         if claim.policy.running is not RunningGuests.LEAVE:
-            resident = self._measure(one)
             assert one.guest is not None
-            asked.guests[one.active.uuid] = replace(one.guest, resident=resident)
+            asked.guests[one.active.uuid] = located = self._locate(one, one.guest)
+            resident = located.resident
         decided = already_running.decide(claim.policy, resident)
         if decided.policy is None:
             asked.remarks[one.key] = left(one, claim, decided.why)
@@ -201,7 +245,19 @@ class PlacementController:
         """Placed guests whose memory cannot follow, with where it is: they move only to there."""
         for one in seen.values():
             if one.active.uuid in current and one.guest is not None and not one.guest.movable:
-                yield one.active.uuid, replace(one.guest, resident=self._measure(one))
+                yield one.active.uuid, self._locate(one, one.guest)
+
+    def _located_at(self, one: TrackedGuest) -> Guest:
+        """A guest with where its memory was when it was measured, if it was."""
+        assert one.guest is not None
+        return self._locate(one, one.guest) if one.key in self._resident else one.guest
+
+    def _locate(self, one: TrackedGuest, guest: Guest) -> Guest:
+        """A guest with where its memory is; the same object as long as it is the same guest."""
+        known = self._located.get(one.key)
+        if known is None or known[0] is not guest or not known[1].resident:
+            self._located[one.key] = known = guest, replace(guest, resident=self._measure(one))
+        return known[1]
 
     def _measure(self, one: TrackedGuest) -> Mapping[int, int]:
         if one.key not in self._resident:
@@ -211,6 +267,16 @@ class PlacementController:
                 return found
             self._resident[one.key] = found
         return self._resident[one.key]
+
+
+def _planned(held: HeldPlacement | None) -> bool:
+    return held is not None and held.planned
+
+
+def _more_free(before: NumaNode, now: NumaNode) -> bool:
+    pages, known = now.free_pages or {}, before.free_pages or {}
+    more = (now.available or 0) - (before.available or 0)
+    return more >= WORTH_A_LOOK or any(free > known.get(size, 0) for size, free in pages.items())
 
 
 def _rebalancing(

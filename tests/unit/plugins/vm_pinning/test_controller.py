@@ -247,6 +247,7 @@ def test_memory_that_cannot_follow_is_measured_where_its_guest_might_move(
     link = connect()
     monkeypatch.setattr(link, "capabilities", lambda: host[0])
     decider = PlacementController(KernelFS(tmp_path), plan)
+    decider.prepare(link, {})
     web = active(DOMAIN.format(uuid=UUID, more=more))
     seen = TrackedGuest(web, "k", 1, 1, read_guest(web.xml), "", 0.0, started_under_profile=True)
     claims = {"k": Claim("web1", policy.parse({}))}

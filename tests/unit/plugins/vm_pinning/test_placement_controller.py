@@ -18,7 +18,7 @@ from tuned_virt.guests.tracker import TrackedGuest
 from tuned_virt.kernel import numa_maps
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.kernel.numa_maps import Area
-from tuned_virt.model.guest import Guest
+from tuned_virt.model.guest import Guest, HugePages
 from tuned_virt.model.topology import Host
 from tuned_virt.placement import (
     MemoryPlacement,
@@ -50,8 +50,8 @@ PLACED = Placement(
 
 
 class Link:
-    def __init__(self) -> None:
-        self.xml = HOST
+    def __init__(self, xml: str = HOST) -> None:
+        self.xml = xml
 
     def capabilities(self) -> str:
         return self.xml
@@ -98,6 +98,8 @@ class Scene:
         self.seen: dict[str, TrackedGuest] = {}
         self.claims: dict[str, Claim[policy.PinningPolicy]] = {}
         self.held: dict[str, HeldPlacement] = {}
+        link: Any = self.link
+        self.decider.prepare(link, {})
 
     def start(self, name: str, fresh: bool = True, **options: str) -> None:
         guest = Guest(name, name, vcpus=1, memory=1024)
@@ -163,7 +165,7 @@ def test_it_is_asked_when_the_host_changes(scene: Scene, tmp_path: Path) -> None
 def test_a_host_that_is_not_read_is_said_and_nothing_is_placed(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
-    scene.link.xml = "<capabilities/>"
+    scene.link = Link("<capabilities/>")
     scene.start("a")
     scene.start("late", grace="60")
     scene.seen["late"] = replace(scene.seen["late"], since=time.monotonic())
@@ -242,7 +244,7 @@ def test_running_says_what_becomes_of_it(scene: Scene) -> None:
     assert scene.asked.policies[-1].keys() == {"p"}
     assert scene.asked.policies[-1]["p"].policy is PlacementMode.DEDICATED
     assert scene.asked.guests[-1]["p"].resident == {1: 65536}
-    assert scene.asked.guests[-1]["l"].resident == {}
+    assert scene.asked.guests[-1]["l"].resident == {}, "it was not there when the host was measured"
     assert found.placements["p"].nodes == (0,)
     left = found.remarks["l"]
     assert left.placement.why.startswith(
@@ -375,7 +377,100 @@ def test_what_is_bound_to_a_node_is_there_or_nowhere() -> None:
 
 
 def test_the_host_is_read_before_the_first_guest_comes(scene: Scene) -> None:
-    scene.decider.prepare(scene.link)
     scene.link.xml = "<capabilities/>"
     scene.start("a")
     assert scene.decide().placements
+
+
+# --- what is free on the host ---------------------------------------------------------------------
+
+
+class Machine:
+    """Guests placed by the planner on a host of two nodes, of which the kernel tells what is free.
+
+    Sizes in GiB; HOST has 4 GiB a node.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.decider = PlacementController(KernelFS(root))
+        self.seen: dict[str, TrackedGuest] = {}
+        self.claims: dict[str, Claim[policy.PinningPolicy]] = {}
+        self.held: dict[str, HeldPlacement] = {}
+        self.link: Any = Link()
+
+    def has_free(self, *gib: float, pages: int = 0) -> None:
+        (self.root / "sys/devices/system/cpu").mkdir(parents=True, exist_ok=True)
+        (self.root / "sys/devices/system/cpu/online").write_text("0-3\n")
+        for node, free in enumerate(gib):
+            folder = self.root / f"sys/devices/system/node/node{node}"
+            pool = folder / "hugepages/hugepages-2048kB"
+            pool.mkdir(parents=True, exist_ok=True)
+            (folder / "meminfo").write_text(f"Node {node} MemFree: {int(free * 2**20)} kB\n")
+            (pool / "nr_hugepages").write_text(str(pages))
+            (pool / "free_hugepages").write_text(str(pages))
+
+    def start(self, name: str, gib: float, **more: Any) -> Placement:
+        guest = Guest(name, name, vcpus=1, memory=int(gib * 2**20), **more)
+        self.seen[name] = TrackedGuest(active("", name), name, 7, 1, guest, "", 0.0, True)
+        self.claims[name] = Claim(name, policy.parse({"overcommit": "4"}))
+        return self.look()[name]
+
+    def look(self) -> dict[str, Placement]:
+        found = self.decider.decide(self.link, self.seen, self.claims, self.held, False)
+        for key, placed in found.placements.items():
+            self.held[key] = HeldPlacement(key, key, key, key, 7, placed)
+        return {key: one.placement for key, one in self.held.items()}
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    monkeypatch.setattr(numa_maps, "read", lambda *_: [])
+    made = Machine(tmp_path)
+    made.has_free(3.5, 3.5)
+    made.decider.prepare(made.link, {})
+    return made
+
+
+HUGE = (HugePages(2048),)
+
+
+def test_a_pool_that_was_made_later_is_seen(host: Machine) -> None:
+    assert host.start("early", 1, huge_pages=HUGE).kind is PlacementKind.UNPLACED
+    host.has_free(1.5, 1.5, pages=1024)
+    assert host.look()["early"].kind is PlacementKind.SHARED, "at the next look"
+    assert host.start("late", 1, huge_pages=HUGE).kind is PlacementKind.SHARED
+
+
+def test_memory_that_was_freed_is_seen_when_a_guest_lacks_it(host: Machine) -> None:
+    host.has_free(0.3, 0.3)
+    host.link = Link(HOST.replace("</capabilities>", "<!-- --></capabilities>"))
+    assert host.start("a", 1).kind is PlacementKind.UNPLACED
+    host.has_free(0.4, 0.3)
+    assert host.look()["a"].kind is PlacementKind.UNPLACED
+    host.has_free(3.5, 0.3)
+    assert host.look()["a"].nodes == (0,)
+
+
+def test_a_restarted_libvirt_does_not_make_guests_count_twice(
+    host: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert {host.start(name, 1.5).nodes for name in ("a", "b")} == {(0,), (1,)}
+    host.has_free(2, 2)
+    host.link = Link()
+    assert host.start("c", 1.5).kind is PlacementKind.SHARED
+    changed = HOST.replace("</capabilities>", "<!-- --></capabilities>")
+    monkeypatch.setattr(numa_maps, "read", lambda *_: [Area(0, 1 << 26, 4, {0: 1572864})])
+    host.link = Link(changed)
+    host.has_free(0.5, 2)
+    assert host.start("d", 1.5).kind is PlacementKind.SHARED, "measured with what its guests have"
+
+
+def test_free_memory_is_not_looked_at_while_all_have_a_place(
+    host: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.start("a", 1)
+    monkeypatch.setattr(PlacementController, "_measure_host", None)
+    host.has_free(3.9, 3.9, pages=64)
+    host.look()
+    assert host.start("b", 1).kind is PlacementKind.SHARED
