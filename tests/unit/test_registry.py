@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tuned_virt import plugins
+from tuned_virt.guests.restore import GuestRestore
 from tuned_virt.registry import tuner, tuners
 
 REPO = Path(__file__).parents[2]
@@ -19,11 +20,11 @@ def test_every_plugin_registers_itself() -> None:
     assert {one.part_of or name for name, one in tuners().items()} == there
 
 
-def test_guests_are_restored_first_and_what_tuneds_own_plugins_set_last() -> None:
+def test_kernel_settings_are_restored_before_guests_whose_libvirt_may_hang() -> None:
     names = list(tuners())
-    assert names[-1] == "crash_guard"
-    guests = {name for name in names if name.startswith("vm_")}
-    assert set(names[: len(guests)]) == guests
+    guests = [name for name, one in tuners().items() if isinstance(one, GuestRestore)]
+    assert names[-len(guests) :] == guests
+    assert names[-len(guests) - 3 :][:3] == ["vm_blkio", "blk_elevator_virt", "crash_guard"]
 
 
 @pytest.mark.parametrize("name", ["ksm", "hugepages_numa", "blk_elevator_virt", "vm_blkio"])

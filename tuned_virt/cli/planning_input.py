@@ -172,7 +172,7 @@ def _by_process(
 ) -> tuple[dict[str, tuple[int, str]], list[str]]:
     """Process (0: not to be seen) and XML by name; and what could not be seen."""
     uuids = {name: _uuid(xml) for name, xml in documents.items()}
-    pids = qemu_threads.ThreadFinder(fs).find(filter(None, uuids.values()))
+    pids = qemu_threads.ThreadFinder(fs).find({uuid: name for name, uuid in uuids.items() if uuid})
     found = {name: (pids.get(uuids[name], 0), xml) for name, xml in documents.items()}
     hidden = sorted(printable(name) for name, (pid, _) in found.items() if not pid)
     notes = [

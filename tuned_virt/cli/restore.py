@@ -15,7 +15,7 @@ from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
 from tuned_virt.core import profile_dirs
 from tuned_virt.core.engine import Engine
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import Originals, OriginalsError, PluginOriginals
+from tuned_virt.core.originals import OriginalsError, PluginOriginals, UnheldOriginals
 from tuned_virt.core.plan import shown
 from tuned_virt.guests.restore import GuestRestore, LibvirtQuestions
 from tuned_virt.kernel import systemd
@@ -73,7 +73,7 @@ def _main_conf() -> str:
 
 def put_back(leftover: str | None, unmerge: str) -> int:
     """Put back, whatever TuneD is told to leave at its end, and say what; arguments as in `run`."""
-    baseline = Originals()
+    baseline = UnheldOriginals()
     records = baseline.all()
     held = {plugin: pid for plugin in records if (pid := baseline.holder(plugin))}
     if held and not leftover:
@@ -87,10 +87,12 @@ def put_back(leftover: str | None, unmerge: str) -> int:
     }
     if not free and not leftover:
         print("nothing to restore")
+    taken = [plugin for plugin in _ordered(free) if _take(baseline, plugin)]
+    for plugin in taken:
+        _restore_kernel(baseline, plugin)
     with LibvirtQuestions() as libvirt:
-        codes = [
-            _restore(baseline, plugin, free[plugin], unmerge, libvirt) for plugin in _ordered(free)
-        ]
+        codes = [_restore(baseline, plugin, free[plugin], unmerge, libvirt) for plugin in taken]
+    codes += [TO_REPORT] if len(taken) < len(free) else []
     remarks = baseline.remarks()
     print(*remarks, sep="\n", end="\n" if remarks else "")
     return TO_REPORT if remarks else max(codes, default=FINE)
@@ -114,8 +116,23 @@ def _ordered(records: dict[str, PluginOriginals]) -> list[str]:
     return known + [plugin for plugin in records if plugin not in tuners()]
 
 
+def _take(baseline: UnheldOriginals, plugin: str) -> bool:
+    """Hold a plugin's tuning, unless another process has come to hold it; that is said."""
+    holder = baseline.take_free(plugin)
+    if holder is not None:
+        print(f"{plugin}: process {holder} has taken over meanwhile")
+    return holder is None
+
+
+def _restore_kernel(baseline: UnheldOriginals, plugin: str) -> None:
+    """The kernel's settings of a plugin for guests: nobody waits for libvirt with them."""
+    tuner = tuners().get(plugin)
+    if isinstance(tuner, GuestRestore):
+        tuner.restore_kernel(KernelFS(), baseline, Journal())
+
+
 def _restore(
-    baseline: Originals,
+    baseline: UnheldOriginals,
     plugin: str,
     before: PluginOriginals,
     unmerge: str,

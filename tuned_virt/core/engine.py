@@ -122,6 +122,7 @@ class Engine(Generic[P, S]):
         self._abandoned.clear()
         name, plan, kept = self.tuner.name, Plan(), {}
         try:
+            self.originals.take(name)
             if self._returned:
                 self.originals.forget(name, self._returned)
                 self._returned = frozenset()
@@ -266,7 +267,7 @@ class Engine(Generic[P, S]):
         for change in changes:
             try:
                 reason = self._make(change, made)
-            except KernelFileError as error:
+            except (KernelFileError, OriginalsError) as error:
                 reason = str(error)
             if reason:
                 self._say_not_made(change, reason)
@@ -279,7 +280,10 @@ class Engine(Generic[P, S]):
             log.log(level, "%s: %s: %s", self.tuner.name, shown(change.setting), reason)
 
     def _make(self, change: Change, made: list[Change]) -> str:
-        """Make one change; why it did not take, "" if it did. Raises KernelFileError."""
+        """Make one change; why it did not take, "" if it did.
+
+        Raises KernelFileError and OriginalsError.
+        """
         before = self._writer.current(self._fs, change)
         if before == change.after:
             return ""
@@ -287,7 +291,7 @@ class Engine(Generic[P, S]):
             return GIVEN_UP
         if change.slow:
             log.info("%s: started: %s", self.tuner.name, change)
-        shortfall = self._writer.write(self._fs, change, self._abandoned)
+        shortfall = self._write(change)
         now = self._writer.current(self._fs, change)
         change = replace(change, before=before)
         self._journal.add(self.tuner.name, replace(change, after=now))
@@ -298,6 +302,14 @@ class Engine(Generic[P, S]):
         if self._abandoned.is_set():
             return GIVEN_UP
         return shortfall or f"{change.path} was set to '{change.after}' but reads '{now}'"
+
+    def _write(self, change: Change) -> str:
+        """Write, if it may be at this moment; nobody else waits for one that may take long."""
+        waits = change.slow or self._writer.worker_key(change.setting)
+        with self.originals.writing(self.tuner.name):
+            if not waits:
+                return self._writer.write(self._fs, change, self._abandoned)
+        return self._writer.write(self._fs, change, self._abandoned)
 
     def _let_go(self, prepared: Prepared, failed: Mapping[str, str]) -> None:
         """Forget the originals that are back; of the others say why they are not, once."""

@@ -101,23 +101,22 @@ class Originals:
         if not originals:
             return
         record = self.record(plugin)
-        with self._said("cannot keep originals in"):
-            owner = (os.getpid(), start_time(os.getpid()) or 0)
+        owner = self._this_process()
         if originals.keys() <= record.originals.keys() and record.owner == owner:
             return
-        with self._changing() as records:
+        with self._changing(plugin) as records:
             record = records.setdefault(plugin, PluginOriginals())
             record.originals = {**originals, **record.originals}
             record.owner = owner
 
     def amend(self, plugin: str, originals: Mapping[str, str]) -> None:
         """Keep these in place of what was kept of the same settings. Raises OriginalsError."""
-        with self._changing() as records:
+        with self._changing(plugin) as records:
             records.setdefault(plugin, PluginOriginals()).originals.update(originals)
 
     def forget(self, plugin: str, settings: Iterable[str]) -> None:
         """Drop settings whose originals are back. Raises OriginalsError."""
-        with self._changing() as records:
+        with self._changing(plugin) as records:
             record = records.get(plugin, PluginOriginals())
             for setting in settings:
                 record.originals.pop(setting, None)
@@ -129,7 +128,7 @@ class Originals:
         """Say which kept originals cannot be put back now, and why. Raises OriginalsError."""
         if self.record(plugin).pending == reasons:
             return
-        with self._changing() as records:
+        with self._changing(plugin) as records:
             if plugin in records:
                 records[plugin].pending = dict(reasons)
 
@@ -137,25 +136,50 @@ class Originals:
         """No process holds this plugin's tuning any more. Raises OriginalsError."""
         if self.record(plugin).owner is None:
             return
-        with self._changing() as records:
+        with self._changing(plugin) as records:
             if plugin in records:
                 records[plugin].owner = None
+
+    def take(self, plugin: str) -> None:
+        """Own what is kept of a plugin, whoever did before. Raises OriginalsError."""
+        record, owner = self.record(plugin), self._this_process()
+        if record.owner == owner or not record.originals:
+            return
+        with self._changing(plugin) as records:
+            if plugin in records:
+                records[plugin].owner = owner
+
+    @contextlib.contextmanager
+    def writing(self, plugin: str) -> Iterator[None]:
+        """Around each write of a setting. Raises OriginalsError before one that must not be."""
+        yield
 
     def holder(self, plugin: str) -> int | None:
         """Pid of the live process that holds this plugin's tuning, else None.
 
         Raises OriginalsError.
         """
-        owner = self.record(plugin).owner
+        return self._alive(self.record(plugin))
+
+    def _alive(self, record: PluginOriginals) -> int | None:
+        owner = record.owner
         with self._said("cannot read"):
             return owner[0] if owner and start_time(owner[0]) == owner[1] else None
 
+    def _this_process(self) -> tuple[int, int]:
+        with self._said("cannot keep originals in"):
+            return os.getpid(), start_time(os.getpid()) or 0
+
     @contextlib.contextmanager
-    def _changing(self) -> Iterator[dict[str, PluginOriginals]]:
+    def _changing(self, plugin: str) -> Iterator[dict[str, PluginOriginals]]:
         with self._said("cannot keep originals in"), self._file.locked():
             records = self._mended().records
+            self._check(plugin, records)
             yield records
             self._replace(records)
+
+    def _check(self, plugin: str, records: Mapping[str, PluginOriginals]) -> None:
+        """Under the lock, before a change: this process may make it. Raises OriginalsError."""
 
     @contextlib.contextmanager
     def _said(self, what: str) -> Iterator[None]:
@@ -185,6 +209,45 @@ class Originals:
             self._file.write({"plugins": {name: vars(record) for name, record in records.items()}})
         else:
             self._file.remove()
+
+
+class UnheldOriginals(Originals):
+    """The originals as `tuned-virt restore` has them: only what no other process holds.
+
+    Whoever else takes a plugin's tuning, a TuneD that is started meanwhile, has it from then on:
+    this is checked under the lock, before each change and at the moment of each write.
+    """
+
+    def take_free(self, plugin: str) -> int | None:
+        """Own what is kept of a plugin unless another process holds it: that one.
+
+        Raises OriginalsError.
+        """
+        owner = self._this_process()
+        with self._said("cannot keep originals in"), self._file.locked():
+            records = self._mended().records
+            holder = self._alive(records.get(plugin, PluginOriginals()))
+            if holder is None and plugin in records:
+                records[plugin].owner = owner
+                self._replace(records)
+            return holder
+
+    @contextlib.contextmanager
+    def writing(self, plugin: str) -> Iterator[None]:
+        """See `Originals`: nobody else takes the plugin's tuning before the block has ended."""
+        with contextlib.ExitStack() as stack:
+            with self._said("cannot read"):
+                stack.enter_context(self._file.locked())
+                records = self._mended().records
+                self._check(plugin, records)
+            if plugin not in records:
+                raise OriginalsError(f"another process has restored {plugin} meanwhile")
+            yield
+
+    def _check(self, plugin: str, records: Mapping[str, PluginOriginals]) -> None:
+        owner = records[plugin].owner if plugin in records else None
+        if owner is not None and owner != self._this_process():
+            raise OriginalsError(f"process {owner[0]} has taken over {plugin} meanwhile")
 
 
 def _parse(content: Mapping[str, Any]) -> _Content:

@@ -80,8 +80,9 @@ class Registered(ABC):
     options: Mapping[str, OptionSpec]
     part_of: str = ""
     """The plugin whose second record this is, where `name` is not a plugin."""
-    restore_order: int = 1
-    """Guests are restored first (0), what TuneD's own plugins set last (2)."""
+    restore_order: int = 0
+    """Kernel settings are restored first (0); then weights (1), which the disks' scheduler (2) has
+    to know; what TuneD's own plugins set (3); guests last (4), for which libvirt is waited."""
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)

@@ -72,6 +72,9 @@ class GuestController(ABC, Generic[P]):
     def idle(self) -> bool:
         """Whether nothing is left to put back."""
 
+    def rest(self) -> None:
+        """Nobody is served any more: nothing of libvirt's is held on to, which would stay open."""
+
 
 class GuestTuner(ABC, Generic[P]):
     """What a guest plugin tunes: its options, and what carries them out on a libvirt."""
@@ -255,6 +258,7 @@ class GuestManager(Generic[P]):
             )
             if not busy:
                 self._listed = None
+                self._guests.rest()
                 self.control.unregister(self)
 
 

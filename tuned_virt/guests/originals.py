@@ -77,6 +77,7 @@ class GuestOriginals(Generic[O]):
         self._baseline = baseline
         self._uri = uri
         self._guests: dict[str, O] | None = None
+        self._returned: set[str] = set()  # they are back, and not forgotten yet
 
     @property
     def guests(self) -> Mapping[str, O]:
@@ -113,6 +114,7 @@ class GuestOriginals(Generic[O]):
 
     def _write(self, write: Callable[[str, Values], None], new: Mapping[str, O]) -> bool:
         try:
+            self._forget_returned()
             write(self._plugin, {name: one.text() for name, one in new.items()})
         except OriginalsError as error:
             log.error("%s: nothing is changed: %s", self._plugin, error)
@@ -121,25 +123,40 @@ class GuestOriginals(Generic[O]):
         return True
 
     def let_go(self, keys: Iterable[str]) -> None:
-        """They are put back, or run no more."""
+        """They are put back, or run no more; where that cannot be written now, it is later."""
         gone = set(keys) & self._loaded().keys()
-        try:
-            if gone:
-                self._baseline.forget(self._plugin, gone)
-        except OriginalsError as error:
-            log.error("%s: %s", self._plugin, error)
         for name in gone:
             del self._loaded()[name]
+        self._returned |= gone
+        try:
+            self._forget_returned()
+        except OriginalsError as error:
+            log.error("%s: %s", self._plugin, error)
+
+    def _forget_returned(self) -> None:
+        """Raises OriginalsError."""
+        if self._returned:
+            self._baseline.forget(self._plugin, self._returned)
+            self._returned = set()
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is kept any more, of which nobody has to put back anything."""
+        return not self._loaded() and not self._returned
+
+    def take(self) -> None:
+        """Own what an earlier process has kept. Raises OriginalsError."""
+        self._baseline.take(self._plugin)
 
     def set_pending(self, reasons: Mapping[str, str]) -> None:
         """Say which cannot be put back now, and why."""
-        record = self._baseline.record(self._plugin)
         told = {
             name: f"guest {printable(one.name)}: {reasons[name]}"
             for name, one in dict(self._loaded()).items()
             if name in reasons
         }
         try:
+            record = self._baseline.record(self._plugin)
             self._baseline.set_pending(
                 self._plugin,
                 {

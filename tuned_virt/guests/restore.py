@@ -55,7 +55,7 @@ class LibvirtQuestions(contextlib.ExitStack):
 class GuestRestore(Registered, Generic[O]):
     """Restores every guest of which one plugin keeps an original."""
 
-    restore_order = 0
+    restore_order = 4
     kernel_settings: frozenset[str] = frozenset()
     """Names of the kernel's settings that the plugin has too."""
 
@@ -91,13 +91,15 @@ class GuestRestore(Registered, Generic[O]):
 
         Of a guest that runs no more there is nothing to restore. Raises OriginalsError.
         """
-        self.restore_kernel(fs, originals, journal)
+        self.restore_kernel(fs, originals, journal)  # again, where it failed
         known = originals.record(self.name).originals
         strange = {one for one in known if SEPARATOR not in one} - self.kernel_settings
         originals.forget(self.name, strange)  # no setting of ours: there is nothing to restore
         kept = GuestOriginals(self.name, self.original, originals)
         pending: dict[str, str] = {}
         for key, one in list(kept.guests.items()):
+            with originals.writing(self.name):
+                pass  # a hung libvirt must not keep the lock
             why = self._restore(fs, one, libvirt) if may_run(one) else ""
             if why:
                 pending[key] = why

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tuned_virt.guests import originals
+from tuned_virt.guests.originals import GuestOriginal
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.kernel.procfs import start_time, ticks
 from tuned_virt.libvirt_api.connection import Domain
@@ -34,6 +35,8 @@ class TrackedGuest:
     started_under_profile: bool
 
 
+NOTHING_KEPT: Mapping[str, GuestOriginal] = {}
+
 Seen = Mapping[str, TrackedGuest]
 """The guests that run, by key."""
 
@@ -45,21 +48,29 @@ class GuestTracker:
         self._finder = ThreadFinder(fs)
         self._seen: dict[tuple[str, int], TrackedGuest] = {}
 
-    def look(self, guests: Iterable[Domain], active_since: float) -> Seen:
+    def look(
+        self,
+        guests: Iterable[Domain],
+        active_since: float,
+        kept: Mapping[str, GuestOriginal] = NOTHING_KEPT,
+    ) -> Seen:
         """The guests that run now, by key.
 
         active_since: seconds after boot from which a guest's start is one under the profile.
+        kept: a run of which something is kept is known by that, were its process not to be seen.
         """
         now = {active.run: active for active in guests}
         new = [active for run, active in now.items() if run not in self._seen]
-        pids = self._finder.find(active.uuid for active in new)
+        known = {(one.uuid, one.id): one for one in kept.values() if originals.may_run(one)}
+        pids = self._finder.find({active.uuid: active.name for active in new})
         for run in self._seen.keys() - now.keys():
             del self._seen[run]
         for active in new:
-            pid = pids.get(active.uuid, 0)
+            before = known.get(active.run)
+            pid = pids.get(active.uuid, 0) or (before.pid if before else 0)
             start = (start_time(pid) if pid else None) or 0
             pid = pid if start else 0
-            key = originals.key(active.uuid, active.id, start)
+            key = before.key if before else originals.key(active.uuid, active.id, start)
             under_profile = start / ticks() >= active_since
             values = (active, key, pid, start, *_read(active), time.monotonic(), under_profile)
             self._seen[active.run] = TrackedGuest(*values)
@@ -77,6 +88,12 @@ class GuestTracker:
         values = (old.key, old.pid, old.start, guest, error, old.since, old.started_under_profile)
         self._seen[run] = new = TrackedGuest(active, *values)
         return new
+
+    def rest(self) -> None:
+        """Hold no guest of libvirt's: while there is one, its connection stays open."""
+        for run, seen in self._seen.items():
+            closed = replace(seen.active, domain=None)
+            self._seen[run] = replace(seen, active=closed)
 
     def run(self, run: tuple[str, int]) -> TrackedGuest | None:
         """One of them, as it was last looked at."""

@@ -17,17 +17,27 @@ def pids(fs: KernelFS) -> set[int]:
     return {int(name) for name in fs.names("/proc") if name.isdigit()}
 
 
-def by_name(fs: KernelFS, wanted: Container[str]) -> dict[str, list[int]]:
-    """Processes by name (comm, at most 15 characters), of those wanted that run.
+FIRST_USER = 1000
+"""Numbers of people's accounts begin here; below are root's and services' (login.defs, UID_MIN)."""
 
-    Raises KernelFileError.
+
+def by_name(fs: KernelFS, wanted: Container[str]) -> dict[str, list[int]]:
+    """Services' processes by name (comm, at most 15 characters), of those wanted that run.
+
+    Any user may give a process any name, so people's own count for nothing. Raises KernelFileError.
     """
     found: dict[str, list[int]] = {}
     for pid in sorted(pids(fs)):
         name = fs.read_permitted(f"/proc/{pid}/comm")
-        if name is not None and name in wanted:
+        if name is not None and name in wanted and _is_services(fs, pid):
             found.setdefault(name, []).append(pid)
     return found
+
+
+def _is_services(fs: KernelFS, pid: int) -> bool:
+    """Whether root or a service runs it; also where its status does not say."""
+    real = status(fs, str(pid)).get("Uid", "").split()[:1]
+    return not real or int(real[0]) < FIRST_USER
 
 
 def stat_fields(text: str) -> list[str]:

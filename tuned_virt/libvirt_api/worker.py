@@ -181,7 +181,7 @@ class LibvirtWorker:
             began = time.monotonic()
             try:
                 why = self._connected()
-            except (KernelFileError, OriginalsError) as error:
+            except (KernelFileError, OriginalsError, LibvirtError) as error:
                 log.error("libvirt: %s; the guests are checked again", error)
                 why = str(error)
             except Exception as error:

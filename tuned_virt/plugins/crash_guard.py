@@ -108,7 +108,7 @@ class CrashGuardTuner(Tuner[CrashGuardPolicy, CrashGuardState]):
     """The guarded files, as the plugin `crash_guard` keeps them."""
 
     name = "crash_guard"
-    restore_order = 2
+    restore_order = 3
     options = OPTIONS
     restore_is_deferred = False
     parse = staticmethod(parse)

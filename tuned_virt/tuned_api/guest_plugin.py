@@ -123,7 +123,11 @@ class GuestPlugin(TunerOptions, hotplug.Plugin):  # type: ignore[misc]
             self._free_devices |= self._known.keys()
 
     def _hardware_events_cleanup(self) -> None:
-        self._closed = True
+        """TuneD before 2.25 keeps every plugin object for ever: it may hold nothing any more."""
+        with self._turn:
+            self._closed = True
+            self._known = {}
+            self._policies.clear()
         if self._manager is not None:
             self._manager.detach(self)
 

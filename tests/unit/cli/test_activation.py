@@ -14,7 +14,7 @@ from tuned_virt import cli
 from tuned_virt.cli import disable, restore
 from tuned_virt.cli.activation import NEW_FOLDERS, OLD_FOLDERS, Machine
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import Originals
+from tuned_virt.core.originals import UnheldOriginals
 from tuned_virt.kernel import systemd
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may enable a profile")
@@ -229,12 +229,12 @@ def test_what_a_starting_tuned_will_see_to_is_left_to_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     put(root, "etc/tuned/active_profile", f"{active}\n")
-    baseline = Originals(tmp_path / "run")
+    baseline = UnheldOriginals(tmp_path / "run")
     baseline.keep(record, {"run": "0"})
     baseline.release(record)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(restore, "Machine", lambda: Machine(root))
-    monkeypatch.setattr(restore, "Originals", lambda: baseline)
+    monkeypatch.setattr(restore, "UnheldOriginals", lambda: baseline)
     monkeypatch.setattr(restore, "Journal", lambda: Journal(tmp_path / "journal"))
     monkeypatch.setattr(restore, "KernelFS", lambda: FakeKsm(FRESH))
     assert cli.main(["restore", "--leftover", "starting"]) == 0

@@ -16,7 +16,7 @@ from tuned_virt import cli
 from tuned_virt.cli import daemon, ksm_table, log, restore, status, verify
 from tuned_virt.cli.common import CouldNot
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import Originals
+from tuned_virt.core.originals import UnheldOriginals
 from tuned_virt.core.plan import Change
 from tuned_virt.plugins.ksm import KsmPolicy, KsmTuner
 
@@ -205,11 +205,11 @@ def test_restore_unmerges_as_far_as_it_is_told(
             asked.append(super().parse(options).unmerge.value)
             return super().parse(options)
 
-    baseline = Originals(tmp_path)
+    baseline = UnheldOriginals(tmp_path)
     baseline.keep("ksm", {"run": "0"})
     baseline.release("ksm")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(restore, "Originals", lambda: baseline)
+    monkeypatch.setattr(restore, "UnheldOriginals", lambda: baseline)
     monkeypatch.setattr(restore, "Journal", lambda: Journal(tmp_path / "journal"))
     monkeypatch.setattr(restore, "KernelFS", lambda: FakeKsm({**FRESH, "run": "1"}))
     monkeypatch.setattr(restore, "tuners", lambda: {"ksm": Tuner(state=tmp_path)})

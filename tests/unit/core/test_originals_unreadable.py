@@ -17,7 +17,7 @@ from tuned_virt import cli
 from tuned_virt.cli import daemon, restore, status
 from tuned_virt.core.engine import Engine, Result
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import Originals, OriginalsError
+from tuned_virt.core.originals import Originals, OriginalsError, UnheldOriginals
 from tuned_virt.core.plan_runner import PlanRunner
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.plugins import ksm
@@ -103,8 +103,9 @@ def command(fs: FakeKsm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(daemon.Daemon, "__init__", gone)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(restore, "UnheldOriginals", lambda: UnheldOriginals(tmp_path, "boot"))
+    monkeypatch.setattr(status, "Originals", lambda: kept(tmp_path))
     for module in (restore, status):
-        monkeypatch.setattr(module, "Originals", lambda: kept(tmp_path))
         monkeypatch.setattr(module, "KernelFS", lambda: fs)
     monkeypatch.setattr(restore, "Journal", lambda: Journal(tmp_path / "journal"))
     monkeypatch.setattr(

@@ -139,3 +139,34 @@ def test_a_full_run_is_said_and_nothing_counts_as_kept(
         "vm_pinning: nothing is changed: no space left",
         "vm_pinning: no space left",
     ]
+
+
+def test_what_cannot_be_forgotten_is_later_and_is_nobodys_original_meanwhile(
+    baseline: Originals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OriginalsError("no space left")
+
+    found, mine = one(), kept(baseline)
+    mine.keep({found.key: found})
+    with monkeypatch.context() as patch:
+        patch.setattr(baseline, "forget", full)
+        mine.let_go([found.key])
+        assert not mine.guests
+        assert not mine.settled
+        changed = OriginalPins(URI, UUID, "web1", 1, 0, 77, Pins({0: "4"}, "4"))
+        assert not mine.keep({found.key: changed}), "the stale original would count"
+    assert mine.keep({found.key: changed})
+    assert kept(baseline).guests == {found.key: changed}
+    mine.let_go([found.key])
+    assert mine.settled
+    assert baseline.all() == {}
+
+
+def test_what_an_earlier_process_has_kept_is_taken(baseline: Originals) -> None:
+    found = one()
+    kept(baseline).keep({found.key: found})
+    baseline.release(PLUGIN)
+    assert baseline.holder(PLUGIN) is None
+    kept(baseline).take()
+    assert baseline.holder(PLUGIN) == os.getpid()

@@ -49,3 +49,9 @@ def test_a_process_and_its_parent() -> None:
 
 def test_white_space_in_mount_points() -> None:
     assert procfs.unescaped(r"/mnt/a\040b\134c") == "/mnt/a b\\c"
+
+
+def test_a_name_that_a_user_has_given_a_process_counts_for_nothing(fs: KernelFS) -> None:
+    for pid, user in ((7, 1000), (12, 36)):
+        (Path(fs.root) / f"proc/{pid}/status").write_text(f"Name:\tmomd\nUid:\t{user}\t0\t0\t0\n")
+    assert procfs.by_name(fs, ("momd",)) == {"momd": [12]}

@@ -10,6 +10,7 @@ from tests.unit.libvirt_api.fake_binding import URI, FakeLibvirt, install
 from tuned_virt.core.originals import OriginalsError
 from tuned_virt.kernel.files import KernelFileError
 from tuned_virt.libvirt_api import worker
+from tuned_virt.libvirt_api.errors import LibvirtError
 from tuned_virt.libvirt_api.worker import GuestsView, LibvirtWorker
 
 
@@ -42,6 +43,7 @@ class Failing:
     [
         OriginalsError("cannot read baseline.json: Too many open files"),
         KernelFileError("/sys/x", "Too many open files"),
+        LibvirtError("Too many open files"),
     ],
 )
 def test_what_cannot_be_read_now_is_said_and_tried_again(

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 from collections.abc import Iterator
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from tests.unit.libvirt_api.fake_binding import FakeDomain, FakeLibvirt, install
 from tuned_virt.guests import manager
 from tuned_virt.kernel import timeouts
 from tuned_virt.libvirt_api import binding, worker
+from tuned_virt.libvirt_api.connection import Domain
 from tuned_virt.tuned_api.guest_plugin import GuestPlugin
 
 HAS_PRIORITY = "priority" in inspect.signature(Plugin.create_instance).parameters
@@ -151,3 +153,22 @@ def test_a_regex_of_udev_selects_no_guest(
     instance._devices_udev_regex = "ID_PATH=.*"
     assert made._get_matching_devices(instance, ["web1"]) == set()
     assert "use devices=" in caplog.text
+
+
+def test_a_plugin_object_that_tuned_has_dropped_holds_no_guest(
+    fake: FakeLibvirt, tuner: RecordingTuner
+) -> None:
+    """TuneD 2.20's repository of plugins keeps all that it has ever made."""
+    fake.domains = [FakeDomain(1, "web1")]
+    made, [instance] = plugin(tuner, all={"policy": "a"})
+    made.instance_unapply_tuning(instance)
+    made.destroy_instance(instance)
+    made.cleanup()
+    until(lambda: fake.open_connections == 0)
+    reached, left = set(), [made]
+    while left:
+        one = left.pop()
+        if id(one) not in reached and not isinstance(one, (type, ModuleType, FakeLibvirt)):
+            reached.add(id(one))
+            left += gc.get_referents(one)
+            assert not isinstance(one, (FakeDomain, Domain))

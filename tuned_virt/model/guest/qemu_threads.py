@@ -23,6 +23,10 @@ VCPU = re.compile(r"CPU (\d{1,5})/\w+")
 IOTHREAD = re.compile(r"IO iothread(\d{1,6})")
 
 
+PID_FILES = ("/run/libvirt/qemu",)
+"""Where libvirt's QEMU driver notes each guest's process, for root alone to write
+(qemuProcessLaunch, virPidFileBuildPath)."""
+
 QemuThreads = Mapping[Target, "tuple[int, ...]"]
 """Thread numbers by what they run; the emulator's begin with the process's own."""
 
@@ -37,9 +41,13 @@ class ThreadFinder:
         self._fs = fs
         self._others: set[int] = set()
 
-    def find(self, uuids: Iterable[str]) -> dict[str, int]:
-        """UUID → process. A UUID that two processes claim is left out: one of them lies."""
-        wanted = set(uuids)
+    def find(self, guests: Mapping[str, str]) -> dict[str, int]:
+        """UUID → process, of guests' names by UUID.
+
+        Of several that claim one UUID, which any user's process may, it is the one that libvirt has
+        written down; where it has none, the UUID is left out: one of them lies.
+        """
+        wanted = set(guests)
         if not wanted:
             return {}
         pids = procfs.pids(self._fs)
@@ -48,7 +56,17 @@ class ThreadFinder:
         missing = wanted - found.keys()
         if missing:  # a number may have passed to another process
             found.update(self._look(missing, self._others & pids))
-        return {uuid: pids[0] for uuid, pids in found.items() if len(pids) == 1}
+        numbers = {uuid: self._true(guests[uuid], pids) for uuid, pids in found.items()}
+        return {uuid: pid for uuid, pid in numbers.items() if pid is not None}
+
+    def _true(self, name: str, pids: list[int]) -> int | None:
+        if len(pids) == 1 or "/" in name:
+            return pids[0] if len(pids) == 1 else None
+        for folder in PID_FILES:
+            text = self._fs.read_optional(f"{folder}/{name}.pid") or ""
+            if text.isdecimal() and int(text) in pids:
+                return int(text)
+        return None
 
     def _look(self, wanted: set[str], pids: set[int]) -> dict[str, list[int]]:
         found: dict[str, list[int]] = {}

@@ -38,6 +38,7 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
     """Disks, as the plugin `blk_elevator_virt` sets their schedulers."""
 
     name = "blk_elevator_virt"
+    restore_order = 2
     options = policy.OPTIONS
     parse = staticmethod(policy.parse)
     decide = staticmethod(planner.decide)

@@ -91,7 +91,7 @@ class BlkioTuner(Tuner[WeightPolicy, WeightState]):
     """Weights, as the plugin `vm_blkio` sets them."""
 
     name = "vm_blkio"
-    restore_order = 0
+    restore_order = 1
     options = policy.OPTIONS
     parse = staticmethod(policy.parse)
     decide = staticmethod(planner.decide)

@@ -60,7 +60,9 @@ class LimitsController(GuestController[LimitsPolicy]):
 
     def adjust(self, view: GuestsView, claims: Mapping[Run, LimitsClaim] | None) -> float | None:
         """See `GuestController`."""
-        seen = self._tracker.look(view.guests.values(), 0)
+        seen = self._tracker.look(view.guests.values(), 0, self._originals.guests)
+        if claims is not None:
+            self._originals.take()
         gone = {*self._originals.guests, *self._held} - seen.keys()
         self._originals.let_go(gone)
         runs = ((self._tracker.run(run), claim) for run, claim in (claims or {}).items())
@@ -77,6 +79,8 @@ class LimitsController(GuestController[LimitsPolicy]):
             if held is None or held.policy != claim.policy or (held.failed and replan):
                 self._limit(view.connection, seen[key], claim)
         self._by_run = {one.active.run: key for key, one in seen.items()}
+        if self._again is None and not (claims or self._originals.settled):
+            self._again = time.monotonic() + timeouts.RETRY_REFUSED
         return None if self._again is None else max(0.0, self._again - time.monotonic())
 
     def _limit(self, link: Connection, seen: TrackedGuest, claim: LimitsClaim) -> None:
@@ -193,7 +197,11 @@ class LimitsController(GuestController[LimitsPolicy]):
     @property
     def idle(self) -> bool:
         """See `GuestController`."""
-        return not self._originals.guests
+        return self._originals.settled
+
+    def rest(self) -> None:
+        """See `GuestController`."""
+        self._tracker.rest()
 
     # --- verify -----------------------------------------------------------------------------
 

@@ -15,9 +15,10 @@ from tuned_virt.guests.manager import GuestController, Run
 from tuned_virt.guests.originals import GuestOriginals
 from tuned_virt.guests.tracker import GuestTracker, Seen, TrackedGuest
 from tuned_virt.kernel import timeouts
-from tuned_virt.kernel.files import AnyPath, KernelFS
+from tuned_virt.kernel.files import AnyPath, KernelFileError, KernelFS
 from tuned_virt.libvirt_api.connection import Connection
 from tuned_virt.libvirt_api.errors import GuestGone, LibvirtError
+from tuned_virt.libvirt_api.guest_pins import GONE
 from tuned_virt.libvirt_api.worker import GuestsView, LibvirtWorker
 from tuned_virt.model.guest import printable
 from tuned_virt.model.pins import Pins
@@ -71,14 +72,19 @@ class PinningController(GuestController[PinningPolicy]):
         self._claims: Mapping[Run, PinningClaim] | None = None
         self._saved: Mapping[str, HeldPlacement] = {}
         self._again = float("inf")
+        self._balancing_due = False
 
     # --- the worker's turn ------------------------------------------------------------------
 
     def adjust(self, view: GuestsView, claims: Mapping[Run, PinningClaim] | None) -> float | None:
         """See `GuestController`."""
         active_since = self.active_since if self._claims is None else 0
-        seen = self._tracker.look(view.guests.values(), active_since)
+        kept = self._originals.guests
+        seen = self._tracker.look(view.guests.values(), active_since, kept)
         self._load(view.connection, seen)
+        news = claims is not self._claims
+        if claims is not None and news:
+            self._originals.take()
         self._forget({*self._originals.guests, *self._held} - seen.keys())
         wanted = self._wanted(claims or {})
         active = {key: claim for key, claim in wanted.items() if not claim.policy.observe}
@@ -88,21 +94,26 @@ class PinningController(GuestController[PinningPolicy]):
         )
         for key in self._held.keys() - wanted.keys() - self._originals.guests.keys():
             del self._held[key]
-        news = claims is not self._claims
         if claims is not None:
             self._placer.prepare(view.connection, seen)
-        if claims is not None or news:
-            wishes = [claim.policy.balancing for claim in active.values()]
-            wish = next((wish for wish in wishes if wish is not None), None)
-            numa_balancing.set_to(wish, self._fs, self._kernel_originals, self._journal)
+        if claims is not None or news or self._balancing_due:
+            self._balance(active)
         self._claims = claims
         wait = self._place(view, seen, wanted, news) if wanted else None
         if claims is not None:
             self._configure(view.connection, seen, active)
-        elif not self._configurations.drop_all(view.connection):
-            self._try_again()
+        else:
+            self._configurations.drop_all(view.connection)
         self._save()
+        if self._balancing_due or (claims is None and not self.idle):
+            self._try_again()
         return min((at for at in (wait, self._wait_for_again()) if at is not None), default=None)
+
+    def _balance(self, active: Wanted) -> None:
+        wishes = (claim.policy.balancing for claim in active.values())
+        wish = next((wish for wish in wishes if wish is not None), None)
+        done = numa_balancing.set_to(wish, self._fs, self._kernel_originals, self._journal)
+        self._balancing_due = not done
 
     def _load(self, link: Connection, seen: Seen) -> None:
         """What an earlier process holds, once; what a kill interrupted is tagged again."""
@@ -111,13 +122,13 @@ class PinningController(GuestController[PinningPolicy]):
         self._saved = held_placements.load(self._uri, self._file)
         self._held = dict(self._saved)
         self._interrupted = {key for key, held in self._held.items() if held.follows}
-        self._loaded = True
         for key, kept in self._originals.guests.items():
             if key in seen:
                 pins = self._held[key].pins if key in self._held else Pins()
                 active = self._pinner.adopt(link, seen[key], kept, pins)
                 if active is not seen[key].active:
                     self._tracker.reread(active.run, active)
+        self._loaded = True
 
     def _wanted(self, claims: Mapping[Run, PinningClaim]) -> dict[str, PinningClaim]:
         found = ((self._tracker.run(run), claim) for run, claim in claims.items())
@@ -161,7 +172,13 @@ class PinningController(GuestController[PinningPolicy]):
     @property
     def idle(self) -> bool:
         """See `GuestController`."""
-        return not self._originals.guests and self._configurations.idle
+        returned = self._originals.settled and self._configurations.idle
+        return returned and not self._balancing_due and self._saved == self._held
+
+    def rest(self) -> None:
+        """See `GuestController`."""
+        self._tracker.rest()
+        self._placer.rest()
 
     def _try_again(self) -> None:
         self._again = min(self._again, time.monotonic() + timeouts.RETRY_REFUSED)
@@ -223,24 +240,46 @@ class PinningController(GuestController[PinningPolicy]):
         for key, placement in changes.items():
             still = wanted[key].policy.observe or self._later(seen[key], wanted[key])
             if placement.vcpus and not still:
-                before = self._originals.guests.get(key) or self._found(link, seen[key])
-                if before is not None:
-                    needed[key] = self._needed(seen[key], placement, before)
-                    new.update({key: before} if needed[key] else {})
-        if not self._originals.keep(new):
-            return
+                before = self._originals.guests.get(key)
+                try:
+                    before = before or pinner.found(self._fs, link, seen[key], self._uri)
+                except (LibvirtError, KernelFileError) as error:
+                    if not link.alive():
+                        raise
+                    if getattr(error, "code", None) not in GONE:
+                        why = {"its threads": str(error)}
+                        self._not_set(seen[key], placement, wanted[key], why)
+                    continue
+                needed[key] = self._needed(seen[key], placement, before)
+                new.update({key: before} if needed[key] else {})
+        saved = self._originals.keep(new)
         for key, placement in changes.items():
-            self._carry_out(link, seen[key], placement, wanted[key], needed.get(key))
+            if saved or key not in new:
+                self._carry_out(link, seen[key], placement, wanted[key], needed.get(key))
+            else:
+                self._not_set(seen[key], placement, wanted[key], {"its original": "not saved"})
 
-    def _found(self, link: Connection, seen: TrackedGuest) -> OriginalPins | None:
-        """How a guest is; None for one that does not tell, as it has gone."""
-        try:
-            return pinner.found(self._fs, link, seen, self._uri)
-        except LibvirtError as error:
-            if not link.alive():
-                raise
-            log.info("%s: guest %s: %s", PLUGIN, printable(seen.active.name), error)
-            return None
+    def _not_set(
+        self,
+        seen: TrackedGuest,
+        placement: Placement,
+        claim: PinningClaim,
+        refused: Mapping[str, str],
+        said: Mapping[str, str] | None = None,
+    ) -> None:
+        """Have verify say it of a guest, and try again; what the log has said is not repeated."""
+        before = self._held.get(seen.key)
+        new = self._new(seen, placement, claim)
+        self._hold(replace(new, failed=refused, pins=before.pins if before else Pins()))
+        self._try_again()
+        known = said if said is not None else before.failed if before else {}
+        for what, why in refused.items() - known.items():
+            log.error("%s: guest %s: %s: %s", PLUGIN, claim.device, what, why)
+
+    @staticmethod
+    def _new(seen: TrackedGuest, placement: Placement, claim: PinningClaim) -> HeldPlacement:
+        name, uuid = seen.active.name, seen.active.uuid
+        return HeldPlacement(seen.key, uuid, claim.device, name, seen.pid, placement)
 
     def _needed(self, seen: TrackedGuest, placement: Placement, before: OriginalPins) -> Pins:
         """What to set: only what changes anything, and what earlier pins set and these do not."""
@@ -258,9 +297,7 @@ class PinningController(GuestController[PinningPolicy]):
         claim: PinningClaim,
         pins: Pins | None,
     ) -> None:
-        new = HeldPlacement(
-            seen.key, seen.active.uuid, claim.device, seen.active.name, seen.pid, placement
-        )
+        new = self._new(seen, placement, claim)
         if claim.policy.observe:
             log.info("%s: observe: guest %s: %s", PLUGIN, claim.device, placement.why)
             self._hold(replace(new, observed=True))
@@ -270,7 +307,7 @@ class PinningController(GuestController[PinningPolicy]):
         elif self._later(seen, claim):
             self._hold(replace(new, later=True))
         elif pins:
-            self._pin(link, seen, pins, new, claim.policy)
+            self._pin(link, seen, pins, new, claim)
         elif pins is not None:
             log.info("%s: guest %s needs no change: %s", PLUGIN, claim.device, placement.why)
             self._hold(new)
@@ -282,7 +319,7 @@ class PinningController(GuestController[PinningPolicy]):
         seen: TrackedGuest,
         pins: Pins,
         new: HeldPlacement,
-        policy: PinningPolicy,
+        claim: PinningClaim,
     ) -> None:
         try:
             refused = self._pinner.pin(link, seen, pins, new.placement)
@@ -290,16 +327,13 @@ class PinningController(GuestController[PinningPolicy]):
             return
         if refused:
             before = self._held.get(seen.key)
-            said = before.failed.items() if before else ()
             if self._put_back(link, seen):
                 self._originals.let_go({seen.key})
-            self._try_again()
-            self._hold(replace(new, failed=refused))
-            for what, why in refused.items() - said:
-                log.error("%s: guest %s: %s: %s", PLUGIN, new.device, what, why)
+            said = before.failed if before else {}
+            self._not_set(seen, new.placement, claim, refused, said)
             return
         self._hold(replace(new, pins=pins))
-        self._follow(seen, new.placement, policy)
+        self._follow(seen, new.placement, claim.policy)
 
     def _yield_to(self, link: Connection, seen: TrackedGuest, placement: Placement) -> None:
         """It has no place, or an owner now: what is still ours goes back."""
@@ -351,8 +385,7 @@ class PinningController(GuestController[PinningPolicy]):
 
     def _save(self) -> None:
         held = dict(self._held)
-        if held != self._saved:
-            held_placements.save(self._uri, held, self._file)
+        if held != self._saved and held_placements.save(self._uri, held, self._file):
             self._saved = held
 
     # --- verify -----------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 """What vm_pinning holds, on tmpfs: for `tuned-virt guests`, and for a restarted TuneD to go on.
 
 It survives the daemon's `kill -9`. One JSON file, replaced atomically; what is of an earlier boot,
-or damaged, counts as nothing. One that cannot be written stops nobody.
+or damaged, counts as nothing; what cannot be read does not. One that cannot be written stops
+nobody.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tuned_virt.core.state_file import FOLDER, NOT_THERE, StateFile, UnusableStateError
-from tuned_virt.kernel.files import AnyPath
+from tuned_virt.kernel.files import AnyPath, KernelFileError
 from tuned_virt.model.pins import Pins, numbered
 from tuned_virt.placement import MemoryPlacement, Placement, PlacementKind
 
@@ -68,17 +69,28 @@ class HeldPlacement:
 
 
 def load(uri: str, file: AnyPath = FILE) -> dict[str, HeldPlacement]:
-    """What is held on a libvirt, by key."""
-    return {one.key: one for one in everything(file).get(uri, [])}
+    """What is held on a libvirt, by key; nothing where the record is not of ours, or damaged.
+
+    Raises KernelFileError where it is there and cannot be read: nothing may be taken for not held.
+    """
+    state = StateFile(file, _guests)
+    try:
+        found = state.read()
+    except OSError as error:
+        raise KernelFileError(str(file), error.strerror or str(error), code=error.errno) from error
+    except UnusableStateError:
+        found = state.load() or {}  # which says it
+    held = {} if found is NOT_THERE else found
+    return {one.key: one for one in held.get(uri, [])}
 
 
 def everything(file: AnyPath = FILE) -> dict[str, list[HeldPlacement]]:
-    """What is held, by URI; nothing where there is no record that can be used."""
+    """What is held, by URI, to be shown; nothing where there is no record that can be used."""
     return StateFile(file, _guests).load() or {}
 
 
-def save(uri: str, held: Mapping[str, HeldPlacement], file: AnyPath = FILE) -> None:
-    """Replace what is held on a libvirt; what is held on others stays."""
+def save(uri: str, held: Mapping[str, HeldPlacement], file: AnyPath = FILE) -> bool:
+    """Replace what is held on a libvirt; what is held on others stays. False, and said, if not."""
     state = StateFile(file, lambda content: dict(content["guests"]))
     with _writing:
         try:
@@ -92,6 +104,8 @@ def save(uri: str, held: Mapping[str, HeldPlacement], file: AnyPath = FILE) -> N
                 state.remove()
         except OSError as error:
             log.warning("vm_pinning: %s is not written: %s", file, error)
+            return False
+    return True
 
 
 def remove(file: AnyPath = FILE) -> None:

@@ -28,18 +28,19 @@ def values(fs: KernelFS) -> Values:
     return {} if text is None else {SETTING: text}
 
 
-def set_to(wanted: int | None, fs: KernelFS, originals: Originals, journal: Journal) -> None:
-    """Have the kernel do as asked, or as before where nobody asks; errors are said."""
-    now = values(fs).get(SETTING)
-    kept = originals.record(PLUGIN).originals.get(SETTING)
-    target = kept if wanted is None else str(wanted)
-    if now is None or target is None:
-        return
+def set_to(wanted: int | None, fs: KernelFS, originals: Originals, journal: Journal) -> bool:
+    """Have the kernel do as asked, or as before where nobody asks; False for an error, said."""
     try:
+        now = values(fs).get(SETTING)
+        kept = originals.record(PLUGIN).originals.get(SETTING)
+        target = kept if wanted is None else str(wanted)
+        if now is None or target is None:
+            return True
         if wanted is not None:
             originals.keep(PLUGIN, {SETTING: now})
         if target != now:
-            fs.write(FILE, target)
+            with originals.writing(PLUGIN):
+                fs.write(FILE, target)
             why = "put back" if wanted is None else "set by numa_balancing="
             change = Change(SETTING, FILE, now, target, why)
             journal.add(PLUGIN, change)
@@ -48,3 +49,5 @@ def set_to(wanted: int | None, fs: KernelFS, originals: Originals, journal: Jour
             originals.forget(PLUGIN, [SETTING])
     except (KernelFileError, OriginalsError) as error:
         log.error("%s: %s", PLUGIN, error)
+        return False
+    return True

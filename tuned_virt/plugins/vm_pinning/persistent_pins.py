@@ -55,7 +55,7 @@ class PersistentPins:
     @property
     def idle(self) -> bool:
         """Whether no configuration has anything of ours."""
-        return not self._originals.guests
+        return self._originals.settled
 
     def defer_restore(self, why: str) -> None:
         """See `GuestController`."""
@@ -80,15 +80,14 @@ class PersistentPins:
         if (first and tagged) or key(active.uuid) in self._originals.guests:
             self._clean(link, libvirt.configuration(link, active))
 
-    def drop_all(self, link: Connection) -> bool:
-        """Nobody wants anything, of guests that do not run either; whether nothing is left."""
+    def drop_all(self, link: Connection) -> None:
+        """Nobody wants anything, of guests that do not run either."""
         self._known.clear()
-        if self._asked or self._originals.guests:
+        if self._asked or not self.idle:
             found = libvirt.configurations(link)
             marks = {self._clean(link, one) for one in found}
             self._originals.let_go(self._originals.guests.keys() - marks)  # no longer defined
             self._asked = False
-        return self.idle
 
     def forget(self, gone: Iterable[str]) -> None:
         """Runs that have ended."""

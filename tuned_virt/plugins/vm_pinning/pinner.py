@@ -8,7 +8,6 @@ equals the tag, what was set, or what was found, is ours; all else is somebody e
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Mapping
 
@@ -44,7 +43,7 @@ def starts_pinned(fs: KernelFS, seen: TrackedGuest) -> bool:
 def found(fs: KernelFS, link: Connection, seen: TrackedGuest, uri: str) -> OriginalPins:
     """A guest as it is, to be kept; pins of ours that its XML brought along are none.
 
-    Raises LibvirtError.
+    Raises LibvirtError, and KernelFileError where the kernel does not tell now.
     """
     active = seen.active
     ours, present = placement_tag.read(active.xml)
@@ -64,9 +63,7 @@ def found(fs: KernelFS, link: Connection, seen: TrackedGuest, uri: str) -> Origi
 
 def _now(fs: KernelFS, link: Connection, seen: TrackedGuest) -> Pins:
     """Where its threads are, by the kernel, or where that does not show them by libvirt."""
-    told = Pins()
-    with contextlib.suppress(KernelFileError):
-        told = qemu_threads.pins(qemu_threads.affinity(fs, seen.pid)) if seen.pid else told
+    told = qemu_threads.pins(qemu_threads.affinity(fs, seen.pid)) if seen.pid else Pins()
     return told if told.vcpus else libvirt.configured(link, seen.active)
 
 
@@ -85,7 +82,8 @@ class Pinner:
         if not refused:
             refused = libvirt.apply(link, seen.active, pins)
         if not refused:
-            self._confine(seen, pins.emulator)
+            refused = dict(self._confine(seen, pins.emulator))
+        if not refused:
             self._write(seen.active, "original", words(pins), placement.why)
         return refused
 
@@ -122,16 +120,19 @@ class Pinner:
                 self._write(active, words(ours), "original", "the profile no longer applies to it")
         return refused
 
-    def _confine(self, seen: TrackedGuest, cpus: str) -> None:
+    def _confine(self, seen: TrackedGuest, cpus: str) -> Refused:
         """Bring along emulator threads that libvirt misses where it has no cpuset controller.
 
-        Those that cannot be are said by verify.
+        Those that the kernel refuses are said by verify.
         """
         if not (seen.pid and cpus):
-            return
-        with contextlib.suppress(KernelFileError):
+            return {}
+        try:
             told = qemu_threads.affinity(self._fs, seen.pid).get(EMULATOR, {})
-            qemu_threads.confine((thread for thread, now in told.items() if now != cpus), cpus)
+        except KernelFileError as error:
+            return {str(EMULATOR): str(error)}
+        qemu_threads.confine((thread for thread, now in told.items() if now != cpus), cpus)
+        return {}
 
     def _write(self, active: Domain, before: str, after: str, why: str) -> None:
         name = printable(active.name)

@@ -115,6 +115,10 @@ class PlacementController:
         """Read the host before the first guest comes: libvirt takes long to tell the first time."""
         self._read_host(link, seen)
 
+    def rest(self) -> None:
+        """Hold no connection; the next one's host is read anew."""
+        self._link = None
+
     def decide(
         self, link: Connection, seen: Seen, wanted: Wanted, held: Held, replan: bool
     ) -> PlacementDecision:

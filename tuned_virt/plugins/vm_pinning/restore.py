@@ -13,7 +13,7 @@ from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals
 from tuned_virt.guests.originals import runs
 from tuned_virt.guests.restore import GuestRestore
-from tuned_virt.kernel.files import AnyPath, KernelFS
+from tuned_virt.kernel.files import AnyPath, KernelFileError, KernelFS
 from tuned_virt.model.pins import Pins
 from tuned_virt.plugins.vm_pinning import (
     configured_guest,
@@ -58,7 +58,10 @@ class PinningRestore(GuestRestore[OriginalPins]):
         if active is None or active.id != kept.id:
             return ""
         seen = TrackedGuest(active, kept.key, kept.pid, kept.start, None, "", 0.0, False)
-        held = held_placements.load(kept.uri, self._file).get(kept.key)
+        try:
+            held = held_placements.load(kept.uri, self._file).get(kept.key)
+        except KernelFileError as error:
+            return str(error)
         refused = Pinner(fs, Journal()).put_back(
             view.connection, seen, kept, held.pins if held else Pins()
         )

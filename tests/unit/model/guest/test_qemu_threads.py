@@ -54,9 +54,16 @@ def test_threads_by_role(fs: KernelFS) -> None:
 
 def test_processes_by_uuid(fs: KernelFS) -> None:
     finder = qemu_threads.ThreadFinder(fs)
-    assert finder.find(["u1", "u2"]) == {"u1": 100}
+    assert finder.find({"u1": "web1", "u2": "db1"}) == {"u1": 100}
     twin = Path(fs.root) / "proc/300"
     twin.mkdir()
     (twin / "comm").write_text("qemu-system-x86\n")
     (twin / "cmdline").write_text("qemu\0-uuid\0u1\0")
-    assert finder.find(["u1"]) == {}, "two claim it"
+    assert finder.find({"u1": "web1"}) == {}, "two claim it"
+    noted = Path(fs.root) / "run/libvirt/qemu/web1.pid"
+    noted.parent.mkdir(parents=True)
+    noted.write_text("100")
+    assert finder.find({"u1": "web1"}) == {"u1": 100}, "only root writes what libvirt notes"
+    noted.write_text("999")
+    assert finder.find({"u1": "web1"}) == {}, "it is none of those that say so"
+    assert finder.find({"u1": "../qemu/web1"}) == {}, "no path"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,14 +17,15 @@ from hypothesis import HealthCheck, assume, given, settings
 from tests.domains import domain
 from tests.guests import guests as made_up
 from tests.published.sources import LIBVIRT, VIRT_MANAGER, Source
+from tests.unit.failing import fail
 from tests.unit.libvirt_api.fake_binding import FakeDomain, FakeLibvirt, connect, install
 from tuned_virt import placement
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import Originals
+from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.guests.manager import Claim
 from tuned_virt.guests.tracker import GuestTracker, TrackedGuest
 from tuned_virt.kernel import numa_maps, timeouts
-from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.kernel.numa_maps import Area
 from tuned_virt.libvirt_api.connection import Domain
 from tuned_virt.libvirt_api.worker import GuestsView
@@ -263,3 +265,40 @@ def test_memory_that_cannot_follow_is_measured_where_its_guest_might_move(
     assert asked == [told, {}, told]
     PlacementController(KernelFS(tmp_path), plan).decide(link, {"k": seen}, claims, held, True)
     assert asked == [told, {}, told, told], "a restarted TuneD does not know"
+
+
+def test_a_guest_whose_original_cannot_be_saved_is_said_and_tried_again(
+    guests: PinningController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timeouts, "RETRY_REFUSED", 0.0)
+    web = active(DOMAIN.format(uuid=UUID, more=""))
+
+    def full(*_: object) -> None:
+        raise OriginalsError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Originals, "keep", full)
+        adjust(guests, web)
+    assert web.domain.calls == []
+    [held] = guests._held.values()
+    assert held.failed == {"its original": "not saved"}
+    adjust(guests, web)
+    [held] = guests._held.values()
+    assert held.placed
+    assert len(pins(web.domain)) == 2
+
+
+def test_a_record_that_cannot_be_read_changes_no_guest(
+    guests: PinningController, again: PinningController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web = active(DOMAIN.format(uuid=UUID, more=""))
+    adjust(guests, web)
+    calls = len(web.domain.calls)
+    with monkeypatch.context() as patch:
+        fail(patch, "open", errno.EMFILE, "held.json")
+        with pytest.raises(KernelFileError):
+            adjust(again, web)
+    assert len(web.domain.calls) == calls
+    adjust(again, web)
+    assert again._held.keys() == guests._held.keys()
+    assert all(held.placed for held in again._held.values())

@@ -4,9 +4,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
+import pytest
+
+from tests.unit.failing import AT, CODES, fail
 from tuned_virt.core.state_file import boot_id
+from tuned_virt.kernel.files import KernelFileError
 from tuned_virt.model.pins import Pins
 from tuned_virt.placement import MemoryPlacement, Placement, PlacementKind
 from tuned_virt.plugins.vm_pinning import held_placements, original
@@ -65,3 +70,34 @@ def test_originals_are_as_the_first_version_wrote_them() -> None:
     assert json.loads(one.text()) == json.loads(text)
     without = text.replace('["strict", "0"]', "null").replace('"emulator": "0-7"', '"emulator": ""')
     assert original.parse(without).pins == Pins({0: "0-7"}, None, {1: "5"})
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("at", AT)
+def test_a_record_that_cannot_be_read_is_no_empty_one(
+    at: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "vm_pinning.json"
+    held_placements.save("qemu:///system", {"u/7": HELD}, file)
+    with monkeypatch.context() as patch:
+        fail(patch, at, code, file.name)
+        with pytest.raises(KernelFileError, match=os.strerror(code)):
+            held_placements.load("qemu:///system", file)
+        assert held_placements.everything(file) == {}, "what is only shown is shown without it"
+    assert held_placements.load("qemu:///system", file) == {"u/7": HELD}
+
+
+def test_one_that_is_damaged_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "vm_pinning.json"
+    assert held_placements.load("qemu:///system", file) == {}
+    file.write_text("{")
+    assert held_placements.load("qemu:///system", file) == {}
+    assert "is damaged" in caplog.text
+
+
+def test_what_is_not_saved_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").touch()
+    assert not held_placements.save(
+        "qemu:///system", {"u/7": HELD}, tmp_path / "file" / "vm_pinning.json"
+    )
+    assert "is not written" in caplog.text

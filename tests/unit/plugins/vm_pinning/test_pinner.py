@@ -13,14 +13,14 @@ from tests.unit.libvirt_api.fake_binding import connect, install
 from tests.unit.plugins.vm_pinning.test_controller import DOMAIN, UUID, active
 from tuned_virt.core.journal import Journal
 from tuned_virt.guests.tracker import TrackedGuest
-from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.kernel.procfs import start_time
 from tuned_virt.libvirt_api import placement_tag
 from tuned_virt.libvirt_api.connection import Domain
 from tuned_virt.model.pins import Pins
 from tuned_virt.placement import unplaced
 from tuned_virt.plugins.vm_pinning.original import OriginalPins
-from tuned_virt.plugins.vm_pinning.pinner import Pinner, words
+from tuned_virt.plugins.vm_pinning.pinner import Pinner, found, words
 
 PID, WORKER = os.getpid(), 4_000_001
 OURS, BEFORE = Pins({0: "0"}, "0"), Pins({0: "0-3"}, "0-3")
@@ -125,3 +125,21 @@ def test_pins_in_words() -> None:
         "vCPU 0 on 4, vCPU 1-2 on 0-3, emulator on 0-1, IOThread 1 on 2, memory strict on node 0"
     )
     assert words(Pins()) == "nothing"
+
+
+def test_threads_that_cannot_be_read_now_are_no_absent_ones(
+    pinner: Pinner, threads: Threads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = guest(tagged(BEFORE))
+    fs = KernelFS(tmp_path)
+    assert found(fs, connect(), seen, "fake:///").pins.emulator == "0-3"
+
+    def unreadable(_fs: KernelFS, path: str) -> list[str]:
+        raise KernelFileError(path, "Too many open files")
+
+    monkeypatch.setattr(KernelFS, "names", unreadable)
+    with pytest.raises(KernelFileError):
+        found(fs, connect(), seen, "fake:///")
+    refused = pinner.pin(connect(), seen, OURS, unplaced("web1", UUID, ""))
+    [why] = refused.values()
+    assert "Too many open files" in why

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`tuned-virt restore` while a TuneD starts: whoever holds a plugin's tuning alone writes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from tests.unit.fake_ksm import FRESH, FakeKsm
+from tuned_virt import cli
+from tuned_virt.cli import restore
+from tuned_virt.core.journal import Journal
+from tuned_virt.core.originals import Originals, OriginalsError, UnheldOriginals
+from tuned_virt.kernel.procfs import start_time
+from tuned_virt.plugins.ksm import KsmTuner
+
+TUNED = {**FRESH, "run": "1", "sleep_millisecs": "50"}
+ORIGINALS = {"run": "0", "sleep_millisecs": "20"}
+
+
+@pytest.fixture
+def other() -> Iterator[int]:
+    """A process that can hold a tuning."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        yield process.pid
+
+
+def take_over(folder: Path, pid: int) -> None:
+    """As a TuneD does that is started now."""
+
+    class Others(Originals):
+        def _this_process(self) -> tuple[int, int]:
+            return pid, start_time(pid) or 0
+
+    Others(folder, "boot").take("ksm")
+
+
+@pytest.fixture
+def baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Originals:
+    Originals(tmp_path, "boot").keep("ksm", ORIGINALS)
+    Originals(tmp_path, "boot").release("ksm")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(restore, "UnheldOriginals", lambda: UnheldOriginals(tmp_path, "boot"))
+    monkeypatch.setattr(restore, "Journal", lambda: Journal(tmp_path / "journal"))
+    monkeypatch.setattr(restore, "tuners", lambda: {"ksm": KsmTuner(state=tmp_path)})
+    return Originals(tmp_path, "boot")
+
+
+def test_a_tuned_that_starts_between_two_writes_is_not_written_over(
+    baseline: Originals, other: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fs = FakeKsm(TUNED)
+    writing = UnheldOriginals.writing
+
+    def comes_first(self: UnheldOriginals, plugin: str) -> AbstractContextManager[None]:
+        if len(fs.writes) == 1:
+            take_over(tmp_path, other)
+        return writing(self, plugin)
+
+    monkeypatch.setattr(UnheldOriginals, "writing", comes_first)
+    monkeypatch.setattr(restore, "KernelFS", lambda: fs)
+    assert cli.main(["restore"]) == 1
+    assert len(fs.writes) == 1
+    assert baseline.record("ksm").originals == ORIGINALS
+    assert baseline.holder("ksm") == other
+
+
+def test_what_a_tuned_holds_by_now_is_left_to_it(
+    baseline: Originals,
+    other: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fs = FakeKsm(TUNED)
+    monkeypatch.setattr(restore, "KernelFS", lambda: fs)
+    monkeypatch.setattr(UnheldOriginals, "holder", lambda *_: None)  # as it was a moment ago
+    take_over(tmp_path, other)
+    assert cli.main(["restore"]) == 1
+    assert f"ksm: process {other} has taken over" in capsys.readouterr().out
+    assert fs.writes == []
+
+
+def test_nobody_takes_over_while_a_setting_is_written(
+    baseline: Originals, other: int, tmp_path: Path
+) -> None:
+    ours = UnheldOriginals(tmp_path, "boot")
+    assert ours.take_free("ksm") is None
+    comes = threading.Thread(target=take_over, args=(tmp_path, other))
+    with ours.writing("ksm"):
+        comes.start()
+        comes.join(0.1)
+        assert comes.is_alive()
+    comes.join()
+    with pytest.raises(OriginalsError, match=f"process {other} has taken over"):
+        ours.forget("ksm", ORIGINALS)
+    with (
+        pytest.raises(OriginalsError, match=f"process {other} has taken over"),
+        ours.writing("ksm"),
+    ):
+        pass
+
+
+def test_what_others_have_restored_meanwhile_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(OriginalsError, match="has restored ksm"):
+        UnheldOriginals(tmp_path, "boot").writing("ksm").__enter__()
