@@ -6,7 +6,8 @@ profile is in every one of them.
 
 Only what differs is written, so that a second install changes nothing; it says how many files it
 wrote. Edited variables files are kept by both. Uninstalling from the running system (an empty
---destdir) puts back first what is tuned. `list` prints the %files section of an RPM's package.
+--destdir) first returns to the profile that was active before. `list` prints the %files section of
+an RPM's package.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parent.parent
 PROFILES = tuple(sorted(file.parent.name for file in SOURCE.glob("profiles/*/tuned.conf")))
 STATE = ("/var/lib/tuned-virt", "/run/tuned-virt")
+RECORD = "/etc/tuned/virt_plus_previous.json"
+"""What `tuned-virt disable` returns to; the rest of the folder is TuneD's."""
 
 MAIN, HOST, GUEST, RECOMMEND = "main", "host", "guest", "recommend"
 LIBRARY = ("*.py", "*.json", "*.jinja")
@@ -37,13 +40,25 @@ NEW_FOLDER = "/usr/lib/tuned/profiles"
 """Where TuneD looks for profiles: until 2.24 and on RHEL 9, and since (upstream's tuned.spec)."""
 
 
+COMMAND = "/usr/bin/tuned-virt"
+"""How units and profiles name the command."""
+
+
 @dataclass(frozen=True)
 class Entry:
-    """A file to install: where from, where to, its mode, and the package that it belongs to."""
+    """A file to install: where from, where to, its mode, and the package that it belongs to.
+
+    `command` is where the command is, in place of COMMAND.
+    """
 
     source: Path
     target: str
     mode: int = 0o644
+    command: str = COMMAND
+
+    def content(self) -> bytes:
+        """The file's bytes as they are installed."""
+        return self.source.read_bytes().replace(COMMAND.encode(), self.command.encode())
 
     @property
     def package(self) -> str:
@@ -79,7 +94,7 @@ class Layout:
         """Every file of the chosen packages but the variables."""
         for entry in (*self._python(), *self._tuned(), *self._system(), *self._manuals()):
             if entry.package in self.packages:
-                yield entry
+                yield replace(entry, command=f"{self.prefix}/bin/tuned-virt")
 
     def _python(self) -> Iterator[Entry]:
         library = SOURCE / "tuned_virt"
@@ -151,7 +166,7 @@ def install(layout: Layout) -> int:
 
 def put(entry: Entry, target: Path) -> bool:
     """Replace a file whose bytes differ; whether they did."""
-    content = entry.source.read_bytes()
+    content = entry.content()
     if target.is_file() and target.read_bytes() == content:
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -163,7 +178,7 @@ def put(entry: Entry, target: Path) -> bool:
 
 
 def uninstall(layout: Layout) -> None:
-    """Untune the running system, and take every file away but edited variables."""
+    """Have the profile before active again; take every file away but edited variables."""
     command = layout.real(f"{layout.prefix}/bin/tuned-virt")
     if not layout.destdir and command.exists():
         subprocess.run([str(command), "disable"], check=False)
@@ -180,6 +195,7 @@ def uninstall(layout: Layout) -> None:
     if not layout.destdir:
         for path in STATE:
             shutil.rmtree(path, ignore_errors=True)
+        Path(RECORD).unlink(missing_ok=True)
 
 
 def remove(file: Path) -> None:

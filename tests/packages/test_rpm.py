@@ -61,6 +61,36 @@ def test_places_on_each_distribution(distribution: str, tmp_path: Path) -> None:
     assert not [line for line in listed if line.startswith(other)]
 
 
+@pytest.mark.parametrize(
+    ("defined", "folders"),
+    [
+        ("suse_version 1500", (NEW, OLD)),
+        ("suse_version 1699", (NEW, OLD)),
+        ("openEuler 2403", (NEW, OLD)),
+        ("amzn 2023", (NEW, OLD)),
+        ("other 1", (NEW, OLD)),
+        ("rhel 9", (OLD,)),
+        ("rhel 10", (NEW,)),
+        ("fedora 44", (NEW,)),
+    ],
+)
+def test_a_distribution_has_the_profiles_where_its_tuned_looks(
+    defined: str, folders: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Which folder that is where both are possible, only the installed TuneD knows."""
+    spec = tmp_path / "tuned-virt-plus.spec"
+    spec.write_text(release.spec())
+    text = run("rpmspec", "--define", defined, "-P", str(spec))
+    given = " ".join(f"--folder {folder}" for folder in folders)
+    [install] = re.findall(r"layout.py install (?:.*\\\n)*.*", text)
+    assert re.sub(r".*? (?=--folder)", "", install, count=1, flags=re.DOTALL) == given
+    command = ["/usr/bin/python3", str(REPO / "scripts/layout.py"), "list", "--sitelib", "/site"]
+    listed = run(*command, *given.split()).splitlines()
+    assert f"{folders[0]}/virtual-host-plus/tuned.conf" in listed
+    for folder in (OLD, NEW):
+        assert (f"{folder}/virtual-host-plus" in listed) is (folder in folders[1:])
+
+
 def test_make_rpm_ran_the_unit_tests(make_rpm: str) -> None:
     assert re.search(r"^\d+ passed", make_rpm, re.MULTILINE), make_rpm
 

@@ -55,6 +55,20 @@ def test_each_package_has_something_and_no_file_is_in_two() -> None:
         assert {entry.package for entry in alone.files()} == {package}
 
 
+@pytest.mark.parametrize("prefix", ["/usr", "/usr/local", "/opt/virt"])
+def test_whatever_names_the_command_names_where_it_is(prefix: str, tmp_path: Path) -> None:
+    """A unit that names another one does nothing, in silence: its ExecStopPost= has a `-`."""
+    layout.install(layout.Layout(str(tmp_path), prefix, "/site"))
+    command = f"{prefix}/bin/tuned-virt"
+    assert (tmp_path / command.lstrip("/")).is_file()
+    files = [file for file in tmp_path.rglob("*") if file.suffix in (".conf", ".service")]
+    texts = {str(file): file.read_text() for file in files}
+    found = {name: set(re.findall(r"/[\w/]+/tuned-virt\b", text)) for name, text in texts.items()}
+    naming = {Path(name).name for name in found if found[name]}
+    assert {"tuned-virt.conf", "tuned-virt-verify.service"} <= naming
+    assert {path for paths in found.values() for path in paths} == {command}
+
+
 @functools.lru_cache(maxsize=1)
 def third_party() -> set[str]:
     """Top-level names that the product imports and Python does not have."""

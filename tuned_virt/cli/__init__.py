@@ -32,7 +32,7 @@ COMMANDS: Mapping[str, str] = {
     "import": "import ksmtuned's configuration into the variables of virtual-host-plus",
     "role": "print whether this machine is a KVM host or a guest (a host if it is both)",
     "enable": "set the profile that TuneD applies when it starts, also in images",
-    "disable": "undo enable, and restore the original values if the profile is active",
+    "disable": "return to the previous profile, and restore the original values",
 }
 """Each command, in the order of `--help`, with what it does. Its module has its name."""
 

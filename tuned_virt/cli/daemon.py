@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from tuned_virt.cli.common import CouldNot
+from tuned_virt.core.active_profile import AUTOMATIC, ActiveProfile
 
 NAME = "com.redhat.tuned"
 INFO = 20
@@ -14,6 +15,7 @@ INFO = 20
 CAPTURE_SECONDS = 120
 VERIFY_SECONDS = 110
 OFF_SECONDS = 110
+SWITCH_SECONDS = 110
 
 
 class NotRunning(CouldNot):
@@ -47,6 +49,36 @@ class Daemon:
     def active_profile(self) -> str:
         """Names of the active profiles, separated by spaces; "" for none."""
         return str(self._call("active_profile"))
+
+    def active(self) -> ActiveProfile:
+        """The active profiles, the post-loaded one apart, and the mode."""
+        names = self.active_profile().split()
+        post_loaded = str(self._call("post_loaded_profile"))
+        if post_loaded and names[-1:] == [post_loaded]:
+            names.pop()
+        mode, _ = self._call("profile_mode")
+        return ActiveProfile(tuple(names), str(mode) == AUTOMATIC, post_loaded)
+
+    def recommended(self) -> str:
+        """Names of the profiles that TuneD would choose itself."""
+        return str(self._call("recommend_profile", seconds=SWITCH_SECONDS))
+
+    def switch(self, names: str) -> None:
+        """tuned-adm profile NAMES; returns once the profiles before are unapplied.
+
+        "" leaves a post-loaded profile alone.
+        """
+        self._switched(*self._call("switch_profile", names, seconds=SWITCH_SECONDS))
+
+    def automatic(self) -> None:
+        """tuned-adm auto_profile, likewise."""
+        self._switched(*self._call("auto_profile", seconds=SWITCH_SECONDS))
+
+    def _switched(self, done: bool, why: str) -> None:
+        if not done:
+            raise CouldNot(f"TuneD could not switch its profile: {why}")
+        if not self._call("is_running"):
+            self._call("start")
 
     def off(self) -> bool:
         """tuned-adm off: no profile any more, what it set put back; whether TuneD says so."""

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """tuned-virt enable: set the profile that TuneD applies when it starts, also in images.
 
-Needs no daemon and speaks to no bus: it checks that the profile exists, enables tuned.service and
-writes the profile's name where TuneD looks for it when it starts. On a running machine
-`tuned-adm profile` does this and applies the profile at once.
+Needs no daemon and speaks to no bus: it checks that TuneD can load the profile and all that it
+includes, enables tuned.service and writes the profile's name where TuneD looks for it when it
+starts: all of it, or nothing. On a running machine `tuned-adm profile` does this and applies the
+profile at once.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import argparse
 import os
 from pathlib import Path
 
-from tuned_virt.cli.activation import Machine
+from tuned_virt.cli import json_output
+from tuned_virt.cli.activation import Machine, file_errors
 from tuned_virt.cli.common import FINE, CouldNot
 
 
@@ -28,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="root directory of the system to change, for example an installer's /mnt/sysroot (/)",
     )
+    json_output.add_option(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -35,9 +38,13 @@ def run(options: argparse.Namespace) -> int:
     if os.geteuid() != 0:
         raise CouldNot("root is required: sudo tuned-virt enable …")
     names = " ".join(options.profile)
-    try:
-        Machine(options.root).enable(options.profile)
-    except OSError as error:
-        raise CouldNot(f"cannot write {error.filename}: {error.strerror}") from error
-    print(f"{names}: will be applied when TuneD starts. To apply it now: tuned-adm profile {names}")
+    with file_errors():
+        changed = Machine(options.root).enable(options.profile)
+    if options.json:
+        json_output.emit("enable", {"changed": changed, "profiles": options.profile})
+    elif changed:
+        now = f"To apply it now: tuned-adm profile {names}"
+        print(f"{names}: will be applied when TuneD starts. {now}")
+    else:
+        print(f"{names}: unchanged; TuneD applies it when it starts")
     return FINE

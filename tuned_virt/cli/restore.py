@@ -7,16 +7,20 @@ For a TuneD that was killed, or that was started again with another profile.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from tuned_virt.cli.activation import Machine
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
-from tuned_virt.core import profile_dirs
+from tuned_virt.core import active_profile, profile_dirs
 from tuned_virt.core.engine import Engine
+from tuned_virt.core.installed_profiles import InstalledProfiles
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import OriginalsError, PluginOriginals, UnheldOriginals
 from tuned_virt.core.plan import shown
+from tuned_virt.core.system_root import OutsideRootError
 from tuned_virt.guests.restore import GuestRestore, LibvirtQuestions
 from tuned_virt.kernel import systemd
 from tuned_virt.kernel.files import KernelFS
@@ -63,7 +67,16 @@ def run(options: argparse.Namespace) -> int:
         return FINE
     if options.leftover == ENDED and profile_dirs.stays_applied(_main_conf()):
         return FINE
+    if options.leftover == STARTING:
+        _remember_profile()
     return put_back(options.leftover, options.unmerge)
+
+
+def _remember_profile() -> None:
+    """What TuneD applies now is what `disable` returns to, if one of ours is next."""
+    with contextlib.suppress(CouldNot, OSError, OutsideRootError):
+        machine = Machine()
+        active_profile.remember(machine.active(), machine.profiles)
 
 
 def _main_conf() -> str:
@@ -98,13 +111,23 @@ def put_back(leftover: str | None, unmerge: str) -> int:
     return TO_REPORT if remarks else max(codes, default=FINE)
 
 
+def held_needlessly(active: Collection[str]) -> bool:
+    """Whether a TuneD still holds what none of these profiles uses. Raises OriginalsError."""
+    baseline, used = UnheldOriginals(), _plugins_of(InstalledProfiles(), active)
+    return any(baseline.holder(name) for name in baseline.all() if _plugin(name) not in used)
+
+
 def _of_active_profile() -> set[str]:
     """Plugins that TuneD is about to load, or has loaded."""
     try:
         machine = Machine()
-        return {plugin for name in machine.active() for plugin in machine.plugins(name)}
-    except CouldNot:
+        return _plugins_of(machine.profiles, machine.active().all)
+    except (CouldNot, OSError, OutsideRootError):
         return set()
+
+
+def _plugins_of(profiles: InstalledProfiles, names: Iterable[str]) -> set[str]:
+    return {plugin for name in names for plugin in profiles.plugins(name)}
 
 
 def _plugin(record: str) -> str:

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from tuned_virt.cli import findings, json_output, ksm_report, ksm_table, table
+from tuned_virt.cli import activation, findings, json_output, ksm_report, ksm_table, table
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
 from tuned_virt.cli.daemon import Daemon
+from tuned_virt.core import active_profile
 from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model import topology
@@ -39,7 +40,9 @@ def run(options: argparse.Namespace) -> int:
     """Gather and print; 1 where something differs, is pending, or TuneD is unavailable."""
     if options.ksm:
         return _run_ksm(options.json)
-    content = {**_tuned(), **_machine(KernelFS())}
+    content = _tuned()
+    content["returns_to"] = _returns_to(content["profile"])
+    content.update(_machine(KernelFS()))
     content.update(_originals(Originals()))
     if options.json:
         json_output.emit("status", content)
@@ -60,6 +63,15 @@ def _originals(kept: Originals) -> dict[str, Any]:
         return {"pending": pending, "originals": kept.remarks()}
     except OriginalsError as error:
         return {"pending": {}, "originals": [str(error)]}
+
+
+def _returns_to(profile: str) -> dict[str, Any] | None:
+    """What `tuned-virt disable` makes active; None where no profile of ours is."""
+    found = activation.disabling(profile.split())
+    if found is None:
+        return None
+    then, notes = found
+    return {"profiles": list(then.all), "mode": active_profile.mode(then), "notes": notes}
 
 
 def _run_ksm(for_programs: bool) -> int:
@@ -132,6 +144,8 @@ def _allocating() -> dict[str, Any] | None:
 
 def _print(content: dict[str, Any]) -> None:
     print(f"profile   {_profile_line(content)}")
+    if content["returns_to"]:
+        print(f"return    {_return_line(content['returns_to'])}")
     for note in content["notes"]:
         print(f"note      {note}")
     for setting, reason in content["pending"].items():
@@ -161,6 +175,12 @@ def _profile_line(content: dict[str, Any]) -> str:
             f" {findings.summary(content['differing'])}"
         )
     return f"{content['profile']}, not verified"
+
+
+def _return_line(then: dict[str, Any]) -> str:
+    chosen = "the profile that TuneD chooses, " if then["mode"] == active_profile.AUTOMATIC else ""
+    profile = f"{chosen}{' '.join(then['profiles'])}".rstrip(", ") or "no profile"
+    return "; ".join([f"tuned-virt disable returns to {profile}", *then["notes"]])
 
 
 def _ksm_line(values: dict[str, Any] | None, loop: dict[str, Any] | None) -> str:

@@ -10,7 +10,8 @@ MAIN = "/etc/tuned/tuned-main.conf"
 
 def named(text: str) -> list[str]:
     """The folders of profile_dirs= in tuned-main.conf's text, the one that wins last; or none."""
-    return [folder.strip() for folder in _value(text, "profile_dirs").split(",") if folder.strip()]
+    found = re.split(r"[,;]", _value(text, "profile_dirs"))
+    return [folder.strip() for folder in found if folder.strip()]
 
 
 def stays_applied(text: str) -> bool:

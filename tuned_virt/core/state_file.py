@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A JSON file of state on tmpfs: replaced atomically, of one boot and one format.
+"""A JSON file of state: replaced atomically, of one format, and of one boot or of all.
 
 A read gives a value or NOT_THERE, or it raises: OSError where the file cannot be read now, Damaged
 where its text was read and is wrong, Foreign where it is another boot's or another version's.
@@ -27,6 +27,9 @@ T = TypeVar("T")
 
 FOLDER = "/run/tuned-virt"
 FORMAT = 1
+
+EVERY_BOOT = "every boot"
+"""For a file that outlives a boot, in place of a boot's id."""
 
 ABSENT = (FileNotFoundError, NotADirectoryError)
 
@@ -146,13 +149,21 @@ class StateFile(Generic[T]):
             return None
         return None if found is NOT_THERE else found
 
+    def text(self, content: dict[str, Any]) -> str:
+        """What the file has for a content. Raises OSError."""
+        whole = {"format": FORMAT, "boot_id": self.boot, **content}
+        return json.dumps(whole, default=sorted) + "\n"
+
     def write(self, content: dict[str, Any]) -> None:
         """Replace the file. Raises OSError."""
-        text = json.dumps({"format": FORMAT, "boot_id": self.boot, **content}, default=sorted)
+        text = self.text(content)
         make_folder(self.path)
         new = self._beside(".new")
         with open(new, "w", opener=only_root_writes) as file:
-            file.write(text + "\n")
+            file.write(text)
+            if self._boot == EVERY_BOOT:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(new, self.path)
 
     def save(self, content: dict[str, Any]) -> None:

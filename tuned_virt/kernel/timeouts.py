@@ -22,6 +22,10 @@ NEXT_APPLY = 10.0
 """A deferred restore, for the apply that is expected next: TuneD says when it has come, so this is
 for a TuneD that never says."""
 
+RELEASED = 30.0
+"""`tuned-virt disable`, for TuneD to apply the profile before ours and to restore what that does
+not set: a package is removed right after it."""
+
 RETRY_RESTORE = 30.0
 """Between attempts to restore what could not be restored: pages in use, a service that hangs."""
 

@@ -14,8 +14,12 @@ from typing import Any
 
 from tuned import consts
 
+from tuned_virt.core import active_profile
+from tuned_virt.core.active_profile import ActiveProfile
 from tuned_virt.core.engine import Finding, Result
+from tuned_virt.core.installed_profiles import InstalledProfiles
 from tuned_virt.core.options import OptionError, no_such
+from tuned_virt.core.system_root import OutsideRootError, SystemRoot
 
 log = logging.getLogger("tuned")
 
@@ -78,6 +82,27 @@ def log_findings(findings: list[Finding]) -> bool:
     return not any(finding.result is Result.FAILED for finding in findings)
 
 
+class PreviousProfile:
+    """The profile before this one. TuneD makes all plugins, replaces its files, then applies."""
+
+    _before: ActiveProfile | None = None
+
+    @classmethod
+    def read(cls) -> None:
+        """Read TuneD's files, while a plugin is made."""
+        try:
+            cls._before = active_profile.read(SystemRoot())
+        except (OSError, OutsideRootError):
+            cls._before = None
+
+    @classmethod
+    def remember(cls) -> None:
+        """Record what was read, when the first of the plugins is applied."""
+        before, cls._before = cls._before, None
+        if before is not None:
+            active_profile.remember(before, InstalledProfiles(SystemRoot()))
+
+
 class TunerOptions:
     """What TuneD asks a plugin about its options, for one whose tuner has them."""
 
@@ -109,6 +134,14 @@ class TunerOptions:
     def _instance_init(self, instance: Any) -> None:
         instance._has_static_tuning = True
         instance._has_dynamic_tuning = False
+        with contained(self.tuner.name):
+            PreviousProfile.read()
+
+    def instance_apply_tuning(self, instance: Any) -> None:
+        """As TuneD's, once the profile before this one is recorded."""
+        with contained(self.tuner.name):
+            PreviousProfile.remember()
+        super().instance_apply_tuning(instance)  # type: ignore[misc]
 
     def _instance_cleanup(self, instance: Any) -> None:
         pass

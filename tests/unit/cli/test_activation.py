@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 from tests.unit.kernel import FRESH, FakeKsm
 from tuned_virt import cli
 from tuned_virt.cli import disable, restore
-from tuned_virt.cli.activation import NEW_FOLDERS, OLD_FOLDERS, Machine
+from tuned_virt.cli.activation import Machine
+from tuned_virt.core.active_profile import ActiveProfile
+from tuned_virt.core.installed_profiles import NEW_FOLDERS, OLD_FOLDERS
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import UnheldOriginals
 from tuned_virt.kernel import systemd
@@ -21,6 +24,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may enable 
 
 PROFILES = {
     "balanced": "[main]\nsummary=x\n",
+    "virtual-host": "[main]\nsummary=x\n",
+    "web": "[main]\n",
     "virtual-host-plus": "[main]\ninclude=virtual-host\n",
     "mine": "[main]\ninclude = web ; -virtual-host-plus\n",
     "direct": "[main]\n[pages]\ntype=ksm\n",
@@ -90,7 +95,7 @@ def test_a_profile_that_is_not_there(
 def test_folders_that_the_configuration_names(root: Path, run: Callable[..., int]) -> None:
     put(root, "etc/tuned/tuned-main.conf", "profile_dirs = /opt/a,/opt/b # two\n")
     put(root, "/opt/b/site/tuned.conf", "[main]\n")
-    assert Machine(root).folders() == ["/opt/a", "/opt/b"]
+    assert Machine(root).profiles.folders() == ["/opt/a", "/opt/b"]
     assert run("enable", "site") == 0
     assert run("enable", "balanced") == 2
 
@@ -140,6 +145,73 @@ def test_a_service_that_cannot_be_enabled_changes_nothing(
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[main]\ninclude=gone\n", "there is no profile 'gone', which 'broken' includes, in "),
+        ("[main]\ninclude=mine,chain\n", "no profile 'chain', which 'broken' includes"),
+        ("[main]\ninclude=odd\n", "TuneD cannot read the profile 'odd': "),
+    ],
+)
+def test_the_whole_chain_of_includes_is_checked(
+    text: str,
+    said: str,
+    root: Path,
+    run: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    put(root, f"{Machine(root).profiles.folders()[0]}/broken/tuned.conf", text)
+    before = tree(root)
+    assert run("enable", "balanced", "broken") == 2
+    assert said in capsys.readouterr().err
+    assert tree(root) == before
+
+
+def test_enable_says_whether_it_changed_anything(
+    root: Path, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("enable", "virtual-host-plus", "--json") == 0
+    assert run("enable", "virtual-host-plus", "--json") == 0
+    whole = capsys.readouterr().out.split("}\n")
+    first, second = (json.loads(f"{text}}}") for text in whole[:2])
+    assert first.pop("changed") is True
+    assert second.pop("changed") is False
+    assert first == second
+    assert (first["kind"], first["profiles"]) == ("enable", ["virtual-host-plus"])
+    assert run("enable", "virtual-host-plus") == 0
+    assert capsys.readouterr().out.startswith("virtual-host-plus: unchanged; ")
+    (root / "etc/systemd/system/multi-user.target.wants/tuned.service").unlink()
+    assert run("enable", "virtual-host-plus") == 0
+    assert capsys.readouterr().out.startswith("virtual-host-plus: will be applied when ")
+
+
+@pytest.mark.parametrize("name", ["active_profile", "profile_mode", "virt_plus_previous.json"])
+@pytest.mark.parametrize("target", ["/outside/of/it", "dangling/inside"])
+def test_a_file_that_cannot_be_written_changes_nothing(
+    name: str, target: str, root: Path, run: Callable[..., int]
+) -> None:
+    """TuneD's state may be a link, to a folder that is not there yet."""
+    (root / "etc/tuned" / name).unlink(missing_ok=True)
+    (root / "etc/tuned" / name).symlink_to(target)
+    before = tree(root)
+    assert run("enable", "virtual-host-plus") == 2
+    assert tree(root) == before
+
+
+def test_an_ostree_commit(root: Path, run: Callable[..., int]) -> None:
+    (root / "etc").rename(root / "usr/etc")
+    assert run("enable", "virtual-host-plus") == 0
+    found = tree(root)
+    assert not (root / "etc").exists()
+    assert found["usr/etc/tuned/active_profile"] == "virtual-host-plus\n"
+    assert found["usr/etc/systemd/system/multi-user.target.wants/tuned.service"]
+    assert run("enable", "virtual-host-plus") == 0
+    assert tree(root) == found
+    assert run("disable") == 0
+    assert tree(root)["usr/etc/tuned/active_profile"] == "balanced\n"
+    assert tree(root)["usr/etc/tuned/profile_mode"] == "auto\n"
+
+
+@pytest.mark.parametrize(
     ("active", "asked", "off"),
     [
         ("virtual-host-plus", (), True),
@@ -162,7 +234,8 @@ def test_disable_takes_only_what_is_ours(
     before = tree(root)
     assert run("disable", *asked) == 0
     if off:
-        assert (root / "etc/tuned/active_profile").read_text() == ""
+        kept = "balanced\n" if "balanced" in active else ""
+        assert (root / "etc/tuned/active_profile").read_text() == kept
         assert (root / "etc/tuned/profile_mode").read_text() == "manual\n"
     else:
         assert tree(root) == before
@@ -177,10 +250,14 @@ def test_disable_in_a_chroot_asks_no_bus(
         raise AssertionError("asked")
 
     monkeypatch.setattr(systemd, "in_chroot", lambda: True)
-    monkeypatch.setattr(disable, "_live", fail)
+    monkeypatch.setattr(disable, "_daemon", fail)
+    monkeypatch.setattr(restore, "put_back", fail)
     monkeypatch.setattr(disable, "Machine", lambda _: Machine(root))
     assert cli.main(["disable"]) == 0
-    assert capsys.readouterr().out == "virtual-host-plus: off\n"
+    assert capsys.readouterr().out == (
+        "virtual-host-plus: off; active now: no profile\n"
+        "note: the profile that was active before is not known\n"
+    )
 
 
 def test_a_chroot_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,3 +316,19 @@ def test_what_a_starting_tuned_will_see_to_is_left_to_it(
     monkeypatch.setattr(restore, "KernelFS", lambda: FakeKsm(FRESH))
     assert cli.main(["restore", "--leftover", "starting"]) == 0
     assert (baseline.all() == {}) == put_back
+
+
+@pytest.mark.parametrize(
+    ("active", "known"),
+    [("balanced", ActiveProfile(("balanced",), automatic=True)), ("mine", None), ("direct", None)],
+)
+def test_a_start_of_tuned_remembers_what_is_not_ours(
+    active: str, known: ActiveProfile | None, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a daemon `tuned-adm profile` writes TuneD's files before TuneD loads a plugin."""
+    put(root, "etc/tuned/active_profile", f"{active}\n")
+    monkeypatch.setattr(restore, "Machine", lambda: Machine(root))
+    monkeypatch.setattr(restore, "put_back", lambda *_: 0)
+    monkeypatch.setattr(systemd, "restarting", lambda: False)
+    assert cli.main(["restore", "--leftover", "starting"]) == 0
+    assert Machine(root).previous() == known

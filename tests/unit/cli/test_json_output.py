@@ -27,7 +27,7 @@ EXAMPLES = [
     )
 ]
 
-SILENT = {"enable", "disable", "restore"}
+SILENT = {"restore"}
 """Commands that do not report in JSON."""
 
 OTHER_NAMES = {"name", "domain", "vm", "guest_name", "id", "time", "timestamp", "cpu_list"}

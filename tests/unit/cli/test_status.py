@@ -16,7 +16,8 @@ import pytest
 
 from tests.unit.kernel import FRESH
 from tuned_virt import cli
-from tuned_virt.cli import daemon, ksm_report, ksm_table, status, table
+from tuned_virt.cli import activation, daemon, ksm_report, ksm_table, status, table
+from tuned_virt.core.active_profile import ActiveProfile
 from tuned_virt.core.originals import Originals
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import binding
@@ -292,6 +293,46 @@ def test_ksm_in_full(
         "value": "0",
         "meaning": "times that all mergeable memory was scanned",
     }
+
+
+@pytest.mark.parametrize(
+    ("then", "line", "content"),
+    [
+        (
+            (ActiveProfile(("virtual-host", "site")), []),
+            "return    tuned-virt disable returns to virtual-host site\n",
+            {"profiles": ["virtual-host", "site"], "mode": "manual", "notes": []},
+        ),
+        (
+            (ActiveProfile(("site",), automatic=True), []),
+            "return    tuned-virt disable returns to the profile that TuneD chooses, site\n",
+            {"profiles": ["site"], "mode": "auto", "notes": []},
+        ),
+        (
+            (ActiveProfile(automatic=True), []),
+            "return    tuned-virt disable returns to the profile that TuneD chooses\n",
+            {"profiles": [], "mode": "auto", "notes": []},
+        ),
+        (
+            (ActiveProfile(), ["it is not known"]),
+            "return    tuned-virt disable returns to no profile; it is not known\n",
+            {"profiles": [], "mode": "manual", "notes": ["it is not known"]},
+        ),
+        (None, "", None),
+    ],
+)
+def test_how_to_return(
+    then: Any,
+    line: str,
+    content: Any,
+    host: Host,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(activation, "disabling", lambda names: then)
+    found = [text for text in output(capsys).splitlines(True) if text.startswith("return")]
+    assert "".join(found) == line
+    assert json.loads(output(capsys, "--json"))["returns_to"] == content
 
 
 def test_an_old_kernel_in_a_container(host: Host, capsys: pytest.CaptureFixture[str]) -> None:

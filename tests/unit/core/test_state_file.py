@@ -11,7 +11,14 @@ import pytest
 
 from tests.unit.failing import AT, CODES, fail
 from tuned_virt.core import state_file
-from tuned_virt.core.state_file import NOT_THERE, Damaged, Foreign, OfEarlierBoot, StateFile
+from tuned_virt.core.state_file import (
+    EVERY_BOOT,
+    NOT_THERE,
+    Damaged,
+    Foreign,
+    OfEarlierBoot,
+    StateFile,
+)
 
 
 def file(folder: Path, boot: str = "this boot") -> StateFile[Any]:
@@ -28,6 +35,18 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     one.remove()
     assert one.read() is NOT_THERE
     assert list((tmp_path / "state").iterdir()) == []
+
+
+@pytest.mark.parametrize(("boot", "synced"), [("this boot", 0), (EVERY_BOOT, 1)])
+def test_what_outlives_a_boot_is_on_disk_before_it_has_its_name(
+    boot: str, synced: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: sizes.append(os.fstat(descriptor).st_size))
+    one = file(tmp_path, boot)
+    one.write({"value": 1})
+    assert sizes == [os.stat(one.path).st_size] * synced
+    assert Path(one.path).read_text() == one.text({"value": 1})
 
 
 @pytest.mark.parametrize("umask", [0, 0o077])
