@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tuned_virt.cli import json_output, table
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
@@ -14,6 +14,8 @@ from tuned_virt.core.guest_source import FixedGuests
 from tuned_virt.core.originals import Originals
 from tuned_virt.core.plan import Values
 from tuned_virt.kernel.files import KernelFS
+from tuned_virt.libvirt_api.binding import missing
+from tuned_virt.libvirt_api.guest_disks import GuestDiskReader, GuestDisks
 from tuned_virt.plugins.blk_elevator_virt import (
     DiskState,
     Verdict,
@@ -25,9 +27,6 @@ from tuned_virt.plugins.blk_elevator_virt import (
 from tuned_virt.plugins.blk_elevator_virt.plugin import DisksTuner, own_role
 from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy
 from tuned_virt.plugins.blk_elevator_virt.policy_in_force import PolicyInForce
-
-if TYPE_CHECKING:
-    from tuned_virt.libvirt_api.guest_disks import GuestDisks
 
 COLUMNS = ("<disk", "<class", "<decided by", "<backs", "<now", "<wanted", "<why")
 """Columns of the table, see `table.show`."""
@@ -95,9 +94,6 @@ def _write_rule(file: str, verdicts: list[Verdict]) -> int:
 
 
 def _libvirt() -> FixedGuests[GuestDisks]:
-    from tuned_virt.libvirt_api.binding import missing  # its binding takes time to import
-    from tuned_virt.libvirt_api.guest_disks import GuestDiskReader
-
     return FixedGuests(GuestDiskReader().once(), missing() or "libvirt does not answer")
 
 

@@ -7,7 +7,6 @@ import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tuned_virt.cli import json_output, table, variables
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
@@ -16,6 +15,7 @@ from tuned_virt.core.options import BadOptions
 from tuned_virt.core.originals import Originals
 from tuned_virt.core.plan import Change, Plan
 from tuned_virt.kernel.files import KernelFS
+from tuned_virt.libvirt_api.guest_pages import Asking, GuestPageReader
 from tuned_virt.plugins.hugepages_numa import (
     HugepagesPolicy,
     HugepagesTuner,
@@ -29,9 +29,6 @@ from tuned_virt.plugins.hugepages_numa.planner import MountChange, PoolChange
 from tuned_virt.plugins.hugepages_numa.policy import OPTIONS
 from tuned_virt.plugins.hugepages_numa.pools import size_name
 from tuned_virt.plugins.hugepages_numa.targets import impossible
-
-if TYPE_CHECKING:
-    from tuned_virt.libvirt_api.guest_pages import Asking
 
 VARIABLES: Mapping[str, str] = {
     **{f"hugepages_{size}": f"pages_{size}" for size in ("2M", "1G")},
@@ -162,8 +159,6 @@ def _file(options: argparse.Namespace) -> Path | None:
 def _state(policy: HugepagesPolicy) -> state.HugepagesState:
     guests: FixedGuests[Asking] = FixedGuests()
     if policy.follows_guests:
-        from tuned_virt.libvirt_api.guest_pages import GuestPageReader
-
         guests = FixedGuests(GuestPageReader().once(), "libvirt does not answer")
     return state.read(KernelFS(), policy, {}, guests)
 

@@ -7,14 +7,12 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tuned_virt.kernel.files import KernelFS
+from tuned_virt.libvirt_api import binding
+from tuned_virt.libvirt_api.running_guests import RunningGuest, RunningGuestReader
 from tuned_virt.model import topology
 from tuned_virt.model.guest import printable, qemu_process
-
-if TYPE_CHECKING:  # libvirt's binding takes time to import
-    from tuned_virt.libvirt_api.running_guests import RunningGuest
 
 SILENT = "libvirt does not answer: the guests' names and memory are those of their processes"
 
@@ -51,9 +49,6 @@ def gather(fs: KernelFS) -> tuple[list[KsmRow], str]:
 
 def ask_libvirt() -> tuple[Mapping[str, RunningGuest], str]:
     """Running guests by UUID, none where libvirt is unavailable; and a remark if it hangs."""
-    from tuned_virt.libvirt_api import binding
-    from tuned_virt.libvirt_api.running_guests import RunningGuestReader
-
     found = RunningGuestReader().once()
     if found is None:
         return {}, "" if binding.missing() else SILENT

@@ -15,6 +15,7 @@ from tuned_virt.kernel import numa_maps
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.kernel.procfs import start_time
 from tuned_virt.libvirt_api import placement_tag
+from tuned_virt.libvirt_api.worker import descriptions
 from tuned_virt.model.guest import Guest, GuestError, printable, qemu_threads, read_guest
 from tuned_virt.model.pins import Pins
 from tuned_virt.model.topology import Host, HostError, overlay, read
@@ -134,8 +135,6 @@ def here(fs: KernelFS, uri: str = SYSTEM) -> PlanningInput:
 
     What cannot be read is noted. Raises CouldNot where the host itself is not to be read.
     """
-    from tuned_virt.libvirt_api.worker import descriptions
-
     found = descriptions(uri)
     held = {one.key: one for one in held_placements.everything().get(uri, [])}
     if found is None:

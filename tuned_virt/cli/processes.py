@@ -14,6 +14,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 from tuned_virt.kernel import numa_maps
 from tuned_virt.kernel.files import KernelFS
+from tuned_virt.libvirt_api.binding import missing
 from tuned_virt.model.guest import qemu_process, qemu_threads
 from tuned_virt.model.pins import EMULATOR, Part, Pins
 
@@ -35,8 +36,6 @@ UNKNOWN = (
 
 def remarks(fs: KernelFS, guests: int) -> Iterator[str]:
     """What is not known of so many guests."""
-    from tuned_virt.libvirt_api.binding import missing
-
     reason = missing() or "it does not answer"
     if guests:
         yield (

@@ -7,7 +7,7 @@ import contextlib
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals
@@ -16,10 +16,8 @@ from tuned_virt.guests.originals import SEPARATOR, GuestOriginal, GuestOriginals
 from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api.errors import GuestGone, LibvirtError, Unanswered
+from tuned_virt.libvirt_api.worker import GuestsView, LibvirtWorker, OneShotClient
 from tuned_virt.model.guest import printable
-
-if TYPE_CHECKING:  # libvirt's binding takes time to import
-    from tuned_virt.libvirt_api.worker import GuestsView, OneShotClient
 
 log = logging.getLogger("tuned")
 
@@ -39,8 +37,6 @@ class LibvirtQuestions(contextlib.ExitStack):
 
     def ask(self, uri: str, question: Callable[[GuestsView], str]) -> str:
         """The answer. Raises Unanswered."""
-        from tuned_virt.libvirt_api.worker import LibvirtWorker, OneShotClient
-
         if uri in self._silent:
             raise Unanswered(self._silent[uri])
         if uri not in self._clients:

@@ -129,13 +129,13 @@ class Connection:
 
     def follow(self, name: str) -> None:
         """Register for a virDomainEventID, once; what cannot be had is done without."""
-        number = getattr(binding.libvirt, f"VIR_DOMAIN_EVENT_ID_{name}", None)
+        number = getattr(binding.libvirt(), f"VIR_DOMAIN_EVENT_ID_{name}", None)
         callback = getattr(self, f"_on_{name.lower()}", self._on_other)
         self._follow(name, "domainEvent", number, callback)
 
     def follow_pools(self) -> None:
         """Register for storage pools that come and go, once."""
-        number = getattr(binding.libvirt, "VIR_STORAGE_POOL_EVENT_ID_LIFECYCLE", None)
+        number = getattr(binding.libvirt(), "VIR_STORAGE_POOL_EVENT_ID_LIFECYCLE", None)
         self._follow("pools", "storagePoolEvent", number, self._on_pool)
 
     def _follow(
@@ -256,7 +256,7 @@ class Connection:
     def list(self, changes: Changes, defined: bool = False) -> dict[str, Domain]:
         """The running guests by UUID, paused ones too, or all; XML is read anew where it may have
         changed."""
-        flags = 0 if defined else binding.libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
+        flags = 0 if defined else binding.libvirt().VIR_CONNECT_LIST_DOMAINS_ACTIVE
         known = {}
         with self.asking():
             domains = self.handle.listAllDomains(flags)

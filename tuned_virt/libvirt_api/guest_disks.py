@@ -81,7 +81,7 @@ class GuestDiskReader(GuestReader[GuestDisks]):
         texts = [domain.xml]
         with connection.asking():
             if domain.id != OFF and domain.domain.isPersistent():
-                texts.append(domain.domain.XMLDesc(binding.libvirt.VIR_DOMAIN_XML_INACTIVE))
+                texts.append(domain.domain.XMLDesc(binding.libvirt().VIR_DOMAIN_XML_INACTIVE))
         try:
             found = [source for text in texts for source in sources(text)]
         except XmlError:

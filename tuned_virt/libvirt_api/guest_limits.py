@@ -43,7 +43,7 @@ def apply(
     link: Connection, active: Domain, memory: Mapping[str, int], shares: int | None
 ) -> dict[str, str]:
     """Set limits; what was refused, and why. Raises GuestGone and LibvirtError."""
-    do, live = CallBatch(link, active), binding.libvirt.VIR_DOMAIN_AFFECT_LIVE
+    do, live = CallBatch(link, active), binding.libvirt().VIR_DOMAIN_AFFECT_LIVE
     try:
         now = memory_limits(link, active)
     except LibvirtError as error:

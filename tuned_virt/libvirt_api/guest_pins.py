@@ -68,7 +68,7 @@ def apply(link: Connection, active: Domain, pins: Pins) -> dict[str, str]:
         if target != MEMORY:
             number = "" if target == EMULATOR else target.number
             link.own(active, f"cputune.{target.part.value.lower()}pin{number}", cpus)
-    return _set(CallBatch(link, active), pins, binding.libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    return _set(CallBatch(link, active), pins, binding.libvirt().VIR_DOMAIN_AFFECT_LIVE)
 
 
 def _set(do: CallBatch, pins: Pins, flags: int) -> dict[str, str]:
@@ -81,7 +81,7 @@ def _set(do: CallBatch, pins: Pins, flags: int) -> dict[str, str]:
             do(f"memory {mode} on {nodes}", domain.setNumaParameters, parameters, flags)
         elif target == EMULATOR:
             do(f"{target} on {value}", domain.pinEmulator, _mask(value), flags)
-        elif target.part is Part.VCPU and flags == binding.libvirt.VIR_DOMAIN_AFFECT_LIVE:
+        elif target.part is Part.VCPU and flags == binding.libvirt().VIR_DOMAIN_AFFECT_LIVE:
             do(f"{target} on {value}", domain.pinVcpu, target.number, _mask(value))
         else:
             pin = domain.pinVcpuFlags if target.part is Part.VCPU else domain.pinIOThread
@@ -92,7 +92,7 @@ def _set(do: CallBatch, pins: Pins, flags: int) -> dict[str, str]:
 def tag(link: Connection, active: Domain, pins: Pins) -> dict[str, str]:
     """Say in the guest's metadata which pins are ours; what was refused. Raises as `apply`."""
     do = CallBatch(link, active)
-    _tag(do, placement_tag.text(pins) if pins else None, binding.libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    _tag(do, placement_tag.text(pins) if pins else None, binding.libvirt().VIR_DOMAIN_AFFECT_LIVE)
     return do.refused
 
 
@@ -107,7 +107,7 @@ def configure(link: Connection, active: Domain, pins: Pins, listed: bool) -> dic
 
     listed: whether its owner has written <iothreadids>. Raises GuestGone and LibvirtError.
     """
-    do, config = CallBatch(link, active), binding.libvirt.VIR_DOMAIN_AFFECT_CONFIG
+    do, config = CallBatch(link, active), binding.libvirt().VIR_DOMAIN_AFFECT_CONFIG
     _tag(do, placement_tag.text(pins, listed) if pins else None, config)
     return do.refused or _set(do, pins, config)
 
@@ -127,7 +127,7 @@ def configuration(link: Connection, active: Domain) -> Configuration:
 
 
 def _configuration(link: Connection, domain: Any) -> Configuration:
-    flags = binding.libvirt.VIR_DOMAIN_XML_INACTIVE | binding.libvirt.VIR_DOMAIN_XML_SECURE
+    flags = binding.libvirt().VIR_DOMAIN_XML_INACTIVE | binding.libvirt().VIR_DOMAIN_XML_SECURE
     with link.asking():
         xml = str(domain.XMLDesc(flags)) if domain.isPersistent() else ""
         return Configuration(domain.UUIDString(), domain.name(), xml)
@@ -136,7 +136,7 @@ def _configuration(link: Connection, domain: Any) -> Configuration:
 def configurations(link: Connection) -> Iterator[Configuration]:
     """All persistent guests'. Raises LibvirtError."""
     with link.asking():
-        domains = link.handle.listAllDomains(binding.libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)
+        domains = link.handle.listAllDomains(binding.libvirt().VIR_CONNECT_LIST_DOMAINS_PERSISTENT)
     for domain in domains:
         yield _configuration(link, domain)
 

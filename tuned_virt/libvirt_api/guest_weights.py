@@ -95,7 +95,7 @@ class GuestWeights:
 
 def _read(connection: Connection, guest: Domain) -> Weights | None:
     """One guest's; None for one that has gone meanwhile."""
-    libvirt, domain = binding.libvirt, guest.domain
+    libvirt, domain = binding.libvirt(), guest.domain
     try:
         with connection.asking():
             persistent = domain.isPersistent()
@@ -123,7 +123,7 @@ def _write(connection: Connection, guest: Domain, parameter: str, value: int | s
     libvirt takes a device's weight away by writing 0, which cgroup v2's io.weight refuses: the
     device gets the guest's own weight then, which has the same effect.
     """
-    live, domain = binding.libvirt.VIR_DOMAIN_AFFECT_LIVE, guest.domain
+    live, domain = binding.libvirt().VIR_DOMAIN_AFFECT_LIVE, guest.domain
     try:
         with connection.asking():
             domain.setBlkioParameters({parameter: value}, live)

@@ -284,7 +284,7 @@ class FakePool:
 def install(monkeypatch: pytest.MonkeyPatch) -> FakeLibvirt:
     """Have tuned_virt.libvirt_api use a fake, without an event loop."""
     fake = FakeLibvirt()
-    monkeypatch.setattr(binding, "libvirt", fake)
+    monkeypatch.setattr(binding, "libvirt", lambda: fake)
     monkeypatch.setattr(binding, "run_loop", lambda: None)
     return fake
 

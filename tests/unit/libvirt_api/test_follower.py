@@ -123,7 +123,7 @@ def test_differences_in_words() -> None:
 
 
 def no_libvirt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binding, "libvirt", None)
+    monkeypatch.setattr(binding, "libvirt", lambda: None)
 
 
 def no_xml(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,16 +6,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from tuned_virt.core.guest_source import GuestSource
 from tuned_virt.kernel import systemd
 from tuned_virt.kernel.files import KernelFS
+from tuned_virt.libvirt_api.guest_disks import GuestDisks
 from tuned_virt.model.guest import printable, qemu_process
 from tuned_virt.plugins.blk_elevator_virt import backing, state
-
-if TYPE_CHECKING:  # libvirt's binding takes time to import
-    from tuned_virt.libvirt_api.guest_disks import GuestDisks
 
 
 class DiskUsers:

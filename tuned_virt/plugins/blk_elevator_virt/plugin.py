@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from tuned_virt.core.engine import Controller
 from tuned_virt.core.guest_source import FixedGuests, GuestSource, no_guests
@@ -19,6 +18,8 @@ from tuned_virt.core.state_file import FOLDER
 from tuned_virt.core.tuner import Replan, Sections, Tuner
 from tuned_virt.kernel import systemd
 from tuned_virt.kernel.files import AnyPath, KernelFS
+from tuned_virt.libvirt_api.follower import GuestFollower
+from tuned_virt.libvirt_api.guest_disks import GuestDiskReader, GuestDisks
 from tuned_virt.plugins.blk_elevator_virt import planner, policy, udev_events, udev_rules
 from tuned_virt.plugins.blk_elevator_virt import state as sysfs
 from tuned_virt.plugins.blk_elevator_virt.classify import SCSI
@@ -27,9 +28,6 @@ from tuned_virt.plugins.blk_elevator_virt.planner import DiskState
 from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy, MachineRole
 from tuned_virt.plugins.blk_elevator_virt.policy_in_force import PolicyInForce
 from tuned_virt.plugins.blk_elevator_virt.writer import DiskWriter
-
-if TYPE_CHECKING:
-    from tuned_virt.libvirt_api.guest_disks import GuestDisks
 
 NOT_ASKED: FixedGuests[GuestDisks] = FixedGuests(unavailable="libvirt has not been queried yet")
 
@@ -62,9 +60,6 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
         """With libvirt's guests; its binding takes time to import."""
 
         def follow(changed: Callable[[str], None]) -> GuestSource[GuestDisks]:
-            from tuned_virt.libvirt_api.follower import GuestFollower
-            from tuned_virt.libvirt_api.guest_disks import GuestDiskReader
-
             return GuestFollower(GuestDiskReader(), changed)
 
         return cls(follow)

@@ -4,13 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 from tuned_virt.core.engine import Finding
 from tuned_virt.core.guest_source import GuestSource
-
-if TYPE_CHECKING:
-    from tuned_virt.libvirt_api.guest_pages import Asking
+from tuned_virt.libvirt_api.guest_pages import Asking
 
 
 class PoolController:

@@ -10,13 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from tuned_virt.libvirt_api.guest_pages import Asking
 from tuned_virt.model.guest import Guest
 from tuned_virt.plugins.hugepages_numa.setting_types import Pages, Pools, PoolSetting
-
-if TYPE_CHECKING:  # libvirt's binding takes time to import
-    from tuned_virt.libvirt_api.guest_pages import Asking
 
 
 @dataclass(frozen=True)

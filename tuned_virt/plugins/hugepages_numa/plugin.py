@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from tuned_virt.core.engine import Controller
 from tuned_virt.core.guest_source import FixedGuests, GuestSource, no_guests
@@ -13,15 +12,14 @@ from tuned_virt.core.plan import Plan, Values
 from tuned_virt.core.state_file import FOLDER as STATE_FOLDER
 from tuned_virt.core.tuner import Replan, Tuner
 from tuned_virt.kernel.files import AnyPath, KernelFS
+from tuned_virt.libvirt_api.follower import GuestFollower
+from tuned_virt.libvirt_api.guest_pages import Asking, GuestPageReader
 from tuned_virt.plugins.hugepages_numa import planner, policy, state
 from tuned_virt.plugins.hugepages_numa.controller import PoolController
 from tuned_virt.plugins.hugepages_numa.policy import HugepagesPolicy
 from tuned_virt.plugins.hugepages_numa.progress import ProgressFile
 from tuned_virt.plugins.hugepages_numa.state import HugepagesState
 from tuned_virt.plugins.hugepages_numa.writer import HugepagesWriter
-
-if TYPE_CHECKING:
-    from tuned_virt.libvirt_api.guest_pages import Asking
 
 
 class HugepagesTuner(Tuner[HugepagesPolicy, HugepagesState]):
@@ -50,9 +48,6 @@ class HugepagesTuner(Tuner[HugepagesPolicy, HugepagesState]):
         """With libvirt's guests; its binding takes time to import."""
 
         def follow(changed: Callable[[str], None]) -> GuestSource[Asking]:
-            from tuned_virt.libvirt_api.follower import GuestFollower
-            from tuned_virt.libvirt_api.guest_pages import GuestPageReader
-
             return GuestFollower(GuestPageReader(), changed)
 
         return cls(follow)

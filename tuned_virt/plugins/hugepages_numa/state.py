@@ -7,11 +7,11 @@ import os
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from tuned_virt.core.guest_source import GuestSource
 from tuned_virt.core.plan import Values
 from tuned_virt.kernel.files import KernelFS, active_word
+from tuned_virt.libvirt_api.guest_pages import Asking
 from tuned_virt.model import topology
 from tuned_virt.plugins.hugepages_numa import boot, conflicts, demand, mounts, pools, setting_types
 from tuned_virt.plugins.hugepages_numa.policy import TRANSPARENT, HugepagesPolicy
@@ -28,9 +28,6 @@ from tuned_virt.plugins.hugepages_numa.setting_types import (
     TransparentSetting,
     Value,
 )
-
-if TYPE_CHECKING:
-    from tuned_virt.libvirt_api.guest_pages import Asking
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from tuned_virt.core.state_file import FOLDER as STATE_FOLDER
 from tuned_virt.core.tuner import Replan, Tuner, Writer
 from tuned_virt.kernel import mempolicy
 from tuned_virt.kernel.files import AnyPath, KernelFS
+from tuned_virt.libvirt_api.follower import GuestFollower
+from tuned_virt.libvirt_api.running_guests import RunningGuestReader
 from tuned_virt.model import topology
 from tuned_virt.plugins.ksm import conflicts, planner, policy
 from tuned_virt.plugins.ksm import state as settings
@@ -76,9 +78,6 @@ class KsmTuner(Tuner[KsmPolicy, KsmState]):
         """With libvirt's running guests; its binding takes time to import."""
 
         def follow(changed: Callable[[str], None]) -> GuestSource[LibvirtGuest]:
-            from tuned_virt.libvirt_api.follower import GuestFollower
-            from tuned_virt.libvirt_api.running_guests import RunningGuestReader
-
             return GuestFollower(RunningGuestReader(), changed)
 
         return cls(follow)

@@ -5,15 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from tuned_virt.core.device_filter import selects
 from tuned_virt.core.plan import Change, Plan, Values
+from tuned_virt.libvirt_api.guest_weights import Weights
 from tuned_virt.model.guest import printable
 from tuned_virt.plugins.vm_blkio.policy import REMOVE, WeightPolicy, WeightRule
-
-if TYPE_CHECKING:  # libvirt's binding takes time to import
-    from tuned_virt.libvirt_api.guest_weights import Weights
 
 GUEST = "blkio_weight"
 DEVICE = "device_weight"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from tuned_virt.core.engine import Controller
 from tuned_virt.core.guest_source import EventSource
@@ -17,12 +17,10 @@ from tuned_virt.core.tuner import Replan, Sections, Tuner, Writer
 from tuned_virt.core.worker_pool import KeyedWorkerPool
 from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFS, NotDone, active_word
+from tuned_virt.libvirt_api.guest_weights import GuestWeights, Weights
 from tuned_virt.plugins.vm_blkio import planner, policy
 from tuned_virt.plugins.vm_blkio.planner import DEVICE, WeightState
 from tuned_virt.plugins.vm_blkio.policy import REMOVE, WeightPolicy
-
-if TYPE_CHECKING:
-    from tuned_virt.libvirt_api.guest_weights import Weights
 
 CGROUP = "/sys/fs/cgroup"
 
@@ -107,8 +105,6 @@ class BlkioTuner(Tuner[WeightPolicy, WeightState]):
         """With libvirt's guests; its binding takes time to import."""
 
         def connect() -> GuestWeightsApi:
-            from tuned_virt.libvirt_api.guest_weights import GuestWeights
-
             return GuestWeights()
 
         return cls(connect)

@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tuned_virt.guests.restore import GuestRestore
 from tuned_virt.kernel.files import KernelFS
+from tuned_virt.libvirt_api.worker import GuestsView
 from tuned_virt.plugins.vm_limits import original, policy
+from tuned_virt.plugins.vm_limits.controller import put_back
 from tuned_virt.plugins.vm_limits.original import OriginalLimits
-
-if TYPE_CHECKING:  # libvirt's binding takes time to import
-    from tuned_virt.libvirt_api.worker import GuestsView
 
 
 class LimitsRestore(GuestRestore[OriginalLimits]):
@@ -24,8 +21,6 @@ class LimitsRestore(GuestRestore[OriginalLimits]):
 
     def put_back(self, view: GuestsView, fs: KernelFS, kept: OriginalLimits) -> str:
         """See `GuestRestore`."""
-        from tuned_virt.plugins.vm_limits.controller import put_back
-
         active = view.guests.get(kept.uuid)
         if active is None or active.id != kept.id:
             return ""

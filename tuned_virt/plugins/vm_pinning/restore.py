@@ -7,13 +7,13 @@ believes in its pins then, so the guest stays pending until it can be told.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals
 from tuned_virt.guests.originals import runs
 from tuned_virt.guests.restore import GuestRestore
+from tuned_virt.guests.tracker import TrackedGuest
 from tuned_virt.kernel.files import AnyPath, KernelFileError, KernelFS
+from tuned_virt.libvirt_api.worker import GuestsView
 from tuned_virt.model.pins import Pins
 from tuned_virt.plugins.vm_pinning import (
     configured_guest,
@@ -24,9 +24,8 @@ from tuned_virt.plugins.vm_pinning import (
 )
 from tuned_virt.plugins.vm_pinning.configured_guest import ConfiguredGuest
 from tuned_virt.plugins.vm_pinning.original import OriginalPins
-
-if TYPE_CHECKING:  # libvirt's binding takes time to import
-    from tuned_virt.libvirt_api.worker import GuestsView
+from tuned_virt.plugins.vm_pinning.persistent_pins import clean_guest
+from tuned_virt.plugins.vm_pinning.pinner import Pinner
 
 
 class PinningRestore(GuestRestore[OriginalPins]):
@@ -51,9 +50,6 @@ class PinningRestore(GuestRestore[OriginalPins]):
 
     def put_back(self, view: GuestsView, fs: KernelFS, kept: OriginalPins) -> str:
         """See `GuestRestore`."""
-        from tuned_virt.guests.tracker import TrackedGuest
-        from tuned_virt.plugins.vm_pinning.pinner import Pinner
-
         active = view.guests.get(kept.uuid)
         if active is None or active.id != kept.id:
             return ""
@@ -86,7 +82,5 @@ class ConfigurationRestore(GuestRestore[ConfiguredGuest]):
 
     def put_back(self, view: GuestsView, fs: KernelFS, kept: ConfiguredGuest) -> str:
         """See `GuestRestore`."""
-        from tuned_virt.plugins.vm_pinning.persistent_pins import clean_guest
-
         clean_guest(view.connection, kept)
         return ""
