@@ -26,7 +26,7 @@ from bench.ksm_machine import (
     tiny_guests,
 )
 from bench.ksm_rivals import PREPARE, RIVALS, Controller, ksmtuned_changed
-from tuned_virt.core.guest_source import FixedGuests
+from tuned_virt.core.guest_source import NO_GUESTS
 from tuned_virt.core.journal import Journal
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.ksm.auto import AutoPolicy
@@ -208,11 +208,12 @@ def our_round() -> float:
     """
     with tempfile.TemporaryDirectory(prefix="tuned-virt-bench-") as folder:
         fs, record = KernelFS(), ControllerStateFile(Path(folder) / "ksm.json")
-        loop = KsmController(AutoPolicy(), fs, Journal(Path(folder) / "journal"), record)
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (SERVICE_FILES, limits[1]))
-        loop.sample_with(Sampler(fs, FixedGuests()))
+        sampler = Sampler(fs, NO_GUESTS)
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        journal = Journal(Path(folder) / "journal")
+        loop = KsmController(AutoPolicy(), fs, journal, record, sampler)
         loop.look()
         before = time.process_time()
         for _ in range(ROUNDS):

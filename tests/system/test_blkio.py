@@ -80,7 +80,7 @@ def no_guests_left(libvirtd: Libvirtd) -> Iterator[None]:
 
 
 def engine(libvirtd: Libvirtd, folder: Path, fs: KernelFS = MACHINE) -> Weighing:
-    tuner = BlkioTuner(lambda: GuestWeights(libvirtd.uri))
+    tuner = BlkioTuner(GuestWeights(libvirtd.uri))
     return Engine(tuner, fs, Originals(folder, "boot"), Journal(folder / "journal"))
 
 

@@ -77,7 +77,7 @@ class Following:
 
     def __init__(self, uri: str) -> None:
         self.said: list[str] = []
-        self.follower = GuestFollower(GuestDiskReader(), self.said.append, uri)
+        self.follower = GuestFollower(GuestDiskReader(), uri)
 
     def paths(self) -> dict[str, tuple[str, ...]]:
         """Paths by guest's name."""
@@ -87,7 +87,7 @@ class Following:
 @pytest.fixture
 def following(libvirtd: Libvirtd) -> Iterator[Following]:
     made = Following(libvirtd.uri)
-    made.follower.start()
+    made.follower.start(made.said.append)
     try:
         wait_for("guests listed", lambda: made.follower.guests is not None, 5)
         yield made

@@ -34,8 +34,8 @@ def ksm_stopped() -> None:
     """These guests need nothing of KSM: it is left alone."""
 
 
-def guest_follower(changed: Callable[[str], None], uri: str) -> GuestFollower[RunningGuest]:
-    return GuestFollower(RunningGuestReader(), changed, uri)
+def guest_follower(uri: str) -> GuestFollower[RunningGuest]:
+    return GuestFollower(RunningGuestReader(), uri)
 
 
 class Follower:
@@ -44,9 +44,9 @@ class Follower:
     def __init__(self, uri: str) -> None:
         self.said: list[str] = []
         self.names: list[set[str] | None] = []
-        self.hypervisor = guest_follower(self._changed, uri)
+        self.hypervisor = guest_follower(uri)
 
-    def _changed(self, reason: str) -> None:
+    def changed(self, reason: str) -> None:
         guests = self.hypervisor.guests
         self.names.append(None if guests is None else {guest.name for guest in guests.values()})
         self.said.append(reason)
@@ -71,7 +71,7 @@ def following(libvirtd: Libvirtd) -> Iterator[Follower]:
 @contextlib.contextmanager
 def follow(libvirtd: Libvirtd) -> Iterator[Follower]:
     follower = Follower(libvirtd.uri)
-    follower.hypervisor.start()
+    follower.hypervisor.start(follower.changed)
     try:
         wait_for("guests listed", lambda: follower.hypervisor.guests is not None, 5)
         yield follower
@@ -151,10 +151,10 @@ def test_libvirtd_killed_and_started_again(
 
 
 def test_stop_returns_at_once_while_libvirtd_hangs(libvirtd: Libvirtd, following: Follower) -> None:
-    later = [guest_follower(lambda reason: None, libvirtd.uri) for _ in range(10)]
+    later = [guest_follower(libvirtd.uri) for _ in range(10)]
     with libvirtd.frozen():
         for other in later:
-            other.start()
+            other.start(lambda reason: None)
         time.sleep(0.3)
         assert later[0].guests is None
         assert later[0].unavailable == "libvirt has not answered yet"
@@ -196,8 +196,8 @@ def test_nothing_leaks(libvirtd: Libvirtd) -> None:
     files = open_files()
     said: list[str] = []
     for _ in range(20):
-        again = guest_follower(said.append, libvirtd.uri)
-        again.start()
+        again = guest_follower(libvirtd.uri)
+        again.start(said.append)
         wait_for("guests listed", lambda again=again: again.guests is not None, 5)  # type: ignore[misc]
         again.stop()
 
@@ -240,8 +240,8 @@ class Idle:
 
 uri, seconds, stops = sys.argv[1], float(sys.argv[2]), sys.argv[3] == "stops"
 listed, idle = threading.Event(), Idle()
-hypervisor = GuestFollower(RunningGuestReader(), lambda _: listed.set(), uri)
-hypervisor.start()
+hypervisor = GuestFollower(RunningGuestReader(), uri)
+hypervisor.start(lambda _: listed.set())
 libvirt_worker(uri).register(idle)
 assert listed.wait(30)
 print("listed", flush=True)

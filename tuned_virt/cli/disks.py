@@ -10,7 +10,7 @@ from typing import Any
 
 from tuned_virt.cli import json_output, table
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
-from tuned_virt.core.guest_source import FixedGuests
+from tuned_virt.core.guest_source import NO_GUESTS, FixedGuests
 from tuned_virt.core.originals import Originals
 from tuned_virt.core.plan import Values
 from tuned_virt.kernel.files import KernelFS
@@ -56,11 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Gather and print; changes nothing."""
     fs = KernelFS()
-    tuner = DisksTuner()
     active = in_force()
     asked = active or policy.defaults()
-    if asked.asks_users(own_role(fs)):
-        tuner.ask(_libvirt())
+    tuner = DisksTuner(_libvirt() if asked.asks_users(own_role(fs)) else NO_GUESTS)
     originals = Originals().record(tuner.name).originals
     state = tuner.read(fs, asked, originals)
     verdicts = judge(asked, state, originals)

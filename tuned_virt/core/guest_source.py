@@ -11,21 +11,21 @@ G_co = TypeVar("G_co", covariant=True)
 
 
 class EventSource(Protocol):
-    """What tells of events once it is started, by a call."""
+    """What tells of events, from its start to its stop; it may be started again."""
 
-    def start(self) -> None:
-        """Begin."""
+    def start(self, changed: Callable[[str], None]) -> None:
+        """Begin to call this, with what has happened in words."""
 
     def stop(self) -> None:
         """End, at once."""
 
 
 class GuestSource(EventSource, Protocol[G_co]):
-    """Follows guests, once it is started."""
+    """Follows guests, from its start to its stop."""
 
     @property
     def guests(self) -> Mapping[str, G_co] | None:
-        """The guests by UUID; None while libvirt is unavailable."""
+        """The guests by UUID; None while libvirt is unavailable, or they are not followed."""
 
     @property
     def unavailable(self) -> str:
@@ -41,13 +41,12 @@ class FixedGuests(Generic[G]):
         self.guests = guests
         self.unavailable = unavailable if guests is None else ""
 
-    def start(self) -> None:
+    def start(self, changed: Callable[[str], None]) -> None:
         """Nothing to begin."""
 
     def stop(self) -> None:
         """Nothing to end."""
 
 
-def no_guests(_changed: Callable[[str], None]) -> FixedGuests[Any]:
-    """What follows nobody, for where libvirt is not queried."""
-    return FixedGuests()
+NO_GUESTS: FixedGuests[Any] = FixedGuests()
+"""For where libvirt is not queried."""

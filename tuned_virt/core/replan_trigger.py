@@ -38,7 +38,7 @@ class ReplanTrigger:
         """Begin to watch."""
         threading.Thread(target=self._work, name=f"virt-{self._name}-watch", daemon=True).start()
         for source in self._sources:
-            source.start()
+            source.start(self.wake)
 
     def stop(self) -> None:
         """End; nothing is called back afterwards but what has begun."""

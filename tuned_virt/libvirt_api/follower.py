@@ -23,6 +23,8 @@ log = logging.getLogger("tuned")
 NAMED = 3
 """Most changes that one reason names."""
 
+NOT_FOLLOWED = (None, "libvirt has not been queried yet")
+
 CALL_PATIENCE = 0.03
 """Seconds that stop() waits for a call of `changed` that has begun."""
 
@@ -88,45 +90,44 @@ def summary(changes: Iterator[str]) -> str:
 class GuestFollower(Generic[G]):
     """Follows guests as a reader reads them; never blocks its caller. See `GuestSource`.
 
-    `changed(reason)` is called from libvirt's worker once `guests` shows the change, once for all
-    changes of a listing. It should only wake somebody: while it runs, nothing is followed.
+    What it is started with is called from libvirt's worker once `guests` shows a change, once for
+    all changes of a listing. It should only wake somebody: while it runs, nothing is followed.
     """
 
-    def __init__(
-        self, reader: GuestReader[G], changed: Callable[[str], None], uri: str = binding.SYSTEM
-    ) -> None:
+    def __init__(self, reader: GuestReader[G], uri: str = binding.SYSTEM) -> None:
         self.defined = reader.defined
         self._reader = reader
-        self._changed = changed
-        self._worker = libvirt_worker(uri)
-        self._state: tuple[Mapping[str, G] | None, str] = (None, "not queried yet")
+        self._uri = uri
+        self._changed: Callable[[str], None] | None = None
+        self._state: tuple[Mapping[str, G] | None, str] = NOT_FOLLOWED
         self._missed = False
-        self._stopped = threading.Event()
         self._calling = threading.RLock()
 
-    def start(self) -> None:
-        """Begin to follow. Once in an object's life."""
-        why = self._worker.unavailable
-        known = why not in ("", self._worker.UNASKED)
+    def start(self, changed: Callable[[str], None]) -> None:
+        """Begin to follow."""
+        worker = libvirt_worker(self._uri)
+        why = worker.unavailable
+        known = why not in ("", worker.UNASKED)
         self._state = (None, why if known else "libvirt has not answered yet")
-        self._worker.register(self)
+        self._changed, self._missed = changed, False
+        worker.register(self)
 
     def stop(self) -> None:
         """Follow no more; returns at once, and no call of `changed` begins afterwards."""
-        self._stopped.set()
-        self._worker.unregister(self)
+        self._changed = None
+        libvirt_worker(self._uri).unregister(self)
         if self._calling.acquire(timeout=CALL_PATIENCE):
             self._calling.release()
 
     @property
     def guests(self) -> Mapping[str, G] | None:
         """The guests by UUID, paused ones too; None while libvirt is unavailable."""
-        return None if self._stopped.is_set() else self._state[0]
+        return None if self._changed is None else self._state[0]
 
     @property
     def unavailable(self) -> str:
         """Why `guests` is None; "" otherwise."""
-        return "no longer followed" if self._stopped.is_set() else self._state[1]
+        return NOT_FOLLOWED[1] if self._changed is None else self._state[1]
 
     def reconcile(self, view: GuestsView) -> float | None:
         """See `worker.Reconciler`."""
@@ -153,9 +154,10 @@ class GuestFollower(Generic[G]):
 
     def _call(self, reason: str) -> None:
         with self._calling:
-            if not reason or self._stopped.is_set():
+            changed = self._changed
+            if not reason or changed is None:
                 return
             try:
-                self._changed(reason)
+                changed(reason)
             except Exception:
                 log.exception("libvirt: internal error, please report it")

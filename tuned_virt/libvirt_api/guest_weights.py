@@ -13,7 +13,7 @@ from tuned_virt.libvirt_api import binding
 from tuned_virt.libvirt_api.connection import Connection, Domain
 from tuned_virt.libvirt_api.errors import LibvirtError, Unanswered
 from tuned_virt.libvirt_api.follower import GuestFollower
-from tuned_virt.libvirt_api.running_guests import RunningGuest, RunningGuestReader
+from tuned_virt.libvirt_api.running_guests import RunningGuestReader
 from tuned_virt.libvirt_api.worker import GuestsView, OneShotClient, libvirt_worker
 from tuned_virt.model import xml as safexml
 from tuned_virt.model.xml import XmlError
@@ -48,10 +48,14 @@ class Weights:
 
 
 class GuestWeights:
-    """The weights of one libvirt's running guests. Each call waits a while for libvirt."""
+    """The weights of one libvirt's running guests. Each call waits a while for libvirt.
+
+    events  tells of guests that start and stop
+    """
 
     def __init__(self, uri: str = binding.SYSTEM) -> None:
         self._uri = uri
+        self.events = GuestFollower(RunningGuestReader(), uri)
 
     def read(self) -> list[Weights]:
         """Those of all running guests. Raises WeightError."""
@@ -87,10 +91,6 @@ class GuestWeights:
                 return client.ask(question, timeouts.GUEST_WEIGHTS)
             except Unanswered as error:
                 raise WeightError(str(error)) from error
-
-    def follow(self, changed: Callable[[str], None]) -> GuestFollower[RunningGuest]:
-        """What tells of guests that start and stop."""
-        return GuestFollower(RunningGuestReader(), changed, self._uri)
 
 
 def _read(connection: Connection, guest: Domain) -> Weights | None:

@@ -22,7 +22,9 @@ Follower = GuestFollower[RunningGuest]
 
 
 def follow(changed: Callable[[str], None], uri: str = URI) -> Follower:
-    return GuestFollower(RunningGuestReader(), changed, uri)
+    follower = GuestFollower(RunningGuestReader(), uri)
+    follower.start(changed)
+    return follower
 
 
 def difference(before: Mapping[str, RunningGuest], after: Mapping[str, RunningGuest]) -> str:
@@ -51,7 +53,6 @@ def said() -> list[str]:
 @pytest.fixture
 def following(fake: FakeLibvirt, said: list[str]) -> Iterator[Follower]:
     follower = follow(said.append)
-    follower.start()
     until(lambda: bool(said))
     yield follower
     follower.stop()
@@ -144,7 +145,6 @@ def test_a_package_that_is_missing_is_said_once(
     caplog.set_level(logging.INFO, "tuned")
     lacks(monkeypatch)
     follower = follow(said.append, binding.SYSTEM)
-    follower.start()
     until(lambda: not workers())
     assert follower.guests is None
     assert follower.unavailable == f"{package} is not installed"
@@ -162,7 +162,6 @@ def test_without_a_socket_libvirt_is_not_asked(
     monkeypatch.setattr(binding, "SOCKETS", ("/nowhere/ro",))
     monkeypatch.setattr(fake, "_open", None)
     follower = follow(lambda reason: None, binding.SYSTEM)
-    follower.start()
     time.sleep(0.2)
     assert follower.unavailable == missing() == "there is no libvirt socket (/nowhere/ro)"
     follower.stop()
@@ -177,7 +176,6 @@ def test_a_refusal_is_said_without_control_characters(
     caplog.set_level(logging.INFO, "tuned")
     fake.refuses = "authentication failed\n\x1b"
     follower = follow(said.append)
-    follower.start()
     until(lambda: follower.unavailable == "authentication failed??")
     assert RunningGuestReader().once(URI) is None
     fake.refuses = ""
@@ -229,7 +227,6 @@ def test_all_is_read_again_after_a_while(
     monkeypatch.setattr(connection, "RELIST", 0.1)
     fake.domains = [FakeDomain(1)]
     follower = follow(said.append)
-    follower.start()
     until(lambda: bool(said))
     fake.domains[0].memory = 4096
     fake.domains.append(FakeDomain(2))
@@ -273,7 +270,6 @@ def test_an_error_in_what_is_called_ends_nothing(
         raise RuntimeError(reason)
 
     follower = follow(changed)
-    follower.start()
     until(lambda: bool(called))
     fake.domains = [FakeDomain(1)]
     fake.tell(fake.domains[0])
@@ -291,12 +287,11 @@ def test_stop_waits_for_nobody(fake: FakeLibvirt) -> None:
         left.set()
 
     follower = follow(changed)
-    follower.start()
     assert entered.wait(5)
     follower.stop()
     assert not left.is_set()
     assert follower.guests is None
-    assert follower.unavailable == "no longer followed"
+    assert follower.unavailable == "libvirt has not been queried yet"
     leave.set()
     until(lambda: not workers())
     assert (fake.open_connections, fake.callbacks, fake.on_close) == (0, {}, None)
@@ -308,6 +303,5 @@ def test_stop_may_be_called_from_what_is_called(fake: FakeLibvirt, said: list[st
         follower.stop()
 
     follower = follow(changed)
-    follower.start()
     until(lambda: bool(said) and not workers())
     assert said == ["libvirt is available"]

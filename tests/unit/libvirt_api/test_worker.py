@@ -87,9 +87,9 @@ def test_all_who_follow_share_one_connection_and_one_listing(
 ) -> None:
     said: list[str] = []
     readers = (RunningGuestReader(), GuestDiskReader(), GuestPageReader())
-    followers = [GuestFollower(reader, said.append, URI) for reader in readers]
+    followers = [GuestFollower(reader, URI) for reader in readers]
     for follower in followers:
-        follower.start()
+        follower.start(said.append)
     until(lambda: all(follower.guests is not None for follower in followers))
     time.sleep(0.05)
     lists = fake.lists
@@ -251,8 +251,8 @@ def test_disks_of_running_guests_are_those_of_the_next_start_too(fake: FakeLibvi
 def test_a_volume_is_asked_for_again_when_its_pool_comes(fake: FakeLibvirt, looks: Looks) -> None:
     said: list[str] = []
     fake.domains = [FakeDomain(1, "web1", DISK.format("pool='images' volume='data'"))]
-    follower = GuestFollower(GuestDiskReader(), said.append, URI)
-    follower.start()
+    follower = GuestFollower(GuestDiskReader(), URI)
+    follower.start(said.append)
     until(lambda: follower.guests)
     assert (follower.guests or {})["uuid1"].unresolved == 1
     fake.volumes["images", "data"] = "/data"
@@ -269,8 +269,8 @@ def test_a_reader_that_fails_keeps_nobody_from_tuning(
         def look(self, view: GuestsView) -> dict[str, object]:  # type: ignore[override]
             raise RuntimeError("a fault of ours")
 
-    follower = GuestFollower(Broken(), lambda reason: None, URI)
-    follower.start()
+    follower = GuestFollower(Broken(), URI)
+    follower.start(lambda reason: None)
     until(lambda: "internal error" in caplog.text)
     web = FakeDomain(1, "web1")
     fake.domains = [web]

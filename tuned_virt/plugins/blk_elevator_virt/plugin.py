@@ -6,11 +6,11 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from tuned_virt.core.engine import Controller
-from tuned_virt.core.guest_source import FixedGuests, GuestSource, no_guests
+from tuned_virt.core.guest_source import NO_GUESTS, GuestSource
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.plan import Plan, Values
 from tuned_virt.core.replan_trigger import ReplanTrigger
@@ -29,8 +29,6 @@ from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy, MachineRole
 from tuned_virt.plugins.blk_elevator_virt.policy_in_force import PolicyInForce
 from tuned_virt.plugins.blk_elevator_virt.writer import DiskWriter
 
-NOT_ASKED: FixedGuests[GuestDisks] = FixedGuests(unavailable="libvirt has not been queried yet")
-
 
 class DisksTuner(Tuner[DiskPolicy, DiskState]):
     """Disks, as the plugin `blk_elevator_virt` sets their schedulers."""
@@ -44,12 +42,9 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
     sections = Sections(policy.parse_sections, ("disk", "elevator"))
 
     def __init__(
-        self,
-        follow: Callable[[Callable[[str], None]], GuestSource[GuestDisks]] = no_guests,
-        folder: AnyPath = FOLDER,
+        self, guests: GuestSource[GuestDisks] = NO_GUESTS, folder: AnyPath = FOLDER
     ) -> None:
-        self._follow = follow
-        self._libvirt: GuestSource[GuestDisks] = NOT_ASKED
+        self._guests = guests
         self._record = PolicyInForce(folder)
         self._readers: dict[
             KernelFS, tuple[sysfs.DiskReader, DiskUsers, udev_rules.RuleReader]
@@ -57,16 +52,8 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
 
     @classmethod
     def on_host(cls) -> DisksTuner:
-        """With libvirt's guests; its binding takes time to import."""
-
-        def follow(changed: Callable[[str], None]) -> GuestSource[GuestDisks]:
-            return GuestFollower(GuestDiskReader(), changed)
-
-        return cls(follow)
-
-    def ask(self, libvirt: GuestSource[GuestDisks]) -> None:
-        """Where guests are known from, until a controller follows them."""
-        self._libvirt = libvirt
+        """With libvirt's guests."""
+        return cls(GuestFollower(GuestDiskReader()))
 
     def read(self, fs: KernelFS, policy: DiskPolicy, originals: Values) -> DiskState:
         """The disks, and what the policy needs to know of guests, udev and the kernel's modules."""
@@ -91,7 +78,7 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
         asks = policy.asks_users(role) and any(
             disk.attached.kind in SCSI for disk in state.disks.values()
         )
-        backs, unsettled = users.of(state.disks, self._libvirt) if asks else ({}, "")
+        backs, unsettled = users.of(state.disks, self._guests) if asks else ({}, "")
         asked = any(rule.udev_regex for rule in policy.rules)
         names = [disk.name for disk in state.disks.values() if disk.offered] if asked else []
         return replace(
@@ -119,48 +106,36 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
         """What follows disks and guests, where anything is asked for."""
         if not policy.rules:
             return None
-        watch = ReplanTrigger(self.name, replan)
-        watch.follow(udev_events.DiskEvents(watch.wake))
-        libvirt = self._libvirt
+        controller = DiskController(self.name, replan, policy, self._record)
+        controller.follow(udev_events.DiskEvents())
         if policy.asks_users(role_for(policy, fs)):
-            libvirt = self._follow(watch.wake)
-            watch.follow(libvirt)
-        watch.follow(_InForce(self, policy, libvirt))
-        return watch
-
-    def started(self, policy: DiskPolicy, libvirt: GuestSource[GuestDisks]) -> None:
-        """A policy is kept up, with what this knows of guests."""
-        self._libvirt = libvirt
-        self._record.save(policy)
-
-    def ended(self) -> None:
-        """None is any more."""
-        self._libvirt = NOT_ASKED
-        self._record.remove()
+            controller.follow(self._guests)
+        return controller
 
     def restored(self) -> None:
         """No policy is in force."""
         self._record.remove()
 
 
-class _InForce:
-    """Has the tuner know what is kept up, from the controller's start to its end.
-
-    A controller is made at each apply, and only the first of those with the same policy is started.
-    """
+class DiskController(ReplanTrigger):
+    """Has a policy planned again, and says to others that it is in force."""
 
     def __init__(
-        self, tuner: DisksTuner, policy: DiskPolicy, libvirt: GuestSource[GuestDisks]
+        self, name: str, replan: Replan, policy: DiskPolicy, record: PolicyInForce
     ) -> None:
-        self._tuner = tuner
+        super().__init__(name, replan)
         self._policy = policy
-        self._libvirt = libvirt
+        self._record = record
 
     def start(self) -> None:
-        self._tuner.started(self._policy, self._libvirt)
+        """Begin to watch."""
+        super().start()
+        self._record.save(self._policy)
 
     def stop(self) -> None:
-        self._tuner.ended()
+        """End."""
+        super().stop()
+        self._record.remove()
 
 
 def role_for(policy: DiskPolicy, fs: KernelFS) -> MachineRole:

@@ -35,18 +35,17 @@ meanwhile."""
 class DiskEvents:
     """Tells of disks that come, go or change. `trouble` says why it cannot."""
 
-    def __init__(self, wake: Callable[[str], None]) -> None:
-        self._wake = wake
+    def __init__(self) -> None:
         self._observer: Any = None
         self.trouble = ""
 
-    def start(self) -> None:
+    def start(self, changed: Callable[[str], None]) -> None:
         """Begin to listen."""
         if pyudev is None:
             self.trouble = "disks added later are not set: python3-pyudev is not installed"
         else:
             try:
-                self._observer = observer(self._wake)
+                self._observer = observer(changed)
                 self._observer.start()
             except (OSError, ImportError) as error:
                 self.trouble = f"disks added later are not set: udev cannot be followed: {error}"

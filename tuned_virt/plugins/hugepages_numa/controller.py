@@ -3,30 +3,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from tuned_virt.core.engine import Finding
 from tuned_virt.core.guest_source import GuestSource
+from tuned_virt.core.tuner import Replan
 from tuned_virt.libvirt_api.guest_pages import Asking
 
 
 class PoolController:
-    """Follows guests while pools grow with them; `use` is given their source once it begins to."""
+    """Follows guests, and has pools planned again as they change."""
 
-    def __init__(
-        self, source: GuestSource[Asking], use: Callable[[GuestSource[Asking]], None]
-    ) -> None:
-        self._source = source
-        self._use = use
+    def __init__(self, guests: GuestSource[Asking], replan: Replan) -> None:
+        self._guests = guests
+        self._replan = replan
 
     def start(self) -> None:
         """Begin to follow guests."""
-        self._use(self._source)
-        self._source.start()
+        self._guests.start(lambda _reason: self._replan())
 
     def stop(self) -> None:
         """End."""
-        self._source.stop()
+        self._guests.stop()
 
     def findings(self) -> Iterable[Finding]:
         """Nothing of its own: what the guests came to is in the plan."""

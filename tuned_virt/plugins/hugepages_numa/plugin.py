@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from tuned_virt.core.engine import Controller
-from tuned_virt.core.guest_source import FixedGuests, GuestSource, no_guests
+from tuned_virt.core.guest_source import NO_GUESTS, GuestSource
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.plan import Plan, Values
 from tuned_virt.core.state_file import FOLDER as STATE_FOLDER
@@ -23,10 +21,7 @@ from tuned_virt.plugins.hugepages_numa.writer import HugepagesWriter
 
 
 class HugepagesTuner(Tuner[HugepagesPolicy, HugepagesState]):
-    """Huge pages, as the plugin `hugepages_numa` tunes them.
-
-    `follow` makes what follows libvirt's guests and calls back with a reason when they change.
-    """
+    """Huge pages, as the plugin `hugepages_numa` tunes them."""
 
     name = "hugepages_numa"
     options = policy.OPTIONS
@@ -34,23 +29,16 @@ class HugepagesTuner(Tuner[HugepagesPolicy, HugepagesState]):
     decide = staticmethod(planner.plan)
 
     def __init__(
-        self,
-        follow: Callable[[Callable[[str], None]], GuestSource[Asking]] = no_guests,
-        folder: AnyPath = STATE_FOLDER,
+        self, guests: GuestSource[Asking] = NO_GUESTS, folder: AnyPath = STATE_FOLDER
     ) -> None:
-        self._follow = follow
-        self._guests: GuestSource[Asking] = FixedGuests(unavailable="libvirt has not answered yet")
+        self._guests = guests
         self._progress = ProgressFile(folder)
         self.writer = HugepagesWriter(self._progress)
 
     @classmethod
     def on_host(cls) -> HugepagesTuner:
-        """With libvirt's guests; its binding takes time to import."""
-
-        def follow(changed: Callable[[str], None]) -> GuestSource[Asking]:
-            return GuestFollower(GuestPageReader(), changed)
-
-        return cls(follow)
+        """With libvirt's guests."""
+        return cls(GuestFollower(GuestPageReader()))
 
     def undoing(self, policy: HugepagesPolicy) -> HugepagesPolicy:
         """See `HugepagesPolicy.undoing`."""
@@ -66,10 +54,7 @@ class HugepagesTuner(Tuner[HugepagesPolicy, HugepagesState]):
         """What has pools grow with what guests ask for, where the policy says so."""
         if not policy.follows_guests or plan.refused:
             return None
-        return PoolController(self._follow(lambda _reason: replan()), self._use)
-
-    def _use(self, guests: GuestSource[Asking]) -> None:
-        self._guests = guests
+        return PoolController(self._guests, replan)
 
     def values(self, state: HugepagesState) -> Values:
         """The settings' values."""

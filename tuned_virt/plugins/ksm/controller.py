@@ -74,12 +74,13 @@ class Clock:
 class KsmController:
     """Carries out one algorithm. `stop` returns at once, and nothing is written after it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its edges, which tests replace
         self,
         policy: AutoPolicy | KsmtunedPolicy,
         fs: KernelFS,
         journal: Journal,
         record: ControllerStateFile,
+        sampler: Sampler,
         clock: Clock | None = None,
     ) -> None:
         self._policy = policy
@@ -97,10 +98,6 @@ class KsmController:
         self._content = ControllerState(
             repr(policy), found.memory if same else ControllerMemory(), found.decisions
         )
-        self._sampler: Sampler | None = None
-
-    def sample_with(self, sampler: Sampler) -> None:
-        """Where samples come from: it may itself be made with this loop's `wake`."""
         self._sampler = sampler
 
     def wake(self, event: str) -> None:
@@ -116,14 +113,12 @@ class KsmController:
         with self._looking:
             self._stopped = True
         self._events.put(None)
-        if self._sampler is not None:
-            self._sampler.stop()
+        self._sampler.stop()
         self._record.remove()
 
     def _run(self) -> None:
-        assert self._sampler is not None
         events = self._clock.events(self._events, BEGIN)
-        self._sampler.start()
+        self._sampler.start(self.wake)
         while events is not None:
             events = self._clock.events(self._events, self.look(events))
 
@@ -143,7 +138,6 @@ class KsmController:
             return TROUBLED
 
     def _look(self, events: tuple[str, ...]) -> float:
-        assert self._sampler is not None
         before = self._content.memory
         sample = self._sampler.sample(self._clock.now(), bool(events))
         decision = decide(self._policy, sample, before)

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
 
 from tuned_virt.core.engine import Controller
-from tuned_virt.core.guest_source import GuestSource, no_guests
+from tuned_virt.core.guest_source import NO_GUESTS, GuestSource
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.core.state_file import FOLDER as STATE_FOLDER
@@ -16,7 +15,7 @@ from tuned_virt.core.tuner import Replan, Tuner, Writer
 from tuned_virt.kernel import mempolicy
 from tuned_virt.kernel.files import AnyPath, KernelFS
 from tuned_virt.libvirt_api.follower import GuestFollower
-from tuned_virt.libvirt_api.running_guests import RunningGuestReader
+from tuned_virt.libvirt_api.running_guests import RunningGuest, RunningGuestReader
 from tuned_virt.model import topology
 from tuned_virt.plugins.ksm import conflicts, planner, policy
 from tuned_virt.plugins.ksm import state as settings
@@ -24,7 +23,7 @@ from tuned_virt.plugins.ksm.controller import KsmController
 from tuned_virt.plugins.ksm.controller_state import FILE, ControllerStateFile
 from tuned_virt.plugins.ksm.decision import CONTROLLED
 from tuned_virt.plugins.ksm.policy import KsmPolicy
-from tuned_virt.plugins.ksm.sampler import LibvirtGuest, Sampler
+from tuned_virt.plugins.ksm.sampler import Sampler
 from tuned_virt.plugins.ksm.state import KsmState
 
 
@@ -53,10 +52,7 @@ def values(state: KsmState) -> Values:
 
 
 class KsmTuner(Tuner[KsmPolicy, KsmState]):
-    """KSM, as the plugin `ksm` tunes it.
-
-    `follow` makes what follows libvirt's guests and calls back with a reason when they change.
-    """
+    """KSM, as the plugin `ksm` tunes it."""
 
     name = "ksm"
     options = policy.OPTIONS
@@ -66,21 +62,15 @@ class KsmTuner(Tuner[KsmPolicy, KsmState]):
     writer = KsmWriter()
 
     def __init__(
-        self,
-        follow: Callable[[Callable[[str], None]], GuestSource[LibvirtGuest]] = no_guests,
-        state: AnyPath = STATE_FOLDER,
+        self, guests: GuestSource[RunningGuest] = NO_GUESTS, state: AnyPath = STATE_FOLDER
     ) -> None:
-        self._follow = follow
+        self._guests = guests
         self._record = ControllerStateFile(os.path.join(state, FILE))
 
     @classmethod
     def on_host(cls) -> KsmTuner:
-        """With libvirt's running guests; its binding takes time to import."""
-
-        def follow(changed: Callable[[str], None]) -> GuestSource[LibvirtGuest]:
-            return GuestFollower(RunningGuestReader(), changed)
-
-        return cls(follow)
+        """With libvirt's running guests."""
+        return cls(GuestFollower(RunningGuestReader()))
 
     def undoing(self, policy: KsmPolicy) -> KsmPolicy:
         """See `KsmPolicy.undoing`."""
@@ -100,6 +90,5 @@ class KsmTuner(Tuner[KsmPolicy, KsmState]):
         """The loop, where an algorithm decides and nothing speaks against it."""
         if policy.algorithm is None or not plan.originals.keys() >= set(CONTROLLED):
             return None
-        loop = KsmController(policy.algorithm, fs, journal, self._record)
-        loop.sample_with(Sampler(fs, self._follow(loop.wake)))
-        return loop
+        sampler = Sampler(fs, self._guests)
+        return KsmController(policy.algorithm, fs, journal, self._record, sampler)

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from tuned_virt.core.guest_source import GuestSource
 from tuned_virt.kernel import procfs
 from tuned_virt.kernel.files import KernelFS
+from tuned_virt.libvirt_api.running_guests import RunningGuest
 from tuned_virt.model import topology
 from tuned_virt.model.guest import printable, qemu_process
 from tuned_virt.plugins.ksm.decision import CONTROLLED, Sample
@@ -20,18 +21,6 @@ COUNT_AGAIN = 10.0
 """Seconds for which a count of the guests holds, unless an event says otherwise."""
 
 KNOWN = ("pages_shared", "pages_sharing", "pages_unshared", "pages_volatile")
-
-
-class LibvirtGuest(Protocol):
-    """What libvirt says of a running guest: its name, and the memory that it may use, in KiB."""
-
-    @property
-    def name(self) -> str:
-        """As others gave it."""
-
-    @property
-    def memory(self) -> int:
-        """KiB."""
 
 
 class GuestProcess(Protocol):
@@ -45,18 +34,18 @@ class GuestProcess(Protocol):
 class Sampler:
     """Reads samples; what it knows of processes it keeps from one to the next."""
 
-    def __init__(self, fs: KernelFS, libvirt: GuestSource[LibvirtGuest]) -> None:
+    def __init__(self, fs: KernelFS, libvirt: GuestSource[RunningGuest]) -> None:
         self._fs = fs
         self._libvirt = libvirt
         self._processes = qemu_process.QemuProcesses(fs)
         self._ksmd: str | None = None
         self._counted = float("-inf")
-        self._hidden: Mapping[str, LibvirtGuest] = {}
+        self._hidden: Mapping[str, RunningGuest] = {}
         self._guests: tuple[frozenset[str], int, int] = (frozenset(), 0, 0)
 
-    def start(self) -> None:
+    def start(self, changed: Callable[[str], None]) -> None:
         """Begin to follow libvirt's guests."""
-        self._libvirt.start()
+        self._libvirt.start(changed)
 
     def stop(self) -> None:
         """End it, at once."""
@@ -112,7 +101,7 @@ class Sampler:
 
 
 def count(
-    processes: Collection[GuestProcess], libvirt: Mapping[str, LibvirtGuest]
+    processes: Collection[GuestProcess], libvirt: Mapping[str, RunningGuest]
 ) -> tuple[frozenset[str], int, int]:
     """Labels of the guests, and the KiB that they may come to use and have now.
 

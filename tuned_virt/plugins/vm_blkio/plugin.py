@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from tuned_virt.core.engine import Controller
@@ -28,16 +28,17 @@ LIBVIRT = "libvirt"
 
 
 class GuestWeightsApi(Protocol):
-    """What reads and sets weights, and follows guests. Its calls may hang."""
+    """What reads and sets weights, whose calls may hang, and tells of guests."""
+
+    @property
+    def events(self) -> EventSource:
+        """Tells of guests that start and stop."""
 
     def read(self) -> Sequence[Weights]:
         """All running guests. Raises Exception with the reason where that fails."""
 
     def write(self, uuid: str, run: int, parameter: str, value: int | str) -> None:
         """Set one parameter. Raises Exception with libvirt's reason."""
-
-    def follow(self, changed: Callable[[str], None]) -> EventSource:
-        """Tells of guests that start and stop."""
 
 
 class WeightWriter(Writer):
@@ -47,8 +48,8 @@ class WeightWriter(Writer):
     timeout = timeouts.GUEST_WEIGHTS
     timeout_reason = "libvirt does not answer"
 
-    def __init__(self, libvirt: Callable[[], GuestWeightsApi]) -> None:
-        self._connect = libvirt
+    def __init__(self, libvirt: GuestWeightsApi) -> None:
+        self._libvirt = libvirt
 
     def worker_key(self, setting: str) -> str:
         """The guest."""
@@ -56,7 +57,7 @@ class WeightWriter(Writer):
 
     def current(self, fs: KernelFS, change: Change) -> object:
         """The weight that libvirt tells; 0 for a device without. Raises KernelFileError."""
-        guests, unavailable = ask(self._connect)
+        guests, unavailable = ask(self._libvirt)
         if unavailable:
             raise NotDone(change.path, unavailable)
         return WeightState(guests).weights.get(change.setting, REMOVE)
@@ -68,7 +69,7 @@ class WeightWriter(Writer):
         whole = kind == planner.GUEST
         value = change.after if whole else f"{device},{change.after}"
         try:
-            self._connect().write(uuid, run, "weight" if whole else "device_weight", value)
+            self._libvirt.write(uuid, run, "weight" if whole else "device_weight", value)
         except Exception as error:
             raise NotDone(change.path, str(error), str(change.after)) from error
         return ""
@@ -80,7 +81,7 @@ class WeightWriter(Writer):
 
     def _own(self, setting: str) -> int | None:
         """The weight of the whole guest that a setting is of."""
-        guests, _ = ask(self._connect)
+        guests, _ = ask(self._libvirt)
         key = self.worker_key(setting)
         return next((guest.weight for guest in guests if planner.key(guest) == key), None)
 
@@ -95,25 +96,21 @@ class BlkioTuner(Tuner[WeightPolicy, WeightState]):
     decide = staticmethod(planner.decide)
     sections = Sections(policy.parse_sections)
 
-    def __init__(self, libvirt: Callable[[], GuestWeightsApi]) -> None:
-        self._connect = libvirt
+    def __init__(self, libvirt: GuestWeightsApi) -> None:
+        self._libvirt = libvirt
         self.writer = WeightWriter(libvirt)
         self._workers = KeyedWorkerPool("virt-vm_blkio-read", 1, timeouts.GUEST_WEIGHTS)
 
     @classmethod
     def on_host(cls) -> BlkioTuner:
-        """With libvirt's guests; its binding takes time to import."""
-
-        def connect() -> GuestWeightsApi:
-            return GuestWeights()
-
-        return cls(connect)
+        """With libvirt's guests."""
+        return cls(GuestWeights())
 
     def read(self, fs: KernelFS, policy: WeightPolicy, originals: Values) -> WeightState:
         """The running guests; libvirt is asked only where a policy or an original concerns them."""
         if not policy.rules and not originals:
             return WeightState()
-        answer = self._workers.run({LIBVIRT: lambda: ask(self._connect)})
+        answer = self._workers.run({LIBVIRT: lambda: ask(self._libvirt)})
         guests, unavailable = answer.get(LIBVIRT, ((), WeightWriter.timeout_reason))
         paths = frozenset(path for rule in policy.rules for path in rule.devices)
         return WeightState(guests, unavailable, has_controller(fs), weighing(fs), paths)
@@ -136,14 +133,14 @@ class BlkioTuner(Tuner[WeightPolicy, WeightState]):
         if not policy.rules:
             return None
         watch = ReplanTrigger(self.name, replan)
-        watch.follow(self._connect().follow(watch.wake))
+        watch.follow(self._libvirt.events)
         return watch
 
 
-def ask(connect: Callable[[], GuestWeightsApi]) -> tuple[Sequence[Weights], str]:
+def ask(libvirt: GuestWeightsApi) -> tuple[Sequence[Weights], str]:
     """The running guests, and why they are not known, "" if they are."""
     try:
-        return connect().read(), ""
+        return libvirt.read(), ""
     except Exception as error:
         return (), str(error)
 

@@ -147,8 +147,7 @@ def test_a_dead_file_system_keeps_the_last_answer(
 
 
 def plan(fs: FakeDisks, libvirt: FixedGuests[Any], originals: dict[str, str]) -> Plan:
-    tuner = DisksTuner()
-    tuner.ask(libvirt)
+    tuner = DisksTuner(libvirt)
     asked = parse({"role": "host", "host_backing": "mq-deadline"})
     return tuner.decide(asked, tuner.read(fs, asked, originals), originals)
 

@@ -60,7 +60,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 def test_events_that_come_together_are_one_look(observers: list[Observer]) -> None:
     looks = threading.Semaphore(0)
     watch = ReplanTrigger("disks", looks.release)
-    watch.follow(DiskEvents(watch.wake))
+    watch.follow(DiskEvents())
     watch.start()
     for number in range(20):
         watch.wake(f"add sd{number}")
@@ -80,7 +80,7 @@ def test_events_without_end_are_looked_at_anyhow(
     monkeypatch.setattr(watching, "LONGEST", 0.2)
     looks = threading.Semaphore(0)
     watch = ReplanTrigger("disks", looks.release)
-    watch.follow(DiskEvents(watch.wake))
+    watch.follow(DiskEvents())
     watch.start()
     deadline = time.monotonic() + 30
     while not looks.acquire(timeout=0.01):
@@ -94,7 +94,7 @@ def test_without_pyudev_it_is_said(
 ) -> None:
     monkeypatch.setattr(udev_events, "pyudev", None)
     watch = ReplanTrigger("blk_elevator_virt", lambda: None)
-    watch.follow(DiskEvents(watch.wake))
+    watch.follow(DiskEvents())
     watch.start()
     [finding] = watch.findings()
     assert str(finding) == (

@@ -109,18 +109,16 @@ class Guests:
     def __init__(self) -> None:
         self.guests: Mapping[str, Asking] | None = None
         self.unavailable = "libvirt has not answered yet"
-        self.changed: Callable[[str], None] = lambda reason: None
-
-    def follow(self, changed: Callable[[str], None]) -> Guests:
-        self.changed = changed
-        return self
+        self.changed: Callable[[str], None] | None = None
 
     def now(self, *guests: Asking) -> None:
         self.guests = dict(enumerate_uuids(list(guests)))
+        wait_until(lambda: self.changed is not None)
+        assert self.changed is not None
         self.changed("guests have changed")
 
-    def start(self) -> None:
-        pass
+    def start(self, changed: Callable[[str], None]) -> None:
+        self.changed = changed
 
     def stop(self) -> None:
         pass
@@ -129,7 +127,7 @@ class Guests:
 def test_pools_grow_with_guests_and_never_shrink_by_themselves(tmp_path: Path) -> None:
     fs = FakeHugetlb({node: Memory(8 * GIB, 6 * GIB) for node in (0, 1)})
     libvirt = Guests()
-    tuner = HugepagesTuner(libvirt.follow, tmp_path)
+    tuner = HugepagesTuner(libvirt, tmp_path)
     engine = Engine(tuner, fs, Originals(tmp_path, "boot"), Journal(tmp_path / "journal"))
     runner = PlanRunner(engine)
     runner.apply(hugepages_numa.parse({"pages_2M": "guests", "headroom": "10%"}))

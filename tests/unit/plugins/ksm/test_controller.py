@@ -18,7 +18,7 @@ from tests.sandbox import wait_for
 from tests.unit.model.guest.test_qemu_process import process
 from tests.unit.plugins.ksm.test_sampler import machine
 from tuned_virt.core.engine import Result
-from tuned_virt.core.guest_source import FixedGuests
+from tuned_virt.core.guest_source import NO_GUESTS
 from tuned_virt.core.journal import Journal
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.plugins.ksm.auto import AutoPolicy
@@ -76,8 +76,8 @@ def started(fs: KernelFS, tmp_path: Path) -> Iterator[Any]:
         policy: AutoPolicy | KsmtunedPolicy = EAGER, clock: Clock | None = None
     ) -> KsmController:
         record = ControllerStateFile(tmp_path / "ksm.json")
-        loop = KsmController(policy, fs, Journal(tmp_path / "journal"), record, clock)
-        loop.sample_with(Sampler(fs, FixedGuests()))
+        journal, sampler = Journal(tmp_path / "journal"), Sampler(fs, NO_GUESTS)
+        loop = KsmController(policy, fs, journal, record, sampler, clock)
         loops.append(loop)
         loop.start()
         return loop

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 
 from tests.unit.blockdev import LOOP, FakeDisks
 from tuned_virt.core.engine import Engine
-from tuned_virt.core.guest_source import EventSource
+from tuned_virt.core.guest_source import NO_GUESTS
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.options import BadOptions, Section
 from tuned_virt.core.originals import Originals
@@ -31,6 +30,7 @@ class FakeLibvirt:
         self.hangs: threading.Event | None = None
         self.unavailable = ""
         self.takes_nothing_away = False
+        self.events = NO_GUESTS
 
     def read(self) -> list[Weights]:
         if self.hangs:
@@ -54,9 +54,6 @@ class FakeLibvirt:
             devices = {path: weight for path, weight in devices.items() if weight}
             self.guests[uuid] = replace(guest, devices=devices)
 
-    def follow(self, changed: Callable[[str], None]) -> EventSource:
-        raise NotImplementedError
-
 
 WEB = Weights("u1", 1, "web", 100, {"/dev/sdb": 300})
 DB = Weights("u2", 2, "db", 500)
@@ -73,7 +70,7 @@ def fs(tmp_path: Path) -> FakeDisks:
 
 
 def engine(fs: FakeDisks, tmp_path: Path, libvirt: FakeLibvirt) -> Weighing:
-    tuner = BlkioTuner(lambda: libvirt)
+    tuner = BlkioTuner(libvirt)
     return Engine(tuner, fs, Originals(tmp_path, "boot"), Journal(tmp_path / "journal"))
 
 
