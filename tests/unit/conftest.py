@@ -21,7 +21,7 @@ settings.register_profile(  # the same examples each time, and no time spent on 
     deadline=None,
     derandomize=True,
     database=None,
-    max_examples=20,
+    max_examples=10,
     phases=[Phase.explicit, Phase.generate],
 )
 settings.load_profile("thorough" if os.environ.get("CI") == "true" else "quick")

@@ -38,6 +38,7 @@ def test_udev_properties_select() -> None:
     properties = {"ID_BUS": "scsi", "ID_SERIAL": "x"}
     assert device_filter.matches_udev("^ID_BUS=scsi$", properties)
     assert not device_filter.matches_udev("^ID_BUS=ata$", properties)
+    assert device_filter.matches_udev(r"scsi\nID_SERIAL=", properties)
 
 
 @pytest.mark.parametrize(

@@ -224,6 +224,24 @@ def test_as_a_program(
     assert capsysbinary.readouterr().out == placement_tag.strip(FULL.encode())
 
 
+@pytest.mark.parametrize("xml", [BOMB.encode(), b"<a>" + b" " * placement_tag.LARGEST + b"</a>"])
+def test_what_it_does_not_read_it_leaves_alone_and_says_why(
+    xml: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    standard_input = io.BytesIO(xml)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(standard_input))
+    assert placement_tag.main() == 0
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("tuned-virt hook: the XML is not changed: ")
+    assert standard_input.tell() == min(len(xml), placement_tag.LARGEST + 1), "no more is read"
+
+
+def test_a_tag_without_an_attribute_says_nothing_of_that_part() -> None:
+    assert placement_tag.tagged({}) == Pins()
+    assert placement_tag.tagged({"vcpus": "1=4"}) == Pins({1: "4"})
+
+
 # --- single elements --------------------------------------------------------------------------
 
 

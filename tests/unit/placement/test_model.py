@@ -24,6 +24,11 @@ def test_those_of_a_dedicated_guest_go_where_its_emulator_is() -> None:
     assert DEDICATED.pins(4).vcpus == {0: "4", 1: "5", 2: "0-1", 3: "0-1"}
 
 
+def test_a_vcpu_that_is_offline_has_no_pin_unless_it_is_asked_for() -> None:
+    one = replace(DEDICATED, vcpus={1: "5"})
+    assert one.pins().vcpus == {1: "5"}
+
+
 def test_or_beside_its_first_vcpu_where_the_emulator_is_left_alone() -> None:
     alone = replace(DEDICATED, emulator="")
     assert alone.pins(3).vcpus == {0: "4", 1: "5", 2: "4"}

@@ -10,6 +10,8 @@ from tuned_virt.model.guest import UserPins
 from tuned_virt.placement import (
     Placement,
     PlacementKind,
+    parse,
+    plan,
 )
 
 SINGLE = machine(1, cores=8, threads=1, llcs=1)
@@ -78,3 +80,32 @@ def test_a_guest_that_floats_though_it_asks_for_cpus_moves_to_some() -> None:
     assert (stays.kind, stays.nodes) == (PlacementKind.SHARED, (0,))
     moved = planned(machine(), asks, full, current=[held], rebalance="1")["a"]
     assert (moved.kind, moved.nodes) == (PlacementKind.DEDICATED, (1,))
+
+
+def test_a_guest_moves_only_where_its_own_policy_says_so() -> None:
+    host = replace(machine(4), devices={"d": 2})
+    far = in_force(PlacementKind.SHARED, {0: "0-7"}, 0)
+    other = replace(far, guest="b", uuid="uuid-b")
+    guests = [guest("a", 1, devices=("d",)), guest("b", 1, devices=("d",))]
+    policies = {"uuid-a": parse({}), "uuid-b": parse({"rebalance": "2"})}
+    made = plan(host, guests, policies, {"uuid-a": far, "uuid-b": other})
+    assert [(one.guest, one.nodes) for one in made.placements] == [("a", (0,)), ("b", (2,))]
+
+
+def test_memory_that_cannot_move_stays_where_it_is_even_near_the_device() -> None:
+    """Some of it is on the device's node already."""
+    host = replace(machine(4), devices={"d": 2})
+    far = in_force(PlacementKind.SHARED, {0: "0-7"}, 0)
+    rooted = guest("a", 1, devices=("d",), resident={0: GIB, 2: GIB})
+    assert planned(host, rooted, current=[far], rebalance="1")["a"].nodes == (0,)
+
+
+def test_what_a_guest_leaves_that_had_grown_is_free() -> None:
+    """Its first CPU as well as the one for its new vCPU."""
+    host = replace(machine(2), devices={"d": 1})
+    held = in_force(PlacementKind.DEDICATED, {0: "4"}, 0)
+    near = guest("a", 2, devices=("d",), wishes=DEDICATED)
+    owner = guest("f", 1, owned=UserPins(nodes=frozenset({0})))
+    made = planned(host, near, owner, current=[held], rebalance="1")
+    assert made["a"].nodes == (1,)
+    assert made["f"].vcpus == {0: "0-7"}

@@ -321,14 +321,14 @@ def test_what_a_grown_guest_has_is_taken_once_it_is_moved_again() -> None:
 
 def test_huge_pages_of_a_guest_that_grows_are_counted_once() -> None:
     base = machine(1)
-    host = replace(base, nodes=(replace(base.nodes[0], free_pages={2048: 512}),))
+    host = replace(base, nodes=(replace(base.nodes[0], free_pages={2048: 640}),))
     held = in_force(PlacementKind.DEDICATED, {0: "4"})
     pages = (HugePages(2048),)
-    made = planned(host, guest("a", 2, huge_pages=pages), current=[held], **DEDICATED)["a"]
-    assert cpus_of(made) == ["4", "2"]
-    after = planned(host, guest("a", 2, huge_pages=pages), guest("b", 1, 0.25, huge_pages=pages),
-                    current=[held], **DEDICATED)  # fmt: skip
-    assert after["b"].kind is PlacementKind.UNPLACED
+    for gib, kind in ((0.25, PlacementKind.DEDICATED), (0.26, PlacementKind.UNPLACED)):
+        guests = (guest("a", 2, huge_pages=pages), guest("b", 1, gib, huge_pages=pages))
+        made = planned(host, *guests, current=[held], **DEDICATED)
+        assert cpus_of(made["a"]) == ["4", "2"]
+        assert made["b"].kind is kind
 
 
 def test_promotion_needs_cpus_for_all_and_keeps_the_memory() -> None:

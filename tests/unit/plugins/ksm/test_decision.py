@@ -5,9 +5,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from tuned_virt.plugins.ksm.decision import (
     INSIST,
     ControllerMemory,
+    Phase,
     Sample,
     changes_towards,
     mib,
@@ -24,6 +27,12 @@ def sample(**settings: str) -> Sample:
 
 def later(now: float, scan: str) -> Sample:
     return replace(sample(pages_to_scan=scan, run="1"), now=now)
+
+
+def test_a_phase_that_version_0_1_wrote_is_known() -> None:
+    assert Phase("hands off") is Phase.YIELDED
+    with pytest.raises(ValueError, match="'no phase' is not a valid Phase"):
+        Phase("no phase")
 
 
 def test_only_what_differs_is_changed_in_the_order_of_writing() -> None:

@@ -172,7 +172,11 @@ def test_a_host_that_is_not_read_is_said_and_nothing_is_placed(
     found = scene.decide()
     assert found.placements == {}
     assert set(found.remarks) == {"late"}
-    assert "vm_pinning: no guest is placed: libvirt's capabilities: " in caplog.text
+    assert found.wait == pytest.approx(60, abs=30)
+    [said] = [one.message for one in caplog.records]
+    start = "vm_pinning: no guest is placed: libvirt's capabilities: "
+    assert said.startswith(start)
+    assert said not in (start, f"{start}None")
     assert scene.asked.hosts == []
 
 
@@ -213,6 +217,49 @@ def test_a_guest_that_nobody_placed_makes_room_too_when_it_stops(scene: Scene) -
     assert scene.asked.rebalance == {"a": 1}
 
 
+def test_where_its_memory_is_counts_when_a_policy_changes_and_not_when_a_guest_comes_or_goes(
+    scene: Scene,
+) -> None:
+    """Its memory cannot follow it."""
+    scene.start("a")
+    locked = Guest("a", "a", vcpus=1, memory=1024, locked=True)
+    scene.seen["a"] = replace(scene.seen["a"], guest=locked)
+    scene.start("b")
+    scene.decide()
+    assert scene.asked.guests[-1]["a"].resident == {}, "it has just been started"
+    scene.start("c")
+    scene.decide()
+    assert scene.asked.guests[-1]["a"].resident == {}
+    scene.stop("b")
+    scene.decide()
+    assert scene.asked.guests[-1]["a"].resident == {}
+    scene.claims["c"] = Claim("c", policy.parse({"policy": "dedicated"}))
+    scene.decide()
+    assert scene.asked.guests[-1]["a"].resident == {1: 65536}
+
+
+def test_only_placements_of_guests_that_run_are_in_force(scene: Scene) -> None:
+    scene.start("a")
+    scene.start("left", fresh=False, running="leave")
+    found = scene.decide()
+    scene.held["left"] = found.remarks["left"]
+    scene.held["gone"] = HeldPlacement("gone", "gone", "gone", "gone", 7, PLACED)
+    scene.decide(again=True)
+    assert scene.asked.current[-1].keys() == {"a"}
+
+
+def test_a_guest_that_is_left_alone_is_not_placed_whatever_the_planner_says(scene: Scene) -> None:
+    """The planner says something of each guest, also of those in no selection."""
+    scene.start("a")
+    scene.start("left", fresh=False, running="leave")
+    said = placement.PlacementPlan(
+        tuple(replace(PLACED, guest=name, uuid=name) for name in ("a", "left")), ()
+    )
+    scene.decider = PlacementController(scene.fs, lambda *_: said)
+    found = scene.decide()
+    assert (found.placements.keys(), found.remarks.keys()) == ({"a"}, {"left"})
+
+
 # --- guests that ran before -----------------------------------------------------------------------
 
 
@@ -247,10 +294,12 @@ def test_running_says_what_becomes_of_it(scene: Scene) -> None:
     assert scene.asked.guests[-1]["l"].resident == {}, "it was not there when the host was measured"
     assert found.placements["p"].nodes == (0,)
     left = found.remarks["l"]
-    assert left.placement.why.startswith(
-        "it was running before the profile was activated (running=leave)"
+    assert left.placement.why == (
+        "it was running before the profile was activated (running=leave): placed when it starts"
+        " again"
     )
     assert (left.key, left.uuid, left.device, left.name, left.pid) == ("l", "l", "l", "web1", 7)
+    assert (left.placement.guest, left.placement.uuid) == ("web1", "l")
     assert (left.placement.kind, left.placement.chosen) == (PlacementKind.UNPLACED, True)
     assert not left.planned
 
@@ -272,7 +321,8 @@ def test_memory_that_is_spread_leaves_it_alone(
 def test_its_memory_is_measured_once_a_run(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
 
-    def read(_: KernelFS, pid: int) -> list[Area]:
+    def read(fs: KernelFS, pid: int) -> list[Area]:
+        assert fs is scene.fs
         looks.append(pid)
         return [Area(0, 1 << 26, 4, {1: 65536})] if len(looks) > 1 else []
 
@@ -322,6 +372,8 @@ def test_grace_waits_for_the_guest_that_is_ready_first(
     assert found.remarks["a"].placement.why == (
         "it is booting, and is placed 30 s after its start (grace)"
     )
+    monkeypatch.setattr(time, "monotonic", lambda: 19.5)
+    assert "b" in scene.decide().remarks, "half a second is left"
     monkeypatch.setattr(time, "monotonic", lambda: 90.0)
     later = scene.decide()
     assert (later.wait, set(later.placements)) == (None, set("abcde"))
@@ -345,6 +397,7 @@ def test_a_guest_that_is_not_understood_is_left_alone(scene: Scene) -> None:
         ({0: 79, 1: 21}, None),
         ({0: 1, 3: 99}, 3),
         ({0: 0}, None),
+        ({0: 0, 1: 1}, 1),
         ({}, None),
     ],
 )
