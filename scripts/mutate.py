@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Change the pure modules, one small thing at a time, and see whether the unit tests notice.
 
-mutmut makes the mutants and runs each against those unit tests that reach its function. All happens
-below build/mutate, where results are kept: what was noticed is tried again only when its function
-changes, what was not, each time. `make mutate MUTATE="placement/* kernel/cpuset"` tries those
+mutmut makes the mutants; scripts/try_mutants.py runs each against those unit tests that reach its
+function. All happens below build/mutate, where results are kept: what was noticed is tried again
+only when its function changes, what was not, each time. `make mutate MUTATE="placement/* kernel/cpuset"` tries those
 modules alone; globs are below tuned_virt, without .py. FRESH=1 tries everything again.
 
 A mutant that no test can notice (equivalent, or of speed alone) is listed with its reason in
@@ -102,8 +102,8 @@ survivor takes ten seconds: what they alone notice, no test of a rule states.
 
 Globs below tests/unit, or single tests."""
 
-KILLED, SURVIVED = (1, 3, -24, 24, 36, 152, 255), (0, 5, 33)
-"""mutmut's exit codes: tests failed, collapsed or went on forever; passed, or there are none."""
+KILLED, SURVIVED = (1, -24), (0, 33)
+"""Exit codes: tests failed or went on forever; they passed, or there are none."""
 
 
 @dataclass(frozen=True)
@@ -188,20 +188,18 @@ def prepare(chosen: Sequence[Path]) -> None:
         "also_copy": [name for name in copied if name != "tests"],
         "pytest_add_cli_args": ["--hypothesis-profile=mutants", "-p", "no:cacheprovider"],
         "pytest_add_cli_args_test_selection": ["tests/unit", *left_out()],
-        "timeout_multiplier": 30.0,
-        "on_dependency_change": "ignore",
     }
     lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
     (WORK / "pyproject.toml").write_text("\n".join(["[tool.mutmut]", *lines, ""]))
 
 
 def forget(chosen: Sequence[Path]) -> None:
-    """Survivors have not been tried, nor does mutmut know which tests reach what.
+    """Survivors have not been tried.
 
-    It takes a file that it has copied for one that it has mutated, and the reverse, so those go.
+    mutmut takes a file that it has copied for one that it has mutated, and the reverse, so those
+    go.
     """
     mutants = WORK / "mutants"
-    (mutants / "mutmut-stats.json").unlink(missing_ok=True)
     for file in (mutants / "tuned_virt").rglob("*.py"):
         meta = file.with_name(f"{file.name}.meta")
         if meta.exists() != (file.relative_to(mutants) in chosen):
@@ -217,9 +215,9 @@ def run() -> None:
     """Make the mutants and try those that were not tried yet."""
     here = sysconfig.get_path("purelib")  # for tests that run mutants by the system's interpreter
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": here}
-    command = [str(Path(sys.executable).with_name("mutmut")), "run"]
+    command = [sys.executable, str(ROOT / "scripts/try_mutants.py")]
     if subprocess.run(command, cwd=WORK, env=environment, check=False).returncode:
-        sys.exit("mutate.py: mutmut did not come to its end; see above")
+        sys.exit("mutate.py: not all mutants were tried; see above")
 
 
 def score(file: Path) -> Score:
