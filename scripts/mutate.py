@@ -3,8 +3,9 @@
 
 mutmut makes the mutants; scripts/try_mutants.py runs each against those unit tests that reach its
 function. All happens below build/mutate, where results are kept: what was noticed is tried again
-only when its function changes, what was not, each time. `make mutate MUTATE="placement/* kernel/cpuset"` tries those
-modules alone; globs are below tuned_virt, without .py. FRESH=1 tries everything again.
+only when its function changes, what was not, each time.
+`make mutate MUTATE="placement/* kernel/cpuset"` tries those modules alone; globs are below
+tuned_virt, without .py. FRESH=1 tries everything again.
 
 A mutant that no test can notice (equivalent, or of speed alone) is listed with its reason in
 tests/mutants.tsv; all other survivors are written to build/mutate/survivors.tsv in the same form.
@@ -52,7 +53,7 @@ PURE = (
     "model/topology/host",
     "plugins/blk_elevator_virt/classify",
     "plugins/hugepages_numa/demand",
-    "plugins/hugepages_numa/settings",
+    "plugins/hugepages_numa/setting_types",
     "plugins/hugepages_numa/targets",
     "plugins/ksm/auto",
     "plugins/ksm/decision",
@@ -101,6 +102,9 @@ LEFT_OUT = (
 survivor takes ten seconds: what they alone notice, no test of a rule states.
 
 Globs below tests/unit, or single tests."""
+
+COPIED = ("tests", "hooks", "profiles", "docs", "tuned_plugins", "README.md")
+"""What the tests need besides the library."""
 
 KILLED, SURVIVED = (1, -24), (0, 33)
 """Exit codes: tests failed or went on forever; they passed, or there are none."""
@@ -178,14 +182,13 @@ def _is_one_of(name: str, globs: Sequence[str]) -> bool:
 def prepare(chosen: Sequence[Path]) -> None:
     """Links to the checkout and mutmut's settings in the folder in which it works."""
     WORK.mkdir(parents=True, exist_ok=True)
-    copied = ("tests", "hooks", "profiles", "docs", "tuned_plugins", "README.md")
-    for name in ("tuned_virt", *copied):
+    for name in ("tuned_virt", *COPIED):
         if not (WORK / name).is_symlink():
             (WORK / name).symlink_to(Path("../..") / name)
     settings = {
         "source_paths": ["tuned_virt"],
         "only_mutate": [str(file) for file in chosen],
-        "also_copy": [name for name in copied if name != "tests"],
+        "also_copy": [name for name in COPIED if name != "tests"],
         "pytest_add_cli_args": ["--hypothesis-profile=mutants", "-p", "no:cacheprovider"],
         "pytest_add_cli_args_test_selection": ["tests/unit", *left_out()],
     }
@@ -194,17 +197,22 @@ def prepare(chosen: Sequence[Path]) -> None:
 
 
 def forget(chosen: Sequence[Path]) -> None:
-    """Survivors have not been tried.
+    """What is no more in the checkout goes, and survivors have not been tried.
 
-    mutmut takes a file that it has copied for one that it has mutated, and the reverse, so those
-    go.
+    mutmut takes a file that it has copied, or not written to its end, for one that it has mutated,
+    and the reverse, so those go too. It writes a file's spans last.
     """
     mutants = WORK / "mutants"
+    for name in COPIED:
+        if (mutants / name).is_dir():
+            shutil.rmtree(mutants / name)
     for file in (mutants / "tuned_virt").rglob("*.py"):
-        meta = file.with_name(f"{file.name}.meta")
-        if meta.exists() != (file.relative_to(mutants) in chosen):
+        path = file.relative_to(mutants)
+        spans, meta = file.with_name(f"{file.name}.spans"), file.with_name(f"{file.name}.meta")
+        mutated = spans.exists() and spans.stat().st_mtime >= file.stat().st_mtime
+        if mutated != (path in chosen) or not (ROOT / path).exists():
             file.unlink()
-        elif meta.exists():
+        elif mutated:
             found = json.loads(meta.read_text())
             codes = found["exit_code_by_key"]
             codes.update({name: None for name, code in codes.items() if code not in KILLED})

@@ -28,7 +28,7 @@ from pathlib import Path
 import pytest
 from mutmut import __main__ as mutmut
 from mutmut.configuration import config
-from mutmut.mutation.trampoline import set_mutant_under_test
+from mutmut.mutation.trampoline import get_mutant_under_test, set_mutant_under_test
 from mutmut.state import state
 
 PASSED, FAILED, UNREACHED = 0, 1, 33
@@ -39,7 +39,7 @@ WORKERS = os.cpu_count() or 1
 MEMORY = 4 << 30
 """Bytes of address space that a mutant may take."""
 
-LEAST, TIMES = 10, 20
+LEAST, TIMES = 5, 5
 """Seconds of CPU that a mutant may take, and times those of its tests; ten times as many by the
 clock."""
 
@@ -82,7 +82,7 @@ class Trial:
 
     def _measure(self) -> dict[str, list[pytest.Item]]:
         """The tests that reach each function, the fastest first; all of them must pass."""
-        pid = self._child(lambda: self._reach(), "stats", 600)
+        pid = self._child(self._reach, "stats", 600)
         if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != PASSED:
             pytest.exit("a test fails without any mutant", returncode=FAILED)
         spent = json.loads(Path(SPENT).read_text())
@@ -93,14 +93,19 @@ class Trial:
         self._seconds = {test: seconds for test, (seconds, _) in spent.items()}
         return reaching
 
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Say which test fails without any mutant; nobody would see it of the others."""
+        if report.failed and get_mutant_under_test() == "stats":
+            print(f"\n{report.nodeid}\n{report.longreprtext}", flush=True)
+
     def _reach(self) -> int:
         spent = {}
         for item in self._session.items:
             state()._stats.clear()
-            begun = time.monotonic()
+            begun = time.process_time()
             if self._failed([item]):
                 return FAILED
-            spent[item.nodeid] = (time.monotonic() - begun, sorted(state()._stats))
+            spent[item.nodeid] = (time.process_time() - begun, sorted(state()._stats))
         Path(SPENT).write_text(json.dumps(spent))
         return PASSED
 
@@ -173,13 +178,14 @@ def _results(file: Path) -> Iterator[dict[str, int | None]]:
 
 def main() -> int:
     """Make them and try those that have no result yet."""
+    files = generate()
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, signal.default_int_handler)
-    files = generate()
     arguments = [*config().pytest_add_cli_args, *config().pytest_add_cli_args_test_selection]
+    quiet = ("-q", "-s", "--tb=native")  # other traces parse all mutants of the module
     os.chdir("mutants")
     os.environ["PY_IGNORE_IMPORTMISMATCH"] = "1"
-    return int(pytest.main(["-q", "-s", "--rootdir=.", *arguments], plugins=[Trial(files)]))
+    return int(pytest.main([*quiet, "--rootdir=.", *arguments], plugins=[Trial(files)]))
 
 
 if __name__ == "__main__":

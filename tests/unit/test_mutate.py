@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,56 @@ def test_survivors_without_a_reason_are_written_down() -> None:
 def test_a_module_that_was_never_tried_has_no_share() -> None:
     with pytest.raises(SystemExit, match="has not been tried"):
         mutate.score(Path("tuned_virt/model/pins.py"))
+
+
+@pytest.mark.parametrize(
+    ("spans", "chosen", "kept"),
+    [
+        (1, True, True),
+        (-1, True, False),
+        (None, True, False),
+        (1, False, False),
+        (-1, False, True),
+        (None, False, True),
+    ],
+    ids=[
+        "mutated and to be tried",
+        "only copied since, or written in part",
+        "only copied",
+        "mutated, and not to be tried now",
+        "copied since",
+        "copied",
+    ],
+)
+def test_what_was_not_mutated_to_its_end_is_made_anew(
+    folder: Path, spans: int | None, chosen: bool, kept: bool
+) -> None:
+    """The spans of a file's mutants are written after it."""
+    found(NOTICED, UNNOTICED)
+    source, copy = folder / FILE, folder / "mutants" / FILE
+    source.parent.mkdir(parents=True)
+    source.touch()
+    times = copy.with_name("cpuset.py.spans")
+    if spans is None:
+        times.unlink()
+    else:
+        os.utime(times, (0, copy.stat().st_mtime + spans))
+    mutate.forget([FILE] if chosen else [])
+    assert copy.exists() is kept
+
+
+def test_survivors_are_tried_again_and_files_that_are_gone_go(folder: Path) -> None:
+    found(NOTICED, UNNOTICED)
+    source, copy = folder / FILE, folder / "mutants" / FILE
+    source.parent.mkdir(parents=True)
+    source.touch()
+    old_test = folder / "mutants/tests/unit/test_of_old.py"
+    old_test.parent.mkdir(parents=True)
+    old_test.touch()
+    mutate.forget([FILE])
+    codes = json.loads(copy.with_name("cpuset.py.meta").read_text())["exit_code_by_key"]
+    assert list(codes.values()) == [NOTICED, UNTRIED]
+    assert not old_test.exists()
+    source.unlink()
+    mutate.forget([FILE])
+    assert not copy.exists()

@@ -15,6 +15,7 @@ from tuned_virt.placement import (
     Placement,
     PlacementKind,
     PlacementPolicy,
+    Planner,
     parse,
     plan,
 )
@@ -172,15 +173,16 @@ class Growing:
     def __init__(self, host: Host, **options: str) -> None:
         self.host = host
         self.policy: PlacementPolicy = parse(options)
+        self.planner = Planner()
         self.guests: list[Guest] = []
         self.now: dict[str, Placement] = {}
 
     def add(self, *new: Guest) -> dict[str, Placement]:
         self.guests += new
-        made = plan(self.host, self.guests, self.policy, self.now)
-        self.now = {one.uuid: one for one in made.placements}
+        made = self.planner.plan(self.host, self.guests, self.policy, self.now)
         fresh = plan(replace(self.host), self.guests, self.policy, self.now)
         assert made == fresh, "the same as without the memory of the last plan"
+        self.now = {one.uuid: one for one in made.placements}
         return {one.guest: one for one in made.placements}
 
 

@@ -226,7 +226,7 @@ def test_where_its_memory_is_counts_when_a_policy_changes_and_not_when_a_guest_c
     scene.seen["a"] = replace(scene.seen["a"], guest=locked)
     scene.start("b")
     scene.decide()
-    assert scene.asked.guests[-1]["a"].resident == {}, "it has just been started"
+    assert scene.asked.guests[-1]["a"].resident == {1: 65536}, "before its first pin"
     scene.start("c")
     scene.decide()
     assert scene.asked.guests[-1]["a"].resident == {}
