@@ -192,6 +192,7 @@ mutate: $(MUTMUT)/ready
 .PHONY: bench
 bench: alone need-bench $(TOOLS)
 	scripts/alone "make $@" $(VENV)/bin/python -m bench.switch
+	scripts/alone "make $@" $(VENV)/bin/python -m bench.startup
 
 .PHONY: bench-ksm
 bench-ksm: alone need-bench $(TOOLS)

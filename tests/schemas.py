@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import json
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -14,7 +15,7 @@ from tuned_virt.cli import json_output
 
 @functools.cache
 def _validator(kind: str) -> Any:
-    file = json_output.SCHEMAS / f"{kind}.json"
+    file = Path(json_output.SCHEMAS, f"{kind}.json")
     assert file.is_file(), f"write the schema of {kind}: {file}"
     schema = json.loads(file.read_text())
     jsonschema.Draft7Validator.check_schema(schema)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
-import logging
 import os
 import signal
 import sys
@@ -14,9 +13,8 @@ from collections.abc import Collection, Mapping, Sequence
 from types import ModuleType
 
 from tuned_virt import __version__
-from tuned_virt.cli.common import COULD_NOT, CouldNot
-from tuned_virt.core.originals import OriginalsError
-from tuned_virt.kernel.files import KernelFileError
+from tuned_virt.cli.common import COULD_NOT
+from tuned_virt.kernel.errors import PlainError
 
 COMMANDS: Mapping[str, str] = {
     "status": "show the active profile, what differs from it, KSM, guests and NUMA nodes",
@@ -64,13 +62,14 @@ def parser(loaded: Collection[str] = tuple(COMMANDS)) -> argparse.ArgumentParser
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     given = sys.argv[1:] if arguments is None else arguments
     try:
         _complete()
-        options = parser(given[:1]).parse_args(given)
+        grammar = parser(given[:1])
+        _log_to_stderr()
+        options = grammar.parse_args(given)
         code: int = options.run(options)
-    except (CouldNot, OriginalsError, KernelFileError) as error:
+    except PlainError as error:
         print(f"tuned-virt: {error}", file=sys.stderr)
         return COULD_NOT
     except ModuleNotFoundError as error:
@@ -79,6 +78,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"tuned-virt: the Python module {error.name} is not installed", file=sys.stderr)
         return COULD_NOT
     return code
+
+
+def _log_to_stderr() -> None:
+    """Warnings of the library, where the command has imported what logs."""
+    if "logging" in sys.modules:
+        import logging
+
+        logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
 
 
 def _complete() -> None:

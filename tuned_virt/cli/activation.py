@@ -14,9 +14,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tuned_virt.cli.boot_service import BootService
 from tuned_virt.cli.common import CouldNot
-from tuned_virt.cli.file_changes import all_or_nothing, differing
 from tuned_virt.core import active_profile, profile_dirs
 from tuned_virt.core.active_profile import ActiveProfile
 from tuned_virt.core.installed_profiles import InstalledProfiles
@@ -72,7 +70,9 @@ class Machine:
         """What is to be active once these profiles are off; and why that is not what was before."""
         if not any(name in off for name in active.names):
             return active_profile.returns_to(active, off, None), []
-        previous = self.previous()
+        saved = self.active()
+        unsaved = not any(map(self.profiles.uses, saved.names))  # TuneD could not write its files
+        previous = saved if unsaved else self.previous()
         if previous is None:
             notes = ["the profile that was active before is not known"]
             return active_profile.returns_to(active, off, None), notes
@@ -90,6 +90,9 @@ class Machine:
 
         Whether that changed anything. Raises CouldNot, with nothing changed.
         """
+        from tuned_virt.cli.boot_service import BootService
+        from tuned_virt.cli.file_changes import all_or_nothing, differing
+
         for name in names:
             reason = self.profiles.wrong(name)
             if reason:
@@ -107,6 +110,8 @@ class Machine:
 
     def select(self, active: ActiveProfile) -> bool:
         """Have TuneD apply this when it starts; whether that changed anything."""
+        from tuned_virt.cli.file_changes import all_or_nothing, differing
+
         changes = differing(self._selection(active))
         with all_or_nothing(changes):
             return bool(changes)

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from tuned_virt.kernel.errors import PlainError
+
 FINE = 0
 TO_REPORT = 1
 COULD_NOT = 2
 
 
-class CouldNot(Exception):
+class CouldNot(PlainError):
     """The command cannot do what was asked; the message says why and what would help."""

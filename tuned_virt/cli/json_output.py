@@ -10,15 +10,13 @@ are ISO 8601 with their zone.
 from __future__ import annotations
 
 import argparse
-import json
+import os
 from collections.abc import Mapping
-from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from tuned_virt import __version__
 
-SCHEMAS = Path(__file__).parent / "schemas"
+SCHEMAS = os.path.join(os.path.dirname(__file__), "schemas")
 
 
 def add_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
@@ -33,14 +31,20 @@ def document(kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
 
 def emit(kind: str, content: Mapping[str, Any]) -> None:
     """Print for programs."""
+    import json  # a command that prints no JSON starts faster
+
     print(json.dumps(document(kind, content), indent=2))
 
 
 def emit_line(kind: str, content: Mapping[str, Any]) -> None:
     """Print one of several documents, each on its line."""
+    import json
+
     print(json.dumps(document(kind, content)))
 
 
 def moment(seconds: float) -> str:
     """Seconds since the epoch as this machine has it, such as 2026-01-31T14:30:00.250+01:00."""
+    from datetime import datetime
+
     return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="milliseconds")

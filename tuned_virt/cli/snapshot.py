@@ -110,7 +110,7 @@ def _validate(content: Any) -> None:
     """Raises ValueError for the first part that schemas/snapshot.json does not allow."""
     import jsonschema  # takes time
 
-    schema = json.loads((json_output.SCHEMAS / "snapshot.json").read_text())
+    schema = json.loads(Path(json_output.SCHEMAS, "snapshot.json").read_text())
     errors = jsonschema.Draft7Validator(schema).iter_errors(content)
     for error in errors:
         raise ValueError(_wrong(error))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -13,10 +14,10 @@ from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
 from tuned_virt.cli.daemon import Daemon
 from tuned_virt.core import active_profile
 from tuned_virt.core.originals import Originals, OriginalsError
+from tuned_virt.core.state_file import FOLDER, HUGE_PAGES_PROGRESS
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model import topology
 from tuned_virt.plugins import ksm
-from tuned_virt.plugins.hugepages_numa.progress import Progress, ProgressFile
 
 RUN_WORDS: Mapping[str, str] = {"0": "stopped", "1": "merging", "2": "stopped, all pages unmerged"}
 
@@ -137,7 +138,11 @@ def _machine(fs: KernelFS) -> dict[str, Any]:
 
 
 def _allocating() -> dict[str, Any] | None:
-    """Huge pages that are being allocated or given back."""
+    """Huge pages that are being allocated or given back; the plugin is large and seldom at work."""
+    if not os.path.exists(os.path.join(FOLDER, HUGE_PAGES_PROGRESS)):
+        return None
+    from tuned_virt.plugins.hugepages_numa.progress import ProgressFile
+
     under_way = ProgressFile().read()
     return asdict(under_way) if under_way else None
 
@@ -154,6 +159,8 @@ def _print(content: dict[str, Any]) -> None:
         print(f"originals {remark}")
     print(f"KSM       {_ksm_line(content['ksm'], content['loop'])}")
     if content["allocating"]:
+        from tuned_virt.plugins.hugepages_numa.progress import Progress
+
         print(f"pages     being allocated: {Progress(**content['allocating'])}")
     if content["guests_remark"]:
         print(f"guests    {content['guests_remark']}")

@@ -22,11 +22,12 @@ from tuned_virt.core.state_file import (
     StateFile,
     UnusableStateError,
 )
+from tuned_virt.kernel.errors import PlainError
 from tuned_virt.kernel.files import AnyPath, KernelFileError
 from tuned_virt.kernel.procfs import start_time
 
 
-class OriginalsError(Exception):
+class OriginalsError(PlainError):
     """The originals cannot be read or kept (full or read-only /run), so nothing may be written."""
 
 

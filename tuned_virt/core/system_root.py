@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import os
 
+from tuned_virt.kernel.errors import PlainError
 from tuned_virt.kernel.files import AnyPath
 
 
-class OutsideRootError(Exception):
+class OutsideRootError(PlainError):
     """A symbolic link leads out of the root; the message says which, and where to."""
 
 

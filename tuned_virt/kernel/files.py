@@ -9,8 +9,9 @@ import functools
 import os
 import re
 import stat
-from dataclasses import dataclass
 from typing import Union
+
+from tuned_virt.kernel.errors import PlainError
 
 AnyPath = Union[str, "os.PathLike[str]"]
 """A path in the file system; the daemon has no pathlib, which would take 0.6 MiB of its memory."""
@@ -29,7 +30,7 @@ INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 """PROC_PID_INIT_INO in the kernel's include/linux/proc_ns.h."""
 
 
-class KernelFileError(Exception):
+class KernelFileError(PlainError):
     """A kernel file was not read or written: which, what value, and the kernel's reason.
 
     `code` is its errno, where it gave one.
@@ -57,14 +58,14 @@ class NotDone(KernelFileError):
         return self.reason
 
 
-@dataclass(frozen=True)
 class KernelFS:
     """The kernel's files as seen under `root`: "/" on a machine, a folder in tests.
 
     Paths are given as the machine has them ("/sys/kernel/mm/ksm/run").
     """
 
-    root: AnyPath = "/"
+    def __init__(self, root: AnyPath = "/") -> None:
+        self.root = root
 
     @functools.cached_property
     def _prefix(self) -> str:

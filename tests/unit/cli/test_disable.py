@@ -261,9 +261,9 @@ def test_what_tuned_holds_counts_where_its_files_could_not_be_written(
 ) -> None:
     """A read-only /etc: the files still name the profile before."""
     daemon = live(PLUS, HOST)
-    put(Path(machine.system.root), active_profile.NAMES, "virtual-host\n")
+    put(Path(machine.system.root), active_profile.NAMES, "balanced\n")
     assert cli.main(["disable"]) == 0
-    assert daemon.calls == ["switch virtual-host"]
+    assert daemon.calls == ["switch balanced"]
 
 
 def test_a_profile_that_tuned_could_not_load_is_found_in_the_files(

@@ -19,7 +19,7 @@ from tuned_virt.cli import json_output
 from tuned_virt.kernel import systemd
 
 ROOT = Path(__file__).parents[3]
-KINDS = sorted(file.stem for file in json_output.SCHEMAS.glob("*.json"))
+KINDS = sorted(file.stem for file in Path(json_output.SCHEMAS).glob("*.json"))
 EXAMPLES = [
     json.loads(text)
     for text in re.findall(
@@ -35,7 +35,7 @@ OTHER_NAMES = {"name", "domain", "vm", "guest_name", "id", "time", "timestamp", 
 
 
 def schema(kind: str) -> Any:
-    return json.loads((json_output.SCHEMAS / f"{kind}.json").read_text())
+    return json.loads(Path(json_output.SCHEMAS, f"{kind}.json").read_text())
 
 
 @pytest.mark.parametrize("command", sorted(cli.COMMANDS.keys() - SILENT - {"snapshot"}))

@@ -8,13 +8,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tuned_virt.core.state_file import FOLDER, StateFile
+from tuned_virt.core.state_file import FOLDER, HUGE_PAGES_PROGRESS, StateFile
 from tuned_virt.kernel.files import AnyPath
 from tuned_virt.kernel.procfs import start_time
 from tuned_virt.plugins.hugepages_numa.pools import size_name
-
-FILE = "hugepages.json"
-"""Its name in the state folder."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class ProgressFile:
     """Written while a pool is being filled; one that cannot be written stops nobody."""
 
     def __init__(self, folder: AnyPath = FOLDER) -> None:
-        self._file = StateFile(os.path.join(folder, FILE), _progress)
+        self._file = StateFile(os.path.join(folder, HUGE_PAGES_PROGRESS), _progress)
         self.read = self._file.load
         self.remove = self._file.discard
 

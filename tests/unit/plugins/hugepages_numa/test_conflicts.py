@@ -16,6 +16,7 @@ from tuned_virt import cli
 from tuned_virt.cli import hugepages_plan
 from tuned_virt.core.guest_source import FixedGuests
 from tuned_virt.core.originals import Originals
+from tuned_virt.core.state_file import HUGE_PAGES_PROGRESS
 from tuned_virt.kernel.commands import ToolError
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.plugins.hugepages_numa import conflicts, mounts, parse, progress, state
@@ -361,8 +362,8 @@ def test_progress_of_a_process_that_is_gone_is_none(tmp_path: Path) -> None:
     file = progress.ProgressFile(tmp_path)
     file.write(Progress(0, M2, 10, 20, 512.0))
     assert file.read() == Progress(0, M2, 10, 20, 512.0)
-    text = (tmp_path / progress.FILE).read_text()
-    (tmp_path / progress.FILE).write_text(text.replace('"started": ', '"started": 1'))
+    text = (tmp_path / HUGE_PAGES_PROGRESS).read_text()
+    (tmp_path / HUGE_PAGES_PROGRESS).write_text(text.replace('"started": ', '"started": 1'))
     assert file.read() is None
 
 
