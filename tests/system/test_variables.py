@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Our command and TuneD read the same texts alike: variables files, and the kernel's arguments."""
+"""We and TuneD read the same texts alike: settings files, and the kernel's arguments."""
 
 from __future__ import annotations
 
@@ -12,29 +12,55 @@ import pytest
 from tuned import consts
 from tuned.profiles.variables import Variables
 
-from tuned_virt.cli import variables
+from tuned_virt.core import settings
 from tuned_virt.tuned_api import import_hook
 
 ROOT = Path(__file__).parents[2]
 PROFILES = ("virtual-host-plus", "virtual-guest-plus")
 
 TEXTS = (
-    "a=x ; y\nb=x # y\nc=x#y\n d = x \n",
-    "a=x\n  y\nb=1\nb=2\n",
-    "mode=dedicated\na=${mode}/${nothing}\nb=\\${mode}\nc=${late}\nlate=1\nmode=${mode}x\n",
-    "a=\n\n; b=1\n# c=1\n[more]\nd=a=b\n",
+    "a=x ; y\nb=x # y\nc=x#y\nd = x \n",
+    "mode=dedicated\na=${mode}/${nothing}\nb=\\${mode}\nc=${late}\nlate=1\nm=${mode}x\n",
+    "a=\n\n; b=1\n# c=1\n[variables]\nd=a=b\n",
+    "  a=1\n b=2\n\n# c\nc=3\r\n; d=1\n[variables]\n   e=2\n",
 )
+
+OTHERWISE = (
+    "a=x\n  y\n",
+    "a=x\n\n\n  b=y\n",
+    "a=1\na=2\n",
+    "a: 1\n",
+    "export a=1\n",
+    "a-b=1\n",
+    "a\n",
+    "\ufeffa=1\n",
+    "[DEFAULT]\na=1\n[variables]\na=2\n",
+)
+"""What an administrator reads otherwise than TuneD."""
 
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_variables_file_is_read_as_tuned_reads_it(tmp_path: Path, text: str) -> None:
     file = tmp_path / "v.conf"
     file.write_text(text)
+    read = settings.read(str(file))
+    assert read.errors == ()
+    assert {name: one.value for name, one in read.settings.items()} == tuneds(file)
+
+
+@pytest.mark.parametrize("text", OTHERWISE)
+def test_what_tuned_reads_otherwise_is_an_error(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "v.conf"
+    file.write_text(text)
+    assert settings.read(str(file)).errors
+
+
+def tuneds(file: Path) -> dict[str, str]:
+    """What TuneD reads."""
     known = Variables()
     known.add_from_file(str(file))
     prefix = consts.ENV_PREFIX
-    expected = {name[len(prefix) :]: value for name, value in known.get_env().items()}
-    assert {one.name: one.value for one in variables.read(file)} == expected
+    return {name[len(prefix) :]: value for name, value in known.get_env().items()}
 
 
 @pytest.mark.parametrize("profile", PROFILES)

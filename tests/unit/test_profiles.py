@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tuned_virt.cli import hugepages_plan
-from tuned_virt.core import profile_parts
+from tuned_virt.core import profile_parts, section_settings, settings
 from tuned_virt.core.options import BadOptions, OptionSpec
+from tuned_virt.core.section_settings import SectionSettings
 from tuned_virt.registry import tuners
 
 FOLDER = Path(__file__).parents[2] / "profiles"
-TUNEDS_OWN = ("priority", "devices", "devices_udev_regex")
+TUNEDS_OWN = ("priority",)
 """Keys of a section that are no options of its plugin."""
 
 COMPUTED = ("boot_policy",)
@@ -46,30 +46,41 @@ def tuneds_values(name: str) -> dict[str, str]:
     return {call[1]: call[2] for call in calls if call}
 
 
-def variables(name: str) -> dict[str, str]:
-    ours = {
-        key: text
-        for key, text in profile(name)["variables"].items()
-        if key not in ("include", *COMPUTED)
-    }
-    return {**ours, **tuneds_values(name)}
+def defaults(name: str) -> dict[str, str]:
+    """Every setting that the profile has, by name."""
+    read = settings.read(str(FOLDER / name / "defaults.conf"))
+    assert read.errors == ()
+    return {one.name: one.value for one in read.settings.values()}
+
+
+def section_settings_of(name: str, section: str) -> SectionSettings:
+    """What a section of the profile gets where the administrator's file sets nothing."""
+    tuner = tuners()[section]
+    files = (FOLDER / f"{name}-variables.conf", FOLDER / name / "defaults.conf")
+    return section_settings.load(
+        tuner.setting_names, tuner.options, *map(str, files), lambda *_: ()
+    )
+
+
+def ours(name: str) -> set[str]:
+    return set(profile(name).sections()) & set(tuners())
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_the_variables_file_shows_every_variable_with_its_default_and_an_example(name: str) -> None:
+def test_the_settings_file_shows_every_setting_with_its_default_and_an_example(name: str) -> None:
     text = (FOLDER / f"{name}-variables.conf").read_text()
     shown = dict(re.findall(r"^#(\w+)=(.*)$", text, re.MULTILINE))
-    assert shown == variables(name)
+    assert shown == defaults(name)
     for variable in shown:
         assert re.search(rf"Example: .*\b{variable}=|\n#{variable}=", text)
     assert text.count("Example:") >= len(shown) - 1
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_every_variable_is_used_and_every_used_one_has_a_default(name: str) -> None:
+def test_every_variable_is_used_and_there_is_every_used_one(name: str) -> None:
     read = (FOLDER / one / "tuned.conf" for one in (name, "virt-plus-boot", part(name)))
     text = "".join(file.read_text() for file in read)
-    known = {*profile(name)["variables"], *profile(part(name))["variables"]} - {"include"}
+    known = {*profile(name)["variables"], *profile(part(name))["variables"]}
     assert set(re.findall(r"\$\{(\w+)\}", text)) == known
 
 
@@ -77,6 +88,7 @@ def test_every_variable_is_used_and_every_used_one_has_a_default(name: str) -> N
 def test_every_value_for_tuneds_own_plugins_is_known_and_its_default_valid(name: str) -> None:
     values = tuneds_values(name)
     assert len(values) == len(profile(part(name))["variables"])
+    assert values.items() <= defaults(name).items()
     for setting, default in values.items():
         profile_parts.VALUES[setting].parse(setting, default)
 
@@ -99,21 +111,25 @@ def test_no_section_of_tuneds_own_is_outside_of_a_part(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_options_exist_and_defaults_are_valid(name: str) -> None:
-    parsed = profile(name)
-    values = variables(name)
-    for section in set(parsed.sections()) & set(tuners()):
-        tuner = tuners()[section]
-        options = {key: value for key, value in parsed[section].items() if key not in TUNEDS_OWN}
-        assert set(options) <= set(tuner.options)
-        tuner.parse(
-            {key: re.sub(r"\$\{(\w+)\}", lambda m: values[m[1]], v) for key, v in options.items()}
-        )
+def test_every_section_of_ours_reads_the_settings_file(name: str) -> None:
+    for section in ours(name):
+        options = profile(name)[section]
+        assert options["settings"] == f"/etc/tuned/{name}-variables.conf"
+        assert options["defaults"] == "${i:PROFILE_DIR}/defaults.conf"
+        assert set(options) <= {"settings", "defaults", *TUNEDS_OWN}
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_the_administrators_file_comes_after_the_defaults(name: str) -> None:
-    assert list(profile(name)["variables"])[-2:] == ["include", *COMPUTED]
+def test_every_setting_is_an_option_and_valid_by_default(name: str) -> None:
+    used = set()
+    for section in ours(name):
+        found = section_settings_of(name, section)
+        assert found.errors == ()
+        assert not found.lines
+        used |= set(found.names.values())
+        tuner = tuners()[section]
+        tuner.parse(section_settings.combined(tuner.options, found, {}))
+    assert used == defaults(name).keys()
 
 
 @pytest.mark.parametrize("tuner", tuners().values(), ids=list(tuners()))
@@ -131,11 +147,3 @@ def test_every_option_is_read(tuner) -> None:  # type: ignore[no-untyped-def]
         with pytest.raises(BadOptions) as bad:
             tuner.parse({name: "\N{REPLACEMENT CHARACTER}"})
         assert [error.option for error in bad.value.errors] == [name]
-
-
-@pytest.mark.parametrize("name", PROFILES)
-def test_the_command_knows_which_variable_sets_which_option_of_huge_pages(name: str) -> None:
-    section = profile(name)["hugepages_numa"]
-    named = {text.strip("${}"): option for option, text in section.items() if option != "observe"}
-    assert named.items() <= hugepages_plan.VARIABLES.items()
-    assert name != "virtual-host-plus" or named == hugepages_plan.VARIABLES

@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
-from tuned_virt.cli import json_output, table, variables
+from tuned_virt.cli import json_output, settings_file, table
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
 from tuned_virt.core.guest_source import FixedGuests
 from tuned_virt.core.options import BadOptions
 from tuned_virt.core.originals import Originals
 from tuned_virt.core.plan import Change, Plan
+from tuned_virt.core.section_settings import SectionSettings
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api.guest_pages import Asking, GuestPageReader
 from tuned_virt.plugins.hugepages_numa import (
@@ -26,28 +26,9 @@ from tuned_virt.plugins.hugepages_numa import (
     state,
 )
 from tuned_virt.plugins.hugepages_numa.planner import MountChange, PoolChange
-from tuned_virt.plugins.hugepages_numa.policy import OPTIONS
+from tuned_virt.plugins.hugepages_numa.policy import NAMES, OPTIONS
 from tuned_virt.plugins.hugepages_numa.pools import size_name
 from tuned_virt.plugins.hugepages_numa.targets import impossible
-
-VARIABLES: Mapping[str, str] = {
-    **{f"hugepages_{size}": f"pages_{size}" for size in ("2M", "1G")},
-    **{
-        f"hugepages_{name}": name
-        for name in (
-            *("headroom", "reserve_free", "remedies", "timeout", "on_partial", "boot"),
-            *("mount_2M", "mount_1G", "overcommit_2M", "restart_libvirt"),
-        )
-    },
-    "thp": "transparent_hugepages",
-    "thp_defrag": "defrag",
-}
-"""Variables of the profiles, and the plugin's options that they set."""
-
-FILES = (
-    Path("/etc/tuned/virtual-host-plus-variables.conf"),
-    Path("/etc/tuned/virtual-guest-plus-variables.conf"),
-)
 
 COLUMNS = ("<setting", "now", "then", "<why")
 
@@ -129,13 +110,12 @@ def _arguments(policy: HugepagesPolicy) -> tuple[str, list[str]]:
 
 
 def _policy(file: Path | None, pairs: list[str]) -> HugepagesPolicy:
-    found = variables.options(file, VARIABLES) if file else {}
+    found = settings_file.checked(NAMES, OPTIONS, file) if file else SectionSettings()
     words = _from_words(pairs)
     try:
-        return parse({**{name: one.value for name, one in found.items()}, **words})
+        return parse({**found.texts, **words})
     except BadOptions as error:
-        mine = {name: one for name, one in found.items() if name not in words}
-        raise variables.refused(file or Path(), mine, error) from error
+        raise settings_file.refused(found, error, words) from error
 
 
 def _from_words(words: list[str]) -> dict[str, str]:
@@ -150,7 +130,7 @@ def _file(options: argparse.Namespace) -> Path | None:
     """The variables file to read; None where words of --set alone are asked. Raises CouldNot."""
     if options.policy is not None or options.set:
         return Path(options.policy) if options.policy else None
-    there = [file for file in FILES if file.exists()]
+    there = settings_file.machines_files()
     if not there:
         raise CouldNot("no request: give --set pages_2M=0:512 or --policy VARIABLES.conf")
     return there[0]

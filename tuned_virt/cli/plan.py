@@ -16,11 +16,12 @@ from tuned_virt.cli import (
     json_output,
     plan_text,
     planning_input,
+    settings_file,
     snapshot,
-    variables,
 )
 from tuned_virt.cli.common import COULD_NOT, FINE, TO_REPORT, CouldNot
 from tuned_virt.cli.planning_input import PlanningInput
+from tuned_virt.core import section_settings
 from tuned_virt.core.device_filter import selects
 from tuned_virt.core.options import BadOptions
 from tuned_virt.model.guest import Guest
@@ -132,7 +133,7 @@ def _fleet(files: list[str], asked: PlanRequest, for_programs: bool) -> int:
 
 
 def read_asked(file: str | None, settings: list[str]) -> PlanRequest:
-    """What a variables file asks as vm_pinning reads it, with OPTION=VALUE on top.
+    """What a settings file asks as vm_pinning reads it, with OPTION=VALUE on top.
 
     Raises CouldNot.
     """
@@ -140,14 +141,12 @@ def read_asked(file: str | None, settings: list[str]) -> PlanRequest:
 
 
 def _of_file(file: Path) -> PlanRequest:
-    named = {f"{pinning.VARIABLES}{name}": name for name in (*pinning.OPTIONS, "devices")}
-    found = variables.options(file, named)
-    texts = {**pinning.IN_PROFILE, **{name: one.value for name, one in found.items()}}
-    devices = texts.pop("devices")
+    found = settings_file.checked(pinning.NAMES, pinning.OPTIONS, file)
     try:
-        return PlanRequest(pinning.parse(texts), devices)
+        policy = pinning.parse(section_settings.combined(pinning.OPTIONS, found, {}))
     except BadOptions as bad:
-        raise variables.refused(file, found, bad) from bad
+        raise settings_file.refused(found, bad, {}) from bad
+    return PlanRequest(policy, section_settings.selection("*", found) or "*")
 
 
 def _set(asked: PlanRequest, settings: list[str]) -> PlanRequest:

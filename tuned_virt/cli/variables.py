@@ -1,23 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A profile's variables file: read as TuneD does, or written line by line, all else kept."""
+"""A profile's settings file, written line by line, all else kept."""
 
 from __future__ import annotations
 
-import configparser
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-
-from tuned_virt.cli.common import CouldNot
-from tuned_virt.core.options import BadOptions
-
-SECTION = "variables"
-"""The section that a file without any is read as."""
 
 
 @dataclass(frozen=True)
@@ -27,83 +20,6 @@ class Variable:
     name: str
     value: str
     comments: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class SetVariable:
-    """A variable that a file sets, and in which line."""
-
-    name: str
-    value: str
-    line: int
-
-
-def options(file: Path, named: Mapping[str, str]) -> dict[str, SetVariable]:
-    """What a file sets of options, by the names of their variables. Raises CouldNot."""
-    found = {named[one.name]: one for one in read(file) if one.name in named}
-    for one in found.values():
-        if "${f:" in one.value:
-            raise CouldNot(
-                f"{file}: line {one.line}: {one.name} calls a function that only TuneD can evaluate"
-            )
-    return found
-
-
-def refused(file: Path, found: Mapping[str, SetVariable], bad: BadOptions) -> CouldNot:
-    """The error that names the lines of bad options."""
-    lines = {name: f"{file}: line {one.line}: " for name, one in found.items()}
-    return CouldNot("\n".join(f"{lines.get(error.option, '')}{error}" for error in bad.errors))
-
-
-def read(file: Path) -> list[SetVariable]:
-    """The variables that a file sets, as TuneD reads and expands them. Raises CouldNot.
-
-    A comment is a # after white space, not a ;, and ${name} is an earlier variable's value
-    (TuneD's tuned/profiles/variables.py).
-    """
-    text = _text(file)
-    parser = configparser.ConfigParser(
-        delimiters=("=",),
-        inline_comment_prefixes=("#",),
-        strict=False,
-        interpolation=None,
-        allow_no_value=True,
-    )
-    parser.optionxform = str  # type: ignore[assignment,method-assign]
-    try:
-        parser.read_string(f"[{SECTION}]\n{text}")
-    except configparser.Error as error:
-        raise CouldNot(f"{file}: {error.message}") from error
-    values: dict[str, str] = {}
-    found = []
-    for name, value in (item for section in parser.sections() for item in parser.items(section)):
-        line = _line(text, name)
-        if value is None or not re.fullmatch(r"\w+", name):
-            raise CouldNot(f"{file}: line {line}: '{name[:60]}' is not of the form NAME=VALUE")
-        values[name] = _expanded(value, values)
-        found.append(SetVariable(name, values[name], line))
-    return found
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise CouldNot(f"{file}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise CouldNot(f"{file}: it is not UTF-8 text: {error.reason}") from error
-
-
-def _line(text: str, name: str) -> int:
-    """Of the last line that sets a variable, which is the one that counts."""
-    pattern = rf"\s*{re.escape(name)}\s*(=|\s#|$)"
-    return max(n for n, line in enumerate(text.split("\n"), 1) if re.match(pattern, line))
-
-
-def _expanded(text: str, values: Mapping[str, str]) -> str:
-    """A text with the variables set so far; a \\ before one keeps it."""
-    known = re.sub(r"(?<!\\)\$\{(\w+)\}", lambda found: values.get(found[1], found[0]), text)
-    return re.sub(r"\\(\$\{\w+\})", r"\1", known)
 
 
 def split(text: str) -> list[str]:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import glob
 import os
 import re
 from collections.abc import Collection, Iterator
@@ -84,6 +86,27 @@ class InstalledProfiles:
             if file not in but and os.path.isfile(file):
                 return file
         return None
+
+    def beside(self, name: str, file: str) -> str | None:
+        """A file in a profile's folder, None where there is none."""
+        profile = self.file(name)
+        found = os.path.join(os.path.dirname(profile), file) if profile else ""
+        return found if os.path.isfile(found) else None
+
+    def using(self, file: str, names: Collection[str]) -> set[str]:
+        """Those of a settings file's names that profiles use as ${name}; none unless one of these
+        has the file as `include=` in its section [variables]."""
+        texts = list(self._texts())
+        included = rf"^[ \t]*include[ \t]*=[ \t]*{re.escape(file)}[ \t]*$"
+        if not any(re.search(included, text, re.MULTILINE) for text in texts):
+            return set()
+        return {name for text in texts for name in names if f"${{{name}}}" in text}
+
+    def _texts(self) -> Iterator[str]:
+        for folder in map(self.system.path, self.folders()):
+            for file in glob.glob(os.path.join(glob.escape(folder), "*/tuned.conf")):
+                with contextlib.suppress(OSError), open(file, errors="replace") as opened:
+                    yield opened.read()
 
     def uses(self, name: str, wanted: Collection[str] = ()) -> bool:
         """Whether a profile is, or includes, one of these; if none is named, anything of ours."""

@@ -27,6 +27,9 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
 }
 """Settings that decide on a part: by valid word the profile to include, "" for none."""
 
+NAMES = (*VALUES, *CHOICES, "observe")
+"""All settings that decide on the parts or on their values."""
+
 
 @dataclass(frozen=True)
 class Parts:

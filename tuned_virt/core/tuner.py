@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.options import OptionSpec, Section
 from tuned_virt.core.plan import Change, Plan, Values
+from tuned_virt.core.section_settings import SettingNames
 from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFS, active_word
 
@@ -78,6 +79,8 @@ class Registered(ABC):
 
     name: str
     options: Mapping[str, OptionSpec]
+    setting_names: SettingNames = SettingNames()
+    """What the options are called in a profile's settings file."""
     part_of: str = ""
     """The plugin whose second record this is, where `name` is not a plugin."""
     restore_order: int = 0

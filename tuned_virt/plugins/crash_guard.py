@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from tuned_virt.core import options as opt
 from tuned_virt.core.options import BadOptions, OptionError, OptionSpec
 from tuned_virt.core.plan import Change, Plan, Values
+from tuned_virt.core.profile_parts import VALUES
 from tuned_virt.core.tuner import Tuner
 from tuned_virt.kernel.files import KernelFS, active_word
 
@@ -47,6 +48,10 @@ OPTIONS: Mapping[str, OptionSpec] = {
         " virtual-host, virtual-guest and their additions here set",
         STOCK,
     ),
+    **{
+        name: OptionSpec(f"{valid.valid}; only checked here: TuneD's own plugins set it")
+        for name, valid in VALUES.items()
+    },
     "observe": opt.OBSERVE,
 }
 
@@ -68,9 +73,11 @@ class CrashGuardState:
 
 def parse(options: Mapping[str, str]) -> CrashGuardPolicy:
     """The policy of a profile's options. Raises BadOptions."""
-    named = opt.given(options).get("files", "").replace(",", " ").split()
+    given = opt.given(options)
+    named = given.get("files", "").replace(",", " ").split()
     patterns = tuple(path for word in named for path in (STOCK_FILES if word == STOCK else [word]))
-    errors = [
+    _, errors = opt.parsed(given, {name: valid.parse for name, valid in VALUES.items()})
+    errors += [
         OptionError("files", pattern, "stock, or a path under /proc/sys or /sys without ..")
         for pattern in patterns
         if not is_setting(pattern)

@@ -8,17 +8,19 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
 from tuned import consts
 
-from tuned_virt.core import active_profile
+from tuned_virt.core import active_profile, section_settings
 from tuned_virt.core.active_profile import ActiveProfile
 from tuned_virt.core.engine import Finding, Result
 from tuned_virt.core.installed_profiles import InstalledProfiles
-from tuned_virt.core.options import OptionError, no_such
+from tuned_virt.core.options import OptionError, OptionSpec, no_such
+from tuned_virt.core.section_settings import DEFAULTS, FILE, SectionSettings
 from tuned_virt.core.system_root import OutsideRootError, SystemRoot
 
 log = logging.getLogger("tuned")
@@ -107,29 +109,51 @@ class TunerOptions:
     """What TuneD asks a plugin about its options, for one whose tuner has them."""
 
     tuner: Any
+    _variables: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._unknown: list[OptionError] = []
         super().__init__(*args, **kwargs)
 
     @classmethod
+    def _there_are(cls) -> Mapping[str, OptionSpec]:
+        return {**cls.tuner.options, "settings": FILE, "defaults": DEFAULTS}
+
+    @classmethod
     def _get_config_options(cls) -> dict[str, str | None]:
-        return {name: option.default for name, option in cls.tuner.options.items()}
+        return {name: option.default for name, option in cls._there_are().items()}
 
     @classmethod
     def get_config_options_hints(cls) -> dict[str, str]:
         """What each option means, for TuneD's GUI and D-Bus."""
-        return {name: option.hint for name, option in cls.tuner.options.items()}
+        return {name: option.hint for name, option in cls._there_are().items()}
 
     def _get_effective_options(self, options: Mapping[str, str]) -> dict[str, str | None]:
-        there_are, manual = self.tuner.options, f"tuned-plugin-{self.tuner.name}(7)"
+        """Those that the section has; None for others, which its settings file may have."""
+        there_are, manual = self._there_are(), f"tuned-plugin-{self.tuner.name}(7)"
         self._unknown += [
             no_such(name, str(value), there_are, manual)
             for name, value in options.items()
             if name not in there_are
         ]
         known = {name: value for name, value in options.items() if name in there_are}
-        return {**self._get_config_options(), **known}
+        return {**dict.fromkeys(there_are), **known}
+
+    def _written(self, instance: Any) -> dict[str, str]:
+        """The options that a section sets itself."""
+        there = {name: text for name, text in instance.options.items() if text is not None}
+        return expanded(self._variables, there)
+
+    def _settings(self, written: Iterable[Mapping[str, str]]) -> SectionSettings:
+        """What a section's settings file has for it; the first one's that names a file."""
+        for one in written:
+            if one.get("settings") and one.get("defaults"):
+                files = (one["settings"], one["defaults"])
+                used = InstalledProfiles().using
+                tuner = self.tuner
+                found = section_settings.load(tuner.setting_names, tuner.options, *files, used)
+                return replace(found, texts=expanded(self._variables, found.texts))
+        return SectionSettings()
 
     def _instance_init(self, instance: Any) -> None:
         instance._has_static_tuning = True

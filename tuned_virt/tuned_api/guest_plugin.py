@@ -21,13 +21,13 @@ from tuned.plugins import hotplug
 from tuned_virt.core.device_filter import device, selects
 from tuned_virt.core.engine import Finding, Result
 from tuned_virt.core.options import SYSTEM, BadOptions, OptionError
+from tuned_virt.core.section_settings import combined, selection
 from tuned_virt.guests.manager import Claim, GuestManager, GuestTuner, Run, guest_manager
 from tuned_virt.kernel import systemd, timeouts
 from tuned_virt.libvirt_api.connection import Domain
 from tuned_virt.tuned_api.common import (
     TunerOptions,
     contained,
-    expanded,
     log_findings,
     next_apply,
 )
@@ -55,6 +55,8 @@ class GuestPlugin(TunerOptions, hotplug.Plugin):  # type: ignore[misc]
         self._known: dict[str, Domain] = {}
         self._moving: dict[str, float] = {}
         self._policies: dict[str, Any] = {}
+        self._selections: dict[str, str | None] = {}
+        self._misnamed: dict[str, list[OptionError]] = {}
         self._bad: dict[str, list[OptionError]] = {}
         self._applied: set[str] = set()
         self._closed = False
@@ -71,17 +73,27 @@ class GuestPlugin(TunerOptions, hotplug.Plugin):  # type: ignore[misc]
         """As TuneD's, whose parameters differ by generation; bad options are kept for verify."""
         with self._turn:
             instance = super().create_instance(*args, **kwargs)
-            self._parse(instance)
+            self._misnamed[instance.name] = list(self._unknown)
+            names_file = bool(instance.options.get("settings"))
+            for one in list(self._instances.values()):
+                if one is instance or (names_file and not one.options.get("settings")):
+                    self._parse(one)
             return instance
 
     def _parse(self, instance: Any) -> None:
-        bad = list(self._unknown)
+        """A section's policy and guests; one that names no settings file reads another's."""
+        written = self._written(instance)
+        others = (self._written(one) for one in self._instances.values())
+        found = self._settings((written, *others))
+        bad = [*self._misnamed[instance.name], *found.errors]
         try:
-            texts = expanded(self._variables, instance.options)
+            texts = combined(self.tuner.options, found, written)
             told = {name: text for name, text in texts.items() if text}
             self._policies[instance.name] = self.tuner.parse(told)
         except BadOptions as errors:
-            bad += errors.errors
+            bad += found.told(errors.errors, written)
+        self._selections[instance.name] = selection(instance.devices_expression, found)
+        self._bad.pop(instance.name, None)
         for error in bad:
             log.error("%s: %s; no setting of [%s] is applied", self.name, error, instance.name)
         if bad:
@@ -164,7 +176,11 @@ class GuestPlugin(TunerOptions, hotplug.Plugin):  # type: ignore[misc]
         if instance.devices_udev_regex is not None:
             log.error("%s: devices_udev_regex does not apply to guests: use devices=", self.name)
             return set()
-        return {name for name in devices if selects(instance.devices_expression, self._names(name))}
+        return {
+            name
+            for name in devices
+            if selects(self._selections.get(instance.name), self._names(name))
+        }
 
     def _names(self, name: str) -> list[str]:
         guest = self._known.get(name)
@@ -210,7 +226,8 @@ class GuestPlugin(TunerOptions, hotplug.Plugin):  # type: ignore[misc]
                 self._closed = True
             super().destroy_instance(instance)
             self._policies.pop(instance.name, None)
-            self._bad.pop(instance.name, None)
+            for kept in (self._bad, self._selections, self._misnamed):
+                kept.pop(instance.name, None)
 
     def _add_device(self, device_name: str) -> None:
         with self._turn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from tuned.plugins import base
@@ -14,6 +15,7 @@ from tuned_virt.core.journal import Journal
 from tuned_virt.core.options import BadOptions, OptionError, Section, is_yes
 from tuned_virt.core.originals import Originals
 from tuned_virt.core.plan_runner import PlanRunner
+from tuned_virt.core.section_settings import SectionSettings, combined, selection
 from tuned_virt.core.tuner import Sections, Tuner
 from tuned_virt.kernel import systemd
 from tuned_virt.kernel.files import KernelFS
@@ -83,41 +85,49 @@ class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
         return False
 
     def _apply(self) -> None:
-        self._bad = list(self._unknown)
+        written = {one.name: self._written(one) for one in self._instances.values()}
+        found = self._settings(written.values())
+        self._bad = [*self._unknown, *found.errors]
         policy = self.tuner.parse({})
         observe = False
+        merged = self._merged(written)
         try:
             apart = self.tuner.sections
-            observe, policy = self._whole() if apart is None else self._sections(apart)
+            if apart is None:
+                observe, policy = self._whole(combined(self.tuner.options, found, merged))
+            else:
+                observe, policy = self._sections(apart, found, written)
         except BadOptions as errors:
-            self._bad += errors.errors
+            self._bad += found.told(errors.errors, merged)
         for bad in self._bad:
             log.error("%s: %s; no setting of [%s] is applied", self.tuner.name, bad, self.name)
         if self._bad:
             policy = self.tuner.parse({})
         plan_runner(self.tuner).apply(policy, observe)
 
-    def _whole(self) -> tuple[bool, Any]:
+    def _whole(self, options: dict[str, str]) -> tuple[bool, Any]:
         """Whether only to observe, and the policy of all instances merged. Raises BadOptions."""
-        options = self._merged_options()
         observe = _observe(options.pop("observe"))
-        return observe, self.tuner.parse({name: text or "" for name, text in options.items()})
+        return observe, self.tuner.parse(options)
 
-    def _sections(self, apart: Sections[Any]) -> tuple[bool, Any]:
+    def _sections(
+        self, apart: Sections[Any], found: SectionSettings, written: Mapping[str, Mapping[str, str]]
+    ) -> tuple[bool, Any]:
         """The same of instances that stay apart; one that observes has all do so."""
-        sections = [self._section(instance) for instance in self._instances.values()]
+        sections = [
+            self._section(instance, found, written[name])
+            for name, instance in self._instances.items()
+        ]
         observe = any([_observe(section.options.get("observe")) for section in sections])
         return observe, apart.parse(sections, self._conflicting(*apart.conflicting_plugin))
 
-    def _section(self, instance: Any) -> Section:
-        texts = {
-            **instance.options,
-            "devices=": instance.devices_expression,
-            "devices_udev_regex=": instance.devices_udev_regex,
-        }
-        options = expanded(self._variables, texts)
-        devices, udev_regex = (options.pop(name) for name in list(texts)[-2:])
-        return Section(instance.name, options, devices, udev_regex)
+    def _section(
+        self, instance: Any, found: SectionSettings, written: Mapping[str, str]
+    ) -> Section:
+        texts = {"devices": instance.devices_expression, "regex": instance.devices_udev_regex}
+        own = expanded(self._variables, texts)
+        options = combined(self.tuner.options, found, written)
+        return Section(instance.name, options, selection(own["devices"], found) or "", own["regex"])
 
     def _conflicting(self, name: str, option: str) -> list[Section]:
         """Sections of TuneD's own that set the same, with the devices that they have been given.
@@ -138,19 +148,18 @@ class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
             if (text := self._variables.expand(instance.options.get(option)) or "")
         ]
 
-    def _merged_options(self) -> dict[str, str | None]:
-        defaults = self._get_config_options()
-        merged = dict(defaults)
-        for instance in self._instances.values():
-            for name, text in expanded(self._variables, instance.options).items():
-                if not text or text in (defaults[name], merged[name]):
-                    continue
-                if merged[name] != defaults[name]:
+    def _merged(self, written: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+        """What the sections set themselves, the last of them first."""
+        merged: dict[str, str] = {}
+        for section, options in written.items():
+            for name, text in options.items():
+                before = merged.get(name, "")
+                if self.tuner.sections is None and text and before not in ("", text):
                     log.warning(
                         "%s: several sections set %s: '%s' is overridden by '%s' of [%s]",
-                        *(self.tuner.name, name, merged[name], text, instance.name),
+                        *(self.tuner.name, name, before, text, section),
                     )
-                merged[name] = text
+                merged[name] = text or before
         return merged
 
     def _unapply(self) -> None:

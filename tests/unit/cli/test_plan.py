@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import configparser
 import json
 import os
 import re
@@ -92,21 +91,16 @@ def test_the_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 # --- the policy -----------------------------------------------------------------------------------
 
 
-def test_the_profile_names_variables_as_the_command_reads_them() -> None:
-    """vm_ before each option, and the command knows all defaults that are not the plugin's."""
-    profile = configparser.ConfigParser(delimiters="=", interpolation=None, strict=False)
-    profile.optionxform = str  # type: ignore[assignment,method-assign]
-    profile.read(ROOT / "profiles/virtual-host-plus/tuned.conf")
-    section = dict(profile["vm_pinning"])
-    del section["observe"]
-    assert section == {name: f"${{{pinning.VARIABLES}{name}}}" for name in section}
-    told = {name: profile["variables"][f"{pinning.VARIABLES}{name}"] for name in section}
-    assert {k: v for k, v in pinning.IN_PROFILE.items() if told[k] != v} == {}
-    devices = told.pop("devices")
+def test_the_shipped_settings_file_asks_for_the_plugins_defaults() -> None:
     asked = plan.read_asked(str(ROOT / "profiles/virtual-host-plus-variables.conf"), [])
-    parsed = pinning.parse(told)
-    assert asked == plan.PlanRequest(parsed, devices)
+    assert asked == plan.PlanRequest(pinning.parse({}), "*")
     assert asked.policy.placement.policy is PlacementMode.NODE
+
+
+def test_excluded_guests_are_not_planned(tmp_path: Path) -> None:
+    file = tmp_path / "v.conf"
+    file.write_text("vm_devices=db*\nvm_exclude=db1, web2\n")
+    assert plan.read_asked(str(file), []).devices == "db* !db1 !web2"
 
 
 def test_variables_and_options_on_top(tmp_path: Path) -> None:
@@ -127,8 +121,8 @@ def test_variables_and_options_on_top(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("\nvm_smt=maybe\n", "line 2: option 'smt': 'maybe' is not valid: one of prefer"),
-        ("vm_running=x\n", "line 1: option 'running': 'x'"),
+        ("\nvm_smt=maybe\n", "line 2: 'vm_smt=maybe' is not valid: one of prefer"),
+        ("vm_running=x\n", "line 1: 'vm_running=x' is not valid: one of local"),
         (
             "vm_policy=node\n\nno such thing\n",
             "line 3: 'no such thing' is not of the form NAME=VALUE",
@@ -151,7 +145,7 @@ def test_bad_variables_are_named_with_their_line(
         (["--set", "smt"], "--set smt: write it as OPTION=VALUE"),
         (["--set", "vm_smt=require"], "no such option; use one of policy, smt"),
         (["--set", "overcommit=-1"], "option 'overcommit': '-1'"),
-        (["--policy", "/no/such/file"], "/no/such/file: No such file or directory"),
+        (["--policy", "/no/such/file"], "/no/such/file: there is no such file"),
         (["--snapshot", str(HOST), "--json"], ""),
     ],
 )

@@ -18,12 +18,27 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "v.conf"
 
 
-def test_a_file_that_is_not_there_asks_for_the_defaults(
-    file: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_empty_file_asks_for_the_defaults(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file.write_text("")
     assert parts("virt-plus-host", str(file)) == "virt-plus-host"
     assert value(str(file), "swappiness", "10") == "10"
     assert not caplog.records
+
+
+def test_a_file_that_is_not_there_is_not_taken_for_an_empty_one(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert parts("virt-plus-host", str(file)) == ""
+    assert f"{file}: there is no such file" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["observ=1\n", "swapiness=1\n", "swappiness=1\nswappiness=2\n"])
+def test_a_misspelt_name_and_a_second_value_leave_the_stock_profile(
+    file: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    file.write_text(text)
+    assert parts("virt-plus-host", str(file)) == ""
+    assert f"{file}: line " in caplog.text
 
 
 def test_parts_after_the_first_are_optional_too(file: Path) -> None:
@@ -58,7 +73,7 @@ def test_an_error_names_file_line_and_variable(
 ) -> None:
     file.write_text("# x\nswappiness=abc\n")
     assert parts("virt-plus-host", str(file)) == ""
-    assert f"{file}: line 2: swappiness=abc is not valid: a whole number" in caplog.text
+    assert f"{file}: line 2: 'swappiness=abc' is not valid: a whole number" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from tuned_virt.core.guest_source import NO_GUESTS, GuestSource
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.plan import Plan, Values
 from tuned_virt.core.replan_trigger import ReplanTrigger
+from tuned_virt.core.section_settings import SettingNames
 from tuned_virt.core.state_file import FOLDER
 from tuned_virt.core.tuner import Replan, Sections, Tuner
 from tuned_virt.kernel import systemd
@@ -36,6 +37,7 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
     name = "blk_elevator_virt"
     restore_order = 2
     options = policy.OPTIONS
+    setting_names = SettingNames("disk_")
     parse = staticmethod(policy.parse)
     decide = staticmethod(planner.decide)
     writer = DiskWriter()

@@ -25,6 +25,7 @@ class HugepagesTuner(Tuner[HugepagesPolicy, HugepagesState]):
 
     name = "hugepages_numa"
     options = policy.OPTIONS
+    setting_names = policy.NAMES
     parse = staticmethod(policy.parse)
     decide = staticmethod(planner.plan)
 

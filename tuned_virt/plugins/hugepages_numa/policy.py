@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from tuned_virt.core import options as opt
 from tuned_virt.core.options import BadOptions, Number, OneOf, OptionError, OptionSpec
+from tuned_virt.core.section_settings import SettingNames
 from tuned_virt.kernel import cpuset
 from tuned_virt.plugins.hugepages_numa import mounts
 from tuned_virt.plugins.hugepages_numa.pools import size_of
@@ -59,6 +60,17 @@ TRANSPARENT_HINTS: Mapping[str, str] = {
     "khugepaged_max_ptes_swap": "maximum of pages that it reads from swap to make one",
     "khugepaged_max_ptes_shared": "maximum of shared pages in one",
 }
+
+
+NAMES = SettingNames(
+    "hugepages_",
+    {
+        **{f"pages_{size}": f"hugepages_{size}" for size in SIZES},
+        "transparent_hugepages": "thp",
+        "defrag": "thp_defrag",
+    },
+)
+"""What the options are called in a profile's settings file."""
 
 
 class Remedy(str, Enum):

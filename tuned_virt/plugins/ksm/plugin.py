@@ -10,6 +10,7 @@ from tuned_virt.core.engine import Controller
 from tuned_virt.core.guest_source import NO_GUESTS, GuestSource
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.plan import Change, Plan, Values
+from tuned_virt.core.section_settings import SettingNames
 from tuned_virt.core.state_file import FOLDER as STATE_FOLDER
 from tuned_virt.core.tuner import Replan, Tuner, Writer
 from tuned_virt.kernel import mempolicy
@@ -56,6 +57,7 @@ class KsmTuner(Tuner[KsmPolicy, KsmState]):
 
     name = "ksm"
     options = policy.OPTIONS
+    setting_names = SettingNames("ksm_")
     parse = staticmethod(policy.parse)
     decide = staticmethod(planner.plan)
     values = staticmethod(values)

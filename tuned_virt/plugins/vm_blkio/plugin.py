@@ -13,6 +13,7 @@ from tuned_virt.core.guest_source import EventSource
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.core.replan_trigger import ReplanTrigger
+from tuned_virt.core.section_settings import SettingNames
 from tuned_virt.core.tuner import Replan, Sections, Tuner, Writer
 from tuned_virt.core.worker_pool import KeyedWorkerPool
 from tuned_virt.kernel import timeouts
@@ -92,6 +93,7 @@ class BlkioTuner(Tuner[WeightPolicy, WeightState]):
     name = "vm_blkio"
     restore_order = 1
     options = policy.OPTIONS
+    setting_names = SettingNames("vm_", {"devices": "vm_blkio_devices"})
     parse = staticmethod(policy.parse)
     decide = staticmethod(planner.decide)
     sections = Sections(policy.parse_sections)

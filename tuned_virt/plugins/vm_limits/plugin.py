@@ -17,6 +17,7 @@ class LimitsTuner(GuestTuner[LimitsPolicy]):
 
     name = original.PLUGIN
     options = policy.OPTIONS
+    setting_names = policy.NAMES
     parse = staticmethod(policy.parse)
     original = staticmethod(original.parse)
 

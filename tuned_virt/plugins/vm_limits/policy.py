@@ -20,6 +20,7 @@ from tuned_virt.core.options import (
     parsed,
     uri,
 )
+from tuned_virt.core.section_settings import SettingNames
 from tuned_virt.model.guest import Guest
 
 MEMORY = ("memory_hard_limit", "memory_soft_limit", "swap_hard_limit")
@@ -62,6 +63,9 @@ OPTIONS: Mapping[str, OptionSpec] = {
     "uri": OptionSpec("libvirt's URI; guests of other machines cannot be tuned", SYSTEM),
     "observe": OBSERVE,
 }
+
+NAMES = SettingNames("vm_", {"devices": "vm_limit_devices"})
+"""What the options are called in a profile's settings file."""
 
 
 @dataclass(frozen=True)

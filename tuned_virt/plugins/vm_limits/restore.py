@@ -16,6 +16,7 @@ class LimitsRestore(GuestRestore[OriginalLimits]):
 
     name = original.PLUGIN
     options = policy.OPTIONS
+    setting_names = policy.NAMES
     parse = staticmethod(policy.parse)
     original = staticmethod(original.parse)
 

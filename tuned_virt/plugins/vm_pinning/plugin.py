@@ -19,6 +19,7 @@ class PinningTuner(GuestTuner[PinningPolicy]):
 
     name = original.PLUGIN
     options = policy.OPTIONS
+    setting_names = policy.NAMES
     parse = staticmethod(policy.parse)
     original = staticmethod(original.parse)
 

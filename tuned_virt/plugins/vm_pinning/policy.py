@@ -21,6 +21,7 @@ from tuned_virt.core.options import (
     parsed,
     uri,
 )
+from tuned_virt.core.section_settings import SettingNames
 
 
 class RunningGuests(str, Enum):
@@ -132,11 +133,8 @@ OPTIONS: Mapping[str, OptionSpec] = {
     "observe": OBSERVE,
 }
 
-VARIABLES = "vm_"
-"""What the profile puts before an option's name to call its variable."""
-
-IN_PROFILE: Mapping[str, str] = {"devices": "*"}
-"""What the profile has where its variables file says nothing, and the plugin has otherwise."""
+NAMES = SettingNames("vm_")
+"""What the options are called in a profile's settings file."""
 
 
 def parse(options: Mapping[str, str]) -> PinningPolicy:

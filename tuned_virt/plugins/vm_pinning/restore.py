@@ -33,6 +33,7 @@ class PinningRestore(GuestRestore[OriginalPins]):
 
     name = original.PLUGIN
     options = policy.OPTIONS
+    setting_names = policy.NAMES
     parse = staticmethod(policy.parse)
     original = staticmethod(original.parse)
     kernel_settings = frozenset({numa_balancing.SETTING})
@@ -77,6 +78,7 @@ class ConfigurationRestore(GuestRestore[ConfiguredGuest]):
     name = configured_guest.RECORD
     part_of = original.PLUGIN
     options = policy.OPTIONS
+    setting_names = policy.NAMES
     parse = staticmethod(policy.parse)
     original = staticmethod(configured_guest.parse)
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.unit.hugetlb import G1, M2, FakeHugetlb, Memory
 from tuned_virt import cli
-from tuned_virt.cli import hugepages_plan
+from tuned_virt.cli import hugepages_plan, settings_file
 from tuned_virt.core.guest_source import FixedGuests
 from tuned_virt.core.originals import Originals
 from tuned_virt.core.state_file import HUGE_PAGES_PROGRESS
@@ -256,7 +256,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHugetlb:
     fs = FakeHugetlb({node: Memory(8 * GIB, 6 * GIB) for node in (0, 1)})
     monkeypatch.setattr(hugepages_plan, "KernelFS", lambda: fs)
     monkeypatch.setattr(hugepages_plan, "Originals", lambda: Originals(tmp_path, "boot"))
-    monkeypatch.setattr(hugepages_plan, "FILES", (tmp_path / "none", tmp_path / "variables.conf"))
+    monkeypatch.setattr(settings_file, "FOLDER", tmp_path)
     return fs
 
 
@@ -276,7 +276,7 @@ def test_a_plan_of_this_machines_variables(
     machine: FakeHugetlb, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = "swappiness=1\nhugepages_2M=0:512,1:25%  # both\nhugepages_1G=\nthp=madvise\n"
-    (tmp_path / "variables.conf").write_text(text)
+    (tmp_path / "virtual-guest-plus-variables.conf").write_text(text)
     assert cli.main(["hugepages", "plan", "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
     assert [(one["setting"], one["after"]) for one in content["changes"]] == [
@@ -335,7 +335,7 @@ def test_the_command_line_that_a_request_wants(
         (["--set", "pages_16G=0:1"], "pages_16G: '0:1': huge pages of this machine are of 2M, 1G"),
         (["--set", "pages_1G=guests"], "pages_1G=guests: not included: pools of guests grow after"),
         (["--set", "pages_3M=1"], "--set pages_3M: use one of boot"),
-        (["--policy", "/nonexistent"], "/nonexistent: No such file or directory"),
+        (["--policy", "/nonexistent"], "/nonexistent: there is no such file"),
         ([], "no request: give --set pages_2M=0:512"),
     ],
 )

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Settings arrive at the plugins, or verify says why not, on each generation of TuneD."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.sandbox import Sandbox
+
+FILE = "/etc/tuned/virtual-host-plus-variables.conf"
+RUN = "/sys/kernel/mm/ksm/run"
+SWAPPINESS = "/proc/sys/vm/swappiness"
+
+SITE = "[main]\nsummary=another\n[variables]\ninclude=/etc/tuned/site.conf\nsite=1\n"
+CHILD = "[main]\nsummary=a child\ninclude=virtual-host-plus\n[ksm]\nmode=static\nrun=1\n"
+
+Tuned = Callable[..., Sandbox]
+
+
+def switched(tuned: Tuned, version: str, text: str, profile: str, ksm: str = "1") -> Sandbox:
+    """A host with KSM's `run` as given, this settings file, and a profile switched to."""
+    profiles = {"site": SITE, "child": CHILD}
+    files = {FILE: text, "/etc/tuned/site.conf": "colour=red\n"}
+    t = tuned(version, profiles=profiles, files=files, setup=f"echo {ksm} > {RUN}")
+    t.switch(profile)
+    return t
+
+
+@pytest.mark.parametrize("profile", ["virtual-host-plus site", "site virtual-host-plus"])
+def test_another_profiles_include_does_not_hide_the_file(
+    tuned: Tuned, version: str, profile: str
+) -> None:
+    t = switched(tuned, version, "ksm_mode=off\n", profile)
+    assert t.verify(), t.verify_lines
+    assert t.read(RUN) == "0"
+    assert "auto" not in "".join(line for line in t.verify_lines if "ksm" in line)
+
+
+@pytest.mark.parametrize("profile", ["virtual-host-plus site", "site virtual-host-plus"])
+def test_observe_holds_for_our_plugins_beside_another_include(
+    tuned: Tuned, version: str, profile: str
+) -> None:
+    t = switched(tuned, version, "ksm_mode=off\nobserve=1\n", profile)
+    assert t.read(RUN) == "1"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ksm_mod=off\n", "line 1: 'ksm_mod=off' is not a setting: did you mean ksm_mode?"),
+        ("\nksm_mode=of\n", "line 2: 'ksm_mode=of' is not valid: one of"),
+        ("ksm_mode=off\nksm_mode=off\n", "line 2: 'ksm_mode=off' is a second ksm_mode"),
+        ("\ufeff# mine\nksm_mode=off\n", "line 1: it begins with a byte order mark (BOM)"),
+        ("ksm_mode: off\n", "is not of the form NAME=VALUE; did you mean ksm_mode=off?"),
+        ("ksm_mode=off\n  ksm_unmerge=allow\n", "line 2: 'ksm_unmerge=allow' is indented"),
+    ],
+)
+def test_an_error_is_named_and_its_section_is_not_applied(
+    tuned: Tuned, version: str, text: str, said: str
+) -> None:
+    t = switched(tuned, version, text, "virtual-host-plus")
+    assert t.read(RUN) == "1", "nothing of [ksm] is applied"
+    assert not t.verify()
+    assert any(f"failed: 'ksm': {FILE}: " in line and said in line for line in t.verify_lines)
+    t.write(FILE, "ksm_mode=off\n")
+    t.switch("virtual-host-plus")
+    assert t.verify(), t.verify_lines
+    assert t.read(RUN) == "0"
+
+
+def test_a_childs_section_wins_over_the_file(tuned: Tuned, version: str) -> None:
+    t = switched(tuned, version, "ksm_mode=off\nswappiness=7\n", "child", ksm="0")
+    assert t.verify(), t.verify_lines
+    assert t.read(RUN) == "1"
+    assert t.read(SWAPPINESS) == "7"
+
+
+def test_own_variables_that_a_profile_uses_are_no_errors(tuned: Tuned, version: str) -> None:
+    t = switched(tuned, version, "mine=1\n", "virtual-host-plus", ksm="0")
+    assert not t.verify()
+    text = f"[main]\ninclude=child\n[variables]\ninclude={FILE}\n[ksm]\nrun=${{mine}}\n"
+    for folder in ("/etc/tuned", "/etc/tuned/profiles"):
+        t.write(f"{folder}/mine/tuned.conf", text)
+    t.switch("mine")
+    assert t.verify(), t.verify_lines
+    assert t.read(RUN) == "1"

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a section of a profile gets from its settings file: which setting is which option, the
+profile's default below, what is wrong, and errors in the words of the file. Pure but for reading.
+
+An option that the section itself sets comes before the file, the file before the profile's default
+(defaults.conf beside its tuned.conf), and that before the plugin's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from tuned_virt.core import settings
+from tuned_virt.core.options import OptionError, OptionSpec
+from tuned_virt.core.settings import Setting, SettingError, SettingsFile
+
+DEVICES = "devices"
+EXCLUDE = "exclude"
+SELECTION = (DEVICES, EXCLUDE)
+"""Settings that are no options of a plugin: what a section is for, and what it is not for."""
+
+FILE = OptionSpec("the settings file, such as /etc/tuned/virtual-host-plus-variables.conf")
+DEFAULTS = OptionSpec("the file that has all settings of the profile with their defaults")
+
+Used = Callable[[str, Collection[str]], Collection[str]]
+"""Those of a settings file's names that a profile which includes it uses as ${name}."""
+
+
+@dataclass(frozen=True)
+class SettingNames:
+    """What a plugin's options are called in a settings file: with a prefix, or otherwise."""
+
+    prefix: str = ""
+    special: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, option: str) -> str:
+        """The setting's name; `observe` is one for all."""
+        return option if option == "observe" else self.special.get(option, self.prefix + option)
+
+
+@dataclass(frozen=True)
+class SectionSettings:
+    """The settings of one section, by option.
+
+    names    what each option is called in the file
+    texts    its value in the file, or the profile's default
+    lines    those that the file sets
+    errors   what is wrong in the file and concerns the section; nothing of it may be applied then
+    """
+
+    file: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    lines: Mapping[str, Setting] = field(default_factory=dict)
+    errors: tuple[OptionError, ...] = ()
+
+    def told(self, errors: Iterable[OptionError], written: Mapping[str, str]) -> list[OptionError]:
+        """Errors of options in the file's words, but for those that the section has written."""
+        return [
+            one
+            if one.option not in self.names or one.value in written.get(one.option, ())
+            else self._told(one)
+            for one in errors
+        ]
+
+    def _told(self, error: OptionError) -> OptionError:
+        found = self.lines.get(error.option)
+        name = self.names[error.option]
+        text = f"{name}={found.value if found else error.value}"
+        valid = f"is not valid: {self._renamed(error.valid)}{_meant(error)}"
+        return SettingError(self.file, found.line if found else 0, text, valid, error.option)
+
+    def _renamed(self, text: str) -> str:
+        """A text with the settings' names; an option is a word before =, or of several parts."""
+        plain = "|".join(sorted(map(re.escape, self.names), key=len, reverse=True))
+        pattern = rf"(?<![\w-])(?:{plain})(?==)|(?<![\w-])(?=\w*_)(?:{plain})(?![\w-])"
+        return re.sub(pattern, lambda found: self.names[found[0]], text) if plain else text
+
+
+def _meant(error: OptionError) -> str:
+    """What a bad value was probably meant to be."""
+    unquoted = re.fullmatch(r"""(["'])(.*)\1""", error.value)
+    if unquoted:
+        return f"; write {unquoted[2]} without quotes"
+    words = error.valid.partition("one of ")[2].split(", ")
+    found = settings.alike(error.value, words) if words != [""] else []
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def load(
+    names: SettingNames, options: Iterable[str], file: str, defaults: str, used: Used
+) -> SectionSettings:
+    """The settings of a plugin's section. Files that have not changed are not read again."""
+    profile, read = settings.read(defaults), settings.read(file)
+    named = {
+        names.of(option): option
+        for option in (*options, *SELECTION)
+        if names.of(option) in profile.settings
+    }
+    lines = {named[name]: one for name, one in read.settings.items() if name in named}
+    texts = {named[name]: one.value for name, one in profile.settings.items() if name in named}
+    texts.update((option, one.value) for option, one in lines.items())
+    return SectionSettings(
+        file,
+        {option: name for name, option in named.items()},
+        texts,
+        lines,
+        (*profile.errors, *read.errors, *unknown(read, profile, used, named)),
+    )
+
+
+def unknown(
+    read: SettingsFile, profile: SettingsFile, used: Used, own: Collection[str] | None = None
+) -> Iterator[SettingError]:
+    """The names that the profile does not have and nothing uses.
+
+    With `own` only those that one of these names was probably meant by, or none at all.
+    """
+    names = read.settings.keys() - profile.settings.keys()
+    names -= {name for one in read.settings.values() for name in one.uses}
+    names -= set(used(read.path, names)) if names else set()
+    manual = f"{os.path.basename(os.path.dirname(profile.path))}-variables.conf(5)"
+    for name in sorted(names, key=lambda name: read.settings[name].line):
+        found = settings.alike(name, profile.settings)
+        if own is None or not found or set(own) & set(found):
+            meant = (
+                f": did you mean {found[0]}?"
+                if found
+                else ", and no profile that includes the file uses it."
+            )
+            valid = f"is not a setting{meant} All are in {manual}"
+            one = read.settings[name]
+            yield SettingError(read.path, one.line, f"{name}={one.value}", valid)
+
+
+def combined(
+    options: Mapping[str, OptionSpec], found: SectionSettings, written: Mapping[str, str]
+) -> dict[str, str]:
+    """Every option's text: as the section has it, or the file, or the profile, or the plugin.
+
+    An empty one stands for the plugin's default.
+    """
+    layers = {**found.texts, **written}
+    return {name: layers.get(name) or spec.default or "" for name, spec in options.items()}
+
+
+def selection(devices: str | None, found: SectionSettings) -> str | None:
+    """TuneD's device expression of a section, the file's where it has none of its own ("*")."""
+    if devices is None:
+        return None
+    own = devices if devices != "*" else found.texts.get(DEVICES) or "*"
+    excluded = found.texts.get(EXCLUDE, "").replace(",", " ").split()
+    return " ".join([own, *(f"!{word.lstrip('!')}" for word in excluded)])
