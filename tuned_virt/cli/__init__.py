@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = {
     "snapshot": "write this host and its guests to one file, to plan on another machine",
     "hugepages": "show huge pages by node, plan them, or print them for the command line",
     "disks": "show each disk, its class, the guests it backs, its scheduler, and why",
+    "check-settings": "check a settings file, before a switch to its profile",
     "verify": "compare every setting of the active profile with the machine",
     "log": "show what was changed on this machine, when, and why",
     "restore": "restore the original values without TuneD",
@@ -32,13 +33,13 @@ COMMANDS: Mapping[str, str] = {
     "enable": "set the profile that TuneD applies when it starts, also in images",
     "disable": "return to the previous profile, and restore the original values",
 }
-"""Each command, in the order of `--help`, with what it does. Its module has its name."""
+"""Each command, in the order of `--help`, with what it does. Its module has its name, _ for -."""
 
 
 def module(command: str) -> ModuleType:
     """What implements a command: `add_arguments` and `run`. Imported when it is needed: what one
     command imports takes time, and may be missing on a host that needs another."""
-    name = "import_" if command == "import" else command
+    name = "import_" if command == "import" else command.replace("-", "_")
     return importlib.import_module(f"{__name__}.{name}")
 
 
