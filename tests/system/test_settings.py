@@ -32,10 +32,12 @@ def switched(tuned: Tuned, version: str, text: str, profile: str, ksm: str = "1"
 def test_another_profiles_include_does_not_hide_the_file(
     tuned: Tuned, version: str, profile: str
 ) -> None:
-    t = switched(tuned, version, "ksm_mode=off\n", profile)
+    text = "ksm_mode=static\nksm_run=0\nksm_sleep_millisecs=77\nswappiness=7\n"
+    t = switched(tuned, version, text, profile)
     assert t.verify(), t.verify_lines
     assert t.read(RUN) == "0"
-    assert "auto" not in "".join(line for line in t.verify_lines if "ksm" in line)
+    assert t.read("/sys/kernel/mm/ksm/sleep_millisecs") == "77"
+    assert t.read(SWAPPINESS) == "7"
 
 
 @pytest.mark.parametrize("profile", ["virtual-host-plus site", "site virtual-host-plus"])
@@ -44,6 +46,8 @@ def test_observe_holds_for_our_plugins_beside_another_include(
 ) -> None:
     t = switched(tuned, version, "ksm_mode=off\nobserve=1\n", profile)
     assert t.read(RUN) == "1"
+    t.verify()  # fails where stock's own section does (boost on 2.27)
+    assert "note: 'ksm run' = '1', observed only, would be '0'" in t.verify_lines
 
 
 @pytest.mark.parametrize(
@@ -63,7 +67,8 @@ def test_an_error_is_named_and_its_section_is_not_applied(
     t = switched(tuned, version, text, "virtual-host-plus")
     assert t.read(RUN) == "1", "nothing of [ksm] is applied"
     assert not t.verify()
-    assert any(f"failed: 'ksm': {FILE}: " in line and said in line for line in t.verify_lines)
+    lines = t.verify_lines.splitlines()
+    assert any(f"failed: 'ksm': {FILE}: " in line and said in line for line in lines)
     t.write(FILE, "ksm_mode=off\n")
     t.switch("virtual-host-plus")
     assert t.verify(), t.verify_lines

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""tuned-virt check-settings: check a settings file as the plugins read it, before a switch.
+"""tuned-virt check-settings: check a settings file, before a switch to its profile.
 
 It needs neither root nor TuneD, and says what verify would say after the switch.
 """

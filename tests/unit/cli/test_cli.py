@@ -49,7 +49,7 @@ def test_a_module_says_of_its_command_what_help_says(command: str) -> None:
 
 
 def test_every_command_is_a_module_of_its_name() -> None:
-    names = {f"{name}_" if name == "import" else name for name in cli.COMMANDS}
+    names = {f"{name}_" if name == "import" else name.replace("-", "_") for name in cli.COMMANDS}
     found = Path(cli.__file__).parent.glob("*.py")
     assert names <= {file.stem for file in found}
 
