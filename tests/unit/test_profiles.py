@@ -56,10 +56,9 @@ def defaults(name: str) -> dict[str, str]:
 def section_settings_of(name: str, section: str) -> SectionSettings:
     """What a section of the profile gets where the administrator's file sets nothing."""
     tuner = tuners()[section]
-    files = (FOLDER / f"{name}-variables.conf", FOLDER / name / "defaults.conf")
-    return section_settings.load(
-        tuner.setting_names, tuner.options, *map(str, files), lambda *_: ()
-    )
+    file, defaults_file = f"{FOLDER}/{name}-variables.conf", f"{FOLDER}/{name}/defaults.conf"
+    names, options = tuner.setting_names, tuner.options
+    return section_settings.load(names, options, file, defaults_file, lambda *_: ())
 
 
 def ours(name: str) -> set[str]:
