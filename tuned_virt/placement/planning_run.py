@@ -16,7 +16,7 @@ from tuned_virt.placement.model import Placement, PlacementKind, unplaced
 from tuned_virt.placement.node_capacity import MemoryShare, NodeCapacity, NodeMemory
 from tuned_virt.placement.place_guest import place_guest
 from tuned_virt.placement.plan_from_assignments import DecidedPlacements, PlacementResult
-from tuned_virt.placement.policy import PlacementMode, PlacementPolicy, policy_for
+from tuned_virt.placement.policy import PlacementMode, PlacementPolicy, policy_for, unused_wishes
 from tuned_virt.placement.residents import resident
 from tuned_virt.placement.retain import promoted, retain
 
@@ -84,6 +84,9 @@ class PlanningRun:
             why = f"its metadata is not valid: {str(error)[:MOST_SAID]}"
             self.fixed[guest.key] = unplaced(guest.name, guest.uuid, why)
             return
+        if unused_wishes(guest, own):
+            why = f"its metadata is not used: metadata={own.metadata.value}"
+            self.warnings.append(f"guest {guest.name}: {why}")
         if own.policy is PlacementMode.NONE:
             self.fixed[guest.key] = unplaced(guest.name, guest.uuid, "policy=none", chosen=True)
             return

@@ -62,6 +62,17 @@ class MemoryMode(str, Enum):
     NONE = "none"
 
 
+class MetadataUse(str, Enum):
+    """What guests may ask for in their own metadata; see GUESTS_OWN.
+
+    OPT_OUT  policy=none alone: a guest takes no CPUs from its neighbours by that
+    """
+
+    ALL = "all"
+    OPT_OUT = "opt-out"
+    NONE = "none"
+
+
 @dataclass(frozen=True)
 class PlacementPolicy:
     """The options of one selection of guests; see OPTIONS for their meaning.
@@ -79,6 +90,7 @@ class PlacementPolicy:
     memory: MemoryMode = MemoryMode.MOVE
     overcommit: float = 1.0
     rebalance: int = 0
+    metadata: MetadataUse = MetadataUse.ALL
 
 
 Policies = Union[PlacementPolicy, Mapping[str, PlacementPolicy]]
@@ -90,6 +102,7 @@ WORDS: Mapping[str, type[Enum]] = {
     "emulator": EmulatorMode,
     "iothreads": IoThreadMode,
     "memory": MemoryMode,
+    "metadata": MetadataUse,
 }
 
 OPTIONS: Mapping[str, OptionSpec] = {
@@ -126,6 +139,11 @@ OPTIONS: Mapping[str, OptionSpec] = {
         " are not placed",
         "1",
     ),
+    "metadata": OptionSpec(
+        "What a guest's own <metadata> may set: all, opt-out (policy=none alone), none; for hosts"
+        " on which tenants write it: dedicated CPUs are taken from the other guests",
+        "all",
+    ),
     "rebalance": OptionSpec(
         "Maximum of guests that one plan moves to a better place; never (0): none", "never"
     ),
@@ -158,10 +176,23 @@ GUESTS_OWN = ("policy", "smt", "emulator", "iothreads", "memory")
 
 def policy_for(guest: Guest, policy: PlacementPolicy) -> PlacementPolicy:
     """The policy with what the guest's own metadata wishes. Raises BadOptions."""
-    if not guest.wishes:
+    used = {name: text for name, text in guest.wishes.items() if _may_wish(policy, name, text)}
+    if not used:
         return policy
-    wishes = sorted((_quotable(name), _quotable(text)) for name, text in guest.wishes.items())
+    wishes = sorted((_quotable(name), _quotable(text)) for name, text in used.items())
     return _wished(policy, tuple(wishes))
+
+
+def unused_wishes(guest: Guest, policy: PlacementPolicy) -> bool:
+    """Whether the policy keeps something of a guest's metadata from being used."""
+    return any(not _may_wish(policy, name, text) for name, text in guest.wishes.items())
+
+
+def _may_wish(policy: PlacementPolicy, name: str, text: str) -> bool:
+    opts_out = (name, text) == ("policy", PlacementMode.NONE.value)
+    return policy.metadata is MetadataUse.ALL or (
+        opts_out and policy.metadata is MetadataUse.OPT_OUT
+    )
 
 
 def _quotable(text: str) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.machines import guest
+from tests.unit.machines import guest, machine
 from tuned_virt.core.options import BadOptions
-from tuned_virt.placement import policy
+from tuned_virt.placement import plan, policy
 from tuned_virt.placement.policy import (
     EmulatorMode,
     IoThreadMode,
@@ -18,6 +18,7 @@ from tuned_virt.placement.policy import (
     changed,
     parse,
     policy_for,
+    unused_wishes,
 )
 
 
@@ -131,3 +132,44 @@ def test_a_guest_may_wish_what_concerns_itself_alone() -> None:
     for other in ("housekeeping", "overcommit", "rebalance"):
         with pytest.raises(BadOptions, match="use one of policy, smt, emulator, iothreads, memory"):
             policy_for(guest("a", 1, wishes={other: "1"}), base)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "dedicated", "none"),
+    [
+        ("all", PlacementMode.DEDICATED, PlacementMode.NONE),
+        ("opt-out", PlacementMode.NODE, PlacementMode.NONE),
+        ("none", PlacementMode.NODE, PlacementMode.NODE),
+    ],
+)
+def test_the_administrator_says_what_metadata_may_set(
+    metadata: str, dedicated: PlacementMode, none: PlacementMode
+) -> None:
+    """A tenant who writes metadata alone takes no CPUs from its neighbours."""
+    base = parse({"metadata": metadata})
+    takes = guest("a", 1, wishes={"policy": "dedicated", "smt": "isolate"})
+    opts_out = guest("b", 1, wishes={"policy": "none"})
+    assert policy_for(takes, base).policy is dedicated
+    assert policy_for(opts_out, base).policy is none
+    assert unused_wishes(takes, base) == (metadata != "all")
+    assert unused_wishes(opts_out, base) == (metadata == "none")
+    with pytest.raises(BadOptions):
+        policy_for(guest("a", 1, wishes={"metadata": "all"}), parse({}))
+
+
+def test_no_wish_shrinks_a_neighbour_where_metadata_is_not_used() -> None:
+    host = machine()
+    neighbour = guest("neighbour", 2)
+    tenants = [guest(name, 3, wishes={"policy": "dedicated", "smt": "isolate"}) for name in "ab"]
+    alone = plan(host, [neighbour], parse({}), {})
+    beside = plan(
+        host, [neighbour, *tenants], parse({"metadata": "opt-out", "overcommit": "2"}), {}
+    )
+    before, after = (
+        next(one for one in made.placements if one.guest == "neighbour") for made in (alone, beside)
+    )
+    assert {len(cpus) for cpus in after.vcpus.values()} == {
+        len(cpus) for cpus in before.vcpus.values()
+    }
+    said = [warning for warning in beside.warnings if "its metadata is not used" in warning]
+    assert len(said) == 2
