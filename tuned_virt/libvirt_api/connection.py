@@ -42,6 +42,12 @@ EVENTS = (
 )
 """Of virDomainEventID; those that this libvirt or driver lacks are done without."""
 
+NEEDED = ("LIFECYCLE",)
+"""Of those: without it no guest is noticed when it starts."""
+
+NO_SUPPORT = 3
+"""VIR_ERR_NO_SUPPORT: this driver has no such call."""
+
 STARTING = ((3, 11), (5, 0))
 """State and reason of a guest that libvirt lists while it still starts it (paused for starting up,
 off for an unknown reason): an event follows when it runs."""
@@ -124,11 +130,18 @@ class Connection:
                 self.handle.setKeepAlive(binding.KEEPALIVE, binding.KEEPALIVE_COUNT)
                 self.handle.registerCloseCallback(self._on_close, None)
                 self._undo.append(self.handle.unregisterCloseCallback)
-        for name in EVENTS:
-            self.follow(name)
+        try:
+            for name in EVENTS:
+                self.follow(name)
+        except LibvirtError:
+            self.close()
+            raise
 
     def follow(self, name: str) -> None:
-        """Register for a virDomainEventID, once; what cannot be had is done without."""
+        """Register for a virDomainEventID, once; what cannot be had is done without.
+
+        But for guests that start and stop: raises LibvirtError where it fails.
+        """
         number = getattr(binding.libvirt(), f"VIR_DOMAIN_EVENT_ID_{name}", None)
         callback = getattr(self, f"_on_{name.lower()}", self._on_other)
         self._follow(name, "domainEvent", number, callback)
@@ -144,10 +157,15 @@ class Connection:
         if self._events is None or name in self._events or event is None:
             return
         self._events.add(name)
-        with contextlib.suppress(LibvirtError), binding.translated():
-            number = getattr(self.handle, f"{method}RegisterAny")(None, event, callback, None)
-            deregister = getattr(self.handle, f"{method}DeregisterAny")
-            self._undo.append(functools.partial(deregister, number))
+        try:
+            with binding.translated():
+                number = getattr(self.handle, f"{method}RegisterAny")(None, event, callback, None)
+        except LibvirtError as error:
+            if name in NEEDED and error.code != NO_SUPPORT:
+                raise
+            return
+        deregister = getattr(self.handle, f"{method}DeregisterAny")
+        self._undo.append(functools.partial(deregister, number))
 
     # --- events, in libvirt's thread ---------------------------------------------------------
 
@@ -219,10 +237,15 @@ class Connection:
         return False
 
     def close(self) -> None:
-        """Take back the registrations and close; on a dead connection that fails, and may."""
+        """Take back the registrations and close; on a dead connection that fails, and may.
+
+        Each is tried twice: one registration that is left keeps the connection open for ever.
+        """
         for undo in [*reversed(self._undo), self.handle.close]:
-            with contextlib.suppress(LibvirtError), binding.translated():
-                undo()
+            for _ in range(2):
+                with contextlib.suppress(LibvirtError), binding.translated():
+                    undo()
+                    break
 
     def wait(self, due: float | None) -> Changes:
         """What happens next, with what follows closely; at the latest in `due` seconds."""

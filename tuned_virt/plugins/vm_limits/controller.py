@@ -34,6 +34,8 @@ log = logging.getLogger("tuned")
 
 LimitsClaim = Claim[LimitsPolicy]
 
+NUMBER = re.compile(r"\d{1,19}", re.ASCII)
+
 
 @dataclass(frozen=True)
 class _LimitedGuest:
@@ -56,6 +58,7 @@ class LimitsController(GuestController[LimitsPolicy]):
         self._journal = journal
         self._held: dict[str, _LimitedGuest] = {}
         self._by_run: dict[Run, str] = {}
+        self._returned: dict[str, int] = {}  # weights that we have put back: no owner's
         self._again: float | None = None
 
     def adjust(self, view: GuestsView, claims: Mapping[Run, LimitsClaim] | None) -> float | None:
@@ -65,6 +68,8 @@ class LimitsController(GuestController[LimitsPolicy]):
             self._originals.take()
         gone = {*self._originals.guests, *self._held} - seen.keys()
         self._originals.let_go(gone)
+        for key in self._returned.keys() - seen.keys():
+            del self._returned[key]
         runs = ((self._tracker.run(run), claim) for run, claim in (claims or {}).items())
         claimed = {one.key: claim for one, claim in runs if one is not None}
         for key in self._held.keys() - claimed.keys():
@@ -108,7 +113,10 @@ class LimitsController(GuestController[LimitsPolicy]):
         ours = set(kept.memory) if kept else set()
         if kept and kept.shares is not None:
             ours.add("cpu_shares")
-        return tuple(name for name in owned(seen.active.xml) if name not in ours)
+        found = owned(seen.active.xml)
+        if found.get("cpu_shares") == self._returned.get(seen.key):
+            ours.add("cpu_shares")
+        return tuple(name for name in found if name not in ours)
 
     def _set(self, link: Connection, seen: TrackedGuest, mine: WantedLimits) -> Mapping[str, str]:
         if not mine.memory and mine.shares is None:
@@ -154,10 +162,17 @@ class LimitsController(GuestController[LimitsPolicy]):
             ours = {name: kib for name, kib in before.memory.items() if name in mine.memory}
             left = before.shares if mine.shares is not None else None
             self._originals.amend({seen.key: replace(before, memory=ours, shares=left)})
+            self._remember(seen.key, shares)
+
+    def _remember(self, key: str, shares: int | None) -> None:
+        """A weight cannot be taken out of a running guest's XML, only set to what it was."""
+        if shares is not None:
+            self._returned[key] = shares
 
     def _put_back(self, link: Connection, seen: TrackedGuest) -> None:
+        before = self._originals.guests[seen.key]
         try:
-            refused = put_back(link, seen.active, self._originals.guests[seen.key])
+            refused = put_back(link, seen.active, before)
         except GuestGone:
             return
         if refused:
@@ -165,6 +180,7 @@ class LimitsController(GuestController[LimitsPolicy]):
             self._originals.set_pending({seen.key: why})
             self._again = time.monotonic() + timeouts.RETRY_REFUSED
             return
+        self._remember(seen.key, before.shares)
         self._originals.let_go([seen.key])
         self._write(seen.active, "limited", "original", "the profile no longer applies to it")
 
@@ -228,7 +244,9 @@ class LimitsController(GuestController[LimitsPolicy]):
         except Unanswered as error:
             remark = str(error)
         for run, held in pairs:
-            if held is not None and (held.failed or held.owners or _words(held.wanted)):
+            if held is None:
+                yield Finding(Result.NOTE, f"device {claims[run].device}: {PLUGIN}: not set yet")
+            elif held.failed or held.owners or _words(held.wanted):
                 yield _finding(held, found.get(run), remark)
 
 
@@ -243,19 +261,20 @@ def put_back(link: Connection, active: Domain, before: OriginalLimits) -> Mappin
     return libvirt.apply(link, active, before.memory, before.shares)
 
 
-def owned(xml: str) -> list[str]:
-    """Which limits the owner has set in a domain's XML. Raises XmlError."""
+def owned(xml: str) -> dict[str, int]:
+    """The limits in a domain's XML, as its owner has set them. Raises XmlError."""
     return safexml.read(xml, "domain", _owned, XmlError)
 
 
-def _owned(root: Element) -> list[str]:
-    limits = {name: root.findtext(f"memtune/{name}", "").strip() for name in libvirt.MEMORY}
-    found = [
-        name
-        for name, text in limits.items()
-        if re.fullmatch(r"\d{1,19}", text, re.ASCII) and int(text) < UNLIMITED
-    ]
-    return found + ([] if root.find("cputune/shares") is None else ["cpu_shares"])
+def _owned(root: Element) -> dict[str, int]:
+    places = {name: f"memtune/{name}" for name in libvirt.MEMORY}
+    texts = {name: root.findtext(place, "").strip() for name, place in places.items()}
+    found = {name: int(text) for name, text in texts.items() if NUMBER.fullmatch(text)}
+    limits = {name: value for name, value in found.items() if value < UNLIMITED}
+    shares = root.findtext("cputune/shares")
+    if shares is None:
+        return limits
+    return {**limits, "cpu_shares": int(shares) if NUMBER.fullmatch(shares.strip()) else 0}
 
 
 def _words(mine: WantedLimits) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -181,10 +182,10 @@ def test_without_a_cpu_controller_the_other_limits_are_set(guests: LimitsControl
 
 def test_what_the_owner_limits_is_seen() -> None:
     xml = "<domain><memtune>\n<hard_limit unit='KiB'>1048576</hard_limit>\n</memtune></domain>"
-    assert owned(xml) == ["hard_limit"]
-    assert owned(xml.replace("1048576", str(policy.UNLIMITED))) == []
+    assert owned(xml) == {"hard_limit": GIB}
+    assert owned(xml.replace("1048576", str(policy.UNLIMITED))) == {}
     shares = "<domain><cputune>\n<shares>7</shares></cputune></domain>"
-    assert owned(shares) == ["cpu_shares"]
+    assert owned(shares) == {"cpu_shares": 7}
 
 
 @pytest.mark.parametrize(
@@ -197,5 +198,22 @@ def test_what_the_owner_limits_is_seen() -> None:
 )
 def test_what_only_looks_like_a_limit_is_none(inner: str) -> None:
     metadata = f"<metadata><x:y xmlns:x='urn:x'>{inner}</x:y></metadata>"
-    assert owned(f"<domain>{metadata}<cputune/></domain>") == []
-    assert owned(f"<domain><memtune>{inner.replace('>1<', '>one<')}</memtune></domain>") == []
+    assert owned(f"<domain>{metadata}<cputune/></domain>") == {}
+    assert owned(f"<domain><memtune>{inner.replace('>1<', '>one<')}</memtune></domain>") == {}
+
+
+def test_a_weight_that_was_put_back_is_no_owners(guests: LimitsController) -> None:
+    """libvirt cannot take a weight out of a running guest's XML again, only set it."""
+    web = guest()
+    adjust(guests, web, cpu_shares="50")
+    adjust(guests, web)
+    assert web.domain.shares == 100
+    with_it = f"<cputune><shares>{web.domain.shares}</shares></cputune>"
+    again = replace(web, xml=DOMAIN.format(UUID, with_it))
+    adjust(guests, again, cpu_shares="50")
+    assert web.domain.shares == 50
+    adjust(guests, again)
+    assert web.domain.shares == 100
+    by_its_owner = replace(web, xml=DOMAIN.format(UUID, with_it.replace("100", "70")))
+    adjust(guests, by_its_owner, cpu_shares="50")
+    assert web.domain.shares == 100, "70 is its owner's"
