@@ -8,12 +8,14 @@ where its text was read and is wrong, Foreign where it is another boot's or anot
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import functools
-import glob
 import json
 import logging
 import os
+import re
+import stat
 import time
 from collections.abc import Callable, Iterator
 from enum import Enum
@@ -78,6 +80,24 @@ def make_folder(path: str) -> None:
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
 
 
+def believed(status: os.stat_result, path: str) -> None:
+    """Raises PermissionError for a file or folder that other users may change: root would write to
+    the kernel what they have put there."""
+    if status.st_uid not in (0, os.geteuid()) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        owner, mode = status.st_uid, stat.S_IMODE(status.st_mode)
+        reason = f"other users may write to it (owner {owner}, mode {mode:03o}), so it is not used"
+        raise PermissionError(errno.EPERM, reason, path)
+
+
+def believed_folder(path: str) -> None:
+    """The same of the folder of a file; a symbolic link is none. Raises OSError."""
+    folder = os.path.dirname(path)
+    status = os.lstat(folder)
+    if not stat.S_ISDIR(status.st_mode):
+        raise PermissionError(errno.EPERM, "it is not a folder itself, so it is not used", folder)
+    believed(status, folder)
+
+
 @functools.cache
 def boot_id() -> str:
     """The running kernel's boot id. Raises OSError."""
@@ -117,8 +137,11 @@ class StateFile(Generic[T]):
         try:
             with open(self.path, "rb") as file:
                 text = file.read()
+                status = os.fstat(file.fileno())
+            believed_folder(self.path)
         except ABSENT:
             return NOT_THERE
+        believed(status, self.path)
         try:
             content = json.loads(text)
             self._check(content)
@@ -161,6 +184,7 @@ class StateFile(Generic[T]):
         """Replace the file. Raises OSError."""
         text = self.text(content)
         make_folder(self.path)
+        believed_folder(self.path)
         new = self._beside(".new")
         with open(new, "w", opener=only_root_writes) as file:
             file.write(text)
@@ -203,6 +227,7 @@ class StateFile(Generic[T]):
             make_folder(self.path)
             lock = os.open(path, flags, 0o600)
         try:
+            believed_folder(self.path)
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         finally:
@@ -216,7 +241,13 @@ class StateFile(Generic[T]):
 
     def aside(self) -> list[str]:
         """Files of this boot that were set aside, oldest first. Raises OSError."""
-        found = sorted(glob.glob(f"{glob.escape(self.path)}.[0-9]*"))
+        folder, name = os.path.split(self.path)
+        try:
+            names = sorted(os.listdir(folder))
+        except ABSENT:
+            return []
+        aside = re.compile(rf"{re.escape(name)}\.\d+")
+        found = [os.path.join(folder, one) for one in names if aside.fullmatch(one)]
         return [path for path in found if not self._is_of_earlier_boot(path)]
 
     def _is_of_earlier_boot(self, path: str) -> bool:
