@@ -15,6 +15,8 @@
 #   make check-fresh-ci  the same in minutes: one system test of each plugin  (root)
 #   make check-vm-disks   disks of every kind that QEMU emulates, iSCSI, LVM, md, multipath, a guest on LVM  (root)
 #   make check-vm-guests  real guests on four nodes: QEMU inside QEMU, minutes  (root)
+#   make check-faults  each call of an apply and an off fails once; FAULTS="--sample 100" takes some  (root, hours)
+#   make check-switches  many profile switches with guests running: nothing grows; N=10000  (root, hours)
 #   make mutate   do the unit tests notice changes of the pure modules?  MUTATE="placement/* */policy"  (minutes each)
 #   make bench    ratios against TuneD's stock profiles      (root)
 #   make bench-ksm  KSM's laws against ksmtuned and the kernel; KSM="--runs 1 --only converge"  (root, hours)
@@ -177,6 +179,14 @@ check-packages: alone fetch-packages
 .PHONY: check-fresh check-fresh-ci
 check-fresh check-fresh-ci: alone need-fresh
 	@scripts/alone "make $@" $(PYTHON) -m tests.fresh --suites "$(SUITES)" $(if $(filter %-ci,$@),--brief)
+
+.PHONY: check-faults
+check-faults: alone fetch-system
+	scripts/alone "make $@" $(VENV)/bin/python -m tests.faults $(FAULTS)
+
+.PHONY: check-switches
+check-switches: alone fetch-system
+	scripts/alone "make $@" $(VENV)/bin/python -m tests.faults.switches $(N) $(SWITCHES)
 
 # In an environment of its own: it brings a newer rich than the one that the product runs with.
 MUTMUT := build/venv-mutate
