@@ -52,3 +52,16 @@ def test_what_another_profile_leaves_after_a_restart_is_put_back(
     wait_for("ksm put back", lambda: t.read("/sys/kernel/mm/ksm/run") == "0")
     t.off()
     assert t.snapshot() == before
+
+
+def test_the_verify_unit_sees_all_that_it_may_not_change(tuned_service: SystemdSandbox) -> None:
+    t = tuned_service
+    t.switch("virtual-host-plus")
+    wait_for("verified", t.verify)
+    t.run(["systemctl", "start", "tuned-virt-verify"])
+    t.run(["sh", "-c", "echo 1 >/sys/kernel/mm/ksm/run"])
+    done = t.run(["systemctl", "start", "tuned-virt-verify"], check=False)
+    failed = t.run(["systemctl", "is-failed", "tuned-virt-verify"], check=False)
+    t.run(["sh", "-c", "echo 0 >/sys/kernel/mm/ksm/run"])
+    assert (done.returncode, failed.stdout.strip()) == (1, "failed")
+    t.off()

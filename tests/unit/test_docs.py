@@ -40,3 +40,15 @@ def test_settings_in_examples_exist() -> None:
     for file in DOCUMENTS:
         found = re.findall(r"^    (\w+)=\S*(?:\s+#.*)?$", file.read_text(), re.MULTILINE)
         assert set(found) <= known, file.name
+
+
+def test_each_threat_names_a_test_that_there_is() -> None:
+    text = (ROOT / "docs/security.md").read_text()
+    rows = [line for line in text.splitlines() if re.match(r"\| (a|anybody|`tuned -d`)", line)]
+    assert len(rows) > 8
+    for row in rows:
+        named = re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", row.rpartition(" | ")[2])
+        assert named, row
+        for file, test in named:
+            source = (ROOT / "tests/unit" / file).read_text()
+            assert not test or f"def {test}(" in source, (file, test)

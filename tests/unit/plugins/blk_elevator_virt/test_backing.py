@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -117,6 +118,23 @@ def test_paths_of_defined_guests(fs: FakeDisks) -> None:
         "sdd": ("we?b",),
         "sde": ("we?b",),
     }
+
+
+def test_a_guests_path_is_never_opened(fs: FakeDisks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is its owner's text: a pipe would hang, and opening may mean something to a device."""
+    pipe = Path(fs.root) / "srv/pipe"
+    pipe.parent.mkdir(exist_ok=True)
+    os.mkfifo(pipe)
+    opened: list[object] = []
+    real = os.open
+
+    def noted(path: object, *how: Any, **named: Any) -> int:
+        opened.append(path)
+        return real(path, *how, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", noted)
+    assert users(fs, GuestDisks("u1", "web", ("/srv/pipe", "/srv/link"))) == {"sda": ("web",)}
+    assert not [path for path in opened if "/srv/" in str(path)]
 
 
 def test_the_disk_under_a_loop_device_counts_too(fs: FakeDisks) -> None:
