@@ -9,7 +9,9 @@ to. The files are those of `tuned-adm profile` without a daemon.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +22,10 @@ from tuned_virt.core.active_profile import ActiveProfile
 from tuned_virt.core.installed_profiles import InstalledProfiles
 from tuned_virt.core.state_file import UnusableStateError
 from tuned_virt.core.system_root import OutsideRootError, SystemRoot
+
+PPD = "/etc/tuned/ppd.conf"
+PPD_WANTED = "etc/systemd/system/*.wants/tuned-ppd.service"
+"""tuned-ppd sets the profile that is named there each time it starts."""
 
 RECOMMENDED = "/usr/lib/tuned/recommend.d/20-virt-plus.conf"
 """With this file TuneD's own choice is one of ours."""
@@ -119,6 +125,16 @@ class Machine:
     def chooses_ours(self) -> bool:
         """Whether TuneD's own choice is one of ours, as far as files tell."""
         return os.path.exists(self.system.path(RECOMMENDED))
+
+    def ppd_names(self) -> set[str]:
+        """The profiles that tuned-ppd may set."""
+        values = re.findall(r"^[^#;\[\n]*=([^#\n]*)", self.system.text(PPD), re.MULTILINE)
+        return {name for value in values for name in value.split()}
+
+    def ppd_replaces(self, names: Collection[str]) -> bool:
+        """Whether tuned-ppd will replace these profiles when it starts."""
+        starts = glob.glob(os.path.join(glob.escape(self.system.root), PPD_WANTED))
+        return bool(starts) and not self.ppd_names() & {*names}
 
     def forget(self) -> None:
         """None of ours is active any more."""

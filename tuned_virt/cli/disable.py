@@ -95,6 +95,12 @@ def disable(
                 "automatic mode would choose a profile of tuned-virt-plus again, so it is off;"
                 " remove tuned-virt-plus-recommend first to keep it"
             )
+        named = sorted(machine.ppd_names() & {*off})
+        if named:
+            done.notes.append(
+                f"/etc/tuned/ppd.conf names {', '.join(named)}, which tuned-ppd sets again when it"
+                " starts: change it there"
+            )
         if daemon:
             _switch(daemon, active, done)
         machine.select(done.active)

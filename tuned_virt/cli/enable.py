@@ -17,6 +17,11 @@ from tuned_virt.cli import json_output
 from tuned_virt.cli.activation import Machine, file_errors
 from tuned_virt.cli.common import FINE, CouldNot
 
+REPLACED = (
+    "tuned-ppd replaces it when it starts, with a profile that /etc/tuned/ppd.conf names: name this"
+    " one there, see tuned-virt-enable(1)"
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
@@ -39,12 +44,17 @@ def run(options: argparse.Namespace) -> int:
         raise CouldNot("root is required: sudo tuned-virt enable …")
     names = " ".join(options.profile)
     with file_errors():
-        changed = Machine(options.root).enable(options.profile)
+        machine = Machine(options.root)
+        changed = machine.enable(options.profile)
+        notes = [REPLACED] if machine.ppd_replaces(options.profile) else []
     if options.json:
-        json_output.emit("enable", {"changed": changed, "profiles": options.profile})
-    elif changed:
+        content = {"changed": changed, "profiles": options.profile, "notes": notes}
+        json_output.emit("enable", content)
+        return FINE
+    if changed:
         now = f"To apply it now: tuned-adm profile {names}"
         print(f"{names}: will be applied when TuneD starts. {now}")
     else:
         print(f"{names}: unchanged; TuneD applies it when it starts")
+    print(*(f"note: {note}" for note in notes), sep="\n", end="\n" if notes else "")
     return FINE

@@ -197,6 +197,35 @@ def test_a_file_that_cannot_be_written_changes_nothing(
     assert tree(root) == before
 
 
+@pytest.mark.parametrize(
+    ("ppd", "starts", "noted"),
+    [
+        (None, False, False),
+        (None, True, True),
+        ("[profiles]\nbalanced=balanced\n", True, True),
+        ("[profiles]\nbalanced=balanced\n", False, False),
+        ("[profiles]\nbalanced=virtual-host-plus # ours\n", True, False),
+        ("[profiles]\n#balanced=virtual-host-plus\n", True, True),
+    ],
+)
+def test_tuned_ppd_that_will_replace_the_profile(
+    ppd: str | None,
+    starts: bool,
+    noted: bool,
+    root: Path,
+    run: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if ppd is not None:
+        put(root, "etc/tuned/ppd.conf", ppd)
+    if starts:
+        put(root, "etc/systemd/system/graphical.target.wants/tuned-ppd.service", "")
+    assert run("enable", "virtual-host-plus") == 0
+    assert ("\nnote: tuned-ppd replaces it when it starts" in capsys.readouterr().out) is noted
+    assert run("enable", "virtual-host-plus", "--json") == 0
+    assert bool(json.loads(capsys.readouterr().out)["notes"]) is noted
+
+
 def test_an_ostree_commit(root: Path, run: Callable[..., int]) -> None:
     (root / "etc").rename(root / "usr/etc")
     assert run("enable", "virtual-host-plus") == 0

@@ -144,6 +144,17 @@ def test_automatic_mode_that_would_choose_ours_again(
     assert "note: automatic mode would choose a profile of tuned-virt" in capsys.readouterr().out
 
 
+def test_a_profile_that_tuned_ppd_sets_again(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(machine.system.root)
+    put(root, "etc/tuned/ppd.conf", "[profiles]\n# x=site\nbalanced=balanced virtual-host-plus\n")
+    set_active(machine, PLUS, HOST)
+    assert cli.main(["disable", "--root", machine.system.root]) == 0
+    assert "note: /etc/tuned/ppd.conf names virtual-host-plus, which" in capsys.readouterr().out
+    assert machine.ppd_names() == {"balanced", "virtual-host-plus"}
+
+
 def test_enable_remembers_and_disable_returns(root: Path) -> None:
     unit = "[Install]\nWantedBy=multi-user.target\n"
     put(root, "usr/lib/systemd/system/tuned.service", unit)
