@@ -167,7 +167,7 @@ class Libvirtd:
 
     def command(self, argv: Sequence[str]) -> list[str]:
         """The argument vector that runs a command where libvirtd runs."""
-        spaces = ["-m", "-p", "-n", "-i", "-r", "-w/"]
+        spaces = ["-m", "-p", "-n", "-i", "-r", "--wdns=/"]
         return ["nsenter", "-t", str(self._holder), *spaces, "--", *argv]
 
     def _kill_all(self) -> None:

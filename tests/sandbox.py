@@ -240,7 +240,7 @@ class Sandbox:
 
     def command(self, argv: Sequence[str]) -> list[str]:
         """The argument vector that runs a command inside."""
-        inside = ["nsenter", "-t", str(self.pid), "-m", "-p", "-n", "-i", "-r", "-w/", "--"]
+        inside = ["nsenter", "-t", str(self.pid), "-m", "-p", "-n", "-i", "-r", "--wdns=/", "--"]
         return [*inside, *argv]
 
     def run(
