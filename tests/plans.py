@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from tuned_virt.kernel import cpuset
@@ -87,7 +87,7 @@ def check_housekeeping(host: Host, policy: PlacementPolicy, made: PlacementPlan)
         for node in host.nodes:
             own = usual(host, node)
             if own:
-                assert not taken.keys() & host.cpus[min(own)].siblings & own
+                assert not taken.keys() & host.cpus[_housekeeper(host, own)].siblings & own
 
 
 def check_whole_cores(
@@ -156,6 +156,11 @@ def cores_beside(host: Host, cpu: int) -> list[frozenset[int]]:
     return [core for core in same if len(core) == 2 and host.cpus[min(core)].node == node]
 
 
+def _housekeeper(host: Host, own: Iterable[int]) -> int:
+    """The lowest of the slowest CPUs."""
+    return min(own, key=lambda cpu: (host.cpus[cpu].capacity, cpu))
+
+
 def reserved(host: Host, guests: list[Guest], policy: PlacementPolicy) -> set[int]:
     """CPUs that may not be dedicated at all: housekeeping, owners' pins, and on nodes with isolated
     CPUs all the others."""
@@ -164,7 +169,7 @@ def reserved(host: Host, guests: list[Guest], policy: PlacementPolicy) -> set[in
     for node in host.nodes:
         own = usual(host, node)
         if own and policy.housekeeping is None:
-            found |= host.cpus[min(own)].siblings & own
+            found |= host.cpus[_housekeeper(host, own)].siblings & own
         if own != node.cpus & host.cpus.keys():
             found |= own
     return found
@@ -197,6 +202,7 @@ def check_no_needless_split(
             home = of_cpu[min(cpuset.parse(text))]
             memory[home] -= known[one.uuid].memory / len(one.vcpus)
             load[home] += 0 if one.kind is PlacementKind.DEDICATED else 1 / policy.overcommit
+    shareable = of_cpu.keys() - taken.keys() - host.isolated - host.nohz_full
     looked = 0
     for one in placed:
         guest = known[one.uuid]
@@ -210,6 +216,8 @@ def check_no_needless_split(
             cpus = {cpu for cpu, home in of_cpu.items() if home == node.id}
             shared = len(cpus - taken.keys()) - load[node.id]
             room = shared * policy.overcommit + own
+            if floats and len(homes) <= len(shareable):
+                room = min(room, len(cpus & shareable))
             if not floats:
                 room = min(shared, len(cpus - taken.keys() - off_limits)) + own
             spare = memory[node.id] + guest.memory * own / len(homes)

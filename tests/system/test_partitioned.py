@@ -51,5 +51,7 @@ def test_guests_get_the_isolated_cpus(tuned: Callable[..., Sandbox], version: st
         t.off()
         assert threads(libvirtd, "web1") == ({"0-1"}, {"0-1"})
     found = re.findall(r"^Traceback.*?(?=^\d{4}-|\Z)", t.log(), re.MULTILINE | re.DOTALL)
-    theirs = "plugin_irqbalance.py"  # TuneD's own, which needs a module that Debian has in linux-perf
+    theirs = (
+        "plugin_irqbalance.py"  # TuneD's own, which needs a module that Debian has in linux-perf
+    )
     assert [one for one in found if theirs not in one] == []

@@ -11,15 +11,17 @@ from tuned_virt.placement.policy import Smt
 def fit(node: NodeCapacity, vcpus: int, threads: int) -> tuple[int, int, int]:
     """How well a guest of so many vCPUs would sit on a node's free CPUs, smaller is better.
 
-    LLCs spanned, guest cores that would be torn apart, and CPUs left over in the last LLC.
+    LLCs spanned, guest cores that would be torn apart, and CPUs left over in the last LLC: of the
+    fastest cores that hold it.
     """
     best = None
     for cluster, free in zip(node.grid.clusters, node.free_in):
         if free >= vcpus:
-            key = (_torn(node, cluster, vcpus) if threads > 1 else 0, free - vcpus)
+            torn = _torn(node, cluster, vcpus) if threads > 1 else 0
+            key = (-cluster.capacity, torn, free - vcpus)
             best = key if best is None or key < best else best
     if best:
-        return (1, *best)
+        return 1, best[1], best[2]
     spans, rest = 0, vcpus
     for free in sorted(node.free_in, reverse=True):
         spans += 1
@@ -84,19 +86,22 @@ def _preferring(node: NodeCapacity, vcpus: int, threads: int) -> list[int]:
 def _shares(node: NodeCapacity, vcpus: int, threads: int) -> list[tuple[Cluster, int]]:
     """How many vCPUs each LLC takes: one if it holds all, else the emptiest first, all they have.
 
+    Those of faster cores come first (performance cores before efficient ones).
     An LLC's share is a multiple of the guest's threads where the others have room for the rest.
     """
     left = list(zip(node.grid.clusters, node.free_in))
     shares: list[tuple[Cluster, int]] = []
     while vcpus:
         fitting = [
-            (_torn(node, cluster, vcpus) if threads > 1 else 0, free, at)
+            (-cluster.capacity, _torn(node, cluster, vcpus) if threads > 1 else 0, free, at)
             for at, (cluster, free) in enumerate(left)
             if free >= vcpus
         ]
         if fitting:
-            return [*shares, (left[min(fitting)[2]][0], vcpus)]
-        cluster, free = left.pop(max(range(len(left)), key=lambda at: (left[at][1], -at)))
+            return [*shares, (left[min(fitting)[-1]][0], vcpus)]
+        capacity = max(cluster.capacity for cluster, free in left if free)
+        fastest = [at for at, (cluster, _) in enumerate(left) if cluster.capacity == capacity]
+        cluster, free = left.pop(max(fastest, key=lambda at: (left[at][1], -at)))
         even = free - free % threads
         share = even if even and vcpus - even <= sum(other for _, other in left) else free
         shares.append((cluster, share))

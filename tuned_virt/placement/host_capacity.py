@@ -101,15 +101,18 @@ class HostCapacity:
     # --- what nodes cost a guest ---------------------------------------------------------------
 
     def device_distance(self, guest: Guest, node_index: int) -> int:
-        """Sum of the distances of its PCI devices beyond local ones; unknown ones count nothing."""
-        if not guest.devices:
+        """Sum of the distances beyond local ones of its PCI devices, and of the CPUs to which its
+        owner pinned its emulator thread and IOThreads; unknown ones count nothing."""
+        if not guest.tied:
             return 0
-        node = self.grid.nodes[node_index].id
-        homes = (self.host.devices.get(device, -1) for device in guest.devices)
+        node, distance = self.grid.nodes[node_index].id, self.host.distance
+        homes = [{self.host.devices.get(device, -1)} for device in guest.devices]
+        for cpus in (guest.owned.emulator or (), *guest.owned.iothreads.values()):
+            homes.append({self.host.cpus[cpu].node for cpu in cpus if cpu in self.host.cpus})
         return sum(
-            self.host.distance(node, home) - self.host.distance(node, node)
-            for home in homes
-            if home in self.host.by_id
+            min(distance(node, home) for home in known) - distance(node, node)
+            for known in (some & self.host.by_id.keys() for some in homes)
+            if known
         )
 
     def to_move(self, guest: Guest, node_index: int) -> int:

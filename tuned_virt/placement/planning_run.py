@@ -162,7 +162,8 @@ def _takes_more(placed: tuple[GuestDemand, Placement]) -> tuple[bool, bool]:
 
 
 def housekeeping(host: Host, wanted: list[GuestDemand], warnings: list[str]) -> list[int]:
-    """By node index, CPUs that are never dedicated: those named, or a core a node."""
+    """By node index, CPUs that are never dedicated: those named, or a core a node, of the slowest
+    kind."""
     named = frozenset[int]().union(*(one.policy.housekeeping or () for one in wanted))
     unknown = named - host.cpus.keys()
     if unknown:
@@ -174,7 +175,9 @@ def housekeeping(host: Host, wanted: list[GuestDemand], warnings: list[str]) -> 
         mask = sum(1 << bit for bit, cpu in enumerate(node.cpus) if cpu in named)
         usual = node.everything & ~node.isolated
         if automatic and usual:
-            lowest = min(node.numbers(usual))
+            slowest = min(cluster.capacity for cluster in node.clusters if cluster.mask & usual)
+            slow = sum(one.mask for one in node.clusters if one.capacity == slowest)
+            lowest = min(node.numbers(usual & slow))
             mask |= node.core_of[node.cpus.index(lowest)] & usual
         masks.append(mask)
     return masks

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from tuned_virt.model.guest import Guest
 from tuned_virt.placement.assignment import NodeChoice
 from tuned_virt.placement.demand import GuestDemand
 from tuned_virt.placement.host_capacity import HostCapacity
@@ -50,18 +51,24 @@ def _reason(way: Strategy, best: Score, second: Score) -> str:
         return "both nodes fit equally well, so the lower-numbered one is used"
     a, b = best[decided], second[decided]
     if decided == (0 if way.wanted.guest.movable else 1):
-        devices = way.wanted.guest.devices
-        named = f"its device {devices[0]}" if len(devices) == 1 else f"its {len(devices)} devices"
-        return f"nearer to {named} (distance +{a:g}, compared with +{b:g})"
+        return f"nearer to {_ties(way.wanted.guest)} (distance +{a:g}, compared with +{b:g})"
     if decided < TIES:
         return f"{a / 2**20:.1f} GiB of its memory is elsewhere, compared with {b / 2**20:.1f}"
     return way.reason(decided - TIES, a, b)
 
 
+def _ties(guest: Guest) -> str:
+    devices = guest.devices
+    named = [f"its device {devices[0]}" if len(devices) == 1 else f"its {len(devices)} devices"]
+    if guest.owned.emulator or guest.owned.iothreads:
+        named.append("the CPUs to which its owner pinned its emulator thread or IOThreads")
+    return " and ".join(named if devices else named[1:])
+
+
 def no_room(way: Strategy) -> str:
     """Why no node takes all of a guest: what is missing where most of it is there."""
     capacity, whole = way.capacity, way.wanted.whole
-    free = [(way.free_vcpus(index), -index) for index in capacity.nodes_for(way.wanted)]
+    free = [(way.own_vcpus(index), -index) for index in capacity.nodes_for(way.wanted)]
     if not free:
         apart = way.wanted.cells and not whole.allowed
         return f"its numatune allows no {'common ' if apart else ''}node with CPUs"

@@ -45,11 +45,15 @@ class Strategy(ABC):
     @property
     def tied(self) -> bool:
         """Whether any node costs it that: asked once, as `rate` runs for each guest and node."""
-        return bool(self.wanted.guest.devices or self.wanted.guest.resident)
+        return bool(self.wanted.guest.tied or self.wanted.guest.resident)
 
     @abstractmethod
     def free_vcpus(self, node_index: int) -> int:
         """vCPUs that a node has room for."""
+
+    def own_vcpus(self, node_index: int) -> int:
+        """vCPUs of this guest that are new on a node and that it has room for."""
+        return self.free_vcpus(node_index)
 
     @abstractmethod
     def rate(self, possible: list[int]) -> Iterator[tuple[Score, int]]:
@@ -72,8 +76,8 @@ class Strategy(ABC):
 class Dedicated(Strategy):
     """A CPU for each vCPU.
 
-    Scores: LLCs spanned, cores torn apart (first, for a guest with threads), CPUs left in the LLC,
-    CPUs left in the node.
+    Scores: vCPUs on CPUs that are not isolated, where other nodes have such; LLCs spanned, cores
+    torn apart (first, for a guest with threads), CPUs left in the LLC, CPUs left in the node.
     """
 
     kind = PlacementKind.DEDICATED
@@ -86,13 +90,15 @@ class Dedicated(Strategy):
         """See `Strategy`."""
         vcpus, threads = len(self.wanted.whole.vcpus), self.wanted.guest.threads
         smt, nodes, tied = self.wanted.policy.smt, self.capacity.nodes, self.tied
+        isolation = any(node.grid.isolated for node in nodes)
         for node_index in possible:
             node = nodes[node_index]
             if node.free_count >= vcpus and node.dedicable(smt) >= vcpus:
                 spans, torn, over = fit(node, vcpus, threads)
                 first = (torn, spans) if threads > 1 else (spans, torn)
                 ties = self.ties(node_index) if tied else (0, 0)
-                yield (*ties, *first, over, node.free_count - vcpus), node_index
+                plain = vcpus if isolation and not node.grid.isolated else 0
+                yield (*ties, plain, *first, over, node.free_count - vcpus), node_index
 
     def reason(self, decided: int, best: float, second: float) -> str:
         """See `Strategy`."""
@@ -102,6 +108,7 @@ class Dedicated(Strategy):
         ]
         if self.wanted.guest.threads > 1:
             words.reverse()
+        words.insert(0, "{} of its vCPUs on CPUs that are not isolated, compared with {}")
         words += [
             "{} CPUs of an LLC left over, compared with {}",
             "{} free CPUs left over, compared with {}",
@@ -148,14 +155,28 @@ class Floating(Strategy):
             return UNCAPPED
         return int(self.capacity.nodes[node_index].floatable(self.wanted.policy.overcommit))
 
+    def own_vcpus(self, node_index: int) -> int:
+        """See `Strategy`; a guest is not overcommitted against itself."""
+        free, capacity = self.free_vcpus(node_index), self.capacity
+        if capacity.uncapped or self._too_wide:
+            return free
+        return min(free, capacity.nodes[node_index].shared_count)
+
+    @property
+    def _too_wide(self) -> bool:
+        """Whether the host has fewer shared CPUs than the guest has vCPUs."""
+        nodes = self.capacity.nodes
+        return len(self.wanted.whole.vcpus) > sum(node.shared_count for node in nodes)
+
     def rate(self, possible: list[int]) -> Iterator[tuple[Score, int]]:
         """See `Strategy`."""
         need = len(self.wanted.whole.vcpus) / self.wanted.policy.overcommit
         nodes, uncapped, tied = self.capacity.nodes, self.capacity.uncapped, self.tied
+        own = 0 if self._too_wide else len(self.wanted.whole.vcpus)
         for node_index in possible:
             node = nodes[node_index]
             load = node.load + need
-            if load <= node.shared_count + TINY or uncapped:
+            if uncapped or (load <= node.shared_count + TINY and own <= node.shared_count):
                 ties = self.ties(node_index) if tied else (0, 0)
                 yield (*ties, round(load / (node.shared_count or 1), 6)), node_index
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.machines import GIB, cpus_of, guest, machine, planned
 from tuned_virt.model.guest import Cell, CpuTopology, Guest, HugePages, UserPins
-from tuned_virt.model.topology import Host
+from tuned_virt.model.topology import Cache, CpuDetail, Host, NumaNode
 from tuned_virt.placement import PlacementKind, multi_node, parse, plan
 
 # --- memory ---------------------------------------------------------------------------------------
@@ -134,6 +134,72 @@ def test_isolated_cpus_are_for_dedicated_guests_alone() -> None:
     assert (made["d"].nodes, cpus_of(made["d"])) == ((0,), ["4", "5", "6", "7"])
     assert made["d"].emulator == "0-3"
     assert (made["f"].nodes, set(cpus_of(made["f"]))) == ((0,), {"0-3"})
+
+
+def test_dedicated_guests_go_to_nodes_with_isolated_cpus() -> None:
+    """isolcpus=8-15 on a host of two nodes: node 0 has more free CPUs, but ordinary ones."""
+    host = replace(machine(), isolated=frozenset(range(8, 16)))
+    for vcpus in (2, 4, 8):
+        assert planned(host, guest("a", vcpus), policy="dedicated")["a"].nodes == (1,)
+    two = planned(host, guest("a", 6), guest("b", 4), policy="dedicated")
+    assert (two["a"].nodes, two["b"].nodes) == ((1,), (0,)), "the others when those are taken"
+    assert two["b"].why.startswith("node 0: the only node with room")
+
+
+def hybrid(fast: int, slow: int) -> Host:
+    """One node and LLC: performance cores with two threads, efficient ones with one, as Intel's
+    12th to 14th generations number them."""
+    cpus = {}
+    for cpu in range(2 * fast + slow):
+        siblings = frozenset({cpu - cpu % 2, cpu - cpu % 2 + 1} if cpu < 2 * fast else {cpu})
+        capacity = 1024 if cpu < 2 * fast else 512
+        cpus[cpu] = CpuDetail(cpu, 0, 0, 0, min(siblings), siblings, capacity)
+    node = NumaNode(0, frozenset(cpus), 64 * GIB, {0: 10}, {})
+    return Host((node,), cpus, (Cache(frozenset(cpus), 30 << 10),))
+
+
+@pytest.mark.parametrize(("fast", "slow"), [(8, 4), (6, 8), (8, 16), (6, 4)])
+@pytest.mark.parametrize(("vcpus", "threads"), [(2, 1), (4, 2), (8, 2), (12, 2)])
+def test_performance_cores_come_first(fast: int, slow: int, vcpus: int, threads: int) -> None:
+    """i7-12700, i5-13600K, i9-13900K, i5-12600K: whichever kind would be left over least."""
+    wants = guest("a", vcpus, topology=CpuTopology(cores=vcpus // threads, threads=threads))
+    made = planned(hybrid(fast, slow), wants, policy="dedicated")["a"]
+    assert all(int(cpu) < 2 * fast for cpu in cpus_of(made))
+
+
+def test_the_host_keeps_an_efficient_core() -> None:
+    made = planned(hybrid(8, 4), guest("a", 16), policy="dedicated")["a"]
+    assert sorted(map(int, cpus_of(made))) == list(range(16)), "all performance cores"
+    more = planned(hybrid(8, 4), guest("a", 16), guest("b", 3), policy="dedicated")
+    assert sorted(map(int, cpus_of(more["b"]))) == [17, 18, 19], "16 is for housekeeping"
+
+
+def test_a_guest_is_not_overcommitted_against_itself() -> None:
+    """24 vCPUs on two nodes of 16 CPUs, as OpenStack Nova rules it too."""
+    host = machine(2, cores=8)
+    for overcommit in ("1.5", "2", "4"):
+        made = planned(host, guest("a", 24), overcommit=overcommit)["a"]
+        assert made.nodes == (0, 1)
+    several = planned(host, *(guest(name, 12) for name in "abcd"), overcommit="2")
+    assert sorted(one.nodes for one in several.values()) == [(0,), (0,), (1,), (1,)]
+    wide = planned(host, guest("a", 40), overcommit="2")["a"]
+    assert wide.kind is PlacementKind.SHARED, "more than the host has: as overcommit says"
+
+
+@pytest.mark.parametrize(
+    "owned",
+    [
+        UserPins(emulator=frozenset({8})),
+        UserPins(iothreads={1: frozenset({9, 10})}),
+        UserPins(emulator=frozenset({8}), iothreads={1: frozenset(range(16))}),
+    ],
+)
+def test_threads_that_the_owner_pinned_draw_the_guest(owned: UserPins) -> None:
+    one = planned(machine(), guest("a", 2, iothreads={1: ()}, owned=owned))["a"]
+    assert (one.nodes, one.why) == (
+        (1,), "node 1 rather than node 0: nearer to the CPUs to which its owner pinned its emulator"
+        " thread or IOThreads (distance +0, compared with +2)"
+    )  # fmt: skip
 
 
 def test_an_llc_is_kept_whole() -> None:

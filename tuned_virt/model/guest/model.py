@@ -126,6 +126,11 @@ class Guest:
         return self.uuid or self.name
 
     @property
+    def tied(self) -> bool:
+        """Whether something of it has its place on the host: devices, threads that are pinned."""
+        return bool(self.devices or self.owned.emulator or self.owned.iothreads)
+
+    @property
     def movable(self) -> bool:
         """Whether its pages can move: none huge, locked, encrypted or held by a device."""
         stays = self.huge_pages or self.locked or self.protected

@@ -18,11 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Cores of one kind that share a last-level cache, as masks; threads: most of a core."""
+    """Cores of one kind that share a last-level cache, as masks.
+
+    threads   most of a core
+    capacity  of its cores where the host's differ: 1024 for the fastest, see `CpuDetail`
+    """
 
     mask: int
     cores: tuple[int, ...]
     threads: int
+    capacity: int = 1024
 
 
 @dataclass(frozen=True)
@@ -71,25 +76,26 @@ def build(host: Host) -> Grid:
             groups = _clusters(host, details)
             order = [cpu for group in groups for core in group for cpu in core]
             where.update({cpu: (len(nodes), bit) for bit, cpu in enumerate(order)})
-            nodes.append(_node(node.id, order, groups, isolated, _memory_node(host, node.id)))
+            nodes.append(_node(host, node.id, order, groups, isolated))
     ids = [node.id for node in nodes]
     table = tuple(tuple(host.distance(one, other) for other in ids) for one in ids)
     return Grid(tuple(nodes), where, table, {id_: place for place, id_ in enumerate(ids)})
 
 
 def _node(
+    host: Host,
     number: int,
     order: list[int],
     groups: list[list[list[int]]],
     isolated: frozenset[int],
-    memory_node: int,
 ) -> GridNode:
     bit = {cpu: 1 << place for place, cpu in enumerate(order)}
     clusters = []
     core_of: list[int] = []
     for group in groups:
         cores = tuple(sum(bit[cpu] for cpu in core) for core in group)
-        clusters.append(Cluster(sum(cores), cores, max(map(len, group))))
+        capacity = host.cpus[group[0][0]].capacity
+        clusters.append(Cluster(sum(cores), cores, max(map(len, group)), capacity))
         core_of += [mask for mask, core in zip(cores, group) for _ in core]
     return GridNode(
         id=number,
@@ -98,7 +104,7 @@ def _node(
         isolated=sum(bit[cpu] for cpu in order if cpu in isolated),
         clusters=tuple(clusters),
         core_of=tuple(core_of),
-        memory_node=memory_node,
+        memory_node=_memory_node(host, number),
     )
 
 
