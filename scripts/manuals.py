@@ -26,6 +26,8 @@ sys.path.insert(0, str(SOURCE))
 
 from scripts import release  # noqa: E402
 from tuned_virt import cli  # noqa: E402
+from tuned_virt.core import settings  # noqa: E402
+from tuned_virt.registry import tuners  # noqa: E402
 
 PLUGINS = sorted(SOURCE.glob("tuned_plugins/plugin_*.py"))
 
@@ -269,8 +271,22 @@ def variables_page(file: Path) -> Page:
         "    tuned-virt verify"
     )
     page.parts["VARIABLES"] = "\n\n".join(filter(None, map(_variable, blocks[1:])))
+    page.parts["RARELY NEEDED"] = "\n\n".join(rarely_needed(profile, file.read_text()))
     page.parts["SEE ALSO"] = "tuned-profiles-virt-plus(7), tuned-virt(1)"
     return page
+
+
+def rarely_needed(profile: str, shown: str) -> Iterator[str]:
+    """Entries of a profile's settings that the shipped file does not show, by their options."""
+    hints = {
+        tuner.setting_names.of(option): spec.hint
+        for tuner in tuners().values()
+        for option, spec in tuner.options.items()
+    }
+    defaults = settings.read(str(SOURCE / "profiles" / profile / "defaults.conf")).settings
+    for name, one in defaults.items():
+        if not re.search(rf"^#{name}=", shown, re.MULTILINE):
+            yield f"**{name}**={escaped(one.value)}\n: {escaped(hints[name])}"
 
 
 def _variable(block: str) -> str:

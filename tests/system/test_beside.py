@@ -34,6 +34,7 @@ if unit is not None:
 units = {
     name: {
         "uname_regex": unit.uname_regex,
+        "enabled": unit.enabled,
         "options": {key: known.expand(str(text)) for key, text in unit.options.items()},
     }
     for name, unit in profile.units.items()
@@ -43,6 +44,7 @@ print(json.dumps({"bootloader": said, "units": units}))
 """Print the merged sections, and of [bootloader] the arguments that TuneD writes."""
 
 OURS = ("virtual-host-plus", "virtual-guest-plus")
+POWER = ("virt-plus-power-balanced", "virt-plus-power-keep")
 THEIRS = "mce=on quiet"
 PAGES = "hugepagesz=1G hugepages=0:1"
 SETTINGS = "hugepages_1G=0:1\n"
@@ -69,7 +71,7 @@ class Loaded:
         self.mine = folder / "profiles"
         self.ours = ours
         self.settings = folder / "variables.conf"
-        for name in (ours, part(ours), "virt-plus-boot"):
+        for name in (ours, part(ours), "virt-plus-boot", *POWER):
             shutil.copytree(REPO / "profiles" / name, self.mine / name)
             text = (self.mine / name / "tuned.conf").read_text()
             text = text.replace(f"/etc/tuned/{ours}-variables.conf", str(self.settings))
@@ -181,3 +183,48 @@ def test_cpu_partitioning_keeps_its_arguments(loaded: Loaded, ours: str, partiti
         found = loaded.bootloader("both")
         assert found is not None and found[1] is not None
         assert set(found[1].split()) == {"nohz=on", "nohz_full=2-3", *pages}
+
+
+LATENCY = {"governor", "energy_perf_bias", "min_perf_pct", "force_latency"}
+"""What stock virtual-host sets of power on each generation of TuneD."""
+
+
+def host(version: str, tmp_path: Path, text: str) -> Loaded:
+    found = Loaded(version, tmp_path, "virtual-host-plus")
+    found.settings.write_text(text)
+    return found
+
+
+def test_power_is_stocks_by_default(version: str, tmp_path: Path) -> None:
+    cpu = host(version, tmp_path, "").units("virtual-host-plus")["cpu"]
+    assert cpu["enabled"]
+    assert cpu["options"].keys() >= LATENCY
+    assert cpu["options"]["governor"] == "performance"
+
+
+def test_balanced_power_has_no_limits_of_stocks(version: str, tmp_path: Path) -> None:
+    units = host(version, tmp_path, "power=balanced\n").units("virtual-host-plus")
+    options = units["cpu"]["options"]
+    assert units["cpu"]["enabled"]
+    assert options["governor"] == "schedutil|ondemand|powersave"
+    assert options["energy_perf_bias"] == "normal"
+    assert options["energy_performance_preference"] == "balance_performance"
+    assert not {"min_perf_pct", "force_latency", "boost"} & options.keys()
+    assert not units["acpi"]["enabled"]
+
+
+def test_power_that_is_kept_is_set_by_no_section(version: str, tmp_path: Path) -> None:
+    loaded = host(version, tmp_path, "power=keep\n")
+    units = loaded.units("virtual-host-plus")
+    assert not units["cpu"]["enabled"]
+    assert not units["acpi"]["enabled"]
+    loaded.add("later", "[cpu]\nno_turbo=1\n")
+    cpu = loaded.units("virtual-host-plus later")["cpu"]
+    assert cpu["enabled"]
+    assert cpu["options"] == {"no_turbo": "1"}
+
+
+@pytest.mark.parametrize(("text", "value"), [("", ">4096"), ("read_ahead=512\n", "512")])
+def test_read_ahead(loaded: Loaded, ours: str, text: str, value: str) -> None:
+    loaded.settings.write_text(text)
+    assert loaded.units(ours)["disk"]["options"]["readahead"] == value

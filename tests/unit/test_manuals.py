@@ -10,6 +10,7 @@ import pytest
 
 from scripts import manuals
 from tuned_virt import cli
+from tuned_virt.core import settings
 from tuned_virt.registry import tuners
 
 pytest.importorskip("tuned", reason="a plugin's module needs TuneD to be imported")
@@ -60,6 +61,21 @@ def test_every_variable_is_on_its_page(pages: Mapping[str, manuals.Page]) -> Non
         names = re.findall(r"^#(\w+)=", file.read_text(), re.MULTILINE)
         assert names
         assert [name for name in names if f"**{name}**=" not in text] == []
+
+
+def test_settings_that_the_file_does_not_show_are_on_its_page(
+    pages: Mapping[str, manuals.Page],
+) -> None:
+    for file in manuals.SOURCE.glob("profiles/*-variables.conf"):
+        profile = file.name[: -len("-variables.conf")]
+        known = settings.read(str(file.parent / profile / "defaults.conf")).settings.keys()
+        shown = re.findall(r"^#(\w+)=", file.read_text(), re.MULTILINE)
+        rare = re.findall(
+            r"^\*\*(\w+)\*\*=.*\n: .{15,}$", pages[f"{file.name}.5"].parts["RARELY NEEDED"], re.M
+        )
+        assert {*rare, *shown} == known
+        assert not {*rare} & {*shown}
+        assert {"hugepages_remedies", "hugepages_timeout"} <= {*rare}
 
 
 def test_pages_refer_to_pages_that_are_there(pages: Mapping[str, manuals.Page]) -> None:

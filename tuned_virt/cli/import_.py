@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """tuned-virt import: import ksmtuned's configuration into the variables of virtual-host-plus.
 
-ConfigObj reads both files (comments per key, errors by line); `variables.place` does the placing.
+ConfigObj reads ksmtuned's file (comments per key, errors by line); `variables.place` places
+variables in the settings file.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from tuned_virt.cli import json_output, variables
 from tuned_virt.cli.common import FINE, CouldNot
 from tuned_virt.cli.variables import Variable
+from tuned_virt.core import settings
 from tuned_virt.core.options import BadOptions, OptionError
 from tuned_virt.plugins import ksm
 from tuned_virt.plugins.ksm.policy import NUMBERS
@@ -95,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
     imported = convert(source, _source(source))
     before = _text(target) or ""
     lines = variables.split(before)
-    known = _parsed(target, lines)
+    known = _settings(target, before)
     _validate(source, target, imported, known)
     placed = variables.place(lines, imported.variables, imported.closing)
     _proof(target, placed, imported)
@@ -157,6 +159,14 @@ def _text(file: Path) -> str | None:
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise CouldNot(f"{file}, line {line}: not UTF-8") from error
+
+
+def _settings(file: Path, text: str) -> dict[str, str]:
+    """What a settings file's text sets, by name. Raises CouldNot."""
+    read = settings.parse(str(file), text)
+    if read.errors:
+        raise CouldNot("\n".join(map(str, read.errors)))
+    return {name: one.value for name, one in read.settings.items()}
 
 
 def _parsed(file: Path, lines: list[str]) -> Any:
@@ -280,9 +290,9 @@ def _place(source: Path, target: Path, option: str, kept: Mapping[str, str]) -> 
 
 def _proof(target: Path, placed: list[str], imported: Imported) -> None:
     """Whether a reader of the new text finds what is wanted. Raises CouldNot."""
-    parsed = _parsed(target, placed)
+    found = _settings(target, "".join(placed))
     for variable in imported.variables:
-        if parsed.get(variable.name) != variable.value:
+        if found.get(variable.name) != variable.value:
             raise CouldNot(
                 f"{target}: '{variable.name}' cannot be set here: put it on a line of its own"
             )

@@ -22,7 +22,8 @@ def parts(tuning: str, file: str) -> str:
     what it asks for is not known.
     """
     try:
-        found = settings_file.checked(SettingNames(), profile_parts.NAMES, Path(file))
+        profile = f"virtual-{tuning.rpartition('-')[2]}-plus"
+        found = settings_file.checked(SettingNames(), profile_parts.NAMES, Path(file), profile)
     except CouldNot as error:
         log.error("%s; TuneD's own settings are those of the stock profile", error)
         return ""

@@ -53,9 +53,11 @@ def load(
     return section_settings.load(names, options, str(file), defaults, using)
 
 
-def checked(names: SettingNames, options: Iterable[str], file: Path) -> SectionSettings:
+def checked(
+    names: SettingNames, options: Iterable[str], file: Path, profile: str = ""
+) -> SectionSettings:
     """The same of a file without errors. Raises CouldNot."""
-    found = load(names, options, file)
+    found = load(names, options, file, profile)
     wrong = list(map(str, found.errors))
     wrong += [
         f"{file}: line {one.line}: '{one.name}={one.value}': only TuneD can evaluate a function"

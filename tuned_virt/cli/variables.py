@@ -47,7 +47,7 @@ def place(
 
 
 def _with(lines: list[str], variable: Variable) -> list[str]:
-    index = _find(lines, rf"{variable.name}\s*=")
+    index = _find(lines, rf"\s*{variable.name}\s*=")
     if index is None:
         default = _find(lines, rf"#\s*{variable.name}\s*=")
         index = len(lines) if default is None else default + 1

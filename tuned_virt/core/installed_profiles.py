@@ -22,6 +22,8 @@ OURS = frozenset(
         "virt-plus-host",
         "virt-plus-guest",
         "virt-plus-boot",
+        "virt-plus-power-balanced",
+        "virt-plus-power-keep",
     }
 )
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from tuned_virt.core import options as opt
 from tuned_virt.core.options import BadOptions, OptionError, OptionSpec
 from tuned_virt.core.plan import Change, Plan, Values
-from tuned_virt.core.profile_parts import VALUES
+from tuned_virt.core.profile_parts import CHECKED
 from tuned_virt.core.tuner import Tuner
 from tuned_virt.kernel.files import KernelFS, active_word
 
@@ -50,7 +50,7 @@ OPTIONS: Mapping[str, OptionSpec] = {
     ),
     **{
         name: OptionSpec(f"{valid.valid}; only checked here: TuneD's own plugins set it")
-        for name, valid in VALUES.items()
+        for name, valid in CHECKED.items()
     },
     "observe": opt.OBSERVE,
 }
@@ -76,7 +76,7 @@ def parse(options: Mapping[str, str]) -> CrashGuardPolicy:
     given = opt.given(options)
     named = given.get("files", "").replace(",", " ").split()
     patterns = tuple(path for word in named for path in (STOCK_FILES if word == STOCK else [word]))
-    _, errors = opt.parsed(given, {name: valid.parse for name, valid in VALUES.items()})
+    _, errors = opt.parsed(given, {name: valid.parse for name, valid in CHECKED.items()})
     errors += [
         OptionError("files", pattern, "stock, or a path under /proc/sys or /sys without ..")
         for pattern in patterns
