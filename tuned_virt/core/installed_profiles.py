@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import tuned_virt
 from tuned_virt.core import profile_dirs
-from tuned_virt.core.system_root import SystemRoot
+from tuned_virt.core.system_root import OutsideRootError, SystemRoot
 
 OURS = frozenset(
     {
@@ -98,7 +98,10 @@ class InstalledProfiles:
     def using(self, file: str, names: Collection[str]) -> set[str]:
         """Those of a settings file's names that profiles use as ${name}; none unless one of these
         has the file as `include=` in its section [variables]."""
-        texts = list(self._texts())
+        try:
+            texts = list(self._texts())
+        except (OSError, OutsideRootError):
+            return set()
         included = rf"^[ \t]*include[ \t]*=[ \t]*{re.escape(file)}[ \t]*$"
         if not any(re.search(included, text, re.MULTILINE) for text in texts):
             return set()
