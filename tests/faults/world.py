@@ -115,8 +115,11 @@ class World:
         return found
 
     def tuned(self) -> dict[str, str]:
-        """All that an apply sets and that stays so."""
-        return {**self.settings(), **self.guests()}
+        """All that an apply sets and that stays so; guests may have changed places."""
+        guests = self.guests()
+        vcpus = [name for name in guests if re.match(r"\S+ CPU \d", name)]
+        placed = {"vCPUs of all": str(sorted(guests.pop(name) for name in vcpus))}
+        return {**self.settings(), **guests, **placed}
 
     def untuned(self) -> dict[str, str]:
         """All that an off puts back."""
@@ -266,7 +269,9 @@ class Rounds:
                 break
             time.sleep(0.1)
         outcome.fired = world.disarm()
-        outcome.silent = differs if passed else ""
+        if passed and differs:
+            said = re.findall(r"device g\d: .*", world.t.verify_lines)
+            outcome.silent = f"{differs}; verify: {'; '.join(said)}"
 
     def _off(self, outcome: Outcome) -> None:
         world = self._world
@@ -304,13 +309,13 @@ class Rounds:
         if left:
             raise NotPrepared(f"this is left of the last round: {left}")
         self._before = world.untuned()
-        self._after = {**self._after, **self._guests_after()}
+        self._after = self._applied_anew()
 
-    def _guests_after(self) -> dict[str, str]:
-        """Where the new guests' threads are once they are tuned."""
+    def _applied_anew(self) -> dict[str, str]:
+        """How all is, with the new guests' threads, once it is tuned."""
         world = self._world
         world.apply()
-        found = world.guests()
+        found = world.tuned()
         world.t.off()
         left = world.wait_until(self._before, world.untuned)
         if left:

@@ -18,8 +18,10 @@ from typing import Any, Generic
 
 from tuned_virt.core.deferred_restore import DeferredRestore
 from tuned_virt.core.engine import ApplyResult, Controller, Engine, Finding, Prepared, Result
+from tuned_virt.core.originals import OriginalsError
 from tuned_virt.core.tuner import P, S
 from tuned_virt.kernel import timeouts
+from tuned_virt.kernel.files import KernelFileError
 
 log = logging.getLogger("tuned")
 
@@ -85,7 +87,11 @@ class PlanRunner(Generic[P, S]):
             return [Finding(Result.NOTE, f"{self.engine.tuner.name}: still being applied")]
         found = list(self.engine.verify(applied.result, applied.policy, ignore_missing))
         controlling = self._controlling
-        return found + (list(controlling[1].findings()) if controlling else [])
+        try:
+            return found + (list(controlling[1].findings()) if controlling else [])
+        except (KernelFileError, OriginalsError) as error:
+            text = f"{self.engine.tuner.name}: {error}"
+            return [*found, Finding(Result.FAILED, text)]
 
     def _apply(self, applied: AppliedPolicy[P], observe: bool) -> Job | None:
         if self._applied is not applied:

@@ -186,12 +186,17 @@ class StateFile(Generic[T]):
         make_folder(self.path)
         believed_folder(self.path)
         new = self._beside(".new")
-        with open(new, "w", opener=only_root_writes) as file:
-            file.write(text)
-            if self._boot == EVERY_BOOT:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(new, self.path)
+        try:
+            with open(new, "w", opener=only_root_writes) as file:
+                file.write(text)
+                if self._boot == EVERY_BOOT:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(new, self.path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(new)
+            raise
 
     def save(self, content: dict[str, Any]) -> None:
         """Replace the file; one that cannot be written stops nobody, and is said once.

@@ -21,9 +21,11 @@ from tuned.plugins import hotplug
 from tuned_virt.core.device_filter import device, selects
 from tuned_virt.core.engine import Finding, Result
 from tuned_virt.core.options import SYSTEM, BadOptions, OptionError
+from tuned_virt.core.originals import OriginalsError
 from tuned_virt.core.section_settings import combined, selection
 from tuned_virt.guests.manager import Claim, GuestManager, GuestTuner, Run, guest_manager
 from tuned_virt.kernel import systemd, timeouts
+from tuned_virt.kernel.files import KernelFileError
 from tuned_virt.libvirt_api.connection import Domain
 from tuned_virt.tuned_api.common import (
     TunerOptions,
@@ -311,15 +313,27 @@ class GuestPlugin(TunerOptions, hotplug.Plugin):  # type: ignore[misc]
                 Finding(Result.FAILED, f"'{self.name}': {error}")
                 for error in self._bad.get(instance.name, [])
             ]
-            if self._manager is not None:
-                if instance is next(iter(self._instances.values())):
-                    found += self._manager.unavailable()
-                    notes = self.tuner.notes()
-                    found += [Finding(Result.NOTE, f"{self.name}: {note}") for note in notes]
-                known = [self._known[name].run for name in devices if name in self._known]
-                found += self._manager.findings(known, ignore_missing)
+            try:
+                found += self._findings(instance, ignore_missing, devices)
+            except (KernelFileError, OriginalsError) as error:
+                found.append(Finding(Result.FAILED, f"'{self.name}': {error}"))
             return log_findings(found)
         return False
+
+    def _findings(self, instance: Any, ignore_missing: bool, devices: Any) -> list[Finding]:
+        """What verify says of an instance's guests; of the machine with the first one's.
+
+        Raises KernelFileError and OriginalsError.
+        """
+        found: list[Finding] = []
+        if self._manager is None:
+            return found
+        if instance is next(iter(self._instances.values())):
+            found += self._manager.unavailable()
+            notes = self.tuner.notes()
+            found += [Finding(Result.NOTE, f"{self.name}: {note}") for note in notes]
+        known = [self._known[name].run for name in devices if name in self._known]
+        return found + self._manager.findings(known, ignore_missing)
 
 
 def _by_device(guests: Mapping[str, Domain]) -> dict[str, Domain]:

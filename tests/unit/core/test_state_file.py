@@ -134,3 +134,20 @@ def test_an_opener_that_fails_leaks_no_descriptor(
     with pytest.raises(OSError, match="Input/output error"):
         state_file.only_root_writes(str(tmp_path / "x"), os.O_WRONLY | os.O_CREAT)
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_write_that_fails_leaves_the_old_file_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = file(tmp_path)
+    one.write({"value": 1})
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(OSError, match="No space left"):
+            one.write({"value": 2})
+    assert one.read() == 1
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["x.json"]

@@ -18,6 +18,7 @@ from tests.unit.guests.recording import RecordingTuner, until
 from tests.unit.libvirt_api.fake_binding import FakeDomain, FakeLibvirt, install
 from tuned_virt.guests import manager
 from tuned_virt.kernel import timeouts
+from tuned_virt.kernel.files import KernelFileError
 from tuned_virt.libvirt_api import binding, worker
 from tuned_virt.libvirt_api.connection import Domain
 from tuned_virt.tuned_api.guest_plugin import GuestPlugin
@@ -172,3 +173,19 @@ def test_a_plugin_object_that_tuned_has_dropped_holds_no_guest(
             reached.add(id(one))
             left += gc.get_referents(one)
             assert not isinstance(one, (FakeDomain, Domain))
+
+
+def test_what_verify_cannot_read_now_fails_it_in_words(
+    fake: FakeLibvirt,
+    tuner: RecordingTuner,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unreadable() -> list[str]:
+        raise KernelFileError("/sys/devices/system/cpu/isolated", "Too many open files")
+
+    made, [instance] = plugin(tuner, all={"policy": "a"})
+    monkeypatch.setattr(tuner, "notes", unreadable)
+    assert made.instance_verify_tuning(instance, False) is False
+    assert "verify: failed: 'vm_recorder': cannot read /sys/devices" in caplog.text
+    assert "internal error" not in caplog.text

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tuned_virt.kernel import migrate_pages, numa_maps
-from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.kernel.numa_maps import Area
 from tuned_virt.kernel.procfs import start_time
 from tuned_virt.model.guest import printable
@@ -79,6 +79,8 @@ class PageMigrator:
         while (move := self._next()) is not None:
             try:
                 remark = self._move(move)
+            except KernelFileError as error:
+                remark = f"its memory was not moved: {error}"
             except Exception:
                 log.exception("vm_pinning: internal error, please report it")
                 remark = "its memory was not moved: internal error"
