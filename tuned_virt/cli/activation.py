@@ -122,6 +122,10 @@ class Machine:
         with all_or_nothing(changes):
             return bool(changes)
 
+    def leaves_tuning(self) -> bool:
+        """Whether TuneD is told to leave its tuning when it ends, which `off` counts as."""
+        return profile_dirs.stays_applied(self.system.text(profile_dirs.MAIN))
+
     def chooses_ours(self) -> bool:
         """Whether TuneD's own choice is one of ours, as far as files tell."""
         return os.path.exists(self.system.path(RECOMMENDED))

@@ -19,11 +19,21 @@ from pathlib import Path
 
 from tuned_virt.cli import json_output, restore
 from tuned_virt.cli.activation import Machine, file_errors
-from tuned_virt.cli.common import FINE, CouldNot
+from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
 from tuned_virt.cli.daemon import Daemon, NotRunning
 from tuned_virt.core import active_profile
 from tuned_virt.core.active_profile import ActiveProfile
 from tuned_virt.kernel import systemd, timeouts
+
+CHOSEN_AGAIN = (
+    "automatic mode would choose a profile of tuned-virt-plus again, so it is off; remove"
+    " tuned-virt-plus-recommend first to keep it"
+)
+SET_AGAIN = (
+    "/etc/tuned/ppd.conf names {}, which tuned-ppd sets again when it starts: change it there"
+)
+LEFT = "rollback=not_on_exit: TuneD leaves its settings until systemctl restart tuned"
+UNFINISHED = "TuneD has not restored everything yet: see tuned-virt status"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,21 +98,9 @@ def disable(
     off = [name for name in active.all if machine.profiles.uses(name, named)]
     done = Disabled(off, active)
     if off:
-        done.active, done.notes = machine.returns_to(active, off)
-        if done.active.automatic and _chooses_ours(machine, daemon):
-            done.active = replace(done.active, automatic=False)
-            done.notes.append(
-                "automatic mode would choose a profile of tuned-virt-plus again, so it is off;"
-                " remove tuned-virt-plus-recommend first to keep it"
-            )
-        named = sorted(machine.ppd_names() & {*off})
-        if named:
-            done.notes.append(
-                f"/etc/tuned/ppd.conf names {', '.join(named)}, which tuned-ppd sets again when it"
-                " starts: change it there"
-            )
+        _plan(machine, daemon, active, done)
         if daemon:
-            _switch(daemon, active, done)
+            _switch(daemon, active, done, machine.leaves_tuning())
         machine.select(done.active)
         machine.forget()
         done.changed = True
@@ -110,7 +108,21 @@ def disable(
             done.notes.append("TuneD is not running: systemctl restart tuned applies it")
     if not files_only and (off or not named):
         done.code = restore.put_back(restore.ENDED, "never")
+    if off and daemon and restore.held_needlessly(done.active.all):
+        done.code = TO_REPORT
+        done.notes.append(LEFT if machine.leaves_tuning() else UNFINISHED)
     return done
+
+
+def _plan(machine: Machine, daemon: Daemon | None, active: ActiveProfile, done: Disabled) -> None:
+    """What is to be active then, and what will come in its way."""
+    done.active, done.notes = machine.returns_to(active, done.off)
+    if done.active.automatic and _chooses_ours(machine, daemon):
+        done.active = replace(done.active, automatic=False)
+        done.notes.append(CHOSEN_AGAIN)
+    by_ppd = sorted(machine.ppd_names() & {*done.off})
+    if by_ppd:
+        done.notes.append(SET_AGAIN.format(", ".join(by_ppd)))
 
 
 def _daemon() -> Daemon | None:
@@ -126,19 +138,23 @@ def _chooses_ours(machine: Machine, daemon: Daemon | None) -> bool:
     return any(map(machine.profiles.uses, daemon.recommended().split()))
 
 
-def _switch(daemon: Daemon, active: ActiveProfile, done: Disabled) -> None:
-    """Have TuneD apply it, and wait until what it held for ours is put back."""
+def _switch(daemon: Daemon, active: ActiveProfile, done: Disabled, leaves: bool) -> None:
+    """Have TuneD apply it, and wait until what it held for ours is put back.
+
+    It is not where TuneD leaves its tuning at `off`, as it may be told to.
+    """
     wanted = done.active
     drops_post_loaded = active.post_loaded != wanted.post_loaded  # only `off` does so
     nothing = not (wanted.all or wanted.automatic)
-    if (drops_post_loaded or nothing) and not daemon.off():
+    turns_off = drops_post_loaded or nothing
+    if turns_off and not daemon.off():
         raise CouldNot("TuneD could not turn its profile off: see /var/log/tuned/tuned.log")
     if wanted.automatic:
         daemon.automatic()
         done.active = daemon.active()
     elif wanted.all:
         daemon.switch(" ".join(wanted.names))
-    deadline = time.monotonic() + timeouts.RELEASED
+    deadline = time.monotonic() + (0 if leaves and turns_off else timeouts.RELEASED)
     while restore.held_needlessly(wanted.all) and time.monotonic() < deadline:
         time.sleep(0.05)
 

@@ -17,7 +17,7 @@ from tuned_virt.cli.activation import RECOMMENDED, Machine
 from tuned_virt.cli.common import CouldNot
 from tuned_virt.core import active_profile
 from tuned_virt.core.active_profile import ActiveProfile
-from tuned_virt.kernel import systemd
+from tuned_virt.kernel import systemd, timeouts
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may disable a profile")
 
@@ -322,11 +322,11 @@ def test_it_waits_until_tuned_has_let_go(
     live: Callable[..., FakeDaemon], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A package's removal takes the plugins away right after it."""
-    held = [True, True, False]
+    held = [True, True, False, False]
     daemon = live(PLUS, HOST)
 
     def put_back(*_: object) -> int:
-        assert (daemon.calls, held) == (["switch virtual-host"], [])
+        assert (daemon.calls, held) == (["switch virtual-host"], [False])
         return 0
 
     monkeypatch.setattr(restore, "held_needlessly", lambda _: held.pop(0))
@@ -350,6 +350,29 @@ def test_what_status_says_of_it(
     set_active(machine, PLUS, HOST)
     monkeypatch.setattr(activation, "Machine", lambda: machine)
     assert activation.disabling(names) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("rollback=not_on_exit\n", "rollback=not_on_exit: TuneD leaves its settings until"),
+        ("", "TuneD has not restored everything yet: see tuned-virt status"),
+    ],
+)
+def test_what_tuned_still_holds_is_said(
+    text: str,
+    note: str,
+    live: Callable[..., FakeDaemon],
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    live(PLUS, ActiveProfile())
+    put(Path(machine.system.root), "etc/tuned/tuned-main.conf", text)
+    monkeypatch.setattr(timeouts, "RELEASED", 0.1)
+    monkeypatch.setattr(restore, "held_needlessly", lambda _: True)
+    assert cli.main(["disable"]) == 1
+    assert f"note: {note}" in capsys.readouterr().out
 
 
 def test_a_root_without_tuned(tmp_path: Path) -> None:
