@@ -11,7 +11,7 @@ import pytest
 from hypothesis import Phase, settings
 
 from tests.schemas import valid
-from tuned_virt.cli import json_output
+from tuned_virt.cli import json_output, restore
 
 # A loaded machine is no defect, so nothing has a deadline.
 settings.register_profile("quick", deadline=None, max_examples=25)
@@ -43,3 +43,9 @@ def schemas(monkeypatch: pytest.MonkeyPatch) -> None:
         return made
 
     monkeypatch.setattr(json_output, "document", described)
+
+
+@pytest.fixture(autouse=True)
+def nothing_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No unit test records this machine's profile in its /etc."""
+    monkeypatch.setattr(restore, "_remember_profile", lambda: None)

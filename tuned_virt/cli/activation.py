@@ -142,7 +142,9 @@ class Machine:
 
     def forget(self) -> None:
         """None of ours is active any more."""
-        active_profile.record_file(self.system).remove()
+        record = active_profile.record_file(self.system)
+        if os.path.exists(record.path):
+            record.discard()
 
     def _selection(self, active: ActiveProfile) -> dict[Path, str]:
         files = {

@@ -65,15 +65,18 @@ def run(options: argparse.Namespace) -> int:
         raise CouldNot("root is required: sudo tuned-virt restore")
     if options.leftover and systemd.restarting():
         return FINE
+    if options.leftover:
+        _remember_profile()
     if options.leftover == ENDED and profile_dirs.stays_applied(_main_conf()):
         return FINE
-    if options.leftover == STARTING:
-        _remember_profile()
     return put_back(options.leftover, options.unmerge)
 
 
 def _remember_profile() -> None:
-    """What TuneD applies now is what `disable` returns to, if one of ours is next."""
+    """What TuneD applies now is what `disable` returns to, if one of ours is next.
+
+    At its end too: in one-shot mode systemd does not see TuneD as started.
+    """
     with contextlib.suppress(CouldNot, OSError, OutsideRootError):
         machine = Machine()
         active_profile.remember(machine.active(), machine.profiles)

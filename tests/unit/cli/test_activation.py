@@ -34,6 +34,9 @@ PROFILES = {
 }
 
 
+REMEMBER = restore._remember_profile
+
+
 @pytest.fixture(params=[OLD_FOLDERS, NEW_FOLDERS], ids=["old", "new"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     for name, text in PROFILES.items():
@@ -347,17 +350,23 @@ def test_what_a_starting_tuned_will_see_to_is_left_to_it(
     assert (baseline.all() == {}) == put_back
 
 
+@pytest.mark.parametrize("when", ["starting", "ended"])
 @pytest.mark.parametrize(
     ("active", "known"),
     [("balanced", ActiveProfile(("balanced",), automatic=True)), ("mine", None), ("direct", None)],
 )
-def test_a_start_of_tuned_remembers_what_is_not_ours(
-    active: str, known: ActiveProfile | None, root: Path, monkeypatch: pytest.MonkeyPatch
+def test_tuneds_service_remembers_what_is_not_ours(
+    when: str,
+    active: str,
+    known: ActiveProfile | None,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Without a daemon `tuned-adm profile` writes TuneD's files before TuneD loads a plugin."""
     put(root, "etc/tuned/active_profile", f"{active}\n")
+    monkeypatch.setattr(restore, "_remember_profile", REMEMBER)
     monkeypatch.setattr(restore, "Machine", lambda: Machine(root))
     monkeypatch.setattr(restore, "put_back", lambda *_: 0)
     monkeypatch.setattr(systemd, "restarting", lambda: False)
-    assert cli.main(["restore", "--leftover", "starting"]) == 0
+    assert cli.main(["restore", "--leftover", when]) == 0
     assert Machine(root).previous() == known

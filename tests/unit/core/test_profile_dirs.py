@@ -61,6 +61,5 @@ def test_leftovers_of_a_tuned_that_leaves_its_tuning_stay(
         return 0
 
     monkeypatch.setattr(restore, "put_back", put_back)
-    monkeypatch.setattr(restore, "_remember_profile", lambda: None)
     assert restore.run(argparse.Namespace(leftover=leftover, unmerge="never")) == 0
     assert done == expected
