@@ -17,7 +17,7 @@ LONGEST = 400
 """Lines of a file."""
 
 LAYERS = (
-    {"__init__"},
+    {"__init__", "frozen_dataclasses"},
     {"kernel"},
     {"model"},
     {"core"},

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Union
 
@@ -21,6 +20,7 @@ from tuned_virt.core.options import BadOptions, OptionError, is_yes
 from tuned_virt.core.section_settings import SectionSettings
 from tuned_virt.core.settings import Setting, SettingError, SettingsFile
 from tuned_virt.core.tuner import Tuner
+from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.guests.restore import GuestRestore
 
 UNCHECKED = "only TuneD can evaluate"

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from tuned_virt.frozen_dataclasses import dataclass
 
 LINE = re.compile(
     r"^\w+\s+[\w.]+: verify: (?P<result>passed|failed|note|skipped, missing): (?P<text>.*)$"

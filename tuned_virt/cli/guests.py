@@ -8,11 +8,11 @@ import itertools
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 
 from tuned_virt.cli import json_output, table
 from tuned_virt.cli.common import FINE, TO_REPORT
 from tuned_virt.core.state_file import FOLDER, StateFile
+from tuned_virt.frozen_dataclasses import asdict, dataclass
 from tuned_virt.kernel import cpuset, numa_maps
 from tuned_virt.kernel.cpuset import text as cpus_text
 from tuned_virt.kernel.files import KernelFS

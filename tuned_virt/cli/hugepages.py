@@ -6,11 +6,11 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from tuned_virt.cli import hugepages_plan, json_output, table
 from tuned_virt.cli.common import FINE
+from tuned_virt.frozen_dataclasses import asdict, dataclass
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.model.guest import qemu_process
 from tuned_virt.plugins.hugepages_numa import pools as hugepages

@@ -11,7 +11,6 @@ import argparse
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from tuned_virt.cli.common import FINE, CouldNot
 from tuned_virt.cli.variables import Variable
 from tuned_virt.core import settings
 from tuned_virt.core.options import BadOptions, OptionError
+from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.plugins import ksm
 from tuned_virt.plugins.ksm.policy import NUMBERS
 

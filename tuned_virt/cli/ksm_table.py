@@ -6,8 +6,8 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
+from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import binding
 from tuned_virt.libvirt_api.running_guests import RunningGuest, RunningGuestReader

@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Collection
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from tuned_virt.cli.planning_input import PlanningInput
 from tuned_virt.core import section_settings
 from tuned_virt.core.device_filter import selects
 from tuned_virt.core.options import BadOptions
+from tuned_virt.frozen_dataclasses import dataclass, replace
 from tuned_virt.model.guest import Guest
 from tuned_virt.placement import Placement, PlacementKind, PlacementPlan
 from tuned_virt.plugins.vm_pinning import already_running

@@ -7,11 +7,11 @@ import re
 import shlex
 import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import groupby
 
 from tuned_virt.cli import table
 from tuned_virt.cli.planning_input import PlanningInput
+from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.kernel import cpuset
 from tuned_virt.kernel.numa_maps import share
 from tuned_virt.model.guest import Guest, printable

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tuned_virt.cli import processes
 from tuned_virt.cli.common import CouldNot
 from tuned_virt.core.options import SYSTEM
+from tuned_virt.frozen_dataclasses import dataclass, field, replace
 from tuned_virt.guests import originals
 from tuned_virt.kernel import numa_maps
 from tuned_virt.kernel.files import KernelFS

@@ -8,9 +8,10 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+
+from tuned_virt.frozen_dataclasses import dataclass
 
 
 @dataclass(frozen=True)

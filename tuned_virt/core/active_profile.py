@@ -11,12 +11,12 @@ commit, and with a transient /etc.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
 from typing import Any
 
 from tuned_virt.core.installed_profiles import InstalledProfiles
 from tuned_virt.core.state_file import EVERY_BOOT, StateFile
 from tuned_virt.core.system_root import OutsideRootError, SystemRoot
+from tuned_virt.frozen_dataclasses import dataclass, replace
 
 NAMES = "/etc/tuned/active_profile"
 MODE = "/etc/tuned/profile_mode"

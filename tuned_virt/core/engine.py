@@ -11,7 +11,6 @@ import functools
 import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Generic, Protocol
 
@@ -20,6 +19,7 @@ from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.core.plan import Change, Plan, Values, shown
 from tuned_virt.core.tuner import P, Replan, S, Tuner
 from tuned_virt.core.worker_pool import KeyedWorkerPool
+from tuned_virt.frozen_dataclasses import dataclass, field, replace
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 
 log = logging.getLogger("tuned")

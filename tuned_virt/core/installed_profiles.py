@@ -9,11 +9,11 @@ import glob
 import os
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
 
 import tuned_virt
 from tuned_virt.core import profile_dirs
 from tuned_virt.core.system_root import OutsideRootError, SystemRoot
+from tuned_virt.frozen_dataclasses import dataclass, field
 
 OURS = frozenset(
     {

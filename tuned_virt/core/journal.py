@@ -10,10 +10,10 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 
 from tuned_virt.core.plan import Change
 from tuned_virt.core.state_file import make_folder, only_root_writes
+from tuned_virt.frozen_dataclasses import asdict, dataclass
 from tuned_virt.kernel.files import AnyPath
 
 log = logging.getLogger("tuned")

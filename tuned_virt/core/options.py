@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+
+from tuned_virt.frozen_dataclasses import dataclass
 
 
 class OptionError(ValueError):

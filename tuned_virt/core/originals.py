@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from tuned_virt.core.state_file import (
@@ -22,6 +21,7 @@ from tuned_virt.core.state_file import (
     StateFile,
     UnusableStateError,
 )
+from tuned_virt.frozen_dataclasses import dataclass, field
 from tuned_virt.kernel.errors import PlainError
 from tuned_virt.kernel.files import AnyPath, KernelFileError
 from tuned_virt.kernel.procfs import start_time

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from tuned_virt.frozen_dataclasses import dataclass, field
 
 Values = Mapping[str, str]
 """Setting → value, both as the kernel writes them."""

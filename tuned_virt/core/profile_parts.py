@@ -9,10 +9,10 @@ therefore profiles of their own, which virtual-host-plus and virtual-guest-plus 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from tuned_virt.core import options as opt
 from tuned_virt.core.options import Number, OneOf, OptionError
+from tuned_virt.frozen_dataclasses import dataclass
 
 VALUES: Mapping[str, Number | OneOf] = {
     "swappiness": Number(0, 200),

@@ -11,11 +11,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 
 from tuned_virt.core import settings
 from tuned_virt.core.options import OptionError, OptionSpec
 from tuned_virt.core.settings import Setting, SettingError, SettingsFile
+from tuned_virt.frozen_dataclasses import dataclass, field
 
 DEVICES = "devices"
 EXCLUDE = "exclude"

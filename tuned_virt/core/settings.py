@@ -8,9 +8,9 @@ import functools
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 
 from tuned_virt.core.options import OptionError
+from tuned_virt.frozen_dataclasses import dataclass, field
 
 SECTION = "variables"
 """The section that a file may have; without any it is read as this one."""

@@ -6,13 +6,13 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.options import OptionSpec, Section
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.core.section_settings import SettingNames
+from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFS, active_word
 

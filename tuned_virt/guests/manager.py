@@ -16,13 +16,13 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from tuned_virt.core.deferred_restore import DeferredRestore
 from tuned_virt.core.engine import Finding, Result
 from tuned_virt.core.options import OptionSpec
 from tuned_virt.core.originals import Originals
+from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.guests.originals import GuestOriginal, GuestOriginals
 from tuned_virt.kernel import timeouts
 from tuned_virt.libvirt_api.connection import Domain

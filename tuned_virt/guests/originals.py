@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
 from typing import Generic, TypeVar
 
 from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.core.plan import Values
+from tuned_virt.frozen_dataclasses import asdict, dataclass
 from tuned_virt.kernel.procfs import start_time
 from tuned_virt.model.guest import printable
 

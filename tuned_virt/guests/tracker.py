@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 
+from tuned_virt.frozen_dataclasses import dataclass, replace
 from tuned_virt.guests import originals
 from tuned_virt.guests.originals import GuestOriginal
 from tuned_virt.kernel.files import KernelFS

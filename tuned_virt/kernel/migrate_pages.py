@@ -13,7 +13,8 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+
+from tuned_virt.frozen_dataclasses import dataclass, field
 
 CALL_NUMBER = {"x86_64": 279, "aarch64": 239, "riscv64": 239, "ppc64le": 301, "s390x": 310}
 """move_pages's number by machine, from the kernel's syscall tables."""

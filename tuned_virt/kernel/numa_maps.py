@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 
+from tuned_virt.frozen_dataclasses import dataclass, field
 from tuned_virt.kernel import procfs
 from tuned_virt.kernel.files import KernelFS
 

@@ -11,10 +11,10 @@ import functools
 import queue
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
+from tuned_virt.frozen_dataclasses import dataclass, field
 from tuned_virt.libvirt_api import binding, placement_tag
 from tuned_virt.libvirt_api.errors import LibvirtError
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
+from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.libvirt_api import binding
 from tuned_virt.libvirt_api.connection import OFF, Connection, Domain
 from tuned_virt.libvirt_api.errors import LibvirtError

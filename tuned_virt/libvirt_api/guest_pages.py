@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
+from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.libvirt_api.connection import OFF, Connection, Domain
 from tuned_virt.libvirt_api.follower import GuestReader
 from tuned_virt.model.guest import Guest, GuestError, printable, read_guest

@@ -8,9 +8,9 @@ keeps no other from its place; that the guest has gone meanwhile is told apart.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+from tuned_virt.frozen_dataclasses import dataclass, field
 from tuned_virt.kernel import cpuset
 from tuned_virt.libvirt_api import binding, placement_tag
 from tuned_virt.libvirt_api.connection import Connection, Domain

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TypeVar
 from xml.etree.ElementTree import Element
 
+from tuned_virt.frozen_dataclasses import dataclass, field
 from tuned_virt.kernel import timeouts
 from tuned_virt.libvirt_api import binding
 from tuned_virt.libvirt_api.connection import Connection, Domain

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 
+from tuned_virt.frozen_dataclasses import dataclass, replace
 from tuned_virt.libvirt_api.connection import Connection, Domain
 from tuned_virt.libvirt_api.follower import GuestReader
 from tuned_virt.libvirt_api.worker import GuestsView

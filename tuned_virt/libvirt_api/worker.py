@@ -15,11 +15,11 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 from tuned_virt.core.originals import OriginalsError
+from tuned_virt.frozen_dataclasses import dataclass, field
 from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFileError
 from tuned_virt.libvirt_api import binding

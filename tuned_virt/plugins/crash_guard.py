@@ -9,13 +9,13 @@ the values of the named files; at unapply, after those plugins, it puts back wha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from tuned_virt.core import options as opt
 from tuned_virt.core.options import BadOptions, OptionError, OptionSpec
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.core.profile_parts import CHECKED
 from tuned_virt.core.tuner import Tuner
+from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.kernel.files import KernelFS, active_word
 
 ROOTS = ("/proc/sys/", "/sys/")

@@ -13,12 +13,12 @@ import os
 import re
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 from tuned_virt.core import options as opt
 from tuned_virt.core.options import BadOptions, OneOf, OptionError, OptionSpec
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.core.tuner import Tuner, Writer
+from tuned_virt.frozen_dataclasses import dataclass, field
 from tuned_virt.kernel import commands, timeouts
 from tuned_virt.kernel.commands import ToolError
 from tuned_virt.kernel.files import KernelFS, NotDone

@@ -13,7 +13,6 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from tuned.plugins import hotplug
@@ -23,6 +22,7 @@ from tuned_virt.core.engine import Finding, Result
 from tuned_virt.core.options import SYSTEM, BadOptions, OptionError
 from tuned_virt.core.originals import OriginalsError
 from tuned_virt.core.section_settings import combined, selection
+from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.guests.manager import Claim, GuestManager, GuestTuner, Run, guest_manager
 from tuned_virt.kernel import systemd, timeouts
 from tuned_virt.kernel.files import KernelFileError

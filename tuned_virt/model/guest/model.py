@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 
+from tuned_virt.frozen_dataclasses import dataclass, field
 from tuned_virt.model.xml import XmlError
 
 POLICY_NAMESPACE = "urn:tuned-virt-plus:policy:1"

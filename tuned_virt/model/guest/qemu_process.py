@@ -12,8 +12,8 @@ from __future__ import annotations
 import os
 import re
 import resource
-from dataclasses import dataclass, replace
 
+from tuned_virt.frozen_dataclasses import dataclass, replace
 from tuned_virt.kernel import procfs
 from tuned_virt.kernel.files import KernelFileAbsent, KernelFileError, KernelFS
 from tuned_virt.model import topology

@@ -8,9 +8,10 @@ a node fit a machine word however the firmware numbers CPUs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
+
+from tuned_virt.frozen_dataclasses import dataclass
 
 if TYPE_CHECKING:
     from tuned_virt.model.topology.host import CpuDetail, Host

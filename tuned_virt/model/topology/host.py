@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from xml.etree.ElementTree import Element
 
+from tuned_virt.frozen_dataclasses import dataclass, field, replace
 from tuned_virt.model import memory_units, xml, xml_values
 from tuned_virt.model.topology.grid import Grid, build
 from tuned_virt.model.xml import ElementError, XmlError

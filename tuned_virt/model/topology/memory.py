@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 
+from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.kernel import cpuset
 from tuned_virt.kernel.files import KernelFS
 

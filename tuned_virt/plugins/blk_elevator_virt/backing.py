@@ -11,9 +11,9 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from tuned_virt.core.worker_pool import KeyedWorkerPool
+from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.kernel import procfs, timeouts
 from tuned_virt.kernel.files import FORBIDDEN, KernelFileError, KernelFS
 from tuned_virt.plugins.blk_elevator_virt import state

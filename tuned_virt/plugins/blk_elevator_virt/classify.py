@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
+
+from tuned_virt.frozen_dataclasses import dataclass, field
 
 
 class Attachment(str, Enum):

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 
 from tuned_virt.core import device_filter
 from tuned_virt.core.plan import Change, Plan, Values
+from tuned_virt.frozen_dataclasses import dataclass, field, replace
 from tuned_virt.plugins.blk_elevator_virt import state as sysfs
 from tuned_virt.plugins.blk_elevator_virt.classify import NVME, SCSI, Attachment
 from tuned_virt.plugins.blk_elevator_virt.policy import (

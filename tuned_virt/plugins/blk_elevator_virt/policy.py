@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 
 from tuned_virt.core import device_filter
 from tuned_virt.core import options as opt
 from tuned_virt.core.options import BadOptions, OneOf, OptionError, OptionSpec, Section
+from tuned_virt.frozen_dataclasses import dataclass, field
 
 
 class MachineRole(str, Enum):

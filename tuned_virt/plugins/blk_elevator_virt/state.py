@@ -10,9 +10,9 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
 
 from tuned_virt.core.worker_pool import KeyedWorkerPool
+from tuned_virt.frozen_dataclasses import dataclass, replace
 from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.blk_elevator_virt.classify import (

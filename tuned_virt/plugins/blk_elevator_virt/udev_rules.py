@@ -12,8 +12,8 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
+from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.blk_elevator_virt.classify import Attachment
 from tuned_virt.plugins.blk_elevator_virt.planner import SetByUdev, Verdict

@@ -9,8 +9,8 @@ run anywhere.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
+from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.libvirt_api.guest_pages import Asking
 from tuned_virt.model.guest import Guest
 from tuned_virt.plugins.hugepages_numa.setting_types import Pages, Pools, PoolSetting

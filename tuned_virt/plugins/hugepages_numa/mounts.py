@@ -12,9 +12,9 @@ import itertools
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from tuned_virt.core.options import OptionError
+from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.kernel import commands, procfs, timeouts
 from tuned_virt.kernel.commands import ToolError
 from tuned_virt.kernel.files import KernelFS, NotDone

@@ -10,9 +10,9 @@ guests stop (the kernel's hugetlbpage.rst).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 
 from tuned_virt.core.plan import Change, Plan, Values
+from tuned_virt.frozen_dataclasses import dataclass, replace
 from tuned_virt.plugins.hugepages_numa import plan_notes, setting_types, targets
 from tuned_virt.plugins.hugepages_numa.policy import HugepagesPolicy, OnPartial, Remedy
 from tuned_virt.plugins.hugepages_numa.pools import folder

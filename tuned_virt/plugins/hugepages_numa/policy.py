@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
 
 from tuned_virt.core import options as opt
 from tuned_virt.core.options import BadOptions, Number, OneOf, OptionError, OptionSpec
 from tuned_virt.core.section_settings import SettingNames
+from tuned_virt.frozen_dataclasses import dataclass, field
 from tuned_virt.kernel import cpuset
 from tuned_virt.plugins.hugepages_numa import mounts
 from tuned_virt.plugins.hugepages_numa.pools import size_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
 
+from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.kernel import procfs
 from tuned_virt.kernel.files import KernelFS, active_word
 from tuned_virt.model import topology

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from tuned_virt.core.state_file import FOLDER, HUGE_PAGES_PROGRESS, StateFile
+from tuned_virt.frozen_dataclasses import asdict, dataclass
 from tuned_virt.kernel.files import AnyPath
 from tuned_virt.kernel.procfs import start_time
 from tuned_virt.plugins.hugepages_numa.pools import size_name

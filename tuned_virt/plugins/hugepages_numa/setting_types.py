@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple, Union
 
 from tuned_virt.core.plan import Values
+from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.plugins.hugepages_numa.pools import FOLDER, TRANSPARENT, Pool, size_name, size_of
 
 

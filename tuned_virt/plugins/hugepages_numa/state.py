@@ -6,10 +6,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 
 from tuned_virt.core.guest_source import GuestSource
 from tuned_virt.core.plan import Values
+from tuned_virt.frozen_dataclasses import dataclass, field
 from tuned_virt.kernel.files import KernelFS, active_word
 from tuned_virt.libvirt_api.guest_pages import Asking
 from tuned_virt.model import topology

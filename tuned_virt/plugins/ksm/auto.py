@@ -20,8 +20,7 @@ more than `max_cpu` of it given.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
+from tuned_virt.frozen_dataclasses import dataclass, replace
 from tuned_virt.plugins.ksm import speed
 from tuned_virt.plugins.ksm.decision import (
     ControllerMemory,

@@ -9,8 +9,8 @@ purpose, and MOM (oVirt) and KubeVirt have policies of their own: `mode=auto` le
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
+from tuned_virt.frozen_dataclasses import dataclass, field
 from tuned_virt.kernel import procfs
 from tuned_virt.kernel.commands import ToolError, ToolUnavailable
 from tuned_virt.kernel.files import KernelFS, NotDone

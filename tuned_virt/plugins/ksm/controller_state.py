@@ -8,10 +8,10 @@ it is keyed by boot id.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from tuned_virt.core.state_file import StateFile
+from tuned_virt.frozen_dataclasses import asdict, dataclass, field, fields
 from tuned_virt.kernel.files import AnyPath
 from tuned_virt.plugins.ksm.decision import ControllerMemory, Counters, Phase
 

@@ -7,10 +7,10 @@ files: controller.py samples, carries out the changes, and hands the memory back
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import Enum
 
 from tuned_virt.core.plan import Values
+from tuned_virt.frozen_dataclasses import dataclass, replace
 from tuned_virt.model import topology
 
 CONTROLLED = ("pages_to_scan", "sleep_millisecs", "run")

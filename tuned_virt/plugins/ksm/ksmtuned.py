@@ -8,9 +8,8 @@ of QEMU's processes: the sum of their resident sets; merged pages count each tim
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from tuned_virt.core.plan import Values
+from tuned_virt.frozen_dataclasses import dataclass, replace
 from tuned_virt.plugins.ksm.decision import (
     ControllerMemory,
     Decision,

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any
 
 from tuned_virt.core import options as opt
 from tuned_virt.core.options import BadOptions, Number, OneOf, OptionError, OptionSpec, WantedValue
+from tuned_virt.frozen_dataclasses import dataclass, fields
 from tuned_virt.plugins.ksm.auto import AutoPolicy
 from tuned_virt.plugins.ksm.decision import CONTROLLED
 from tuned_virt.plugins.ksm.ksmtuned import KsmtunedPolicy

@@ -12,10 +12,10 @@ runs on: measured with two processes on nodes 0 and 2, all of whose pages were o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from tuned_virt.core.options import Number, OneOf
 from tuned_virt.core.plan import Values
+from tuned_virt.frozen_dataclasses import dataclass, field
 from tuned_virt.kernel.files import FORBIDDEN, KernelFileError, KernelFS, active_word
 from tuned_virt.model import topology
 from tuned_virt.plugins.ksm.conflicts import KsmConflicts

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from tuned_virt.core.device_filter import selects
 from tuned_virt.core.plan import Change, Plan, Values
+from tuned_virt.frozen_dataclasses import dataclass, field
 from tuned_virt.libvirt_api.guest_weights import Weights
 from tuned_virt.model.guest import printable
 from tuned_virt.plugins.vm_blkio.policy import REMOVE, WeightPolicy, WeightRule

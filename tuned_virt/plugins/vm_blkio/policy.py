@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from tuned_virt.core import options as opt
 from tuned_virt.core.options import BadOptions, Number, OptionError, OptionSpec, Section
+from tuned_virt.frozen_dataclasses import dataclass, field
 
 WEIGHT = Number(10, 1000)
 """libvirt's range since kernel 2.6.39 (formatdomain, blkiotune)."""

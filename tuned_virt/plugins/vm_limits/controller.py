@@ -7,13 +7,13 @@ import logging
 import re
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from xml.etree.ElementTree import Element
 
 from tuned_virt.core.engine import Finding, Result
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals
 from tuned_virt.core.plan import Change
+from tuned_virt.frozen_dataclasses import dataclass, replace
 from tuned_virt.guests.manager import Claim, GuestController, Run
 from tuned_virt.guests.originals import GuestOriginals
 from tuned_virt.guests.tracker import GuestTracker, TrackedGuest

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
+from tuned_virt.frozen_dataclasses import dataclass, field
 from tuned_virt.guests.originals import GuestOriginal
 
 PLUGIN = "vm_limits"

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from tuned_virt.core.options import (
@@ -21,6 +20,7 @@ from tuned_virt.core.options import (
     uri,
 )
 from tuned_virt.core.section_settings import SettingNames
+from tuned_virt.frozen_dataclasses import dataclass, field
 from tuned_virt.model.guest import Guest
 
 MEMORY = ("memory_hard_limit", "memory_soft_limit", "swap_hard_limit")

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 
 from tuned_virt import placement
+from tuned_virt.frozen_dataclasses import dataclass, replace
 from tuned_virt.placement import Placement, PlacementKind, PlacementMode, PlacementPolicy
 from tuned_virt.plugins.vm_pinning.policy import PinningPolicy, RunningGuests
 

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 
+from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.guests.originals import SEPARATOR, GuestOriginal
 from tuned_virt.plugins.vm_pinning.original import PLUGIN
 

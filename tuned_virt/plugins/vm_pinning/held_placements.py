@@ -12,10 +12,10 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tuned_virt.core.state_file import FOLDER, NOT_THERE, StateFile, UnusableStateError
+from tuned_virt.frozen_dataclasses import asdict, dataclass, field
 from tuned_virt.kernel.files import AnyPath, KernelFileError
 from tuned_virt.model.pins import Pins, numbered
 from tuned_virt.placement import MemoryPlacement, Placement, PlacementKind

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container
-from dataclasses import dataclass, field
 
+from tuned_virt.frozen_dataclasses import dataclass, field
 from tuned_virt.guests.originals import GuestOriginal
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.kernel.procfs import start_time

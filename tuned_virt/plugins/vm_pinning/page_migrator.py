@@ -10,8 +10,8 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.kernel import migrate_pages, numa_maps
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.kernel.numa_maps import Area

@@ -6,9 +6,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 
 from tuned_virt import placement
+from tuned_virt.frozen_dataclasses import dataclass, field, replace
 from tuned_virt.guests.manager import Claim
 from tuned_virt.guests.tracker import Seen, TrackedGuest
 from tuned_virt.kernel import numa_maps

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -22,6 +21,7 @@ from tuned_virt.core.options import (
     uri,
 )
 from tuned_virt.core.section_settings import SettingNames
+from tuned_virt.frozen_dataclasses import dataclass, field
 
 
 class RunningGuests(str, Enum):
