@@ -7,8 +7,8 @@ It needs neither root nor TuneD, and says what verify would say after the switch
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any, Union
 
 from tuned_virt import registry
@@ -22,6 +22,7 @@ from tuned_virt.core.settings import Setting, SettingError, SettingsFile
 from tuned_virt.core.tuner import Tuner
 from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.guests.restore import GuestRestore
+from tuned_virt.kernel.files import AnyPath
 
 UNCHECKED = "only TuneD can evaluate"
 
@@ -45,7 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
     parser.add_argument(
         "files",
-        type=Path,
         nargs="*",
         metavar="FILE",
         help="settings files; without any, those of this machine in /etc/tuned",
@@ -72,9 +72,9 @@ def run(options: argparse.Namespace) -> int:
     return COULD_NOT if any(one.errors for one in checked) else FINE
 
 
-def check(file: Path, profile: str) -> CheckedFile:
+def check(file: AnyPath, profile: str) -> CheckedFile:
     """What is wrong in a file. Raises CouldNot where the profile is not installed."""
-    read = settings.read(str(file))
+    read = settings.read(os.fspath(file))
     defaults = settings.read(settings_file.defaults_of(profile))
     errors = [*read.errors]
     errors += section_settings.unknown(read, defaults, InstalledProfiles().using)

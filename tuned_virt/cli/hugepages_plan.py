@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from tuned_virt.cli import json_output, settings_file, table
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
@@ -14,7 +13,7 @@ from tuned_virt.core.options import BadOptions
 from tuned_virt.core.originals import Originals
 from tuned_virt.core.plan import Change, Plan
 from tuned_virt.core.section_settings import SectionSettings
-from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel.files import AnyPath, KernelFS
 from tuned_virt.libvirt_api.guest_pages import Asking, GuestPageReader
 from tuned_virt.plugins.hugepages_numa import (
     HugepagesPolicy,
@@ -44,7 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--policy",
-        type=Path,
         metavar="VARIABLES.conf",
         help="plan, cmdline: a profile's variables file; without it and --set, this machine's",
     )
@@ -82,7 +80,7 @@ def run_cmdline(options: argparse.Namespace, end: str = "\n") -> int:
     return FINE
 
 
-def cmdline(file: Path | None, words: list[str]) -> tuple[str, list[str]]:
+def cmdline(file: AnyPath | None, words: list[str]) -> tuple[str, list[str]]:
     """The kernel's arguments for a file and words, and what should be known of them."""
     try:
         return _arguments(_policy(file, words))
@@ -109,7 +107,7 @@ def _arguments(policy: HugepagesPolicy) -> tuple[str, list[str]]:
     return boot.arguments(texts), said
 
 
-def _policy(file: Path | None, pairs: list[str]) -> HugepagesPolicy:
+def _policy(file: AnyPath | None, pairs: list[str]) -> HugepagesPolicy:
     found = settings_file.checked(NAMES, OPTIONS, file) if file else SectionSettings()
     words = _from_words(pairs)
     try:
@@ -126,10 +124,10 @@ def _from_words(words: list[str]) -> dict[str, str]:
     return pairs
 
 
-def _file(options: argparse.Namespace) -> Path | None:
+def _file(options: argparse.Namespace) -> AnyPath | None:
     """The variables file to read; None where words of --set alone are asked. Raises CouldNot."""
     if options.policy is not None or options.set:
-        return Path(options.policy) if options.policy else None
+        return options.policy or None
     there = settings_file.machines_files()
     if not there:
         raise CouldNot("no request: give --set pages_2M=0:512 or --policy VARIABLES.conf")

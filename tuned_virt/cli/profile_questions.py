@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from tuned_virt.cli import settings_file
 from tuned_virt.cli.common import CouldNot
@@ -23,7 +22,7 @@ def parts(tuning: str, file: str) -> str:
     """
     try:
         profile = f"virtual-{tuning.rpartition('-')[2]}-plus"
-        found = settings_file.checked(SettingNames(), profile_parts.NAMES, Path(file), profile)
+        found = settings_file.checked(SettingNames(), profile_parts.NAMES, file, profile)
     except CouldNot as error:
         log.error("%s; TuneD's own settings are those of the stock profile", error)
         return ""
@@ -43,7 +42,7 @@ def boot(file: str) -> str:
     """The kernel's arguments for huge pages; "" with the reason in the log."""
     from tuned_virt.cli import hugepages_plan
 
-    text, said = hugepages_plan.cmdline(Path(file), [])
+    text, said = hugepages_plan.cmdline(file, [])
     for line in said:
         log.warning("huge pages at boot: %s", line)
     return text

@@ -102,7 +102,7 @@ def test_kernel_arguments_and_what_is_said_of_them(
     file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        hugepages_plan, "cmdline", lambda path, words: (f"{path.name}{words}", ["why"])
+        hugepages_plan, "cmdline", lambda path, words: (f"{os.path.basename(path)}{words}", ["why"])
     )
     assert profile_questions.QUESTIONS["boot"](str(file)) == "v.conf[]"
     assert "huge pages at boot: why" in caplog.text
