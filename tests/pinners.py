@@ -153,6 +153,7 @@ class Pinner:
 
 class _Tuner(PinningTuner):
     def __init__(self, pinner: Pinner) -> None:
+        super().__init__(pinner.file)
         self._pinner = pinner
 
     def guests(self, uri: str) -> GuestController[PinningPolicy]:

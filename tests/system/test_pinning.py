@@ -33,7 +33,7 @@ from tuned_virt.libvirt_api import placement_tag
 from tuned_virt.model.guest import Guest
 from tuned_virt.model.topology import Host
 from tuned_virt.placement import Placement, PlacementPlan, PlacementPolicy
-from tuned_virt.plugins.vm_pinning.restore import PinningRestore
+from tuned_virt.plugins.vm_pinning.plugin import PinningTuner
 
 TWO_CPUS = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="pins need two CPUs to differ")
 pytestmark = [TWO_CPUS, pytest.mark.usefixtures("no_guests_left")]
@@ -267,7 +267,7 @@ def restore(pinner: Pinner) -> Mapping[str, str]:
     """As `tuned-virt restore` without TuneD; what is pending afterwards."""
     journal = Journal(pinner.folder / "journal")
     with LibvirtQuestions() as libvirt:
-        PinningRestore(pinner.file).restore(KernelFS(), pinner.baseline, journal, libvirt)
+        PinningTuner(pinner.file).restore(KernelFS(), pinner.baseline, journal, libvirt)
     return pinner.baseline.record("vm_pinning").pending
 
 

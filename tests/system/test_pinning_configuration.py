@@ -20,7 +20,7 @@ from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import placement_tag
 from tuned_virt.model.pins import Pins
 from tuned_virt.plugins.vm_pinning.configured_guest import RECORD
-from tuned_virt.plugins.vm_pinning.restore import ConfigurationRestore
+from tuned_virt.plugins.vm_pinning.plugin import ConfigurationRestore
 
 pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="pins need two CPUs to differ")
 

@@ -15,17 +15,18 @@ import math
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 from tuned_virt.core.deferred_restore import DeferredRestore
 from tuned_virt.core.engine import Finding, Result
-from tuned_virt.core.options import OptionSpec
 from tuned_virt.core.originals import Originals
 from tuned_virt.frozen_dataclasses import dataclass
-from tuned_virt.guests.originals import GuestOriginal, GuestOriginals
+from tuned_virt.guests.originals import GuestOriginals, O
+from tuned_virt.guests.restore import GuestRestore
 from tuned_virt.kernel import timeouts
-from tuned_virt.libvirt_api.connection import Domain
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.libvirt_api.connection import Connection, Domain
 from tuned_virt.libvirt_api.worker import GuestsView, LibvirtWorker, libvirt_worker
 
 log = logging.getLogger("tuned")
@@ -76,17 +77,8 @@ class GuestController(ABC, Generic[P]):
         """Nobody is served any more: nothing of libvirt's is held on to, which would stay open."""
 
 
-class GuestTuner(ABC, Generic[P]):
-    """What a guest plugin tunes: its options, and what carries them out on a libvirt."""
-
-    name: str
-    options: Mapping[str, OptionSpec]
-    original: Callable[[str], GuestOriginal]
-    """What is kept of one guest, from its text. Raises ValueError."""
-
-    @abstractmethod
-    def parse(self, options: Mapping[str, str]) -> P:
-        """The policy that options ask for. Raises BadOptions, naming all that is wrong."""
+class GuestTuner(GuestRestore[O], Generic[P, O]):
+    """What a guest plugin tunes: its options, what carries them out, and the way back."""
 
     @abstractmethod
     def guests(self, uri: str) -> GuestController[P]:
@@ -99,6 +91,20 @@ class GuestTuner(ABC, Generic[P]):
     def uris(self) -> Iterable[str]:
         """Each libvirt that originals are kept of."""
         return GuestOriginals(self.name, self.original, Originals()).uris()
+
+    def put_back(self, view: GuestsView, fs: KernelFS, kept: O) -> str:
+        """See `GuestRestore`."""
+        active = view.guests.get(kept.uuid)
+        if active is None or active.id != kept.id:
+            return ""
+        refused = self.put_back_run(view.connection, active, fs, kept)
+        return "; ".join(f"{what}: {why}" for what, why in refused.items())
+
+    @abstractmethod
+    def put_back_run(
+        self, link: Connection, active: Domain, fs: KernelFS, kept: O
+    ) -> Mapping[str, str]:
+        """The same of the run that is kept, which goes on; what is refused, and why."""
 
 
 class GuestListener(Protocol):
@@ -114,7 +120,7 @@ class GuestManager(Generic[P]):
 
     defined = False
 
-    def __init__(self, tuner: GuestTuner[P], uri: str) -> None:
+    def __init__(self, tuner: GuestTuner[P, Any], uri: str) -> None:
         self.tuner = tuner
         self.control = libvirt_worker(uri)
         self._guests = tuner.guests(uri)
@@ -266,7 +272,7 @@ _managers: dict[tuple[str, str], GuestManager[Any]] = {}
 _managers_lock = threading.Lock()
 
 
-def guest_manager(tuner: GuestTuner[Any], uri: str) -> GuestManager[Any]:
+def guest_manager(tuner: GuestTuner[Any, Any], uri: str) -> GuestManager[Any]:
     """The process's one manager of a tuner and a URI."""
     with _managers_lock:
         if (tuner.name, uri) not in _managers:

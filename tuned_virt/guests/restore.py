@@ -14,7 +14,7 @@ from tuned_virt.core.originals import Originals
 from tuned_virt.core.tuner import Registered
 from tuned_virt.guests.originals import SEPARATOR, GuestOriginal, GuestOriginals, may_run
 from tuned_virt.kernel import timeouts
-from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.libvirt_api.errors import GuestGone, LibvirtError, Unanswered
 from tuned_virt.libvirt_api.worker import GuestsView, LibvirtWorker, OneShotClient
 from tuned_virt.model.guest import printable
@@ -116,7 +116,7 @@ class GuestRestore(Registered, Generic[O]):
                 return self.put_back(view, fs, kept)
             except GuestGone:
                 return ""
-            except LibvirtError as error:
+            except (LibvirtError, KernelFileError) as error:
                 return str(error)
 
         try:

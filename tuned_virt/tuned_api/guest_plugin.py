@@ -50,7 +50,7 @@ class _Device:
 class GuestPlugin(TunerOptions, hotplug.Plugin):  # type: ignore[misc]
     """A plugin that does something to running guests, by a `GuestTuner`."""
 
-    tuner: GuestTuner[Any]
+    tuner: GuestTuner[Any, Any]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._turn = threading.RLock()

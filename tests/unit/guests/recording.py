@@ -43,7 +43,7 @@ class RecordingController(GuestController[str]):
         return not self.left
 
 
-class RecordingTuner(GuestTuner[str]):
+class RecordingTuner(GuestTuner[str, Any]):
     """Has one option, `policy`, which may be anything but "bad"."""
 
     name = "vm_recorder"
@@ -64,6 +64,12 @@ class RecordingTuner(GuestTuner[str]):
 
     def uris(self) -> Iterable[str]:
         return ()
+
+    def original(self, text: str) -> Any:
+        raise NotImplementedError
+
+    def put_back_run(self, *_: Any, **__: Any) -> Mapping[str, str]:
+        raise NotImplementedError
 
 
 def until(condition: Callable[[], Any]) -> None:

@@ -17,10 +17,10 @@ from tuned_virt.guests.restore import LibvirtQuestions
 from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.vm_limits.original import OriginalLimits
-from tuned_virt.plugins.vm_limits.restore import LimitsRestore
+from tuned_virt.plugins.vm_limits.plugin import LimitsTuner
 from tuned_virt.plugins.vm_pinning import numa_balancing
 from tuned_virt.plugins.vm_pinning.original import OriginalPins
-from tuned_virt.plugins.vm_pinning.restore import PinningRestore
+from tuned_virt.plugins.vm_pinning.plugin import PinningTuner
 
 GIB = 1 << 20
 
@@ -56,7 +56,7 @@ def keep(originals: Originals, *numbers: int) -> None:
 def restore(originals: Originals, tmp_path: Path) -> None:
     fs, journal = KernelFS(tmp_path / "root"), Journal(tmp_path / "journal")
     with LibvirtQuestions() as libvirt:
-        LimitsRestore().restore(fs, originals, journal, libvirt)
+        LimitsTuner().restore(fs, originals, journal, libvirt)
 
 
 def test_every_guest_is_restored(fake: FakeLibvirt, originals: Originals, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_kernel_setting_does_not_wait_for_libvirt(
     file.write_text("0")
     one = OriginalPins(URI, "uuid1", "guest1", 1, 0, 0)
     originals.keep("vm_pinning", {numa_balancing.SETTING: "1", one.key: one.text()})
-    tuner = PinningRestore(tmp_path / "held.json")
+    tuner = PinningTuner(tmp_path / "held.json")
     fs, journal = KernelFS(tmp_path / "root"), Journal(tmp_path / "journal")
     with LibvirtQuestions() as libvirt:
         tuner.restore(fs, originals, journal, libvirt)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Guests' memory and CPU limits: the guide's 8.3.2, checked, set live, and put back."""
 
-from tuned_virt.plugins.vm_limits.restore import LimitsRestore
+from tuned_virt.plugins.vm_limits.plugin import LimitsTuner
 
-__all__ = ["LimitsRestore"]
+__all__ = ["LimitsTuner"]

@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals
 from tuned_virt.guests.manager import GuestController, GuestTuner
 from tuned_virt.kernel.files import KernelFS
+from tuned_virt.libvirt_api.connection import Connection, Domain
 from tuned_virt.plugins.vm_limits import original, policy
-from tuned_virt.plugins.vm_limits.controller import LimitsController
+from tuned_virt.plugins.vm_limits.controller import LimitsController, put_back
+from tuned_virt.plugins.vm_limits.original import OriginalLimits
 from tuned_virt.plugins.vm_limits.policy import LimitsPolicy
 
 
-class LimitsTuner(GuestTuner[LimitsPolicy]):
+class LimitsTuner(GuestTuner[LimitsPolicy, OriginalLimits]):
     """Guests' limits, as the plugin `vm_limits` sets them."""
 
     name = original.PLUGIN
@@ -24,3 +28,9 @@ class LimitsTuner(GuestTuner[LimitsPolicy]):
     def guests(self, uri: str) -> GuestController[LimitsPolicy]:
         """See `GuestTuner`."""
         return LimitsController(uri, KernelFS(), Originals(), Journal())
+
+    def put_back_run(
+        self, link: Connection, active: Domain, fs: KernelFS, kept: OriginalLimits
+    ) -> Mapping[str, str]:
+        """See `GuestTuner`."""
+        return put_back(link, active, kept)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Guests pinned as they start: the planner's placements, carried out, held, verified, undone."""
 
-from tuned_virt.plugins.vm_pinning.restore import ConfigurationRestore, PinningRestore
+from tuned_virt.plugins.vm_pinning.plugin import ConfigurationRestore, PinningTuner
 
-__all__ = ["ConfigurationRestore", "PinningRestore"]
+__all__ = ["ConfigurationRestore", "PinningTuner"]

@@ -3,18 +3,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals
 from tuned_virt.guests.manager import GuestController, GuestTuner
-from tuned_virt.kernel.files import KernelFS
-from tuned_virt.plugins.vm_pinning import conflicts, original, policy
+from tuned_virt.guests.originals import runs
+from tuned_virt.guests.restore import GuestRestore
+from tuned_virt.guests.tracker import TrackedGuest
+from tuned_virt.kernel.files import AnyPath, KernelFS
+from tuned_virt.libvirt_api.connection import Connection, Domain
+from tuned_virt.libvirt_api.worker import GuestsView
+from tuned_virt.model.pins import Pins
+from tuned_virt.plugins.vm_pinning import (
+    configured_guest,
+    conflicts,
+    held_placements,
+    numa_balancing,
+    original,
+    policy,
+)
+from tuned_virt.plugins.vm_pinning.configured_guest import ConfiguredGuest
 from tuned_virt.plugins.vm_pinning.controller import PinningController
+from tuned_virt.plugins.vm_pinning.original import OriginalPins
+from tuned_virt.plugins.vm_pinning.persistent_pins import clean_guest
+from tuned_virt.plugins.vm_pinning.pinner import Pinner
 from tuned_virt.plugins.vm_pinning.policy import PinningPolicy
 
 
-class PinningTuner(GuestTuner[PinningPolicy]):
+class PinningTuner(GuestTuner[PinningPolicy, OriginalPins]):
     """Guests' threads and memory, as the plugin `vm_pinning` places them."""
 
     name = original.PLUGIN
@@ -22,6 +39,10 @@ class PinningTuner(GuestTuner[PinningPolicy]):
     setting_names = policy.NAMES
     parse = staticmethod(policy.parse)
     original = staticmethod(original.parse)
+    kernel_settings = frozenset({numa_balancing.SETTING})
+
+    def __init__(self, file: AnyPath = held_placements.FILE) -> None:
+        self._file = file
 
     def guests(self, uri: str) -> GuestController[PinningPolicy]:
         """See `GuestTuner`."""
@@ -30,3 +51,43 @@ class PinningTuner(GuestTuner[PinningPolicy]):
     def notes(self) -> Iterable[str]:
         """See `GuestTuner`."""
         return conflicts.notes(KernelFS())
+
+    def restore_kernel(self, fs: KernelFS, originals: Originals, journal: Journal) -> None:
+        """kernel.numa_balancing."""
+        numa_balancing.set_to(None, fs, originals, journal)
+
+    def restored(self) -> None:
+        """Nothing is held."""
+        held_placements.remove(self._file)
+
+    def put_back_run(
+        self, link: Connection, active: Domain, fs: KernelFS, kept: OriginalPins
+    ) -> Mapping[str, str]:
+        """See `GuestTuner`."""
+        seen = TrackedGuest(active, kept.key, kept.pid, kept.start, None, "", 0.0, False)
+        held = held_placements.load(kept.uri, self._file).get(kept.key)
+        return Pinner(fs, Journal()).put_back(link, seen, kept, held.pins if held else Pins())
+
+    def without_libvirt(self, fs: KernelFS, kept: OriginalPins) -> str:
+        """Threads get their affinities back from the kernel. libvirt still believes in its pins
+        then, so the guest stays pending until it can be told."""
+        if not runs(kept):
+            return ""
+        stuck = "; ".join(f"{what}: {why}" for what, why in kept.confine(fs).items())
+        return stuck or "the affinity of its threads is restored"
+
+
+class ConfigurationRestore(GuestRestore[ConfiguredGuest]):
+    """Takes what is ours out of guests' configurations."""
+
+    name = configured_guest.RECORD
+    part_of = original.PLUGIN
+    options = policy.OPTIONS
+    setting_names = policy.NAMES
+    parse = staticmethod(policy.parse)
+    original = staticmethod(configured_guest.parse)
+
+    def put_back(self, view: GuestsView, fs: KernelFS, kept: ConfiguredGuest) -> str:
+        """See `GuestRestore`."""
+        clean_guest(view.connection, kept)
+        return ""
