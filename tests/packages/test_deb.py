@@ -43,6 +43,10 @@ def test_the_same_plugins_as_in_the_checkout(debs: Built) -> None:
         assert f"dist-packages/tuned/plugins/{file.name}".encode() in everything
     for part in (REPO / "tuned_virt").rglob("*.py"):
         assert f"dist-packages/{part.relative_to(REPO)}".encode() in everything
+    function = b"dist-packages/tuned/profiles/functions/function_virt_plus.py"
+    assert function in contents["tuned-virt-plus"]
+    for package, profile in (("", "boot"), ("-host", "host"), ("-guest", "guest")):
+        assert f"/virt-plus-{profile}/tuned.conf".encode() in contents[f"tuned-virt-plus{package}"]
     assert b"plugin_vm_" not in contents["tuned-virt-plus"] + contents["tuned-virt-plus-guest"]
 
 

@@ -74,6 +74,14 @@ print(found.get_config_options_hints() is not None, __import__("tuned").__file__
     assert run(installed / "bin/python", "-c", code) == f"True {TUNED}/__init__.py"
 
 
+def test_tuned_finds_the_function_of_the_profiles(installed: Path) -> None:
+    code = """
+from tuned.profiles.variables import Variables
+print(Variables().expand("<${f:virt_plus:value:/nowhere:swappiness:10}>"))
+"""
+    assert run(installed / "bin/python", "-c", code) == "<10>"
+
+
 def test_tuneds_own_plugins_stay_its_own(installed: Path) -> None:
     code = "from tuned import plugins; from tuned.plugins import plugin_sysctl as stock"
     show = "print(stock.__file__, *plugins.__path__)"

@@ -56,6 +56,7 @@ def test_places_on_each_distribution(distribution: str, tmp_path: Path) -> None:
     listed = run(*command, "--sitelib", sitelib, "--folder", profiles).splitlines()
     assert f"{profiles}/virtual-host-plus/tuned.conf" in listed
     assert f"{sitelib}/tuned/plugins/plugin_ksm.py" in listed
+    assert f"{sitelib}/tuned/profiles/functions/function_virt_plus.py" in listed
     assert f"%config(noreplace) {VARIABLES}" in listed
     other = NEW if profiles == OLD else f"{OLD}/virtual"
     assert not [line for line in listed if line.startswith(other)]
@@ -112,6 +113,10 @@ def test_each_package_has_what_the_other_role_does_not_need(make_rpm: str) -> No
     assert "/usr/bin/tuned-virt" in main
     assert f"{NEW}/virtual-host-plus/tuned.conf" in host
     assert f"{NEW}/virtual-guest-plus/tuned.conf" in guest
+    assert f"{NEW}/virt-plus-host/tuned.conf" in host
+    assert f"{NEW}/virt-plus-guest/tuned.conf" in guest
+    assert f"{NEW}/virt-plus-boot/tuned.conf" in main
+    assert [path for path in main if path.endswith("/functions/function_virt_plus.py")]
     plugins = {file.name for file in REPO.glob("tuned_plugins/plugin_*.py")}
     of_main = {Path(path).name for path in main if "/tuned/plugins/plugin_" in path}
     of_host = {Path(path).name for path in host if "/tuned/plugins/plugin_" in path}

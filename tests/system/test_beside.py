@@ -4,44 +4,17 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.sandbox import PYTHON, REPO, tuned_layer
-
-LOADED = """
-import json, logging, sys
-sys.path.append(sys.argv[3])
-from tuned_virt.tuned_api import import_hook
-import_hook.install()
-from tuned.plugins.plugin_bootloader import BootloaderPlugin
-from tuned.profiles import factory, loader, locator, merger, variables
-from tuned.utils.global_config import GlobalConfig
-known = variables.Variables()
-folders, names = sys.argv[1].split(), sys.argv[2]
-parts = locator.Locator(folders), factory.Factory(), merger.Merger(), GlobalConfig(), known
-profile = loader.Loader(*parts).load(names)
-unit = profile.units.get("bootloader")
-plugin = object.__new__(BootloaderPlugin)
-said = None
-if unit is not None:
-    options = plugin._get_effective_options(unit.options)
-    said = [unit.uname_regex, known.expand(options["cmdline"]).strip()]
-units = {
-    name: {
-        "uname_regex": unit.uname_regex,
-        "enabled": unit.enabled,
-        "options": {key: known.expand(str(text)) for key, text in unit.options.items()},
-    }
-    for name, unit in profile.units.items()
-}
-print(json.dumps({"bootloader": said, "units": units}))
-"""
-"""Print the merged sections, and of [bootloader] the arguments that TuneD writes."""
+from tuned_virt.registry import tuners
 
 OURS = ("virtual-host-plus", "virtual-guest-plus")
 POWER = ("virt-plus-power-balanced", "virt-plus-power-keep")
@@ -51,7 +24,37 @@ SETTINGS = "hugepages_1G=0:1\n"
 AUTO = f"{SETTINGS}hugepages_boot=auto\n"
 
 SITE = {
-    "kernel_settings": f"[bootloader]\ncmdline={THEIRS}\n",
+    # as the template of RHEL's system role of this name writes it, and its boot loader option
+    "kernel_settings": f"""
+[main]
+summary = kernel settings
+[sysctl]
+fs.epoll.max_user_watches = 785592
+kernel.threads-max = 29968
+vm.max_map_count = 65530
+[sysfs]
+/sys/kernel/debug/x86/pti_enabled = 0
+[systemd]
+cpu_affinity = 1,3
+[vm]
+transparent_hugepages = madvise
+transparent_hugepage.defrag = defer
+[bootloader]
+cmdline = {THEIRS}
+""",
+    # as NVIDIA's and others' profiles for machines with huge pages
+    "pages": "[bootloader]\ncmdline_hugepages=hugepagesz=2M hugepages=5128\n",
+    "devices": """
+[cpu]
+uname_regex=x86_64
+governor=schedutil
+[disk]
+devices=sda
+readahead=1024
+[sysctl]
+uname_regex=x86_64
+vm.swappiness=3
+""",
     "child": f"[main]\ninclude=OURS\n[bootloader]\ncmdline_site={THEIRS}\n",
 }
 
@@ -64,12 +67,11 @@ def part(ours: str) -> str:
 class Loaded:
     """The profiles of this checkout and others, loaded by one generation of TuneD."""
 
-    def __init__(self, version: str, folder: Path, ours: str) -> None:
-        self.python = tuned_layer(version) / "usr/lib/python3/dist-packages"
+    def __init__(self, version: str, folder: Path, ours: str, merger: Merger) -> None:
+        self.merger = merger
         stock = tuned_layer(version) / "usr/lib/tuned"
         self.folders = [stock / "profiles" if (stock / "profiles").exists() else stock]
         self.mine = folder / "profiles"
-        self.ours = ours
         self.settings = folder / "variables.conf"
         for name in (ours, part(ours), "virt-plus-boot", *POWER):
             shutil.copytree(REPO / "profiles" / name, self.mine / name)
@@ -78,6 +80,15 @@ class Loaded:
             (self.mine / name / "tuned.conf").write_text(text)
         for name, text in SITE.items():
             self.add(name, text.replace("OURS", ours))
+
+    def borrow(self, name: str, variables: str) -> None:
+        """A stock profile whose file of variables, which is below /etc, is to have this text."""
+        [folder] = self.folders
+        file = self.settings.with_name(f"{name}.conf")
+        file.write_text(variables)
+        text = (folder / name / "tuned.conf").read_text()
+        text = re.sub(rf"/etc/tuned/{name}-variables.conf", str(file), text)
+        self.add(name, text)
 
     def add(self, name: str, text: str) -> None:
         """Another profile."""
@@ -95,17 +106,47 @@ class Loaded:
         return found
 
     def _load(self, names: str) -> dict[str, Any]:
-        folders = " ".join(str(one) for one in (*self.folders, self.mine))
-        done = subprocess.run(
-            [PYTHON, "-c", LOADED, folders, names, str(REPO)],
-            env={"PYTHONPATH": str(self.python), "PATH": "/usr/bin:/bin"},
-            capture_output=True,
+        folders = [str(one) for one in (*self.folders, self.mine)]
+        found: dict[str, Any] = self.merger.ask(folders, names)
+        self.log = found["log"]
+        return found
+
+
+class Merger:
+    """A process with one generation of TuneD, which merges profiles."""
+
+    def __init__(self, version: str, *checkout: str) -> None:
+        self.process = subprocess.Popen(
+            [PYTHON, str(REPO / "tests/merged_profiles.py"), *checkout],
+            env={
+                "PYTHONPATH": str(tuned_layer(version) / "usr/lib/python3/dist-packages"),
+                "PATH": "/usr/bin:/bin",
+            },
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             text=True,
-            check=True,
         )
-        self.log = done.stderr
-        said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return said
+
+    def ask(self, folders: list[str], names: str) -> Any:
+        """What has become of the profiles."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{json.dumps([folders, names])}\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def end(self) -> None:
+        """End the process."""
+        self.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def mergers() -> Iterator[dict[tuple[str, ...], Merger]]:
+    """Processes by generation, and by whether our function is there."""
+    opened: dict[tuple[str, ...], Merger] = {}
+    yield opened
+    for one in opened.values():
+        one.end()
 
 
 @pytest.fixture(params=OURS)
@@ -115,8 +156,19 @@ def ours(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def loaded(version: str, ours: str, tmp_path: Path) -> Loaded:
-    return Loaded(version, tmp_path, ours)
+def merger(mergers: dict[tuple[str, ...], Merger], version: str) -> Callable[..., Merger]:
+    def opened(*checkout: str) -> Merger:
+        key = (version, *checkout)
+        if key not in mergers:
+            mergers[key] = Merger(version, *checkout)
+        return mergers[key]
+
+    return opened
+
+
+@pytest.fixture
+def loaded(merger: Callable[..., Merger], version: str, ours: str, tmp_path: Path) -> Loaded:
+    return Loaded(version, tmp_path, ours, merger(str(REPO)))
 
 
 @pytest.mark.parametrize(
@@ -153,13 +205,35 @@ def test_observing_adds_no_arguments(loaded: Loaded, ours: str, observe: str) ->
     [
         "hugepages_boot = auto",
         "hugepages_boot=auto  # at boot",
-        "hugepages_boot=never\nhugepages_boot=auto\nobserve=off",
+        "observe=off\nhugepages_boot=auto",
         "hugepages_boot=auto\r\nobserve=0\r",
     ],
 )
 def test_the_file_is_read_as_tuned_reads_it(loaded: Loaded, ours: str, line: str) -> None:
     loaded.settings.write_text(f"{SETTINGS}{line}")
     assert loaded.bootloader(ours) == [None, PAGES]
+
+
+@pytest.mark.parametrize("text", [f"{AUTO}hugepages_boot=auto\n", "obsreve=1\n", "swappiness 3\n"])
+def test_a_file_with_an_error_is_said_and_the_stock_profile_holds(
+    loaded: Loaded, ours: str, text: str
+) -> None:
+    loaded.settings.write_text(text)
+    stock = comparable(loaded.units(ours.removesuffix("-plus")), False)
+    assert comparable(loaded.units(ours), False) == stock
+    assert f"{loaded.settings}: line " in loaded.log
+
+
+def test_without_the_function_the_stock_profile_holds(
+    loaded: Loaded, ours: str, merger: Callable[..., Merger]
+) -> None:
+    """As where TuneD's own files have been replaced: its loader says that there is none."""
+    loaded.settings.write_text(AUTO)
+    stock = comparable(loaded.units(ours.removesuffix("-plus")), False)
+    loaded.merger = merger()
+    assert comparable(loaded.units(ours), False) == stock
+    assert loaded.bootloader(f"{ours} kernel_settings") == [None, THEIRS]
+    assert "function 'virt_plus' not implemented" in loaded.log
 
 
 def test_a_file_that_is_not_there_and_one_that_asks_for_what_cannot_be(
@@ -189,21 +263,22 @@ LATENCY = {"governor", "energy_perf_bias", "min_perf_pct", "force_latency"}
 """What stock virtual-host sets of power on each generation of TuneD."""
 
 
-def host(version: str, tmp_path: Path, text: str) -> Loaded:
-    found = Loaded(version, tmp_path, "virtual-host-plus")
-    found.settings.write_text(text)
-    return found
+@pytest.fixture
+def host(merger: Callable[..., Merger], version: str, tmp_path: Path) -> Loaded:
+    return Loaded(version, tmp_path, "virtual-host-plus", merger(str(REPO)))
 
 
-def test_power_is_stocks_by_default(version: str, tmp_path: Path) -> None:
-    cpu = host(version, tmp_path, "").units("virtual-host-plus")["cpu"]
+def test_power_is_stocks_by_default(host: Loaded) -> None:
+    host.settings.write_text("")
+    cpu = host.units("virtual-host-plus")["cpu"]
     assert cpu["enabled"]
     assert cpu["options"].keys() >= LATENCY
     assert cpu["options"]["governor"] == "performance"
 
 
-def test_balanced_power_has_no_limits_of_stocks(version: str, tmp_path: Path) -> None:
-    units = host(version, tmp_path, "power=balanced\n").units("virtual-host-plus")
+def test_balanced_power_has_no_limits_of_stocks(host: Loaded) -> None:
+    host.settings.write_text("power=balanced\n")
+    units = host.units("virtual-host-plus")
     options = units["cpu"]["options"]
     assert units["cpu"]["enabled"]
     assert options["governor"] == "schedutil|ondemand|powersave"
@@ -213,13 +288,13 @@ def test_balanced_power_has_no_limits_of_stocks(version: str, tmp_path: Path) ->
     assert not units["acpi"]["enabled"]
 
 
-def test_power_that_is_kept_is_set_by_no_section(version: str, tmp_path: Path) -> None:
-    loaded = host(version, tmp_path, "power=keep\n")
-    units = loaded.units("virtual-host-plus")
+def test_power_that_is_kept_is_set_by_no_section(host: Loaded) -> None:
+    host.settings.write_text("power=keep\n")
+    units = host.units("virtual-host-plus")
     assert not units["cpu"]["enabled"]
     assert not units["acpi"]["enabled"]
-    loaded.add("later", "[cpu]\nno_turbo=1\n")
-    cpu = loaded.units("virtual-host-plus later")["cpu"]
+    host.add("later", "[cpu]\nno_turbo=1\n")
+    cpu = host.units("virtual-host-plus later")["cpu"]
     assert cpu["enabled"]
     assert cpu["options"] == {"no_turbo": "1"}
 
@@ -228,3 +303,96 @@ def test_power_that_is_kept_is_set_by_no_section(version: str, tmp_path: Path) -
 def test_read_ahead(loaded: Loaded, ours: str, text: str, value: str) -> None:
     loaded.settings.write_text(text)
     assert loaded.units(ours)["disk"]["options"]["readahead"] == value
+
+
+SET_BY_US = {
+    "sysctl": {
+        *("vm.swappiness", "vm.dirty_ratio", "vm.dirty_background_ratio"),
+        "net.ipv4.conf.all.arp_filter",
+    },
+    "vm": {"dirty_ratio", "dirty_bytes", "dirty_background_ratio", "dirty_background_bytes"},
+    "cpu": {"boost"},
+}
+"""Options of TuneD's own plugins that our profiles set, or drop in favour of those."""
+
+OTHERS = ("kernel_settings", "pages", "devices", "cpu-partitioning", "realtime-virtual-host")
+
+
+def add_others(loaded: Loaded) -> None:
+    """The stock ones with the variables that they cannot do without."""
+    loaded.borrow("cpu-partitioning", "isolated_cores=1\n")
+    loaded.borrow("realtime", "isolated_cores=1\n")
+    loaded.borrow("realtime-virtual-host", "isolated_cores=1\n")
+
+
+def comparable(units: dict[str, Any], ours: bool) -> dict[str, Any]:
+    """Sections of TuneD's own plugins that set anything, without what a call makes anew, nor what
+    is ours to set."""
+    found = {}
+    for name, unit in units.items():
+        if unit["type"] not in tuners():
+            options = dict(unit["options"])
+            options.pop("initrd_add_dir", None)  # mktemp
+            for option in SET_BY_US.get(name, set()) if ours else ():
+                options.pop(option, None)
+            if options:
+                found[name] = {**unit, "options": options}
+    return found
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("order", ["{ours} {other}", "{other} {ours}"])
+def test_another_profiles_sections_are_as_beside_the_stock_profile(
+    loaded: Loaded, ours: str, other: str, order: str
+) -> None:
+    """All of them and all options of theirs; with observe=1 those that are ours to set as well."""
+    add_others(loaded)
+    stock = ours.removesuffix("-plus")
+    for text, own in (("", True), ("observe=1\n", False)):
+        loaded.settings.write_text(text)
+        expected = comparable(loaded.units(order.format(ours=stock, other=other)), own)
+        found = comparable(loaded.units(order.format(ours=ours, other=other)), own)
+        assert found == expected
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_what_comes_after_ours_wins(loaded: Loaded, ours: str, other: str) -> None:
+    add_others(loaded)
+    alone = comparable(loaded.units(other), False)
+    loaded.settings.write_text("swappiness=7\n")
+    beside = comparable(loaded.units(f"{ours} {other}"), False)
+    for name, unit in alone.items():
+        assert unit["options"].items() <= beside[name]["options"].items()
+
+
+@pytest.mark.parametrize("other", OTHERS[3:])
+def test_a_child_that_includes_both(loaded: Loaded, ours: str, other: str) -> None:
+    """In either order, and our settings file is read whatever files theirs are."""
+    add_others(loaded)
+    loaded.settings.write_text("swappiness=7\n")
+    loaded.add("first", f"[main]\ninclude={ours},{other}\n")
+    loaded.add("last", f"[main]\ninclude={other},{ours}\n")
+    alone = comparable(loaded.units(other), False)
+    for name in ("first", "last"):
+        both = loaded.units(name)
+        assert both["sysctl"]["options"]["vm.swappiness"] == "7" or name == "first"
+        arguments = loaded.bootloader(name)
+        assert arguments is not None
+        assert arguments == loaded.bootloader(other)
+        for section in ("bootloader", "sysfs", "scheduler"):
+            assert comparable(both, False)[section] == alone[section]
+
+
+def test_both_of_our_profiles(version: str, tmp_path: Path, merger: Callable[..., Merger]) -> None:
+    """Their parts share no variable that means another setting in the other."""
+    both = Loaded(version, tmp_path, "virtual-host-plus", merger(str(REPO)))
+    for name in ("virtual-guest-plus", "virt-plus-guest"):
+        text = (REPO / "profiles" / name / "tuned.conf").read_text()
+        both.add(name, re.sub(r"/etc/tuned/virtual\S+-variables.conf", str(both.settings), text))
+    both.settings.write_text("")
+    for names, swappiness in (("host guest", "30"), ("guest host", "10")):
+        units = both.units(" ".join(f"virtual-{name}-plus" for name in names.split()))
+        options = units["sysctl"]["options"]
+        assert options["vm.swappiness"] == swappiness
+        assert options["vm.dirty_ratio"] == "30"
+        assert options["vm.dirty_background_ratio"] == "5"

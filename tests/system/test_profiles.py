@@ -209,15 +209,25 @@ def test_hot_plugged_memory_is_left_to_the_distributions_rule(
     assert "handled by /usr/lib/udev/rules.d/40-redhat-hotplug.rules" in t.verify_lines
 
 
-def test_observe_as_one_variable(tuned: Callable[..., Sandbox], version: str, plus: str) -> None:
+def test_observe_changes_nothing_of_the_stock_profile(
+    tuned: Callable[..., Sandbox], version: str, plus: str
+) -> None:
+    """TuneD's own tuning stays as it is, which before was taken back while verify passed."""
     t = tuned(version, files={f"/etc/tuned/{plus}-variables.conf": "observe=1\n"})
-    before = t.snapshot()
+    untuned = t.snapshot()
+    t.switch(plus.removesuffix("-plus"))
+    before, verified = t.snapshot(), t.verify()
+    assert before != untuned
     t.switch(plus)
     assert t.snapshot() == before
-    assert t.verify()
+    assert t.verify() is verified
     said = "auto controls pages_to_scan" if plus == "virtual-host-plus" else "would be"
     assert said in t.verify_lines
     assert not (t.root / "run/tuned-virt/baseline.json").exists()
+    t.switch(plus.removesuffix("-plus"))
+    assert t.snapshot() == before
+    t.off()
+    assert t.snapshot() == untuned
 
 
 @pytest.mark.parametrize("said", ["", "False", "no"])

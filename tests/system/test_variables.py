@@ -104,4 +104,4 @@ def expanded(profile: str, file: Path) -> str:
     assert lines["boot_policy"] == f"/etc/tuned/{profile}-variables.conf"
     known = Variables()
     known.add_variable("boot_policy", str(file))
-    return str(known.expand(lines["cmdline_hugepages"]))
+    return str(known.expand(lines["cmdline_virt_plus_boot"]))

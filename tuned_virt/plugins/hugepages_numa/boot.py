@@ -10,7 +10,8 @@ to lie on other nodes.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from tuned_virt.plugins.hugepages_numa.pools import size_name, size_of
 
@@ -57,18 +58,40 @@ def arguments(wanted: Mapping[int, str]) -> str:
     return " ".join(pairs)
 
 
-def parse(cmdline: str, default_kib: int = 2048) -> dict[int, str]:
-    """Numbers by size in KiB, as the kernel reads its command line: the first of a size counts."""
-    found: dict[int, str] = {}
-    size: int | None = None
+class BootPages(NamedTuple):
+    """Numbers of one page size on a command line, and the words that they are written with."""
+
+    size_kib: int
+    numbers: str
+    words: str
+
+
+def requests(cmdline: str, default_kib: int = 2048) -> Iterator[BootPages]:
+    """All that a command line asks for, in its order."""
+    size, before = None, ""
     for word in cmdline.split():
         name, _, text = word.partition("=")
         if name in ("default_hugepagesz", "hugepagesz"):
             size = _size(text)
+            before = f"{word} " if name == "hugepagesz" else ""
             default_kib = size if name == "default_hugepagesz" and size else default_kib
         elif name == "hugepages":
-            found.setdefault(size or default_kib, text)
+            yield BootPages(size or default_kib, text, f"{before}{word}")
+            before = ""
+
+
+def parse(cmdline: str, default_kib: int = 2048) -> dict[int, str]:
+    """Numbers by size in KiB, as the kernel reads its command line: the first of a size counts."""
+    found: dict[int, str] = {}
+    for one in requests(cmdline, default_kib):
+        found.setdefault(one.size_kib, one.numbers)
     return found
+
+
+def in_the_way(cmdline: str, size_kib: int, text: str) -> str:
+    """The words that come before numbers to add, which the kernel then ignores; "" for none."""
+    first = next((one for one in requests(cmdline) if one.size_kib == size_kib), None)
+    return first.words if first and first.numbers != text else ""
 
 
 def _size(text: str) -> int | None:

@@ -54,8 +54,20 @@ def _on_boot(policy: HugepagesPolicy, state: HugepagesState) -> Iterator[str]:
         if remark:
             yield f"{boot_setting(size)}: {remark}"
         if boot_setting(size) in missing:
-            argument = boot.arguments({size: wanted[boot_setting(size)]})
-            yield f"from the next boot on the kernel command line needs: {argument}"
+            yield from _missing(state.cmdline, size, wanted[boot_setting(size)])
+
+
+def _missing(cmdline: str, size: int, text: str) -> Iterator[str]:
+    argument = boot.arguments({size: text})
+    yield f"from the next boot on the kernel command line needs: {argument}"
+    before = boot.in_the_way(cmdline, size, text)
+    if before:
+        both = argument in cmdline
+        source = "" if both else ", unless an earlier request of TuneD's put it there"
+        yield (
+            f"{boot_setting(size)}: remove {before} from the boot loader's configuration{source}:"
+            " the kernel takes what comes first on its command line and ignores the second"
+        )
 
 
 def _on_mounts(policy: HugepagesPolicy, state: HugepagesState) -> Iterator[str]:

@@ -536,6 +536,41 @@ def test_larger_pages_come_first_on_the_command_line() -> None:
     assert boot.parse(line) == {M2: "0:4", G1: "0:1,1:2"}
 
 
+@pytest.mark.parametrize(
+    ("cmdline", "before"),
+    [
+        ("ro hugepagesz=1G hugepages=8 quiet", "hugepagesz=1G hugepages=8"),
+        ("hugepagesz=1G hugepages=8 hugepagesz=1G hugepages=0:4", "hugepagesz=1G hugepages=8"),
+        ("default_hugepagesz=1G hugepages=8", "hugepages=8"),
+        ("hugepagesz=2M hugepages=9 hugepages=3 default_hugepagesz=1G hugepages=5", "hugepages=5"),
+        ("hugepagesz=1G hugepages=0:4 hugepagesz=1G hugepages=8", ""),
+        ("hugepagesz=2M hugepages=8 hugepages=7", ""),
+        ("quiet", ""),
+    ],
+)
+def test_what_stands_in_the_way_on_the_command_line(cmdline: str, before: str) -> None:
+    assert boot.in_the_way(cmdline, G1, "0:4") == before
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "said"),
+    [
+        ("ro hugepagesz=1G hugepages=8", ", unless an earlier request of TuneD's put it there:"),
+        ("hugepagesz=1G hugepages=8 hugepagesz=1G hugepages=0:1,1:2", "configuration:"),
+    ],
+)
+def test_verify_says_what_to_remove_from_the_command_line(
+    tmp_path: Path, cmdline: str, said: str
+) -> None:
+    fs = machine()
+    fs.files["/proc/cmdline"] = cmdline
+    found = lines(fs, tmp_path, pages_1G="0:1,1:2", boot="auto")
+    [line] = [line for line in found if "remove hugepagesz=1G hugepages=8 from" in line]
+    assert said in line
+    fs.files["/proc/cmdline"] = "hugepagesz=1G hugepages=0:1,1:2 hugepagesz=1G hugepages=8"
+    assert "remove" not in "".join(lines(fs, tmp_path, pages_1G="0:1,1:2", boot="auto"))
+
+
 def test_verify_says_what_the_command_line_lacks(tmp_path: Path) -> None:
     fs = machine()
     options = {"pages_1G": "0:1,1:2", "pages_2M": "0:4", "boot": "auto"}
