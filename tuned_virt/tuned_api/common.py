@@ -50,6 +50,20 @@ def next_apply() -> threading.Event | None:
     return None
 
 
+def drop_from_repository(plugin: Any) -> None:
+    """Have TuneD let go of a plugin object that it cleans up, as TuneD 2.25 and later do.
+
+    Before, its repository kept each that it had ever made; nothing leads there but who cleans up.
+    """
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        repository = getattr(frame.f_locals.get("self"), "plugins_repository", None)
+        if repository is not None and frame.f_globals.get("__name__") == "tuned.units.manager":
+            repository.plugins.discard(plugin)
+            return
+        frame = frame.f_back
+
+
 @contextlib.contextmanager
 def contained(plugin: str) -> Iterator[None]:
     """Say an exception instead of letting it into TuneD."""
@@ -154,6 +168,11 @@ class TunerOptions:
                 found = section_settings.load(tuner.setting_names, tuner.options, *files, used)
                 return replace(found, texts=expanded(self._variables, found.texts))
         return SectionSettings()
+
+    def cleanup(self) -> None:
+        """TuneD is done with this object."""
+        super().cleanup()  # type: ignore[misc]
+        drop_from_repository(self)
 
     def _instance_init(self, instance: Any) -> None:
         instance._has_static_tuning = True

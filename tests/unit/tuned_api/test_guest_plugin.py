@@ -13,6 +13,7 @@ import pytest
 from tuned.plugins.base import Plugin
 from tuned.plugins.instance.factory import Factory
 from tuned.profiles.variables import Variables
+from tuned.units.manager import Manager
 
 from tests.unit.guests.recording import RecordingTuner, until
 from tests.unit.libvirt_api.fake_binding import FakeDomain, FakeLibvirt, install
@@ -189,3 +190,15 @@ def test_what_verify_cannot_read_now_fails_it_in_words(
     assert made.instance_verify_tuning(instance, False) is False
     assert "verify: failed: 'vm_recorder': cannot read /sys/devices" in caplog.text
     assert "internal error" not in caplog.text
+
+
+def test_a_tuned_that_keeps_what_it_cleans_up_lets_go_of_it(
+    fake: FakeLibvirt, tuner: RecordingTuner
+) -> None:
+    made, [instance] = plugin(tuner, all={"policy": "a"})
+    repository = SimpleNamespace(plugins={made})
+    manager = Manager(repository, None, 0, None)
+    manager.plugins.append(made)
+    made.instance_unapply_tuning(instance)
+    manager.destroy_all()
+    assert made not in repository.plugins

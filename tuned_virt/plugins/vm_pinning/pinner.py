@@ -118,6 +118,7 @@ class Pinner:
             refused = dict(libvirt.tag(link, active, back.over(unchanged)))
             if ours:
                 self._write(active, words(ours), "original", "the profile no longer applies to it")
+        link.reread(active)  # in between, a pin of its owner's and one of ours look alike
         return refused
 
     def _confine(self, seen: TrackedGuest, cpus: str) -> Refused:

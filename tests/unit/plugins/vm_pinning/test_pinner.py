@@ -143,3 +143,12 @@ def test_threads_that_cannot_be_read_now_are_no_absent_ones(
     refused = pinner.pin(connect(), seen, OURS, unplaced("web1", UUID, ""))
     [why] = refused.values()
     assert "Too many open files" in why
+
+
+def test_a_guest_is_read_again_once_all_is_put_back(pinner: Pinner, threads: Threads) -> None:
+    """In between, a pin that is refused looks as if its owner had set it: it would be kept."""
+    seen = guest(tagged(OURS))
+    original = OriginalPins("fake:///", UUID, "web1", 1, PID, seen.start, BEFORE)
+    assert not pinner.put_back(connect(), seen, original, OURS)
+    asked = seen.active.domain.asked[::-1]
+    assert asked.index("XMLDesc") < asked.index("setMetadata")
