@@ -57,9 +57,10 @@ def drop_from_repository(plugin: Any) -> None:
     """
     frame: FrameType | None = sys._getframe()
     while frame is not None:
-        repository = getattr(frame.f_locals.get("self"), "plugins_repository", None)
-        if repository is not None and frame.f_globals.get("__name__") == "tuned.units.manager":
-            repository.plugins.discard(plugin)
+        if frame.f_globals.get("__name__") == "tuned.units.manager":
+            repository = getattr(frame.f_locals.get("self"), "plugins_repository", None)
+            if repository is not None:
+                repository.plugins.discard(plugin)
             return
         frame = frame.f_back
 
