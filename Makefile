@@ -39,7 +39,7 @@ SYSTEM ?= tests/system
 SITELIB ?= $(shell $(PYTHON) -c 'import os, tuned; print(os.path.dirname(os.path.dirname(tuned.__file__)))' 2>/dev/null)
 VENV := build/venv
 TOOLS := $(VENV)/ready
-MODULES := tuned configobj defusedxml jinja2 jsonschema rich
+MODULES := tuned configobj defusedxml jinja2 jsonschema
 LAYOUT = --destdir "$(DESTDIR)" --prefix "$(PREFIX)" --sitelib "$(SITELIB)"
 NAME := tuned-virt-plus
 VERSION = $(shell $(PYTHON) scripts/release.py version)
@@ -188,7 +188,7 @@ check-faults: alone fetch-system
 check-switches: alone fetch-system
 	scripts/alone "make $@" $(VENV)/bin/python -m tests.faults.switches $(N) $(SWITCHES)
 
-# In an environment of its own: it brings a newer rich than the one that the product runs with.
+# In an environment of its own: it brings much that nothing else needs.
 MUTMUT := build/venv-mutate
 $(MUTMUT)/ready: requirements-dev.txt requirements-mutate.txt | need-unit
 	$(PYTHON) -m venv --system-site-packages $(MUTMUT)

@@ -45,7 +45,7 @@ setup(
     license="GPL-2.0-or-later",
     packages=[*find_packages(include=["tuned_virt", "tuned_virt.*"]), "tuned_plugins"],
     python_requires=">=3.9",
-    install_requires=["configobj", "defusedxml", "jinja2", "jsonschema", "rich"],
+    install_requires=["configobj", "defusedxml", "jinja2", "jsonschema"],
     package_data={"tuned_virt.cli": ["schemas/*.json", "templates/*.jinja"]},
     extras_require={"completion": ["argcomplete"]},
     entry_points={"console_scripts": ["tuned-virt = tuned_virt.cli:entry"]},

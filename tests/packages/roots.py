@@ -34,7 +34,6 @@ INCLUDED = (
     "python3-jinja2",
     "python3-jsonschema",
     "python3-libvirt",
-    "python3-rich",
     "bash-completion",
 )
 """What the packages need, so that installing them downloads nothing."""

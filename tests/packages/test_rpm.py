@@ -27,7 +27,7 @@ PLACES = {
 VARIABLES = "/etc/tuned/virtual-host-plus-variables.conf"
 PROVIDED = (
     "tuned = 2.25", "python3-configobj", "python3-dbus", "python3-defusedxml", "python3-jinja2",
-    "python3-jsonschema", "python3-rich", "python3-libvirt", "python3-argcomplete",
+    "python3-jsonschema", "python3-libvirt", "python3-argcomplete",
     "/bin/sh", "/usr/bin/python3", "/usr/bin/sh",
 )  # fmt: skip
 

@@ -22,7 +22,6 @@ PROVIDED_BY = {
     "dbus": "python3-dbus",
     "defusedxml": "python3-defusedxml",
     "libvirt": "python3-libvirt",
-    "rich": "python3-rich",
     "jinja2": "python3-jinja2",
     "jsonschema": "python3-jsonschema",
     "argcomplete": "python3-argcomplete",

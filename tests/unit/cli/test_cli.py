@@ -58,7 +58,7 @@ WITHOUT = """
 import sys
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("rich", "jinja2", "jsonschema", "configobj", "libvirt"):
+        if name.partition(".")[0] in ("jinja2", "jsonschema", "configobj", "libvirt"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Missing())
 from tuned_virt import cli
@@ -78,17 +78,26 @@ def without_optional_packages(*arguments: str) -> subprocess.CompletedProcess[st
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["role"], ["restore", "--help"], ["disable", "--help"], ["restore", "--leftover"]],
+    [
+        ["--help"],
+        ["role"],
+        ["restore", "--help"],
+        ["disable", "--help"],
+        ["restore", "--leftover"],
+        ["disks"],
+        ["hugepages"],
+    ],
 )
 def test_what_puts_back_needs_no_optional_package(arguments: list[str]) -> None:
     assert "Traceback" not in (done := without_optional_packages(*arguments)).stderr
     assert "not installed" not in done.stderr
 
 
-def test_a_missing_package_is_named() -> None:
-    done = without_optional_packages("disks")
+def test_a_missing_package_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ksmtuned.conf").touch()
+    done = without_optional_packages("import", "ksmtuned", "--from", f"{tmp_path}/ksmtuned.conf")
     assert done.returncode == 2
-    assert done.stderr == "tuned-virt: the Python module rich is not installed\n"
+    assert done.stderr == "tuned-virt: the Python module configobj is not installed\n"
 
 
 def test_a_wrong_command_line_is_exit_2() -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -16,7 +15,7 @@ import pytest
 
 from tests.unit.kernel import FRESH
 from tuned_virt import cli
-from tuned_virt.cli import activation, daemon, ksm_report, ksm_table, status, table
+from tuned_virt.cli import activation, daemon, ksm_report, ksm_table, status
 from tuned_virt.core.active_profile import ActiveProfile
 from tuned_virt.core.originals import Originals
 from tuned_virt.kernel.files import KernelFS
@@ -366,10 +365,3 @@ def test_every_variable_of_chapter_8_4_3_has_a_meaning() -> None:
         "sleep_millisecs",
     ]
     assert FRESH.keys() <= ksm_report.MEANINGS.keys()
-
-
-def test_a_table_prints_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    table.show(("<a", "b"), [("[bold]x[/bold] :smile:", None), ("y" * 90 + "z", 1)])
-    shown = capsys.readouterr().out
-    assert re.search(r"^\[bold\]x\[/bold\] :smile: +-$", shown, re.MULTILINE)
-    assert "z" in shown, "a long name is folded, not cut"
