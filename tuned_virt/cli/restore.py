@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+from tuned_virt.cli import json_output
 from tuned_virt.cli.activation import Machine
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
 from tuned_virt.core import active_profile, profile_dirs
@@ -57,12 +60,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " restarts TuneD; ended (the default): after TuneD has ended; starting: while TuneD"
         " starts: skips plugins of the active profile, which restore their own settings",
     )
+    json_output.add_option(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Put back and say what. Raises CouldNot and OriginalsError."""
     if os.geteuid() != 0:
         raise CouldNot("root is required: sudo tuned-virt restore")
+    if not options.json:
+        return _run(options)
+    before = UnheldOriginals().all()
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        code = _run(options)
+    content = _content(before, UnheldOriginals().all())
+    json_output.emit("restore", {**content, "notes": said.getvalue().splitlines()})
+    return code
+
+
+def _content(
+    before: Mapping[str, PluginOriginals], after: Mapping[str, PluginOriginals]
+) -> dict[str, Any]:
+    """What was restored, and what could not be."""
+    kept = {
+        (plugin, setting): record.pending.get(setting, "")
+        for plugin, record in after.items()
+        for setting in record.originals
+    }
+    restored = [
+        {"plugin": plugin, "setting": shown(setting)}
+        for plugin, record in before.items()
+        for setting in record.originals
+        if (plugin, setting) not in kept
+    ]
+    pending = [
+        {"plugin": plugin, "setting": shown(setting), "why": why}
+        for (plugin, setting), why in kept.items()
+    ]
+    return {"changed": bool(restored), "restored": restored, "pending": pending}
+
+
+def _run(options: argparse.Namespace) -> int:
     if options.leftover and systemd.restarting():
         return FINE
     if options.leftover:

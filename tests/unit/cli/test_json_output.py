@@ -27,9 +27,6 @@ EXAMPLES = [
     )
 ]
 
-SILENT = {"restore"}
-"""Commands that do not report in JSON."""
-
 OTHER_NAMES = {"name", "domain", "vm", "guest_name", "id", "time", "timestamp", "cpu_list"}
 """What a guest, a node, a disk, CPUs or a time is not called."""
 
@@ -38,7 +35,7 @@ def schema(kind: str) -> Any:
     return json.loads(Path(json_output.SCHEMAS, f"{kind}.json").read_text())
 
 
-@pytest.mark.parametrize("command", sorted(cli.COMMANDS.keys() - SILENT - {"snapshot"}))
+@pytest.mark.parametrize("command", sorted(cli.COMMANDS.keys() - {"snapshot"}))
 def test_every_command_that_reports_has_json_and_a_schema(command: str) -> None:
     parser = argparse.ArgumentParser()
     cli.module(command).add_arguments(parser)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -86,6 +87,25 @@ def test_what_a_tuned_holds_by_now_is_left_to_it(
     assert cli.main(["restore"]) == 1
     assert f"ksm: process {other} has taken over" in capsys.readouterr().out
     assert fs.writes == []
+
+
+def test_for_programs_it_says_what_is_restored_and_what_is_not(
+    baseline: Originals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fs = FakeKsm({**TUNED, "merge_across_nodes": "0"}, shared=5)
+    monkeypatch.setattr(restore, "KernelFS", lambda: fs)
+    baseline.keep("ksm", {**ORIGINALS, "merge_across_nodes": "1"})
+    baseline.release("ksm")
+    assert cli.main(["restore", "--json"]) == 1
+    content = json.loads(capsys.readouterr().out)
+    assert content["changed"] is True
+    assert {one["setting"] for one in content["restored"]} == {"run", "sleep_millisecs"}
+    [pending] = content["pending"]
+    assert (pending["plugin"], pending["setting"]) == ("ksm", "merge_across_nodes")
+    assert "pages" in pending["why"]
+    assert any("sleep_millisecs is '20' as before" in line for line in content["notes"])
+    assert cli.main(["restore", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["changed"] is False
 
 
 def test_nobody_takes_over_while_a_setting_is_written(

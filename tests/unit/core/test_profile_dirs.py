@@ -61,5 +61,5 @@ def test_leftovers_of_a_tuned_that_leaves_its_tuning_stay(
         return 0
 
     monkeypatch.setattr(restore, "put_back", put_back)
-    assert restore.run(argparse.Namespace(leftover=leftover, unmerge="never")) == 0
+    assert restore.run(argparse.Namespace(leftover=leftover, unmerge="never", json=False)) == 0
     assert done == expected
