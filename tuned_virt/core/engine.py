@@ -33,6 +33,7 @@ class Result(str, Enum):
     PASSED = "passed"
     FAILED = "failed"
     NOTE = "note"
+    MISSING = "skipped, missing"
 
 
 @dataclass(frozen=True)

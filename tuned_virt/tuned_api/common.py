@@ -22,6 +22,7 @@ from tuned_virt.core.installed_profiles import InstalledProfiles
 from tuned_virt.core.options import OptionError, OptionSpec, no_such
 from tuned_virt.core.section_settings import DEFAULTS, FILE, SectionSettings
 from tuned_virt.core.system_root import OutsideRootError, SystemRoot
+from tuned_virt.tuned_api import stock_values
 
 log = logging.getLogger("tuned")
 
@@ -118,6 +119,13 @@ class PreviousProfile:
         before, cls._before = cls._before, None
         if before is not None:
             active_profile.remember(before, InstalledProfiles(SystemRoot()))
+
+
+def log_stock(plugin: str, instance: Any) -> bool:
+    """Log what TuneD's own verify has no line for, once a verify; whether none failed."""
+    with contained(plugin):
+        return log_findings(stock_values.findings(instance))
+    return False
 
 
 class TunerOptions:

@@ -31,6 +31,7 @@ from tuned_virt.tuned_api.common import (
     TunerOptions,
     contained,
     log_findings,
+    log_stock,
     next_apply,
 )
 
@@ -308,6 +309,7 @@ class GuestPlugin(TunerOptions, hotplug.Plugin):  # type: ignore[misc]
             log.info("%s: it is restored as soon as libvirt answers", self.name)
 
     def _instance_verify_static(self, instance: Any, ignore_missing: bool, devices: Any) -> bool:
+        stock = log_stock(self.name, instance)
         with contained(self.name):
             found = [
                 Finding(Result.FAILED, f"'{self.name}': {error}")
@@ -317,7 +319,7 @@ class GuestPlugin(TunerOptions, hotplug.Plugin):  # type: ignore[misc]
                 found += self._findings(instance, ignore_missing, devices)
             except (KernelFileError, OriginalsError) as error:
                 found.append(Finding(Result.FAILED, f"'{self.name}': {error}"))
-            return log_findings(found)
+            return log_findings(found) and stock
         return False
 
     def _findings(self, instance: Any, ignore_missing: bool, devices: Any) -> list[Finding]:

@@ -24,8 +24,10 @@ from tuned_virt.tuned_api.common import (
     contained,
     expanded,
     log_findings,
+    log_stock,
     next_apply,
 )
+from tuned_virt.tuned_api.stock_journal import StockJournal
 
 log = logging.getLogger("tuned")
 
@@ -56,11 +58,14 @@ class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._bad: list[OptionError] = []
         self._applied: list[Any] = []
+        self._stock = StockJournal()
         self._broken = False
 
     def _instance_apply_static(self, instance: Any) -> None:
         first = not self._applied
         self._applied.append(instance)
+        with contained(self.tuner.name):
+            self._stock.applying(instance)
         if first:
             self._broken = True
             with contained(self.tuner.name):
@@ -72,16 +77,19 @@ class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
             self._applied.remove(instance)
         if not self._applied:
             with contained(self.tuner.name):
+                self._stock.unapplied()
+            with contained(self.tuner.name):
                 self._unapply()
 
     def _instance_verify_static(self, instance: Any, ignore_missing: bool, devices: Any) -> bool:
+        stock = log_stock(self.name, instance)
         if self._applied and instance is not self._applied[0]:
-            return True
+            return stock
         with contained(self.tuner.name):
             reasons = [str(error) for error in self._bad]
             reasons += ["internal error while it was applied; see the log"] if self._broken else []
             bad = [Finding(Result.FAILED, f"'{self.tuner.name}': {reason}") for reason in reasons]
-            return log_findings(bad + plan_runner(self.tuner).verify(ignore_missing))
+            return log_findings(bad + plan_runner(self.tuner).verify(ignore_missing)) and stock
         return False
 
     def _apply(self) -> None:
