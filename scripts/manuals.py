@@ -37,7 +37,10 @@ LAST = ("EXAMPLE", "EXAMPLES", "FILES", "EXIT STATUS", "SEE ALSO")
 WIDTH = 68
 """Of the widest table that a terminal of 80 columns shows."""
 
-EXITS = "0 success, 1 a problem or a difference was found, 2 the command could not run."
+EXITS = (
+    "0: done, or all is as it should be. 1: something is not. 2: it could not be checked or done."
+    " tuned-virt(1) lists what this means for each command."
+)
 
 
 @dataclass

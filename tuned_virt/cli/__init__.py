@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The `tuned-virt` command. Exit codes: 0 success, 1 something to report, 2 it could not run."""
+"""The `tuned-virt` command. Exit codes: 0 all is well, 1 something is not, 2 it could not."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def parser(loaded: Collection[str] = tuple(COMMANDS)) -> argparse.ArgumentParser
     top = argparse.ArgumentParser(
         prog="tuned-virt",
         description="Show, verify and undo the tuning of this KVM host or guest.",
-        epilog="Exit codes: 0 success, 1 a problem or a difference was found, 2 the command"
-        " could not run.",
+        epilog="Exit codes: 0 done, or all is as it should be; 1 something is not: a setting"
+        " differs, a wish is not granted; 2 it could not be checked or done.",
     )
     top.add_argument("--version", action="version", version=f"tuned-virt-plus {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")

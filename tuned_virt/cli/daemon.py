@@ -22,6 +22,10 @@ class NotRunning(CouldNot):
     """No TuneD on the system bus."""
 
 
+class NotPermitted(CouldNot):
+    """TuneD gives what its verify says to root alone."""
+
+
 class Daemon:
     """A running TuneD. Raises NotRunning where there is none, CouldNot where a call fails."""
 
@@ -88,7 +92,7 @@ class Daemon:
         """Run verify; whether all holds, and every line that TuneD logged meanwhile."""
         token = str(self._call("log_capture_start", INFO, CAPTURE_SECONDS))
         if not token:
-            raise CouldNot("only root can run the verification: sudo tuned-virt verify")
+            raise NotPermitted("only root can run the verification: sudo tuned-virt verify")
         method = "verify_profile_ignore_missing" if ignore_missing else "verify_profile"
         verified = bool(self._call(method, seconds=VERIFY_SECONDS))
         return verified, str(self._call("log_capture_finish", token)).splitlines()

@@ -39,6 +39,7 @@ class GuestRow:
     local     percent of its memory on its nodes; by_node: node → MiB
     drift     what is not where it was put, in words
     delay_ms  how long its vCPUs waited for a CPU since the last look; None at the first
+    ungranted what was requested and is not so, such as "policy=dedicated"
     """
 
     guest: str
@@ -53,6 +54,7 @@ class GuestRow:
     by_node: Mapping[int, int]
     drift: tuple[str, ...]
     delay_ms: float | None
+    ungranted: str = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +78,7 @@ def _seconds(text: str) -> float:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Show the guests; 1 where one has drifted or was refused."""
+    """Show the guests; 1 where one has drifted, or does not have what was requested."""
     fs = KernelFS()
     before = _last_look()
     while True:
@@ -91,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
         else:
             print("no guest is running")
         if options.watch is None:
-            return TO_REPORT if any(row.drift for row in rows) else FINE
+            return TO_REPORT if any(row.drift or row.ungranted for row in rows) else FINE
         before = now
         try:
             time.sleep(options.watch)
@@ -135,6 +137,7 @@ def _row(
         why=printable(held.placement.why) if held else "not managed by vm_pinning",
         local=None if share is None else round(100 * share, 1),
         by_node={node: kib >> 10 for node, kib in by_node.items()},
+        ungranted=held.ungranted if held else "",
         drift=_drift(affinity, held) if held else (),
         delay_ms=_delay(fs, guest.pid, found, before, now),
     )
@@ -201,4 +204,5 @@ def _cells(row: GuestRow) -> tuple[object, ...]:
 
 def _sentence(row: GuestRow) -> str:
     told = "; ".join(row.drift) or row.why
-    return f"{row.guest}: {'drift' if row.drift else row.owner}: {told}"
+    lacks = f"{row.ungranted} is not granted: " if row.ungranted else ""
+    return f"{row.guest}: {'drift' if row.drift else row.owner}: {lacks}{told}"

@@ -201,7 +201,7 @@ def _decided(guest: Guest, gathered: PlanningInput, asked: PlanRequest) -> Runni
 def _as_decided(one: Placement, decided: RunningDecision, when: str) -> Placement:
     if one.kind is PlacementKind.UNPLACED and decided.policy is None:
         return replace(one, why=decided.why)
-    placed = already_running.bound(one, decided.node)
+    placed = already_running.bound(one, decided.node, decided.ungranted)
     if placed.kind in (PlacementKind.UNPLACED, PlacementKind.OWNER):
         return placed
     return replace(placed, why=f"{when}{placed.why}")
@@ -234,4 +234,5 @@ def _placement(one: Placement) -> dict[str, Any]:
         "iothreads": {str(number): cpus for number, cpus in one.iothreads.items()},
         "memory": {"mode": memory.mode, "nodeset": memory.nodeset} if memory else None,
         "why": one.why,
+        "ungranted": one.ungranted,
     }

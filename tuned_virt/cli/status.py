@@ -10,13 +10,14 @@ from dataclasses import asdict
 from typing import Any
 
 from tuned_virt.cli import activation, findings, json_output, ksm_report, ksm_table, table
-from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
-from tuned_virt.cli.daemon import Daemon
+from tuned_virt.cli.common import COULD_NOT, FINE, TO_REPORT, CouldNot
+from tuned_virt.cli.daemon import Daemon, NotPermitted
 from tuned_virt.core import active_profile
 from tuned_virt.core.originals import Originals, OriginalsError
-from tuned_virt.core.state_file import FOLDER, HUGE_PAGES_PROGRESS
+from tuned_virt.core.state_file import FOLDER, HUGE_PAGES_PROGRESS, PLACEMENTS
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model import topology
+from tuned_virt.model.guest import printable
 from tuned_virt.plugins import ksm
 
 RUN_WORDS: Mapping[str, str] = {"0": "stopped", "1": "merging", "2": "stopped, all pages unmerged"}
@@ -38,19 +39,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Gather and print; 1 where something differs, is pending, or TuneD is unavailable."""
+    """Gather and print; 1 where something is not as it should be, 2 where that cannot be told."""
     if options.ksm:
         return _run_ksm(options.json)
     content = _tuned()
     content["returns_to"] = _returns_to(content["profile"])
+    content["ungranted"] = _ungranted()
     content.update(_machine(KernelFS()))
     content.update(_originals(Originals()))
     if options.json:
         json_output.emit("status", content)
     else:
         _print(content)
-    fine = content["verified"] and not content["pending"] and not content["originals"]
-    return FINE if fine else TO_REPORT
+    return _exit_code(content)
+
+
+def _exit_code(content: dict[str, Any]) -> int:
+    """As verify's; 1 also where an original is pending, or something is not granted."""
+    if content["verified"] is None:
+        return COULD_NOT
+    wrong = content["pending"] or content["originals"] or content["ungranted"]
+    return FINE if content["verified"] and not wrong else TO_REPORT
+
+
+def _ungranted() -> list[dict[str, str]]:
+    """What was requested for guests, by a profile or by their owners, and is not so."""
+    if not os.path.exists(os.path.join(FOLDER, PLACEMENTS)):
+        return []  # the plugin takes time to import
+    from tuned_virt.plugins.vm_pinning import held_placements
+
+    held = (one for guests in held_placements.everything().values() for one in guests)
+    return [
+        {
+            "guest": printable(one.name),
+            "uuid": one.uuid,
+            "asked": one.ungranted,
+            "why": printable(one.placement.why),
+        }
+        for one in held
+        if one.ungranted
+    ]
 
 
 def _originals(kept: Originals) -> dict[str, Any]:
@@ -85,20 +113,28 @@ def _run_ksm(for_programs: bool) -> int:
 
 
 def _tuned() -> dict[str, Any]:
-    nothing = {"profile": "", "verified": False, "differing": [], "notes": []}
+    nothing = {
+        "profile": "",
+        "verified": False,
+        "unverified": "",
+        "differing": [],
+        "notes": [],
+    }
     try:
         daemon = Daemon()
         profile = daemon.active_profile()
     except CouldNot as error:
         return {**nothing, "tuned": str(error)}
+    known = {**nothing, "tuned": "running", "profile": profile}
     try:
         verified, log = daemon.verify(ignore_missing=False) if profile else (False, [])
+    except NotPermitted:
+        return {**known, "verified": None, "unverified": "run as root to verify"}
     except CouldNot as error:
-        return {**nothing, "tuned": "running", "profile": profile, "notes": [str(error)]}
+        return {**known, "verified": None, "unverified": f"could not be verified: {error}"}
     lines = findings.parse(log)
     return {
-        "tuned": "running",
-        "profile": profile,
+        **known,
         "verified": verified,
         "differing": findings.differing(lines),
         "notes": [line.text for line in lines if line.result == "note"],
@@ -153,6 +189,8 @@ def _print(content: dict[str, Any]) -> None:
         print(f"return    {_return_line(content['returns_to'])}")
     for note in content["notes"]:
         print(f"note      {note}")
+    for one in content["ungranted"]:
+        print(f"guest     {one['guest']}: {one['asked']} is not granted: {one['why']}")
     for setting, reason in content["pending"].items():
         print(f"pending   {setting}: {reason}")
     for remark in content["originals"]:
@@ -174,6 +212,8 @@ def _profile_line(content: dict[str, Any]) -> str:
         return str(content["tuned"])
     if not content["profile"]:
         return "none is active"
+    if content["verified"] is None:
+        return f"{content['profile']} ({content['unverified']})"
     if content["verified"]:
         return f"{content['profile']}, verified"
     if content["differing"]:
@@ -181,7 +221,7 @@ def _profile_line(content: dict[str, Any]) -> str:
             f"{content['profile']}: differs from the profile:"
             f" {findings.summary(content['differing'])}"
         )
-    return f"{content['profile']}, not verified"
+    return f"{content['profile']}: differs; TuneD does not say where, see /var/log/tuned/tuned.log"
 
 
 def _return_line(then: dict[str, Any]) -> str:

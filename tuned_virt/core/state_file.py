@@ -33,6 +33,9 @@ FORMAT = 1
 HUGE_PAGES_PROGRESS = "hugepages.json"
 """In the folder while huge pages are being allocated; `status` looks for it."""
 
+PLACEMENTS = "vm_pinning.json"
+"""In the folder while guests are managed; `status` looks for it."""
+
 EVERY_BOOT = "every boot"
 """For a file that outlives a boot, in place of a boot's id."""
 

@@ -53,6 +53,7 @@ class Placement:
     memory     None leaves it alone
     why        one sentence: the node, the runner-up, what decided; or why it is not placed
     chosen     it is UNPLACED because its policy is none, not for lack of room
+    ungranted  what was asked for and is not so, such as "policy=dedicated"; "" for nothing
     """
 
     guest: str
@@ -65,6 +66,7 @@ class Placement:
     memory: MemoryPlacement | None
     why: str
     chosen: bool = False
+    ungranted: str = ""
 
     def pins(self, vcpus: int = 0) -> Pins:
         """What it means for libvirt.
@@ -81,9 +83,12 @@ class Placement:
         return Pins({**unplugged, **self.vcpus}, self.emulator, self.iothreads, wall)
 
 
-def unplaced(guest: str, uuid: str, why: str, chosen: bool = False) -> Placement:
+def unplaced(
+    guest: str, uuid: str, why: str, chosen: bool = False, ungranted: str = ""
+) -> Placement:
     """A guest that is left alone, and why."""
-    return Placement(guest, uuid, PlacementKind.UNPLACED, (), {}, "", {}, None, why, chosen)
+    kind = PlacementKind.UNPLACED
+    return Placement(guest, uuid, kind, (), {}, "", {}, None, why, chosen, ungranted)
 
 
 @dataclass(frozen=True)
@@ -95,5 +100,8 @@ class PlacementPlan:
 
     @property
     def complete(self) -> bool:
-        """Whether every guest that was to be placed has been."""
-        return all(one.kind is not PlacementKind.UNPLACED or one.chosen for one in self.placements)
+        """Whether every guest is placed that was to be, and as it was asked for."""
+        return all(
+            (one.kind is not PlacementKind.UNPLACED or one.chosen) and not one.ungranted
+            for one in self.placements
+        )

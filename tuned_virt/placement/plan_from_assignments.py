@@ -189,7 +189,9 @@ class PlacementResult:
     def _placement(self, key: str, assignment: Assignment) -> Placement:
         guest = assignment.wanted.guest
         if not assignment.vcpus_by_node:
-            return unplaced(guest.name, guest.uuid, self._why_alone(assignment.wanted))
+            why = self._why_alone(assignment.wanted)
+            asked = f"policy={assignment.wanted.policy.policy.value}"
+            return unplaced(guest.name, guest.uuid, why, ungranted=asked)
         vcpus = self._vcpus(assignment)
         emulator = self._emulator(assignment, vcpus)
         memory, lacking = self._memory(assignment)
@@ -203,6 +205,7 @@ class PlacementResult:
             iothreads=self._iothreads(assignment, emulator),
             memory=memory,
             why=f"{assignment.why}; {lacking}" if lacking else assignment.why,
+            ungranted=_ungranted(assignment, bool(lacking)),
         )
         retained = self.decided.retained.get(key)
         if retained is None:
@@ -214,3 +217,11 @@ class PlacementResult:
         if wanted.shape not in self._reasons:
             self._reasons[wanted.shape] = unplaced_reason(self.capacity, wanted)
         return self._reasons[wanted.shape]
+
+
+def _ungranted(assignment: Assignment, memory_is_loose: bool) -> str:
+    """What a placed guest's policy asks for and it does not get."""
+    asked = assignment.wanted
+    lacking = ["policy=dedicated"] if asked.dedicated and not assignment.dedicated else []
+    lacking += [f"memory={asked.policy.memory.value}"] if memory_is_loose else []
+    return ", ".join(lacking)

@@ -20,6 +20,9 @@ from tuned_virt.placement.policy import PlacementMode, PlacementPolicy, policy_f
 from tuned_virt.placement.residents import resident
 from tuned_virt.placement.retain import promoted, retain
 
+METADATA = "what its metadata asks"
+"""What is not granted to a guest whose wishes cannot be understood."""
+
 MOST_SAID = 500
 """Characters of an error about a guest's metadata: a tenant may write a thousand attributes."""
 
@@ -82,7 +85,7 @@ class PlanningRun:
             own = policy_for(guest, self.policy_of(guest))
         except BadOptions as error:
             why = f"its metadata is not valid: {str(error)[:MOST_SAID]}"
-            self.fixed[guest.key] = unplaced(guest.name, guest.uuid, why)
+            self.fixed[guest.key] = unplaced(guest.name, guest.uuid, why, ungranted=METADATA)
             return
         if unused_wishes(guest, own):
             why = f"its metadata is not used: metadata={own.metadata.value}"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -105,3 +106,15 @@ def test_a_bad_pace_is_refused(text: str, capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit):
         run("--watch", text)
     assert "--watch" in capsys.readouterr().err
+
+
+def test_what_is_not_granted_is_said_and_is_exit_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = replace(ROWS[0], why="no node has 4 free CPUs", ungranted="policy=dedicated")
+    monkeypatch.setattr(guests, "gather", lambda *_: [row])
+    assert run() == 1
+    said = "web1-production: tuned-virt: policy=dedicated is not granted: no node has 4 free CPUs"
+    assert said in capsys.readouterr().out
+    assert run("--json") == 1
+    assert json.loads(capsys.readouterr().out)["guests"][0]["ungranted"] == "policy=dedicated"

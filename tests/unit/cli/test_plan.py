@@ -69,6 +69,7 @@ def test_the_plan_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     content = json.loads(text)
     assert list(content) == ["version", "kind", "placements", "warnings"]
     keys = ["guest", "uuid", "kind", "nodes", "vcpus", "emulator", "iothreads", "memory", "why"]
+    keys.append("ungranted")
     assert all(list(one) == keys for one in content["placements"])
     kinds = {one["guest"][:3]: one["kind"] for one in content["placements"]}
     assert kinds == {"a-g": "unplaced", "db": "dedicated", "leg": "owner", "web": "shared"}

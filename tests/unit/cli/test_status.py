@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,18 +17,23 @@ import pytest
 from tests.unit.kernel import FRESH
 from tuned_virt import cli
 from tuned_virt.cli import activation, daemon, ksm_report, ksm_table, status
+from tuned_virt.cli.common import CouldNot
 from tuned_virt.core.active_profile import ActiveProfile
 from tuned_virt.core.originals import Originals
+from tuned_virt.core.state_file import PLACEMENTS
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import binding
 from tuned_virt.libvirt_api.running_guests import RunningGuestReader
 from tuned_virt.model.guest.qemu_process import QemuProcess
+from tuned_virt.placement import unplaced
 from tuned_virt.plugins.ksm.controller_state import (
     ControllerState,
     ControllerStateFile,
     LoggedDecision,
 )
 from tuned_virt.plugins.ksm.decision import ControllerMemory, Phase
+from tuned_virt.plugins.vm_pinning import held_placements
+from tuned_virt.plugins.vm_pinning.held_placements import HeldPlacement
 
 PAGES = 256
 """Pages of a MiB."""
@@ -94,6 +100,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(ksm_report, "Originals", lambda: Originals(made.state))
     monkeypatch.setattr(ksm_report, "STATE_FOLDER", made.state)
     monkeypatch.setattr(ksm_table, "ask_libvirt", lambda: ({}, ""))
+    monkeypatch.setattr(status, "FOLDER", str(made.state))
     return made
 
 
@@ -365,3 +372,61 @@ def test_every_variable_of_chapter_8_4_3_has_a_meaning() -> None:
         "sleep_millisecs",
     ]
     assert FRESH.keys() <= ksm_report.MEANINGS.keys()
+
+
+# --- what could not be checked, and what was not granted ------------------------------------------
+
+
+def running(monkeypatch: pytest.MonkeyPatch, verify: Any) -> None:
+    """A TuneD with an active profile, and what its verify does."""
+    monkeypatch.setattr(daemon.Daemon, "__init__", lambda self: None)
+    monkeypatch.setattr(daemon.Daemon, "active_profile", lambda self: "virtual-host-plus")
+    monkeypatch.setattr(daemon.Daemon, "verify", verify)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (daemon.NotPermitted("only root"), "run as root to verify"),
+        (CouldNot("TuneD's verify: no"), "could not be verified: TuneD's verify: no"),
+    ],
+)
+def test_what_could_not_be_checked_is_exit_2_and_no_difference(
+    error: Exception,
+    said: str,
+    host: Host,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fails(self: daemon.Daemon, ignore_missing: bool) -> None:
+        raise error
+
+    running(monkeypatch, fails)
+    assert cli.main(["status"]) == 2
+    shown = capsys.readouterr().out
+    assert f"profile   virtual-host-plus ({said})\n" in shown
+    assert "not verified" not in shown
+    assert "differs" not in shown
+    assert cli.main(["status", "--json"]) == 2
+    content = json.loads(capsys.readouterr().out)
+    assert (content["verified"], content["unverified"]) == (None, said)
+
+
+def test_a_guest_without_what_was_asked_for_is_shown_and_is_exit_1(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    placed = unplaced("db", "u", "no node has 4 free CPUs", ungranted="policy=dedicated")
+    held = HeldPlacement("u/1", "u", "db", "db", 7, placed)
+    seen = {"qemu:///system": [held, replace(held, observed=True)]}
+    running(monkeypatch, lambda self, ignore_missing: (True, []))
+    assert cli.main(["status"]) == 0
+    capsys.readouterr()
+    assert json.loads(output(capsys, "--json"))["ungranted"] == []
+    monkeypatch.setattr(held_placements, "everything", lambda: seen)
+    (host.state / PLACEMENTS).touch()
+    assert cli.main(["status"]) == 1
+    said = "guest     db: policy=dedicated is not granted: no node has 4 free CPUs\n"
+    assert capsys.readouterr().out.count(said) == 1
+    assert json.loads(output(capsys, "--json"))["ungranted"] == [
+        {"guest": "db", "uuid": "u", "asked": "policy=dedicated", "why": "no node has 4 free CPUs"}
+    ]

@@ -55,6 +55,7 @@ def test_a_wall_only_with_five_percent_to_spare(mode: str, gib: float, wall: boo
     assert (
         "memory is not bound, because node 0 does not have 5 % more free" in one.why
     ) is not wall
+    assert one.ungranted == ("" if wall else f"memory={mode}")
 
 
 def test_no_wall_where_plugged_memory_would_not_fit() -> None:
@@ -266,12 +267,33 @@ def test_a_guest_wishes_for_itself() -> None:
     assert (made["b"].kind, made["b"].chosen) == (PlacementKind.UNPLACED, True)
 
 
+def test_a_wish_for_dedicated_cpus_that_is_not_granted_is_told() -> None:
+    """By metadata or by the section's policy; also of one that was placed before."""
+    floats = planned(machine(1), guest("a", 7), policy="dedicated")["a"]
+    assert (floats.kind, floats.ungranted) == (PlacementKind.SHARED, "policy=dedicated")
+    before = planned(machine(1), guest("a", 7))["a"]
+    assert before.ungranted == ""
+    wanted = parse({"policy": "dedicated"})
+    [after] = plan(machine(1), [guest("a", 7)], wanted, {before.uuid: before}).placements
+    assert (after.kind, after.ungranted) == (PlacementKind.SHARED, "policy=dedicated")
+    wishes = {"policy": "dedicated"}
+    guests = [guest("a", 6, wishes=wishes), guest("b", 4, wishes=wishes), guest("c", 1)]
+    made = planned(machine(1), *guests)
+    assert {name: (one.kind, one.ungranted) for name, one in made.items()} == {
+        "a": (PlacementKind.DEDICATED, ""),
+        "b": (PlacementKind.UNPLACED, "policy=dedicated"),
+        "c": (PlacementKind.SHARED, ""),
+    }
+
+
 @pytest.mark.parametrize("wish", [{"smt": "maybe"}, {"overcommit": "64"}, {"housekeeping": "0"}])
 def test_wishes_that_are_not_a_guests_leave_it_alone(wish: dict[str, str]) -> None:
     made = planned(machine(), guest("a", 2, wishes=wish), guest("b", 2))
     assert made["a"].kind is PlacementKind.UNPLACED
     assert made["a"].why.startswith("its metadata is not valid: option '")
     assert not made["a"].chosen
+    assert made["a"].ungranted == "what its metadata asks"
+    assert made["b"].ungranted == ""
     assert made["b"].kind is PlacementKind.SHARED
 
 

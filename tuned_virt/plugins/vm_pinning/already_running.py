@@ -16,11 +16,15 @@ LOCAL = 0.8
 
 @dataclass(frozen=True)
 class RunningDecision:
-    """The policy to place a guest by, and the node that it must stay on; or why it is left."""
+    """The policy to place a guest by, and the node that it must stay on; or why it is left.
+
+    ungranted  what its section asks for and it does not get until it starts again
+    """
 
     policy: PlacementPolicy | None = None
     node: int | None = None
     why: str = ""
+    ungranted: str = ""
 
 
 def decide(policy: PinningPolicy, resident: Mapping[int, int]) -> RunningDecision:
@@ -33,26 +37,33 @@ def decide(policy: PinningPolicy, resident: Mapping[int, int]) -> RunningDecisio
     if policy.running is RunningGuests.PLACE:
         return RunningDecision(policy.placement)
     node = local_node(resident)
+    dedicated = policy.placement.policy is PlacementMode.DEDICATED
+    ungranted = "policy=dedicated" if dedicated else ""
     if node is None:
-        return RunningDecision(why=f"it was running before, {spread(resident)}")
-    mode = policy.placement.policy
-    floating = PlacementMode.NODE if mode is PlacementMode.DEDICATED else mode
-    return RunningDecision(replace(policy.placement, policy=floating), node)
+        why = f"it was running before, {spread(resident)}"
+        return RunningDecision(why=why, ungranted=ungranted)
+    floating = replace(policy.placement, policy=PlacementMode.NODE)
+    return RunningDecision(floating if dedicated else policy.placement, node, "", ungranted)
 
 
-def bound(placed: Placement, node: int | None) -> Placement:
+def bound(placed: Placement, node: int | None, ungranted: str = "") -> Placement:
     """A running guest's placement on its own node, or none; any, where it is bound to none."""
-    if (
-        node is None
-        or placed.kind in (PlacementKind.UNPLACED, PlacementKind.OWNER)
-        or placed.nodes == (node,)
-    ):
+    if node is None or placed.kind in (PlacementKind.UNPLACED, PlacementKind.OWNER):
         return placed
+    if placed.nodes == (node,):
+        return _lacking(placed, ungranted)
     why = (
         f"it was running before, on node {node}, which has no room for it: not placed"
         " (running=local)"
     )
-    return placement.unplaced(placed.guest, placed.uuid, why, chosen=True)
+    return placement.unplaced(placed.guest, placed.uuid, why, chosen=True, ungranted=ungranted)
+
+
+def _lacking(placed: Placement, ungranted: str) -> Placement:
+    if not ungranted or placed.kind is not PlacementKind.SHARED or placed.ungranted:
+        return placed
+    why = f"{placed.why}; it was running before, so it is not dedicated (running=local)"
+    return replace(placed, why=why, ungranted=ungranted)
 
 
 def local_node(resident: Mapping[int, int]) -> int | None:

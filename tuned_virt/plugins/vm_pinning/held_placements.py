@@ -14,7 +14,13 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from tuned_virt.core.state_file import FOLDER, NOT_THERE, StateFile, UnusableStateError
+from tuned_virt.core.state_file import (
+    FOLDER,
+    NOT_THERE,
+    PLACEMENTS,
+    StateFile,
+    UnusableStateError,
+)
 from tuned_virt.frozen_dataclasses import asdict, dataclass, field
 from tuned_virt.kernel.files import AnyPath, KernelFileError
 from tuned_virt.model.pins import Pins, numbered
@@ -22,7 +28,7 @@ from tuned_virt.placement import MemoryPlacement, Placement, PlacementKind
 
 log = logging.getLogger("tuned")
 
-FILE = os.path.join(FOLDER, "vm_pinning.json")
+FILE = os.path.join(FOLDER, PLACEMENTS)
 
 _writing = threading.Lock()
 
@@ -60,6 +66,11 @@ class HeldPlacement:
     def placed(self) -> bool:
         """Whether it is where its placement says; pins are empty where it was there already."""
         return self.planned and not self.later
+
+    @property
+    def ungranted(self) -> str:
+        """What was asked for and is not so, where more than to observe was asked."""
+        return "" if self.observed else self.placement.ungranted
 
     @property
     def planned(self) -> bool:
@@ -153,4 +164,7 @@ def _held(content: dict[str, Any]) -> HeldPlacement:
 
 
 def _content(held: HeldPlacement) -> dict[str, Any]:
-    return {**asdict(held), "pins": held.pins.to_json()}
+    content = {**asdict(held), "pins": held.pins.to_json()}
+    if not held.placement.ungranted:
+        del content["placement"]["ungranted"]  # older versions do not know it
+    return content

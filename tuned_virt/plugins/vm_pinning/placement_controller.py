@@ -18,7 +18,7 @@ from tuned_virt.model.guest import Guest
 from tuned_virt.model.topology import Host, HostError, NumaNode, overlay
 from tuned_virt.placement import Placement, PlacementPolicy
 from tuned_virt.plugins.vm_pinning import already_running
-from tuned_virt.plugins.vm_pinning.already_running import bound
+from tuned_virt.plugins.vm_pinning.already_running import RunningDecision, bound
 from tuned_virt.plugins.vm_pinning.held_placements import HeldPlacement
 from tuned_virt.plugins.vm_pinning.original import PLUGIN
 from tuned_virt.plugins.vm_pinning.policy import PinningPolicy, Rebalance, RunningGuests
@@ -63,7 +63,7 @@ class _Asked:
 
     guests: dict[str, Guest] = field(default_factory=dict)
     policies: dict[str, PlacementPolicy] = field(default_factory=dict)
-    bound: dict[str, int] = field(default_factory=dict)
+    bound: dict[str, RunningDecision] = field(default_factory=dict)
     remarks: dict[str, HeldPlacement] = field(default_factory=dict)
     wait: float | None = None
 
@@ -85,10 +85,10 @@ class _Question:
         )
 
 
-def left(seen: TrackedGuest, claim: PinningClaim, why: str) -> HeldPlacement:
+def left(seen: TrackedGuest, claim: PinningClaim, why: str, ungranted: str = "") -> HeldPlacement:
     """A guest that is left alone, and why."""
     active = seen.active
-    placed = placement.unplaced(active.name, active.uuid, why, chosen=True)
+    placed = placement.unplaced(active.name, active.uuid, why, True, ungranted)
     return HeldPlacement(seen.key, active.uuid, claim.device, active.name, seen.pid, placed)
 
 
@@ -154,7 +154,7 @@ class PlacementController:
             self._short = not plan.complete
             self._placements = {one.uuid: one for one in plan.placements}
         placements = {
-            key: bound(self._placements[seen[key].active.uuid], asked.bound.get(key))
+            key: _bound(self._placements[seen[key].active.uuid], asked.bound.get(key))
             for key in wanted
             if key not in asked.remarks and seen[key].active.uuid in self._placements
         }
@@ -239,11 +239,11 @@ class PlacementController:
             resident = located.resident
         decided = already_running.decide(claim.policy, resident)
         if decided.policy is None:
-            asked.remarks[one.key] = left(one, claim, decided.why)
+            asked.remarks[one.key] = left(one, claim, decided.why, decided.ungranted)
             return
         asked.policies[one.active.uuid] = decided.policy
         if decided.node is not None:
-            asked.bound[one.key] = decided.node
+            asked.bound[one.key] = decided
 
     def _rooted(self, seen: Seen, current: Mapping[str, Placement]) -> Iterator[tuple[str, Guest]]:
         """Placed guests whose memory cannot follow, with where it is: they move only to there."""
@@ -281,6 +281,10 @@ def _more_free(before: NumaNode, now: NumaNode) -> bool:
     pages, known = now.free_pages or {}, before.free_pages or {}
     more = (now.available or 0) - (before.available or 0)
     return more >= WORTH_A_LOOK or any(free > known.get(size, 0) for size, free in pages.items())
+
+
+def _bound(placed: Placement, decided: RunningDecision | None) -> Placement:
+    return bound(placed, decided.node, decided.ungranted) if decided else placed
 
 
 def _rebalancing(

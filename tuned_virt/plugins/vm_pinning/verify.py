@@ -108,6 +108,8 @@ class PinningVerifier:
             return _finding(
                 Result.FAILED, held.device, f"'{PLUGIN}' = '{found}', expected '{_place(held)}'"
             )
+        if held.ungranted:
+            return _ungranted(held, _place(held))
         text = f"'{PLUGIN}' = '{_place(held)}'"
         if local is not None:
             text += f", {local:.0%} of its memory is there"
@@ -139,6 +141,8 @@ def _left(held: HeldPlacement) -> Finding:
     if held.observed:
         text = f"observed only, would be {placed.kind.value} on node {cpus_text(placed.nodes)}"
         return _finding(Result.NOTE, held.device, text)
+    if held.ungranted:
+        return _ungranted(held, "not placed" if not placed.vcpus else "not placed yet")
     if held.later:
         text = f"when it starts again, {placed.kind.value} on node {_nodes(held)} (persist=config)"
         told = "; ".join(filter(None, [text, held.configuration]))
@@ -146,6 +150,14 @@ def _left(held: HeldPlacement) -> Finding:
     kind = "its owner's" if placed.kind is PlacementKind.OWNER else "not placed"
     why = printable(placed.why).removeprefix(f"{kind}: ")
     return _finding(Result.NOTE, held.device, f"{kind}: {why}")
+
+
+def _ungranted(held: HeldPlacement, found: str) -> Finding:
+    """What was asked for and is not so: never passed over."""
+    placed = held.placement
+    why = printable(placed.why).removeprefix("not placed: ")
+    text = f"'{PLUGIN}' = '{found}', expected '{placed.ungranted}' (not granted: {why})"
+    return _finding(Result.FAILED, held.device, text)
 
 
 def _finding(result: Result, device: str, text: str) -> Finding:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,11 @@ def test_the_record_is_as_the_first_version_wrote_it(tmp_path: Path) -> None:
     held_placements.save("qemu:///system", {"u/7": HELD}, file)
     content = json.loads(file.read_text())
     assert content["guests"] == {"qemu:///system": [FIRST_VERSION]}
+    lacking = replace(HELD, placement=replace(HELD.placement, ungranted="policy=dedicated"))
+    held_placements.save("qemu:///other", {"u/7": lacking}, file)
+    assert held_placements.load("qemu:///other", file) == {"u/7": lacking}
+    assert lacking.ungranted == "policy=dedicated"
+    assert replace(lacking, observed=True).ungranted == "", "only to observe was asked"
     assert held_placements.load("qemu:///system", file) == {"u/7": HELD}
     file.write_text(json.dumps({"boot_id": boot_id(), "guests": {"x": [FIRST_VERSION]}}))
     assert held_placements.load("x", file) == {"u/7": HELD}

@@ -277,6 +277,22 @@ def test_a_guest_that_ran_before_floats_on_the_node_of_its_memory(scene: Scene) 
         == "it was running before, on node 1, which has no room for it: not placed (running=local)"
     )
     assert found.placements["a"].kind is PlacementKind.UNPLACED
+    assert found.placements["a"].ungranted == "policy=dedicated"
+
+
+def test_one_that_ran_before_is_not_dedicated_and_that_is_told(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numa_maps, "read", lambda *_: [Area(0, 1 << 26, 4, {0: 65536})])
+    scene.start("d", fresh=False, policy="dedicated")
+    scene.start("n", fresh=False)
+    found = scene.decide().placements
+    assert found["d"].ungranted == "policy=dedicated"
+    assert found["d"].why == ("why; it was running before, so it is not dedicated (running=local)")
+    assert (found["n"].ungranted, found["n"].why) == ("", "why")
+    monkeypatch.setattr(numa_maps, "read", lambda *_: [Area(0, 1 << 26, 4, {0: 32768, 1: 32768})])
+    scene.start("s", fresh=False, policy="dedicated")
+    assert scene.decide().remarks["s"].ungranted == "policy=dedicated"
 
 
 def test_one_that_is_to_be_left_stays_left(scene: Scene) -> None:
