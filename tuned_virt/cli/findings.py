@@ -12,14 +12,20 @@ LINE = re.compile(
     r"^\w+\s+[\w.]+: verify: (?P<result>passed|failed|note|skipped, missing): (?P<text>.*)$"
 )
 SETTING = re.compile(
-    r"^(?:device (?P<device>.+?): )?'(?P<option>[^']*)'"
-    r"(?: = '(?P<found>[^']*)'(?:, expected '(?P<wanted>[^']*)')?)?"
+    r"^(?:device (?P<device>.+?): )?"
+    r"(?:'(?P<option>[^']*)'(?: = '(?P<found>[^']*)'(?:, expected '(?P<wanted>[^']*)')?)?)?"
 )
+
+OF_GUESTS = "vm_"
+"""What options begin with whose devices are guests."""
 
 
 @dataclass(frozen=True)
 class VerifyLine:
-    """One line of verify: passed, failed, note or missing. What it does not tell is None."""
+    """One line of verify: passed, failed, note or missing. What it does not tell is None.
+
+    guest   the device, where that is a guest
+    """
 
     result: str
     text: str
@@ -27,12 +33,14 @@ class VerifyLine:
     option: str | None = None
     found: str | None = None
     wanted: str | None = None
+    guest: str | None = None
 
     @property
     def name(self) -> str:
         """The setting, for a list of those that differ."""
-        named = self.option or self.text
-        return f"{named} of {self.device}" if self.device else named
+        if self.option is None:
+            return self.text
+        return f"{self.option} of {self.device}" if self.device else self.option
 
 
 def parse(lines: Iterable[str]) -> list[VerifyLine]:
@@ -45,8 +53,10 @@ def parse(lines: Iterable[str]) -> list[VerifyLine]:
             parts = setting.groupdict() if setting else {}
             if line["result"] == "passed":
                 parts["wanted"] = parts.get("found")
+            option = parts.get("option") or ""
+            guest = parts.get("device") if option.startswith(OF_GUESTS) else None
             result = "missing" if line["result"].startswith("skipped") else line["result"]
-            found.append(VerifyLine(result, line["text"], **parts))
+            found.append(VerifyLine(result, line["text"], **parts, guest=guest))
     return found
 
 

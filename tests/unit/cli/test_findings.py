@@ -28,6 +28,23 @@ def test_lines_are_taken_apart() -> None:
     assert lines[6] == VerifyLine("note", "ksm: this kernel has no KSM")
 
 
+def test_the_device_of_a_guest_plugin_is_a_guest() -> None:
+    [placed, left] = parse(
+        [
+            "ERROR    tuned: verify: failed: device web 1: 'vm_pinning' = 'x', expected 'y' (z)",
+            "INFO     tuned: verify: note: device web 1: not placed: policy=none",
+        ]
+    )
+    assert (placed.guest, placed.device, placed.found, placed.wanted) == (
+        "web 1",
+        "web 1",
+        "x",
+        "y",
+    )
+    assert (left.device, left.option) == ("web 1", None)
+    assert left.name == left.text == "device web 1: not placed: policy=none"
+
+
 def test_of_many_names_the_first_few() -> None:
     assert summary(["a", "b"]) == "a, b"
     assert summary([str(number) for number in range(9)]) == "0, 1, 2, 3, 4, 5 and 3 more"

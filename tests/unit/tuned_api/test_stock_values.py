@@ -157,9 +157,10 @@ def test_sysctl() -> None:
 
 
 def test_sysfs(tmp_path: Path) -> None:
-    file = tmp_path / "value"
+    file = tmp_path / "queue/value"
+    file.parent.mkdir()
     file.touch()
-    instance = section(FakePlugin(**{str(file): "1"}), "sysfs", **{f"{tmp_path}/*": "2"})
+    instance = section(FakePlugin(**{str(file): "1"}), "sysfs", **{f"{file.parent}/*": "2"})
     [one] = stock_values.values([instance])
     assert (one.option, one.found, one.wanted, one.ours) == (str(file), "1", "2", False)
     assert lines(section(FakePlugin(), "sysfs", **{"/sys/nothing/*": "2"})) == [
