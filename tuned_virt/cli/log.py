@@ -10,14 +10,18 @@ from typing import Any
 
 from tuned_virt.cli import json_output
 from tuned_virt.cli.common import FINE, CouldNot
-from tuned_virt.core.journal import FILE, Entry, Journal
+from tuned_virt.core.journal import FILE, TUNED, Entry, Journal
 from tuned_virt.registry import tuners
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
     parser.add_argument("-n", type=int, default=50, metavar="N", help="the last N changes (50)")
-    parser.add_argument("--plugin", choices=tuple(tuners()), help="of one plugin only")
+    parser.add_argument(
+        "--plugin",
+        choices=(*tuners(), TUNED),
+        help=f"of one plugin only; {TUNED}: of TuneD's own plugins",
+    )
     json_output.add_option(parser)
 
 

@@ -19,6 +19,9 @@ from tuned_virt.kernel.files import AnyPath
 log = logging.getLogger("tuned")
 
 FILE = "/var/lib/tuned-virt/journal.jsonl"
+TUNED = "tuned"
+"""The plugin of an entry that tells what one of TuneD's own plugins changed."""
+
 LIMIT = 1 << 20
 """Bytes after which the journal moves to journal.jsonl.1 and starts anew."""
 

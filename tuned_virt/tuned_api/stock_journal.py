@@ -12,13 +12,10 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from tuned_virt.core.journal import Journal
+from tuned_virt.core.journal import TUNED, Journal
 from tuned_virt.core.plan import Change
 from tuned_virt.tuned_api import stock_values
 from tuned_virt.tuned_api.stock_values import StockValue
-
-PLUGIN = "tuned"
-"""What the journal calls TuneD's own plugins."""
 
 PATIENCE = 120.0
 """Seconds in which TuneD has applied a profile; pools of huge pages take longer than any."""
@@ -61,7 +58,7 @@ class StockJournal:
                     self._add(one, one.original, one.found, f"set by TuneD's [{one.section}]")
                 self._written = changed
         except Exception:
-            log.exception("%s: internal error, please report it", PLUGIN)
+            log.exception("%s: internal error, please report it", TUNED)
 
     def unapplied(self) -> None:
         """Write down what TuneD has put back."""
@@ -74,7 +71,7 @@ class StockJournal:
             self._instances, self._written = [], []
 
     def _add(self, value: StockValue, before: str | None, after: str | None, why: str) -> None:
-        self._journal.add(PLUGIN, Change(value.name, "", before, after, why))
+        self._journal.add(TUNED, Change(value.name, "", before, after, why))
 
 
 def _changed(values: Iterable[StockValue]) -> Iterable[StockValue]:

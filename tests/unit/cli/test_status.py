@@ -423,6 +423,7 @@ def test_a_guest_without_what_was_asked_for_is_shown_and_is_exit_1(
     capsys.readouterr()
     assert json.loads(output(capsys, "--json"))["ungranted"] == []
     monkeypatch.setattr(held_placements, "everything", lambda: seen)
+    host.state.mkdir(exist_ok=True)
     (host.state / PLACEMENTS).touch()
     assert cli.main(["status"]) == 1
     said = "guest     db: policy=dedicated is not granted: no node has 4 free CPUs\n"
