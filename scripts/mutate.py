@@ -132,6 +132,7 @@ class Score:
     killed: int = 0
     untried: list[Mutant] = field(default_factory=list)
     survivors: list[Mutant] = field(default_factory=list)
+    made: bool = True
 
     @property
     def tried(self) -> int:
@@ -146,7 +147,7 @@ class Score:
     @property
     def enough(self) -> bool:
         """Whether all were tried, and so many noticed."""
-        return not self.untried and self.percent >= ENOUGH
+        return self.made and not self.untried and self.percent >= ENOUGH
 
 
 def modules(wanted: Sequence[str]) -> list[Path]:
@@ -230,9 +231,9 @@ def run() -> None:
 
 def score(file: Path) -> Score:
     """What mutmut found for a module, from the file that it keeps."""
-    found = Score()
-    if not (WORK / f"mutants/{file}.meta").exists():
-        sys.exit(f"mutate.py: {file} has not been tried yet")
+    found = Score(made=(WORK / f"mutants/{file}.meta").exists())
+    if not found.made:
+        return found
     codes = json.loads((WORK / f"mutants/{file}.meta").read_text())["exit_code_by_key"]
     source = (WORK / "mutants" / file).read_text().splitlines()
     spans = json.loads((WORK / f"mutants/{file}.spans").read_text())["spans"]
@@ -282,7 +283,8 @@ def report(scores: dict[str, Score]) -> bool:
         explained = len(one.survivors) - len(rest)
         share = f"{one.tried:7} {one.killed:7} {one.percent:6.1f}%"
         print(f"{name:36} {share} {explained:7} {len(rest):5}", end="")
-        print(f"  {len(one.untried)} not tried" if one.untried else "")
+        untried = str(len(one.untried)) if one.made else "all"
+        print("" if untried == "0" else f"  {untried} not tried")
     rows = [("module", "function", "before", "after"), *(one.row for one in left)]
     SURVIVORS.write_text("".join("\t".join(row) + "\n" for row in rows))
     alive = {mutant for one in scores.values() for mutant in [*one.survivors, *one.untried]}

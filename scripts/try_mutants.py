@@ -3,8 +3,8 @@
 
 mutmut itself begins a pytest session for each mutant, which takes several times as long as the
 tests that notice it. Here one session collects all tests; then each mutant has a child of it, which
-runs the tests that reach its function, the fastest first, until one fails. Results go where mutmut
-keeps its own.
+runs the tests that reach its function until one fails: first those that noticed another mutant of
+the function, then the fastest. Results go where mutmut keeps its own.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Optional
 
 import pytest
 from mutmut import __main__ as mutmut
@@ -46,6 +47,12 @@ clock."""
 SPENT = "spent.json"
 """Seconds and functions reached by test."""
 
+NOTICED = "noticed"
+"""Name of the test that noticed a mutant, in the folder of the mutant's process."""
+
+Codes = dict[str, Optional[int]]
+"""Exit codes by mutant; None where it was not tried."""
+
 
 def generate() -> list[Path]:
     """Make the mutants of what has changed; the modules' files below mutants/."""
@@ -65,7 +72,7 @@ class Trial:
 
     def __init__(self, files: Iterable[Path]) -> None:
         self._files = files
-        self._running: dict[int, tuple[dict[str, int | None], str]] = {}
+        self._running: dict[int, tuple[Codes, str, list[pytest.Item]]] = {}
         self._folder = Path(tempfile.mkdtemp(prefix="mutants-"))
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
@@ -113,8 +120,12 @@ class Trial:
         for item in items:
             item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
             if self._session.testsfailed:
+                (self._own() / NOTICED).write_text(item.nodeid)
                 return FAILED
         return PASSED
+
+    def _own(self, pid: int | None = None) -> Path:
+        return self._folder / str(pid or os.getpid())
 
     def _try_all(self, reaching: dict[str, list[pytest.Item]]) -> None:
         for file in self._files:
@@ -127,7 +138,7 @@ class Trial:
                         self._wait()
             print(f"{file}: {len(codes)} mutants", flush=True)
 
-    def _try(self, codes: dict[str, int | None], name: str, items: list[pytest.Item]) -> None:
+    def _try(self, codes: Codes, name: str, items: list[pytest.Item]) -> None:
         if not items:
             codes[name] = UNREACHED
             return
@@ -135,13 +146,16 @@ class Trial:
             self._wait()
         limit = LEAST + TIMES * int(sum(self._seconds[item.nodeid] for item in items))
         pid = self._child(lambda: self._failed(items), name, limit)
-        self._running[pid] = codes, name
+        self._running[pid] = codes, name, items
 
     def _wait(self) -> None:
         pid, status = os.wait()
-        codes, name = self._running.pop(pid)
+        codes, name, items = self._running.pop(pid)
         codes[name] = os.waitstatus_to_exitcode(status)
-        shutil.rmtree(self._folder / str(pid), ignore_errors=True)
+        if (self._own(pid) / NOTICED).exists():
+            by = (self._own(pid) / NOTICED).read_text()
+            items.sort(key=lambda item: item.nodeid != by)
+        shutil.rmtree(self._own(pid), ignore_errors=True)
 
     def _child(self, run: Callable[[], int], mutant: str, limit: int) -> int:
         """A process that runs tests with a mutant, and exits with what they yield."""
@@ -157,16 +171,16 @@ class Trial:
             set_mutant_under_test(mutant)
             resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
             faulthandler.dump_traceback_later(10 * limit, exit=True)
-            own = self._folder / str(os.getpid())
-            own.mkdir()
-            self._session.config._tmp_path_factory._basetemp = own  # type: ignore[attr-defined]
+            self._own().mkdir()
+            temporary = self._session.config._tmp_path_factory  # type: ignore[attr-defined]
+            temporary._basetemp = self._own()
             code = run()
         finally:
             os._exit(code if "code" in locals() else FAILED)
 
 
 @contextlib.contextmanager
-def _results(file: Path) -> Iterator[dict[str, int | None]]:
+def _results(file: Path) -> Iterator[Codes]:
     """Exit codes by mutant; what has been tried is kept also when this is interrupted."""
     kept = Path(f"{file}.meta")
     found = json.loads(kept.read_text())
