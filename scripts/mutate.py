@@ -74,7 +74,6 @@ LEFT_OUT = (
     "model/guest/test_guest.py::test_ten_thousand_guests",
     "model/guest/test_reader_generated.py::test_they_have_every_feature",
     "model/guest/test_reader_published.py",
-    "model/topology/test_host.py::test_as_many_cpus_as_libvirt_takes",
     "model/topology/test_host_generated.py",
     "model/topology/test_sysfs_published.py",
     "placement/test_planner_properties.py",

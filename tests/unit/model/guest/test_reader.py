@@ -189,7 +189,7 @@ def test_uuid() -> None:
         ("<vcpu current='1'>8192</vcpu>", 8192, (0,)),
         (
             "<vcpu>4</vcpu><vcpus><vcpu id='3' enabled='yes'/><vcpu id='0' enabled='yes'/>"
-            "<vcpu id='1' enabled='no'/><vcpu id='9' enabled='yes'/><vcpu id='2'/></vcpus>",
+            "<vcpu id='1' enabled='no'/><vcpu id='4' enabled='yes'/><vcpu id='2'/></vcpus>",
             4,
             (0, 3),
         ),
@@ -251,6 +251,8 @@ def test_cells() -> None:
     [
         ("<cell cpus='0-2' memory='1'/><cell cpus='1-3' memory='1'/>",
          "<cell>: vCPU 1 is in two cells"),
+        ("<cell cpus='0' memory='1'/><cell cpus='1' memory='1'/><cell cpus='0' memory='1'/>",
+         "<cell>: vCPU 0 is in two cells"),
         ("<cell cpus='3-4' memory='1'/>", "<cell cpus>: the guest has no vCPU 4"),
         ("<cell id='1' cpus='0' memory='1'/><cell id='1' memory='1'/>", None),
         ("<cell cpus='x' memory='1'/>", "<cell cpus>: 'x' is not a number or a range of numbers"),
@@ -268,6 +270,7 @@ def test_cells_that_are_not_read(cells: str, why: str | None) -> None:
 def test_vcpus_in_no_cell_are_allowed_and_the_last_one_is_a_vcpu() -> None:
     found = celled("<cell cpus='3' memory='1'/><cell memory='1'/>")
     assert [cell.vcpus for cell in found.cells] == [frozenset({3}), frozenset()]
+    assert celled("<cell memory='1'/>", 1).cells == (Cell(0, frozenset(), 1),)
 
 
 # --- devices --------------------------------------------------------------------------------------
@@ -356,7 +359,14 @@ def test_disks_that_iothreads_serve() -> None:
     }
     assert served(two, disk("iothread='1'"), disk("iothread='1'")) == {1: ("sda",), 2: ()}
     assert served(two, disk("iothread='3'"), disk(""), disk("iothread=''")) == {1: (), 2: ()}
-    for source in ("file='/a.img'", "dev='/dev/mapper/x'", "dev='sda'", "dev='/dev/a b'", ""):
+    for source in (
+        "file='/a.img'",
+        "dev='/dev/mapper/x'",
+        "dev='sda'",
+        "dev='/dev/a b'",
+        "",
+        "dev='/dev/é'",
+    ):
         assert served(two, disk("iothread='1'", source)) == {1: (), 2: ()}
     assert served(two, "<disk><driver iothread='1'/></disk>") == {1: (), 2: ()}
     assert served(two, "<disk><source dev='/dev/sda'/></disk>") == {1: (), 2: ()}
@@ -457,6 +467,7 @@ QEMU_ARGUMENTS = (
         ("<devices><disk type='vhostvdpa' device='disk'/></devices>", True),
         (QEMU_ARGUMENTS.format("vfio-pci,host=0000:01:00.0"), True),
         (QEMU_ARGUMENTS.format("virtio-rng"), False),
+        (QEMU_ARGUMENTS.replace(" value='{}'", ""), False),
         ("<devices><hostdev type='usb'/><interface type='bridge'/></devices>", False),
     ],
 )

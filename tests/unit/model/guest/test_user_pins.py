@@ -45,6 +45,10 @@ def test_an_owner_who_says_nothing() -> None:
     assert owned("") == UserPins()
 
 
+def test_an_emulator_pin_without_cpus_is_none() -> None:
+    assert owned(tune("<emulatorpin/>")) == UserPins()
+
+
 def test_pinned_vcpus() -> None:
     pins = tune("<vcpupin vcpu='1' cpuset='4-6,^5'/><vcpupin vcpu='4' cpuset='1'/>")
     assert owned(pins).vcpus == {1: cpus(4, 6)}

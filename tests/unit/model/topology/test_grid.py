@@ -148,6 +148,8 @@ def test_memory_comes_from_the_nearest_node_that_has_some() -> None:
     assert memories(1, 1, 1) == [0, 1, 2]
     assert memories(0, 5, 5) == [1, 1, 2]
     assert memories(0, 0, 5) == [2, 2, 2]
+    assert memories(5, 5, 0) == [0, 1, 1]
+    assert memories(1, 0, 0) == [0, 0, 0]
     assert memories(0, 0, 0) == [0, 1, 2], "nothing is known"
 
 

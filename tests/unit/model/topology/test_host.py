@@ -45,6 +45,11 @@ def test_a_cell() -> None:
     assert (found.arch, found.caches, found.notes, found.offline) == ("", (), (), frozenset())
 
 
+def test_a_cpu_that_says_nothing_of_its_place_is_in_the_first() -> None:
+    found = host(CELL.format(0, "<cpus><cpu id='7' siblings='7'/></cpus>"))
+    assert found.cpus == {7: CpuDetail(7, 0, 0, 0, 0, frozenset({7}))}
+
+
 def test_cells_without_memory_or_cpus() -> None:
     found = host(CELL.format(5, "<memory>7</memory>") + CELL.format(0, PAIR))
     assert found.nodes == (
@@ -80,11 +85,11 @@ def test_the_architecture() -> None:
         ("", "there is no <host><topology><cells>: not the capabilities of a host"),
         (CELL.format(0, ""), "line 3: no node has a CPU"),
         (
-            CELL.format(0, PAIR) + "\n" + CELL.format(0, ""),
+            CELL.format(0, PAIR) + CELL.format(0, "") + "\n" + CELL.format(1, ""),
             "line 4: two nodes have the same id",
         ),
         (
-            CELL.format(0, PAIR) + "\n" + CELL.format(1, PAIR),
+            CELL.format(0, PAIR) + CELL.format(1, PAIR) + "\n" + CELL.format(2, ""),
             "line 4: two CPUs have the same id",
         ),
         (CELL.format("x", PAIR), "line 3: <cell id>: 'x' is not a whole number from 0"),
@@ -96,6 +101,10 @@ def test_the_architecture() -> None:
         (
             CELL.format(0, "<cpus><cpu id='0' siblings='x'/></cpus>"),
             "line 3: <cpu siblings>: 'x' is not a number or a range of numbers",
+        ),
+        (
+            CELL.format(0, "<cpus><cpu id='0' siblings='0-1,^1'/></cpus>"),
+            "line 3: <cpu siblings>: '^1' is not a number or a range of numbers",
         ),
         (
             CELL.format(0, "<cpus><cpu id='0' socket_id='x'/></cpus>"),
@@ -120,7 +129,7 @@ def test_the_architecture() -> None:
             "line 3: more than 16384 CPUs",
         ),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_what_is_not_read(cells: str, why: str) -> None:
     assert refused(cells) == why
@@ -162,6 +171,10 @@ def test_last_level_caches() -> None:
         (
             "<bank level='3' cpus='x'/>",
             "line 2: <bank cpus>: 'x' is not a number or a range of numbers",
+        ),
+        (
+            "<bank level='3' cpus='0-1,^1'/>",
+            "line 2: <bank cpus>: '^1' is not a number or a range of numbers",
         ),
         ("<bank level='3' cpus='0' size='x'/>", "line 2: <bank>: 'x' is not a whole number from 0"),
         ("<bank level='3' cpus='0' unit='q'/>", "line 2: <bank>: unit 'q' is unknown"),
