@@ -53,13 +53,12 @@ def _cut(way: Strategy) -> VcpusByNode | None:
     rest = _in_cells(wanted)
     for node_index, number in numbers.items():
         vcpus_by_node[node_index], rest = rest[:number], rest[number:]
-    shares = capacity.shares(wanted, vcpus_by_node)
-    by_node: dict[int, float] = {}
-    for share in shares:
-        by_node[share.node] = by_node.get(share.node, 0) + share.memory
-    if all(capacity.memory.fits(by_node[s.node], s.huge, s.node) for s in shares):
-        return vcpus_by_node
-    return None
+    left = capacity.memory.copy()
+    for share in capacity.shares(wanted, vcpus_by_node):
+        if not left.fits(share.memory, share.huge, share.node):
+            return None
+        left.charge([share])
+    return vcpus_by_node
 
 
 def _vcpus_with_memory(way: Strategy, node_index: int) -> int:

@@ -57,6 +57,7 @@ def allotted(free: NodeCapacity, vcpus: int, threads: int = 1, how: Smt = Smt.PR
         (room(), 5, 1, (2, 0, 3)),
         (room(), 8, 1, (2, 0, 0)),
         (room(0, 1, 2), 5, 1, (2, 0, 0)),
+        (room(llcs=4), 4, 1, (2, 0, 0)),
         (room(0, 1, 2, 3), 2, 1, (1, 0, 2)),
         (room(cores=12, llcs=3), 9, 1, (3, 0, 3)),
         (room(0, 1, 2, cores=12, llcs=3), 6, 1, (2, 0, 2)),
@@ -207,3 +208,25 @@ def test_a_core_whose_sibling_is_offline_is_not_one_to_require() -> None:
     free = NodeCapacity(Host(HYBRID.nodes, left, offline=frozenset({0})).grid.nodes[0], 0, 0, 0)
     assert [free.grid.numbers(core) for core in free.whole_cores(Smt.REQUIRE)] == [[2, 3]]
     assert len(free.whole_cores(Smt.ISOLATE)) == 6
+
+
+def test_the_rest_of_a_large_guest_is_put_where_it_fits_best() -> None:
+    """LLCs with four, three and one core left: of five vCPUs the first takes four."""
+    left = room(4, 8, 9, 10, cores=12, llcs=3)
+    assert allotted(left, 5, how=Smt.ISOLATE) == [0, 1, 2, 3, 11]
+
+
+def test_guest_cores_stay_whole_where_the_other_llcs_take_just_the_rest() -> None:
+    """Three CPUs are left in one LLC, two in the other."""
+    assert allotted(room(3, 6, 7), 4, 2) == [0, 1, 4, 5]
+
+
+def test_broken_cores_that_take_as_many_guest_cores_are_used_in_their_order() -> None:
+    """Of four threads the first has two left and the second three: one guest core each."""
+    assert allotted(room(2, 3, 7, cores=2, threads=4, llcs=1), 4, 2) == [0, 1, 4, 5]
+
+
+def test_cores_without_siblings_are_no_cores_for_who_requires_some() -> None:
+    node = NodeCapacity(HYBRID.grid.nodes[0], 0, 0, 0)
+    node.take(0b11)
+    assert allotted(node, 2, 2, Smt.REQUIRE) == [2, 3]

@@ -29,6 +29,18 @@ def test_a_guest_without_cells_is_one_part() -> None:
     assert held.whole == GuestPart(-1, (0, 1), GIB, {}, frozenset({1}))
 
 
+def test_huge_pages_of_no_size_are_the_hosts() -> None:
+    assert of(guest("a", 1, 1, huge_pages=(HugePages(None),))).whole.huge == {M2: 512}
+    cells = of(guest("a", 4, 4, cells=TWO, huge_pages=(HugePages(None),))).cells
+    assert [(part.cell, part.huge) for part in cells] == [(0, {M2: 512}), (3, {M2: 1536})]
+
+
+def test_an_owner_who_names_no_node_allows_all() -> None:
+    owned = UserPins(memnodes={0: frozenset(), 3: frozenset({1})})
+    found = of(guest("a", 4, 4, cells=TWO, owned=owned))
+    assert [part.allowed for part in found.cells] == [None, frozenset({1})]
+
+
 def test_cells_are_parts_and_their_sum() -> None:
     found = of(guest("a", 4, 99, cells=TWO))
     assert found.cells == (

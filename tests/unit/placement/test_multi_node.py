@@ -265,6 +265,46 @@ def test_cells_by_memory_that_is_there() -> None:
     assert homes(spread(made), made) == [{2}, {3}]
 
 
+def test_cells_go_near_a_device_where_nodes_are_equally_near() -> None:
+    made = celled((6, 1), (6, 1), devices=("d",))
+    for home, nodes in ((0, [{0}, {1}]), (3, [{2}, {3}])):
+        of = board(replace(FOUR, devices={"d": home}))
+        assert homes(spread(made, of), made) == nodes
+
+
+def test_three_cells_go_to_the_nearest_two_nodes_that_hold_them() -> None:
+    """Node 0 holds two as well, but node 1 none."""
+    made = celled((4, 1), (4, 1), (4, 1))
+    assert homes(spread(made, board(loads={1: 8})), made) == [{2}, {2}, {3}]
+
+
+def test_cells_go_to_nodes_with_a_single_cpu_as_their_owner_says() -> None:
+    owned = UserPins(memnodes={0: frozenset({1}), 1: frozenset({0})})
+    made = celled((1, 1), (1, 1), owned=owned)
+    small = board(machine(2, cores=1, threads=1, llcs=1))
+    assert homes(spread(made, small), made) == [{1}, {0}]
+
+
+def test_huge_pages_of_all_cells_on_a_node_are_counted_together() -> None:
+    nodes = [replace(node, free_pages={2048: n}) for node, n in zip(FOUR.nodes, (768, 512, 0, 0))]
+    made = celled((4, 1), (4, 1), huge_pages=(HugePages(2048),))
+    of = board(replace(FOUR, nodes=tuple(nodes)))
+    assert homes(spread(made, of), made) == [{0}, {1}]
+
+
+@pytest.mark.parametrize("pages", [(), (HugePages(2048),)])
+@pytest.mark.parametrize(("gib", "fits"), [(3.9, True), (4.1, False)])
+def test_memory_of_all_parts_on_a_node_is_counted_together(
+    pages: tuple[HugePages, ...], gib: float, fits: bool
+) -> None:
+    """A cell that no node takes is cut: node 1 has the others and what is left of it."""
+    host = machine(2, gib=16 if pages else 8)
+    pools = {2048: 4096} if pages else {}
+    nodes = tuple(replace(node, free_pages=pools) for node in host.nodes)
+    made = celled((9, 0.1), (2, gib), (3, gib), huge_pages=pages)
+    assert bool(spread(made, board(replace(host, nodes=nodes)))) is fits
+
+
 def placements_of_cells(rooms: list[int], sizes: list[int]) -> list[tuple[int, int]]:
     """Nodes used and their span, of every way to put cells on nodes."""
     found: list[tuple[int, int]] = []
@@ -344,6 +384,15 @@ def test_huge_pages_are_where_they_are() -> None:
 
 def test_nearer_memory_before_a_lower_node() -> None:
     nodes = [replace(node, available=gib * GIB) for node, gib in zip(FOUR.nodes, (8, 1, 8, 8))]
+    assert widened(guest("a", 1, 9), board(replace(FOUR, nodes=tuple(nodes)))) == (
+        {2: (0,)},
+        (2, 3),
+    )
+
+
+def test_of_as_many_nodes_the_nearest() -> None:
+    """The nearest memory to node 0 is far away, as node 1 has none."""
+    nodes = [replace(node, memory=gib * GIB) for node, gib in zip(FOUR.nodes, (8, 0, 8, 8))]
     assert widened(guest("a", 1, 9), board(replace(FOUR, nodes=tuple(nodes)))) == (
         {2: (0,)},
         (2, 3),

@@ -348,6 +348,12 @@ def test_memory_by_the_size_of_nodes() -> None:
     ]
 
 
+def test_memory_in_equal_parts_where_no_size_is_known() -> None:
+    of = board(machine(4, gib=0))
+    plain = demand(guest("a", 1, 6), PlacementPolicy(), 2048)
+    assert [share.memory for share in of.shares(plain, {0: (0,)}, (0, 1, 2))] == [2 * GIB] * 3
+
+
 def test_devices_and_memory_pull() -> None:
 
     devices = {"near": 1, "far": 3, "own": 0, "nowhere": -1, "gone": 9}
@@ -362,3 +368,13 @@ def test_devices_and_memory_pull() -> None:
     assert of.to_move(guest("a", 1), 0) == 0
     there = guest("a", 1, resident={0: 5, 1: 7, 3: 100})
     assert [of.to_move(there, place) for place in range(4)] == [107, 105, 112, 12]
+
+
+def test_cores_of_two_sizes_cost_as_the_largest_do() -> None:
+    """Two cores with two threads, four with one; four of the eight CPUs are needed by others."""
+    alone = {cpu: replace(HOST.cpus[cpu], siblings=frozenset({cpu})) for cpu in range(4, 8)}
+    of = room(replace(HOST, cpus={**HOST.cpus, **alone}))
+    of.load = 4.0
+    assert of.dedicable(Smt.ISOLATE) == 2
+    of.load = 3.0
+    assert of.dedicable(Smt.ISOLATE) == 3

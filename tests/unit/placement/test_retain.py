@@ -176,6 +176,7 @@ class Growing:
         self.planner = Planner()
         self.guests: list[Guest] = []
         self.now: dict[str, Placement] = {}
+        self.warnings: tuple[str, ...] = ()
 
     def add(self, *new: Guest) -> dict[str, Placement]:
         self.guests += new
@@ -183,6 +184,7 @@ class Growing:
         fresh = plan(replace(self.host), self.guests, self.policy, self.now)
         assert made == fresh, "the same as without the memory of the last plan"
         self.now = {one.uuid: one for one in made.placements}
+        self.warnings = made.warnings
         return {one.guest: one for one in made.placements}
 
 
@@ -205,6 +207,39 @@ def test_walls_fall_where_a_new_guest_takes_the_margin() -> None:
     assert first.memory.mode == "strict"
     more = growing.add(guest("b", 1, 3.8))
     assert {one.memory.mode for one in more.values() if one.memory} == {"move"}
+
+
+def test_walls_of_guests_elsewhere_fall_where_a_new_guest_takes_the_margin_of_their_memory() -> (
+    None
+):
+    """Its vCPUs are on node 0, its memory on both."""
+    growing = Growing(machine(2, gib=2), memory="strict")
+    first = growing.add(guest("a", 1, 3))["a"]
+    assert first.memory == MemoryPlacement("strict", "0-1")
+    more = growing.add(guest("b", 1, 0.3))
+    assert (more["a"].nodes, more["b"].nodes) == ((0,), (1,))
+    assert more["a"].memory == MemoryPlacement("move", "0-1")
+
+
+def test_walls_fall_of_guests_on_a_node_without_memory_too() -> None:
+    """Node 1 has none: theirs is on node 0."""
+    base = machine(2, gib=2)
+    growing = Growing(
+        replace(base, nodes=(base.nodes[0], replace(base.nodes[1], memory=0))), memory="strict"
+    )
+    growing.add(guest("a", 1, 0.6))
+    first = growing.add(guest("b", 1, 0.6))["b"]
+    assert (first.nodes, first.memory) == ((1,), MemoryPlacement("strict", "0"))
+    more = growing.add(guest("c", 1, 0.6))
+    assert more["c"].nodes == (0,)
+    assert more["b"].memory == MemoryPlacement("move", "0")
+
+
+def test_a_warning_of_the_last_plan_is_said_again() -> None:
+    growing = Growing(machine(1), housekeeping="0,99")
+    growing.add(guest("a", 1), guest("d", 1, wishes=DEDICATED))
+    growing.add(guest("b", 1, wishes=DEDICATED))
+    assert growing.warnings == ("housekeeping: these CPUs are not online here: 99",)
 
 
 @pytest.mark.parametrize("policy", ["node", "dedicated"])
