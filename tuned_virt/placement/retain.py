@@ -162,7 +162,7 @@ def _extended(capacity: HostCapacity, assignment: Assignment, new: list[int]) ->
     [node_index] = assignment.vcpus_by_node
     reserve(capacity, assignment)
     whole = assignment.wanted.whole  # its memory has been counted
-    beside = replace(whole, vcpus=tuple(new), memory=0, huge={})
+    beside = replace(whole, memory=0, huge={})
     way = Dedicated(capacity, replace(assignment.wanted, whole=beside))
     if way.free_vcpus(node_index) < len(new):
         release(capacity, assignment)

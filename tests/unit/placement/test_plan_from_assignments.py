@@ -421,3 +421,81 @@ def test_huge_pages_that_a_guest_has_are_its_own() -> None:
     wants = guest("a", 1, 1, huge_pages=(HugePages(2048),), resident={0: GIB})
     made = planned(host, wants)["a"]
     assert made.nodes == (0,)
+
+
+# --- edges ----------------------------------------------------------------------------------------
+
+
+def test_placements_are_in_order_of_names_and_uuids() -> None:
+    guests = [replace(guest(name, 1), uuid=uuid) for name, uuid in (("b", "1"), ("a", "3"))]
+    guests.append(replace(guest("a", 1), uuid="2"))
+    made = plan(machine(), guests, parse({}), {})
+    assert [(one.guest, one.uuid) for one in made.placements] == [
+        ("a", "2"),
+        ("a", "3"),
+        ("b", "1"),
+    ]
+
+
+@pytest.mark.parametrize(("number", "names"), [(3, "l0, l1, l2"), (4, "l0, l1, l2 and 1 more")])
+def test_three_guests_without_a_place_are_named(number: int, names: str) -> None:
+    loose = [guest(f"l{n}", 1, wishes={"policy": "none"}) for n in range(number)]
+    made = plan(machine(), [dedicated("a", 1), *loose], parse({}), {})
+    assert made.warnings == (
+        f"not placed, and can run on CPUs that are dedicated to others: {names}",
+    )
+
+
+def test_an_emulator_is_left_alone_where_all_cpus_are_isolated_or_taken() -> None:
+    host = replace(machine(1), isolated=frozenset(range(4, 8)))
+    one = planned(host, dedicated("a", 2), *taken(0, 1, 2, 3))["a"]
+    assert (one.kind, one.emulator) == (PlacementKind.DEDICATED, "")
+
+
+@pytest.mark.parametrize(
+    ("gib", "most", "mode"),
+    [
+        (19, 0, "strict"),
+        (19 + 1 / GIB, 0, "move"),
+        (18, 19, "strict"),
+        (18, 19 + 1 / GIB, "move"),
+    ],
+    ids=["just the margin is free", "less", "just the margin beside what may be plugged", "less"],
+)
+def test_a_wall_needs_a_twentieth_of_the_node_free(gib: float, most: float, mode: str) -> None:
+    one = guest("a", 1, gib, max_memory=int(most * GIB))
+    memory = planned(machine(1, gib=20), one, memory="strict")["a"].memory
+    assert memory is not None
+    assert memory.mode == mode
+
+
+def test_cells_have_no_nodes_of_their_own_where_the_memory_spans_several() -> None:
+    cells = tuple(Cell(n, frozenset({n}), 3 * GIB) for n in range(2))
+    one = planned(machine(4, gib=2), guest("a", 2, 6, cells=cells))["a"]
+    assert one.memory is not None
+    assert (one.nodes, one.memory.nodeset, one.memory.cells) == ((0,), "0-2", {})
+
+
+def test_a_retained_guest_keeps_its_reason_also_without_its_wall() -> None:
+    first = planned(machine(1), guest("a", 1, 4), memory="strict")["a"]
+    after = planned(machine(1), guest("a", 1, 4), guest("b", 1, 3.8), current=[first],
+                    memory="strict")["a"]  # fmt: skip
+    assert first.memory is not None
+    assert after.memory is not None
+    assert (first.memory.mode, after.memory.mode) == ("strict", "move")
+    assert after.why == first.why
+
+
+def test_the_node_that_has_most_is_named() -> None:
+    others = taken(0, 16, 24)
+    said = why(machine(4), guest("a", 33), *others)
+    assert said.startswith("not placed: it needs 33 free vCPUs; node 1 has the most (8)")
+
+
+def test_how_full_nodes_would_be() -> None:
+    made = planned(machine(), guest("a", 6), guest("b", 1, wishes={"memory": "none"}), current=[])
+    assert made["b"].nodes == (1,)
+    held = planned(machine(), guest("b", 1))["b"]
+    assert held.nodes == (0,)
+    then = planned(machine(), guest("a", 6), guest("b", 1), current=[held])
+    assert then["a"].why == "node 1 rather than node 0: it would be 75 % full, not 88 %"

@@ -173,3 +173,9 @@ def test_no_wish_shrinks_a_neighbour_where_metadata_is_not_used() -> None:
     }
     said = [warning for warning in beside.warnings if "its metadata is not used" in warning]
     assert len(said) == 2
+
+
+@pytest.mark.parametrize(("written", "quoted"), [("x" * 60, "x" * 60), ("x" * 61, "x" * 60 + "…")])
+def test_a_wish_is_quoted_up_to_60_characters(written: str, quoted: str) -> None:
+    with pytest.raises(BadOptions, match=f"'{quoted}'"):
+        policy_for(guest("a", 1, wishes={"policy": written}), PlacementPolicy())

@@ -19,6 +19,11 @@ from tuned_virt.placement import (
     parse,
     plan,
 )
+from tuned_virt.placement.assignment import Assignment
+from tuned_virt.placement.demand import demand
+from tuned_virt.placement.host_capacity import HostCapacity
+from tuned_virt.placement.node_capacity import NodeCapacity, NodeMemory
+from tuned_virt.placement.retain import retain
 
 SINGLE = machine(1, cores=8, threads=1, llcs=1)
 DEDICATED = {"policy": "dedicated"}
@@ -414,3 +419,57 @@ def test_who_grows_is_kept_last() -> None:
     assert cpus_of(made["b"]) == ["5"]
     assert made["a"].vcpus[0] == "4"
     assert made["a"].vcpus[1] != "5"
+
+
+# --- assignments ----------------------------------------------------------------------------------
+
+
+def kept(host: Host, one: Guest, now: Placement, **options: str) -> Assignment | None:
+    capacity = HostCapacity(
+        host, [NodeCapacity(node, 0, 0, 0) for node in host.grid.nodes], NodeMemory(host)
+    )
+    return retain(capacity, demand(one, parse(options), host.huge_page), now)
+
+
+def test_all_vcpus_of_a_dedicated_guest_stay_on_their_nodes() -> None:
+    held = in_force(PlacementKind.DEDICATED, {0: "4", 1: "5", 2: "12"}, 0, 1)
+    found = kept(machine(), guest("a", 3), held, **DEDICATED)
+    assert found is not None
+    assert found.vcpus_by_node == {0: (0, 1), 1: (2,)}
+
+
+def test_memory_on_the_nodes_of_the_vcpus_is_with_them() -> None:
+    """Three vCPUs on node 0 and one on node 1 use memory as they are, not half and half."""
+    vcpus = {0: "0-7", 1: "0-7", 2: "0-7", 3: "8-15"}
+    held = replace(
+        in_force(PlacementKind.SHARED, vcpus, 0, 1), memory=MemoryPlacement("move", "0-1")
+    )
+    found = kept(machine(), guest("a", 4, 4), held)
+    assert found is not None
+    assert [(share.node, share.memory) for share in found.shares] == [(0, 3 * GIB), (1, GIB)]
+
+
+def test_vcpus_after_a_new_one_stay_where_they_are() -> None:
+    held = in_force(PlacementKind.SHARED, {0: "0-7", 2: "8-15", 3: "8-15"}, 0, 1)
+    assert cpus_of(planned(machine(), guest("a", 4), current=[held])["a"]) == [
+        "0-7", "8-15", "8-15", "8-15",
+    ]  # fmt: skip
+
+
+def test_the_first_cpu_of_a_node_is_kept_as_any_other() -> None:
+    held = in_force(PlacementKind.DEDICATED, {0: "0"})
+    made = planned(
+        machine(1), guest("a", 1), current=[held], policy="dedicated", housekeeping="6-7"
+    )["a"]
+    assert (made.vcpus, made.why) == ({0: "0"}, "it was so")
+
+
+@pytest.mark.parametrize(("vcpus", "kept"), [(4, True), (5, False)])
+def test_cpus_that_owners_need_by_now_are_not_kept_dedicated(vcpus: int, kept: bool) -> None:
+    """They float over CPUs 0 to 3; four others are dedicated."""
+    owner = guest(
+        "o", vcpus, owned=UserPins(vcpus=dict.fromkeys(range(vcpus), frozenset(range(4))))
+    )
+    held = in_force(PlacementKind.DEDICATED, dict(zip(range(4), "4567")))
+    made = planned(machine(2), guest("a", 4), owner, current=[held], **DEDICATED)["a"]
+    assert (made.why == "it was so") is kept
