@@ -81,6 +81,8 @@ def test_why_in_words() -> None:
     plain = state(disk(kind=Attachment.HBA))
     assert verdict(plain, host).why == "SCSI HBA, backs no guest: host_other=bfq"
     assert verdict(plain, guest).why == "SCSI HBA: guest_passthrough=bfq"
+    assert verdict(state(disk(kind=Attachment.NVME)), host).why == "NVMe: host_nvme=bfq"
+    assert verdict(state(disk(kind=Attachment.MMC)), host).why == "MMC: host_other=bfq"
     assert verdict(state(disk(emulated=True)), guest).why == "emulated SATA: guest_emulated=bfq"
     backing = state(disk(), users={"sda": ("web", "db")})
     assert verdict(backing, host).why == "SATA, backs web, db: host_backing=bfq"
@@ -150,8 +152,10 @@ def test_a_disk_with_nothing_to_choose() -> None:
 
 def test_paths_of_a_multipath_device_are_ordered_by_it() -> None:
     top = disk("dm-0", Attachment.MULTIPATH, slaves=("sda",))
-    found = verdict(state(top, disk("sda")), parse({"role": "host", **ALL}))
+    of = state(top, disk("sda"), users={"sda": ("web",)})
+    found = verdict(of, parse({"role": "host", **ALL}))
     assert (found.why, found.claimed) == ("dm-0 orders its requests", False)
+    assert found.users == ("web",)
 
 
 def test_the_first_section_for_a_disk_decides() -> None:
@@ -284,6 +288,34 @@ def test_originals_are_those_of_the_first_change() -> None:
     undone = state(disk(scheduler="none"), tunables={"sda": {"nr_requests": "8"}})
     again = decide(parse({"role": "host", **ALL}), undone, {"sda#7/scheduler": "none"})
     assert again.originals == {"sda#7/scheduler": "none", "sda#7/nr_requests": "8"}
+
+
+def test_the_way_back_of_what_the_scheduler_did_not_reset() -> None:
+    """Only what differs is set; what is not there now comes from nothing."""
+    kept = {"sda#7/nr_requests": "64", "sda#7/iosched/a": "1", "sda#7/iosched/b": "2"}
+    of = state(disk(), tunables={"sda": {"nr_requests": "64", "iosched/a": "9"}})
+    made = decide(DiskPolicy(), of, kept)
+    assert [(one.setting, one.before, one.after) for one in made.changes] == [
+        ("sda#7/iosched/a", "9", "1"), ("sda#7/iosched/b", "", "2"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("of", "asked"),
+    [
+        (disk(offered=()), {}),
+        (disk(), {"devices": "sdb"}),
+        (disk(), {"host_backing": "keep"}),
+        (disk(), {"host_backing": "bfq"}),
+    ],
+    ids=["without schedulers", "selected by nobody", "kept", "set"],
+)
+def test_the_guests_on_a_disk_are_told_whatever_becomes_of_it(
+    of: Disk, asked: dict[str, str]
+) -> None:
+    policy = parse({"role": "host", **asked})
+    assert verdict(state(of, users={"sda": ("web",)}), policy).users == ("web",)
+    assert verdict(state(of), policy).users == ()
 
 
 def test_the_way_back_sets_the_scheduler_first() -> None:
