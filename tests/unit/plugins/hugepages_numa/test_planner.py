@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,7 @@ from tuned_virt.core.plan import Change, Plan
 from tuned_virt.plugins import hugepages_numa
 from tuned_virt.plugins.hugepages_numa import planner
 from tuned_virt.plugins.hugepages_numa.planner import MountChange, PoolChange
+from tuned_virt.plugins.hugepages_numa.policy import Remedy
 from tuned_virt.plugins.hugepages_numa.pools import Pool
 from tuned_virt.plugins.hugepages_numa.setting_types import (
     HugetlbMount,
@@ -145,3 +147,49 @@ def test_what_is_refused_leaves_all_as_it_was() -> None:
 )
 def test_what_a_pool_takes_from_its_node(pool: Pool, target: int, growth: int) -> None:
     assert pool.growth(target) == growth
+
+
+# --- single pools ---------------------------------------------------------------------------------
+
+
+def pools(now: HugepagesState, **options: str) -> dict[str, PoolChange]:
+    made = plan(now, **options)
+    assert not made.refused
+    return {one.setting: one for one in made.changes if isinstance(one, PoolChange)}
+
+
+def test_a_pool_that_is_as_asked_is_not_touched() -> None:
+    assert pools(state(pages=8), pages_2M="0:8") == {}
+
+
+@pytest.mark.parametrize("pages", [1, 512])
+def test_a_pool_that_grows_is_helped(pages: int) -> None:
+    """The write waits for the kernel, so it is slow, also for one page."""
+    grows = pools(state(), pages_2M=f"0:{pages}", timeout="9", on_partial="rollback")[POOL]
+    assert (grows.before, grows.after, grows.slow) == (0, pages, True)
+    assert (grows.remedies, grows.timeout, grows.rollback) == ((Remedy.COMPACT,), 9.0, True)
+
+
+def test_one_that_shrinks_needs_no_help_and_the_smallest_is_not_split() -> None:
+    larger = replace(state(pages=8), demotes={G1: M2})
+    shrinks = pools(larger, pages_2M="0:2", on_partial="rollback")[POOL]
+    assert (shrinks.before, shrinks.after, shrinks.slow) == (8, 2, True)
+    assert (shrinks.remedies, shrinks.rollback, shrinks.demote) == ((), False, 0)
+
+
+def test_larger_pages_that_were_changed_before_may_be_split_though_none_is_free() -> None:
+    """They are free once they are put back."""
+    now = replace(state(), demotes={G1: M2})
+    asked = {"pages_2M": "0:8", "on_partial": "demote"}
+    lent = plan(now, {"pages_1G node0": "2"}, **asked)
+    [grows] = [one for one in lent.changes if isinstance(one, PoolChange)]
+    assert (grows.setting, grows.lenders) == (POOL, (G1,))
+    assert pools(now, **asked)[POOL].lenders == ()
+
+
+def test_pages_that_are_used_beyond_the_pool_are_said() -> None:
+    used = replace(state(), pools={**state().pools, PoolSetting(0, M2): Pool(0, M2, 8, 2, 0)})
+    assert plan(used, pages_2M="0:4").notes[0] == (
+        "pages_2M node0: pending drain: 6 pages are in use, 2 more than the pool should have; the"
+        " kernel frees them as guests stop"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from tuned_virt.core.options import BadOptions
 from tuned_virt.plugins.hugepages_numa import policy
 
 
@@ -18,3 +19,16 @@ def test_each_size_has_its_options(size: str) -> None:
         f"maximum of surplus pages of {size} that the kernel may allocate on demand,"
         " on all nodes together"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("pages_2M", "0:٣"), ("reserve_free", "٣"), ("headroom", "٣%")]
+)
+def test_numbers_are_ascii(name: str, text: str) -> None:
+    with pytest.raises(BadOptions, match=f"option '{name}': '{text}' is not valid"):
+        policy.parse({name: text})
+
+
+def test_pools_of_guests_as_they_are_written() -> None:
+    [pool] = policy.parse({"pages_2M": " guests "}).pools
+    assert pool == policy.PoolRequest(2048, "guests", guests=True)
