@@ -55,7 +55,7 @@ def pools(
         if not request.guests
         for pool, count in explicit(request, state)
     }
-    sizes = sorted((one.size_kib for one in policy.pools if one.guests), reverse=True)
+    sizes = {one.size_kib for one in policy.pools if one.guests}
     if not sizes:
         return asked, ()
     notes = [state.remark] if state.remark else []
