@@ -158,7 +158,7 @@ def _progress(sample: Sample, memory: ControllerMemory) -> ControllerMemory:
         )
         return replace(memory, last=now, begun=now, judged=now, since=sample.now)
     elapsed = max(sample.now - last.now, 0.0)
-    scanned = _scanned(sample, memory, last, elapsed)
+    scanned = _scanned(sample, last, elapsed)
     cpu = scanned * speed.NOMINAL_COST if sample.cpu is None else max(sample.cpu - last.cpu, 0.0)
     now = Counters(
         sample.now, last.cpu + cpu, last.scanned + scanned, sample.full_scans, sample.merged
@@ -174,7 +174,7 @@ def _progress(sample: Sample, memory: ControllerMemory) -> ControllerMemory:
     )
 
 
-def _scanned(sample: Sample, memory: ControllerMemory, last: Counters, elapsed: float) -> int:
+def _scanned(sample: Sample, last: Counters, elapsed: float) -> int:
     """Pages scanned since the last sample; where they are not counted, from the sleeps."""
     if sample.scanned is not None:
         return max(sample.scanned - last.scanned, 0)

@@ -88,3 +88,4 @@ def test_amounts_in_words() -> None:
     assert mib(1536) == "2 MiB"
     assert mib(1024 * 1000) == "1000 MiB"
     assert mib_of(256) == "1 MiB"
+    assert mib_of(256 * 4096) == "4096 MiB"
