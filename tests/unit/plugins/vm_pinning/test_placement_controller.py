@@ -19,7 +19,7 @@ from tuned_virt.kernel import numa_maps
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.kernel.numa_maps import Area
 from tuned_virt.model.guest import Guest, HugePages
-from tuned_virt.model.topology import Host
+from tuned_virt.model.topology import Host, NumaNode
 from tuned_virt.placement import (
     MemoryPlacement,
     Placement,
@@ -34,7 +34,10 @@ from tuned_virt.plugins.vm_pinning.held_placements import HeldPlacement
 from tuned_virt.plugins.vm_pinning.placement_controller import (
     PlacementController,
     PlacementDecision,
+    _more_free,
 )
+
+GIB = 1 << 20
 
 PLACED = Placement(
     "a",
@@ -544,3 +547,25 @@ def test_free_memory_is_not_looked_at_while_all_have_a_place(
     host.has_free(3.9, 3.9, pages=64)
     host.look()
     assert host.start("b", 1).kind is PlacementKind.SHARED
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "more"),
+    [
+        ((GIB, {}), (GIB + 256 * 1024, {}), True),
+        ((GIB, {}), (GIB + 256 * 1024 - 1, {}), False),
+        ((GIB, {}), (None, None), False),
+        ((None, None), (256 * 1024, None), True),
+        ((GIB, {2048: 4}), (GIB, {2048: 4}), False),
+        ((GIB, {2048: 4}), (GIB, {2048: 5}), True),
+        ((GIB, {2048: 4}), (GIB, {2048: 4, GIB: 1}), True),
+        ((GIB, {2048: 4}), (GIB, {2048: 4, GIB: 0}), False),
+        ((GIB, None), (GIB, {2048: 1}), True),
+    ],
+)
+def test_what_is_worth_another_plan(
+    before: tuple[Any, Any], now: tuple[Any, Any], more: bool
+) -> None:
+    """256 MiB on a node, or a huge page."""
+    nodes = [NumaNode(0, frozenset(), 0, {}, {}, *measured) for measured in (before, now)]
+    assert _more_free(*nodes) is more
