@@ -153,7 +153,7 @@ def test_what_a_pool_takes_from_its_node(pool: Pool, target: int, growth: int) -
 
 
 def pools(now: HugepagesState, **options: str) -> dict[str, PoolChange]:
-    made = plan(now, **options)
+    made = plan(now, None, **options)
     assert not made.refused
     return {one.setting: one for one in made.changes if isinstance(one, PoolChange)}
 
@@ -180,11 +180,10 @@ def test_one_that_shrinks_needs_no_help_and_the_smallest_is_not_split() -> None:
 def test_larger_pages_that_were_changed_before_may_be_split_though_none_is_free() -> None:
     """They are free once they are put back."""
     now = replace(state(), demotes={G1: M2})
-    asked = {"pages_2M": "0:8", "on_partial": "demote"}
-    lent = plan(now, {"pages_1G node0": "2"}, **asked)
+    lent = plan(now, {"pages_1G node0": "2"}, pages_2M="0:8", on_partial="demote")
     [grows] = [one for one in lent.changes if isinstance(one, PoolChange)]
     assert (grows.setting, grows.lenders) == (POOL, (G1,))
-    assert pools(now, **asked)[POOL].lenders == ()
+    assert pools(now, pages_2M="0:8", on_partial="demote")[POOL].lenders == ()
 
 
 def test_pages_that_are_used_beyond_the_pool_are_said() -> None:
