@@ -134,3 +134,11 @@ def test_a_test_file_is_named_after_what_it_tests() -> None:
         folder = PACKAGE / file.parent.relative_to(tests)
         there = {one.stem.rstrip("_") for one in folder.glob("*.py")} | {folder.name}
         assert any(f"{file.stem}_".startswith(f"test_{one}_") for one in there), file
+
+
+def test_frozen_dataclasses_share_their_methods() -> None:
+    """See tuned_virt/frozen_dataclasses.py, which says why `placement` has the library's."""
+    for module, path in modules().items():
+        if top(module) not in ("placement", "frozen_dataclasses"):
+            own = "@dataclass(frozen=True)" in path.read_text()
+            assert not own or "dataclasses.dataclass" not in imported(path), module
