@@ -17,7 +17,7 @@ from tests.sandbox import PYTHON, REPO, tuned_layer
 from tuned_virt.registry import tuners
 
 OURS = ("virtual-host-plus", "virtual-guest-plus")
-POWER = ("virt-plus-power-balanced", "virt-plus-power-keep")
+KEPT = ("virt-plus-power-balanced", "virt-plus-power-keep", "virt-plus-read-ahead-keep")
 THEIRS = "mce=on quiet"
 PAGES = "hugepagesz=1G hugepages=0:1"
 SETTINGS = "hugepages_1G=0:1\n"
@@ -73,7 +73,7 @@ class Loaded:
         self.folders = [stock / "profiles" if (stock / "profiles").exists() else stock]
         self.mine = folder / "profiles"
         self.settings = folder / "variables.conf"
-        for name in (ours, part(ours), "virt-plus-boot", *POWER):
+        for name in (ours, part(ours), "virt-plus-boot", *KEPT):
             shutil.copytree(REPO / "profiles" / name, self.mine / name)
             text = (self.mine / name / "tuned.conf").read_text()
             text = text.replace(f"/etc/tuned/{ours}-variables.conf", str(self.settings))
@@ -172,7 +172,7 @@ def loaded(merger: Callable[..., Merger], version: str, ours: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "settings", ["", SETTINGS, "#hugepages_boot=auto\n", f"{AUTO}hugepages_boot=never\n"]
+    "settings", ["", SETTINGS, "#hugepages_boot=auto\n", "hugepages_boot=never\n"]
 )
 def test_without_pages_at_boot_there_is_no_section_of_ours(
     loaded: Loaded, ours: str, settings: str
@@ -206,6 +206,7 @@ def test_observing_adds_no_arguments(loaded: Loaded, ours: str, observe: str) ->
         "hugepages_boot = auto",
         "hugepages_boot=auto  # at boot",
         "observe=off\nhugepages_boot=auto",
+        "[variables]\n  hugepages_boot=auto\nobserve=off",
         "hugepages_boot=auto\r\nobserve=0\r",
     ],
 )
@@ -299,10 +300,14 @@ def test_power_that_is_kept_is_set_by_no_section(host: Loaded) -> None:
     assert cpu["options"] == {"no_turbo": "1"}
 
 
-@pytest.mark.parametrize(("text", "value"), [("", ">4096"), ("read_ahead=512\n", "512")])
-def test_read_ahead(loaded: Loaded, ours: str, text: str, value: str) -> None:
-    loaded.settings.write_text(text)
-    assert loaded.units(ours)["disk"]["options"]["readahead"] == value
+def test_read_ahead_that_is_kept_is_set_by_no_section(loaded: Loaded, ours: str) -> None:
+    loaded.settings.write_text("")
+    assert loaded.units(ours)["disk"]["options"] == {"readahead": ">4096"}
+    loaded.settings.write_text("read_ahead=keep\n")
+    assert not loaded.units(ours)["disk"]["enabled"]
+    loaded.add("later", "[disk]\nelevator=none\n")
+    disk = loaded.units(f"{ours} later")["disk"]
+    assert (disk["enabled"], disk["options"]) == (True, {"elevator": "none"})
 
 
 SET_BY_US = {

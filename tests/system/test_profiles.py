@@ -176,10 +176,12 @@ def test_a_bad_variable_is_named_and_the_rest_of_the_profile_holds(
     t.switch("virtual-host-plus")
     assert t.read(f"{VM}/swappiness") == "10"
     assert not t.verify()
-    assert "option 'run': '7' is not valid: one of 0, 1, 2" in t.verify_lines
+    file = "/etc/tuned/virtual-host-plus-variables.conf"
+    said = f"{file}: line 1: 'ksm_run=7' is not valid: one of 0, 1, 2"
+    assert said in t.verify_lines
     done = t.run(["tuned-virt", "verify", "--quiet"], check=False)
     assert done.returncode == 1
-    assert "option 'run': '7' is not valid" in done.stdout
+    assert said in done.stdout
     t.off()
 
 

@@ -24,6 +24,7 @@ OURS = frozenset(
         "virt-plus-boot",
         "virt-plus-power-balanced",
         "virt-plus-power-keep",
+        "virt-plus-read-ahead-keep",
     }
 )
 

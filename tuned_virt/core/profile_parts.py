@@ -19,7 +19,6 @@ VALUES: Mapping[str, Number | OneOf] = {
     "dirty_ratio": Number(1, 100, "percent"),
     "dirty_background_ratio": Number(1, 100, "percent"),
     "arp_filter": OneOf(("0", "1")),
-    "read_ahead": Number(0, 1 << 20, "KiB"),
 }
 """Settings that TuneD's own plugins apply, with what is valid."""
 
@@ -29,11 +28,15 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
         "balanced": "virt-plus-power-balanced",
         "keep": "virt-plus-power-keep",
     },
+    "read_ahead": {"stock": "", "keep": "virt-plus-read-ahead-keep"},
     "hugepages_boot": {"never": "", "auto": "virt-plus-boot"},
 }
 """Settings that decide on a part: by valid word the profile to include, "" for none."""
 
-CHECKED: Mapping[str, Number | OneOf] = {**VALUES, "power": OneOf(tuple(CHOICES["power"]))}
+CHECKED: Mapping[str, Number | OneOf] = {
+    **VALUES,
+    **{name: OneOf(tuple(CHOICES[name])) for name in ("power", "read_ahead")},
+}
 """Settings that no plugin of ours applies, with what is valid."""
 
 NAMES = (*VALUES, *CHOICES, "observe")
