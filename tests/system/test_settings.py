@@ -82,6 +82,21 @@ def test_a_childs_section_wins_over_the_file(tuned: Tuned, version: str) -> None
     assert t.read(SWAPPINESS) == "7"
 
 
+@pytest.mark.parametrize("option", ["vm.swappiness=60", "vm.swappiness = 60"])
+def test_another_profiles_value_for_tuneds_own_plugin_is_told(
+    tuned: Tuned, version: str, option: str
+) -> None:
+    t = switched(tuned, version, "swappiness=7\n", "virtual-host-plus")
+    assert t.verify(), t.verify_lines
+    for folder in ("/etc/tuned", "/etc/tuned/profiles"):
+        t.write(f"{folder}/database/tuned.conf", f"[main]\nsummary=x\n[sysctl]\n{option}\n")
+    t.switch("virtual-host-plus database")
+    assert t.read(SWAPPINESS) == "60"
+    assert not t.verify()
+    said = f"{FILE}: line 1: 'swappiness=7' does not hold: {SWAPPINESS} is 60; the profile database"
+    assert f"failed: 'crash_guard': {said} sets vm.swappiness=60 in [sysctl]" in t.verify_lines
+
+
 def test_own_variables_that_a_profile_uses_are_no_errors(tuned: Tuned, version: str) -> None:
     t = switched(tuned, version, "mine=1\n", "virtual-host-plus", ksm="0")
     assert not t.verify()

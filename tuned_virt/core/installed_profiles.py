@@ -8,7 +8,7 @@ import functools
 import glob
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 import tuned_virt
 from tuned_virt.core import profile_dirs
@@ -56,6 +56,7 @@ class LoadedProfile:
     """A profile as one of a chain of includes.
 
     plugins     of its sections
+    options     of each section, as they are written
     includes    names, `-` before one that may be missing
     wrong       why TuneD cannot load it, "" where it can
     """
@@ -64,6 +65,12 @@ class LoadedProfile:
     plugins: frozenset[str] = frozenset()
     includes: tuple[str, ...] = ()
     wrong: str = ""
+    options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def sets(self, options: Collection[str]) -> Iterator[tuple[str, str, str]]:
+        """Section, option and text of those that it sets."""
+        for section, texts in self.options.items():
+            yield from ((section, name, text) for name, text in texts.items() if name in options)
 
 
 @dataclass
@@ -168,7 +175,8 @@ def _loaded(name: str, file: str) -> LoadedProfile:
     plugins = {parsed.get(section, "type", fallback=section) for section in parsed.sections()}
     text = _without_calls(parsed.get("main", "include", fallback=""))
     includes = tuple(word for word in re.split(r"\s*[,;]\s*", text.strip()) if word)
-    return LoadedProfile(name, frozenset(plugins), includes)
+    options = {section: dict(parsed.items(section)) for section in parsed.sections()}
+    return LoadedProfile(name, frozenset(plugins), includes, options=options)
 
 
 def _without_calls(text: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from tuned_virt.core import options as opt
 from tuned_virt.core.options import BadOptions, OptionError, OptionSpec
+from tuned_virt.core.overridden import TunedSetting
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.core.profile_parts import CHECKED
 from tuned_virt.core.tuner import Tuner
@@ -40,6 +41,25 @@ STOCK_FILES = (
     "/sys/firmware/acpi/platform_profile",
 )
 """What TuneD's own plugins write in our profiles and those they include, TuneD 2.20 to 2.27."""
+
+TUNED_SETTINGS: Mapping[str, TunedSetting] = {
+    "swappiness": TunedSetting("/proc/sys/vm/swappiness", ("vm.swappiness",)),
+    "dirty_ratio": TunedSetting(
+        "/proc/sys/vm/dirty_ratio",
+        ("vm.dirty_ratio", "vm.dirty_bytes", "dirty_ratio", "dirty_bytes"),
+    ),
+    "dirty_background_ratio": TunedSetting(
+        "/proc/sys/vm/dirty_background_ratio",
+        (
+            *("vm.dirty_background_ratio", "vm.dirty_background_bytes"),
+            *("dirty_background_ratio", "dirty_background_bytes"),
+        ),
+    ),
+    "arp_filter": TunedSetting(
+        "/proc/sys/net/ipv4/conf/all/arp_filter", ("net.ipv4.conf.all.arp_filter",), at_least=True
+    ),
+}
+"""Where settings for TuneD's own plugins end, and what else may set the same."""
 
 OPTIONS: Mapping[str, OptionSpec] = {
     "files": OptionSpec(
@@ -118,6 +138,7 @@ class CrashGuardTuner(Tuner[CrashGuardPolicy, CrashGuardState]):
     restore_order = 3
     options = OPTIONS
     restore_is_deferred = False
+    tuned_settings = TUNED_SETTINGS
     parse = staticmethod(parse)
 
     def read(self, fs: KernelFS, policy: CrashGuardPolicy, originals: Values) -> CrashGuardState:

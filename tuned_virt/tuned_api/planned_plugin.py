@@ -10,12 +10,16 @@ from typing import Any
 
 from tuned.plugins import base
 
+from tuned_virt.core import active_profile
 from tuned_virt.core.engine import Engine, Finding, Result
+from tuned_virt.core.installed_profiles import InstalledProfiles
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.options import BadOptions, OptionError, Section, is_yes
 from tuned_virt.core.originals import Originals
+from tuned_virt.core.overridden import overridden
 from tuned_virt.core.plan_runner import PlanRunner
 from tuned_virt.core.section_settings import SectionSettings, combined, selection
+from tuned_virt.core.system_root import OutsideRootError, SystemRoot
 from tuned_virt.core.tuner import Sections, Tuner
 from tuned_virt.kernel import systemd
 from tuned_virt.kernel.files import KernelFS
@@ -60,6 +64,8 @@ class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
         self._applied: list[Any] = []
         self._stock = StockJournal()
         self._broken = False
+        self._observed = False
+        self._file = SectionSettings()
 
     def _instance_apply_static(self, instance: Any) -> None:
         first = not self._applied
@@ -88,13 +94,27 @@ class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
         with contained(self.tuner.name):
             reasons = [str(error) for error in self._bad]
             reasons += ["internal error while it was applied; see the log"] if self._broken else []
+            reasons += self._overridden()
             bad = [Finding(Result.FAILED, f"'{self.tuner.name}': {reason}") for reason in reasons]
             return log_findings(bad + plan_runner(self.tuner).verify(ignore_missing)) and stock
         return False
 
+    def _overridden(self) -> list[str]:
+        """Lines of the settings file for TuneD's own plugins that do not hold."""
+        if self._observed or not self.tuner.tuned_settings:
+            return []
+        system = SystemRoot()
+        try:
+            active = active_profile.read(system)
+            known = InstalledProfiles(system)
+            where = self.tuner.tuned_settings
+            return list(overridden(self._file, where, KernelFS(), known, active))
+        except (OSError, OutsideRootError):
+            return []
+
     def _apply(self) -> None:
         written = {one.name: self._written(one) for one in self._instances.values()}
-        found = self._settings(written.values())
+        found = self._file = self._settings(written.values())
         self._bad = [*self._unknown, *found.errors]
         policy = self.tuner.parse({})
         observe = False
@@ -111,6 +131,7 @@ class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
             log.error("%s: %s; no setting of [%s] is applied", self.tuner.name, bad, self.name)
         if self._bad:
             policy = self.tuner.parse({})
+        self._observed = observe
         plan_runner(self.tuner).apply(policy, observe)
 
     def _whole(self, options: dict[str, str]) -> tuple[bool, Any]:
