@@ -10,6 +10,7 @@ from typing import Any
 
 from tuned_virt.core.engine import Finding, Result
 from tuned_virt.core.options import BadOptions, OptionError, OptionSpec
+from tuned_virt.core.section_settings import SettingNames
 from tuned_virt.guests.manager import Claim, GuestController, GuestTuner, Run
 from tuned_virt.libvirt_api.worker import GuestsView, LibvirtWorker
 
@@ -48,6 +49,7 @@ class RecordingTuner(GuestTuner[str, Any]):
 
     name = "vm_recorder"
     options = MappingProxyType({"policy": OptionSpec("what is recorded")})
+    setting_names = SettingNames("vm_")
 
     def __init__(self) -> None:
         self.controller = RecordingController()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -146,6 +147,54 @@ def test_bad_options_are_kept_for_verify(
     assert claimed(tuner) == {}
     assert made.instance_verify_tuning(instance, False) is False
     assert "verify: failed: 'vm_recorder': option 'policy'" in caplog.text
+
+
+def ours(folder: Path, text: str, **options: str) -> dict[str, str]:
+    """Options of a section that reads a settings file with this text."""
+    (folder / "defaults.conf").write_text("vm_policy=shared\nvm_devices=*\nvm_exclude=\n")
+    (folder / "v.conf").write_text(text)
+    files = {"settings": str(folder / "v.conf"), "defaults": str(folder / "defaults.conf")}
+    return {**files, **options}
+
+
+def test_a_section_reads_its_settings_file(
+    fake: FakeLibvirt, tuner: RecordingTuner, tmp_path: Path
+) -> None:
+    fake.domains = [FakeDomain(1, "web1"), FakeDomain(2, "db1"), FakeDomain(3, "db2")]
+    text = "vm_policy=dedicated\nvm_devices=db*\nvm_exclude=db2\n"
+    plugin(tuner, vm_recorder=ours(tmp_path, text))
+    assert claimed(tuner) == {"db1": "dedicated"}
+
+
+def test_a_childs_section_reads_the_file_of_the_one_that_comes_after_it(
+    fake: FakeLibvirt, tuner: RecordingTuner, tmp_path: Path
+) -> None:
+    """Its own option and devices come before the file's; what is excluded is nobody's."""
+    fake.domains = [FakeDomain(1, "web1"), FakeDomain(2, "web2"), FakeDomain(3, "db1")]
+    plugin(
+        tuner,
+        web={"devices": "web*", "policy": "mine"},
+        vm_recorder=ours(tmp_path, "vm_exclude=web2\n"),
+    )
+    assert claimed(tuner) == {"web1": "mine", "db1": "shared"}
+
+
+def test_an_error_in_the_file_holds_for_every_section_that_reads_it(
+    fake: FakeLibvirt,
+    tuner: RecordingTuner,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fake.domains = [FakeDomain(1, "web1"), FakeDomain(2, "db1")]
+    made, instances = plugin(
+        tuner, web={"devices": "web*"}, vm_recorder=ours(tmp_path, "vm_polcy=none\n")
+    )
+    assert claimed(tuner) == {}
+    caplog.clear()
+    for instance in instances:
+        assert made.instance_verify_tuning(instance, False) is False
+    said = f"{tmp_path}/v.conf: line 1: 'vm_polcy=none' is not a setting: did you mean vm_policy?"
+    assert caplog.text.count(f"verify: failed: 'vm_recorder': {said}") == 2
 
 
 def test_a_regex_of_udev_selects_no_guest(
