@@ -38,6 +38,9 @@ PYTHON = "/usr/bin/python3"
 SUITES = {"2.20": "bookworm", "2.25": "trixie", "latest": "sid"}
 """TuneD generation as tests name it → the Debian suite that carries it."""
 
+APPLIED = "' applied\n"
+"""The end of TuneD's line about a profile; errors of ours may end in the word as well."""
+
 REPLACED_FOLDERS = ("usr/lib/python3/dist-packages/tuned", "usr/lib/tuned", "etc/tuned")
 """Folders of the unpacked package that hide, not join, those of the machine."""
 
@@ -321,9 +324,9 @@ class Sandbox:
 
     def sighup(self) -> None:
         """SIGHUP, and wait until the profile has been applied again."""
-        applied = self.log().count("applied\n")
+        applied = self.log().count(APPLIED)
         self._signal("HUP")
-        wait_for("reload after SIGHUP", lambda: self.log().count("applied\n") > applied)
+        wait_for("reload after SIGHUP", lambda: self.log().count(APPLIED) > applied)
 
     def wait_until_gone(self) -> None:
         """Until the daemon's process has ended."""
@@ -339,12 +342,12 @@ class Sandbox:
 
     def switch(self, profile: str) -> None:
         """tuned-adm profile NAME, over D-Bus; returns when its static tuning is applied."""
-        applied = self.log().count("applied\n")
+        applied = self.log().count(APPLIED)
         done, message = self.call("switch_profile", profile)
         assert done, str(message)
         if not self.call("is_running"):
             assert self.call("start")
-        wait_for(f"{profile} applied", lambda: self.log().count("applied\n") > applied)
+        wait_for(f"{profile} applied", lambda: self.log().count(APPLIED) > applied)
 
     def off(self) -> None:
         """tuned-adm off, over D-Bus."""
