@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A guest with <hugepages> on node 1: the pool grows for it, it starts, and its pages are there."""
+"""Guests with <hugepages>: a pool grows for one, and vCPUs are where the pages are."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import uuid as uuids
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from tests.sandbox import wait_for
 from tests.vm.daemon import Tuned, own_profile
-from tests.vm.libvirtd import Libvirtd, pid_of
+from tests.vm.libvirtd import Libvirtd, affinities, pid_of
 from tests.vm.test_hugepages_numa import SECTION, counts, off
 from tuned_virt.plugins.hugepages_numa.pools import used
 
@@ -72,3 +74,58 @@ def test_a_guests_pages_are_on_its_node(tuned: Tuned, libvirtd: Libvirtd) -> Non
     assert verified, lines
     guest.destroy()
     assert counts(1) == (PAGES, 0), "a pool never shrinks by itself"
+
+
+# --- vCPUs ----------------------------------------------------------------------------------------
+
+SMALL, GUESTS, OF_A_NODE = 32, 4, 40
+"""MiB of a guest, how many, and pages of 2 MiB on each node: room for all guests everywhere."""
+
+POOLS = ",".join(f"{node}:{OF_A_NODE}" for node in range(4))
+
+
+@pytest.fixture
+def plain_libvirtd(tuned: Tuned, monkeypatch: pytest.MonkeyPatch) -> Iterator[Libvirtd]:
+    """Pages come from the node where QEMU runs as it starts, as the kernel has it by itself."""
+    monkeypatch.setattr("tests.vm.libvirtd.mempolicy.interleaved", contextlib.nullcontext)
+    pools = own_profile("pools", SECTION, pages_2M=POOLS, mount_2M=str(MOUNT))
+    nodes = own_profile("nodes", "vm_pinning", policy="node", overcommit="4")
+    tuned.switch(f"{pools} {nodes}")
+    wait_for("the mount", MOUNT.is_mount, 60)
+    made = Libvirtd(Path(os.environ["TUNED_VIRT_QEMU"]))
+    yield made
+    made.stop()
+    off(tuned)
+
+
+def pages_of(name: str) -> dict[int, int]:
+    """Its huge pages by node."""
+    maps = Path(f"/proc/{pid_of(name)}/numa_maps").read_text().splitlines()
+    found: dict[int, int] = {}
+    for node, pages in re.findall(
+        r"N(\d+)=(\d+)", "".join(line for line in maps if " huge " in line)
+    ):
+        found[int(node)] = found.get(int(node), 0) + int(pages)
+    return found
+
+
+def test_vcpus_are_where_huge_pages_are(tuned: Tuned, plain_libvirtd: Libvirtd) -> None:
+    """They cannot follow: a fresh guest was pinned to the emptiest node, away from its memory."""
+    everywhere = "<allocation mode='immediate'/></memoryBacking>"
+    for number in range(GUESTS):
+        name = f"h{number}"
+        text = GUEST.format(uuid=uuids.uuid4(), mib=SMALL).replace("<name>huge", f"<name>{name}")
+        text = re.sub(r"<numatune>.*</numatune>", "", text).replace("</memoryBacking>", everywhere)
+        plain_libvirtd.connection.createXML(text, 1)
+
+    def placed(name: str) -> bool:
+        """On the node with most of its pages: QEMU may be moved while it allocates them."""
+        pages = pages_of(name)
+        nodes = [node for node, count in pages.items() if count == max(pages.values())]
+        [cpus] = {cpus for thread, cpus in affinities(name).items() if thread.startswith("CPU ")}
+        return cpus in {f"{2 * node}-{2 * node + 1}" for node in nodes}
+
+    for number in range(GUESTS):
+        wait_for("vCPUs at the pages", lambda number=number: placed(f"h{number}"), 60)  # type: ignore[misc]
+    verified, lines = tuned.verify()
+    assert verified, lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator
+from functools import cached_property
 from typing import ClassVar
 
 from tuned_virt.placement.assignment import Assignment, NodeChoice, reserve
@@ -162,7 +163,7 @@ class Floating(Strategy):
             return free
         return min(free, capacity.nodes[node_index].shared_count)
 
-    @property
+    @cached_property
     def _too_wide(self) -> bool:
         """Whether the host has fewer shared CPUs than the guest has vCPUs."""
         nodes = self.capacity.nodes
