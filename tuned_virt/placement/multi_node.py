@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import combinations
+from itertools import accumulate, combinations
 
 from tuned_virt.placement.demand import GuestDemand, GuestPart
 from tuned_virt.placement.host_capacity import HostCapacity, VcpusByNode
@@ -41,24 +41,33 @@ def span(table: Table, chosen: Iterable[int]) -> int:
 
 
 def _cut(way: Strategy) -> VcpusByNode | None:
-    capacity, wanted = way.capacity, way.wanted
-    vcpus = len(wanted.whole.vcpus)
-    free = {at: min(vcpus, _vcpus_with_memory(way, at)) for at in capacity.nodes_for(wanted)}
+    vcpus = len(way.wanted.whole.vcpus)
+    free = {
+        at: min(vcpus, _vcpus_with_memory(way, at)) for at in way.capacity.nodes_for(way.wanted)
+    }
     free = {node_index: most for node_index, most in free.items() if most > 0}
-    chosen = _fewest(free, vcpus, way)
-    if chosen is None:
-        return None
-    numbers = _amounts({at: free[at] for at in chosen}, vcpus, wanted.guest.threads)
+    cuts = (_divided(way, {at: free[at] for at in chosen}) for chosen in _fewest(free, vcpus, way))
+    return next((cut for cut in cuts if _memory_fits(way, cut)), None)
+
+
+def _divided(way: Strategy, free: Mapping[int, int]) -> VcpusByNode:
+    """The guest's vCPUs over nodes with so much room."""
+    numbers = _amounts(free, len(way.wanted.whole.vcpus), way.wanted.guest.threads)
     vcpus_by_node = {}
-    rest = _in_cells(wanted)
+    rest = _in_cells(way.wanted)
     for node_index, number in numbers.items():
         vcpus_by_node[node_index], rest = rest[:number], rest[number:]
-    left = capacity.memory.copy()
-    for share in capacity.shares(wanted, vcpus_by_node):
-        if not left.fits(share.memory, share.huge, share.node):
-            return None
-        left.charge([share])
     return vcpus_by_node
+
+
+def _memory_fits(way: Strategy, vcpus_by_node: VcpusByNode) -> bool:
+    """Whether all parts have their memory; several nodes may have it from one."""
+    left = way.capacity.memory.copy()
+    for share in way.capacity.shares(way.wanted, vcpus_by_node):
+        if not left.fits(share.memory, share.huge, share.node):
+            return False
+        left.charge([share])
+    return True
 
 
 def _vcpus_with_memory(way: Strategy, node_index: int) -> int:
@@ -81,14 +90,13 @@ def _in_cells(wanted: GuestDemand) -> tuple[int, ...]:
     return tuple(ordered) or wanted.whole.vcpus
 
 
-def _fewest(free: Mapping[int, int], vcpus: int, way: Strategy) -> tuple[int, ...] | None:
+def _fewest(free: Mapping[int, int], vcpus: int, way: Strategy) -> list[tuple[int, ...]]:
+    """Sets of as few nodes as have room for so many vCPUs, the nearest first."""
     by_size = sorted(free, key=lambda node_index: (-free[node_index], node_index))
-    total, least = 0, 0
-    while total < vcpus:
-        if least == len(by_size):
-            return None
-        total += free[by_size[least]]
-        least += 1
+    room = accumulate(free[node_index] for node_index in by_size)
+    least = next((number for number, total in enumerate(room, 1) if total >= vcpus), 0)
+    if not least:
+        return []
     table, guest = way.capacity.grid.distances, way.wanted.guest
 
     def cost(chosen: tuple[int, ...]) -> tuple[float, ...]:
@@ -97,7 +105,7 @@ def _fewest(free: Mapping[int, int], vcpus: int, way: Strategy) -> tuple[int, ..
         return (span(table, chosen), devices, to_move, *chosen)
 
     sets = _sets(by_size, least, table)
-    return min((one for one in sets if sum(free[at] for at in one) >= vcpus), key=cost)
+    return sorted((one for one in sets if sum(free[at] for at in one) >= vcpus), key=cost)
 
 
 def _sets(by_size: list[int], number: int, table: Table) -> Iterator[tuple[int, ...]]:
