@@ -202,7 +202,6 @@ def check_no_needless_split(
             home = of_cpu[min(cpuset.parse(text))]
             memory[home] -= known[one.uuid].memory / len(one.vcpus)
             load[home] += 0 if one.kind is PlacementKind.DEDICATED else 1 / policy.overcommit
-    shareable = of_cpu.keys() - taken.keys() - host.isolated - host.nohz_full
     looked = 0
     for one in placed:
         guest = known[one.uuid]
@@ -216,8 +215,6 @@ def check_no_needless_split(
             cpus = {cpu for cpu, home in of_cpu.items() if home == node.id}
             shared = len(cpus - taken.keys()) - load[node.id]
             room = shared * policy.overcommit + own
-            if floats and len(homes) <= len(shareable):
-                room = min(room, len(cpus & shareable))
             if not floats:
                 room = min(shared, len(cpus - taken.keys() - off_limits)) + own
             spare = memory[node.id] + guest.memory * own / len(homes)

@@ -75,7 +75,7 @@ def _vcpus_with_memory(way: Strategy, node_index: int) -> int:
     whole, memory = way.wanted.whole, way.capacity.memory
     memory_node = way.capacity.grid.nodes[node_index].memory_node
     vcpus = len(whole.vcpus)
-    most = way.own_vcpus(node_index)
+    most = way.free_vcpus(node_index)
     free = memory.memory[memory_node]
     if whole.memory and free != math.inf:
         most = min(most, int(free * vcpus / whole.memory))
@@ -161,7 +161,7 @@ class _CellSearch:
         self.table = capacity.grid.distances
         self.parts = sorted(wanted.cells, key=lambda c: (-len(c.vcpus), -c.memory, c.cell))
         self.allowed = [set(capacity.nodes_for(wanted, part)) for part in self.parts]
-        self.free = [way.own_vcpus(node_index) for node_index in indices]
+        self.free = [way.free_vcpus(node_index) for node_index in indices]
         self.largest = max(self.free, default=0)
         self.needed = [sum(len(p.vcpus) for p in self.parts[at:]) for at in range(len(self.parts))]
         self.extra = [way.ties(node_index) for node_index in indices]
@@ -256,7 +256,7 @@ def widen(way: Strategy) -> tuple[VcpusByNode, tuple[int, ...]] | None:
         return None
     found = []
     for node_index in capacity.nodes_for(way.wanted):
-        if way.own_vcpus(node_index) < len(whole.vcpus):
+        if way.free_vcpus(node_index) < len(whole.vcpus):
             continue
         memory_nodes = _wide(capacity, way.wanted, node_index)
         if memory_nodes:

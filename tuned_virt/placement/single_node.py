@@ -68,7 +68,7 @@ def _ties(guest: Guest) -> str:
 def no_room(way: Strategy) -> str:
     """Why no node takes all of a guest: what is missing where most of it is there."""
     capacity, whole = way.capacity, way.wanted.whole
-    free = [(way.own_vcpus(index), -index) for index in capacity.nodes_for(way.wanted)]
+    free = [(way.free_vcpus(index), -index) for index in capacity.nodes_for(way.wanted)]
     if not free:
         apart = way.wanted.cells and not whole.allowed
         return f"its numatune allows no {'common ' if apart else ''}node with CPUs"

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator
-from functools import cached_property
 from typing import ClassVar
 
 from tuned_virt.placement.assignment import Assignment, NodeChoice, reserve
@@ -51,10 +50,6 @@ class Strategy(ABC):
     @abstractmethod
     def free_vcpus(self, node_index: int) -> int:
         """vCPUs that a node has room for."""
-
-    def own_vcpus(self, node_index: int) -> int:
-        """vCPUs of this guest that are new on a node and that it has room for."""
-        return self.free_vcpus(node_index)
 
     @abstractmethod
     def rate(self, possible: list[int]) -> Iterator[tuple[Score, int]]:
@@ -156,28 +151,14 @@ class Floating(Strategy):
             return UNCAPPED
         return int(self.capacity.nodes[node_index].floatable(self.wanted.policy.overcommit))
 
-    def own_vcpus(self, node_index: int) -> int:
-        """See `Strategy`; a guest is not overcommitted against itself."""
-        free, capacity = self.free_vcpus(node_index), self.capacity
-        if capacity.uncapped or self._too_wide:
-            return free
-        return min(free, capacity.nodes[node_index].shared_count)
-
-    @cached_property
-    def _too_wide(self) -> bool:
-        """Whether the host has fewer shared CPUs than the guest has vCPUs."""
-        nodes = self.capacity.nodes
-        return len(self.wanted.whole.vcpus) > sum(node.shared_count for node in nodes)
-
     def rate(self, possible: list[int]) -> Iterator[tuple[Score, int]]:
         """See `Strategy`."""
         need = len(self.wanted.whole.vcpus) / self.wanted.policy.overcommit
         nodes, uncapped, tied = self.capacity.nodes, self.capacity.uncapped, self.tied
-        own = 0 if self._too_wide else len(self.wanted.whole.vcpus)
         for node_index in possible:
             node = nodes[node_index]
             load = node.load + need
-            if uncapped or (load <= node.shared_count + TINY and own <= node.shared_count):
+            if load <= node.shared_count + TINY or uncapped:
                 ties = self.ties(node_index) if tied else (0, 0)
                 yield (*ties, round(load / (node.shared_count or 1), 6)), node_index
 

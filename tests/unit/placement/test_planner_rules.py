@@ -175,18 +175,6 @@ def test_the_host_keeps_an_efficient_core() -> None:
     assert sorted(map(int, cpus_of(more["b"]))) == [17, 18, 19], "16 is for housekeeping"
 
 
-def test_a_guest_is_not_overcommitted_against_itself() -> None:
-    """24 vCPUs on two nodes of 16 CPUs, as OpenStack Nova rules it too."""
-    host = machine(2, cores=8)
-    for overcommit in ("1.5", "2", "4"):
-        made = planned(host, guest("a", 24), overcommit=overcommit)["a"]
-        assert made.nodes == (0, 1)
-    several = planned(host, *(guest(name, 12) for name in "abcd"), overcommit="2")
-    assert sorted(one.nodes for one in several.values()) == [(0,), (0,), (1,), (1,)]
-    wide = planned(host, guest("a", 40), overcommit="2")["a"]
-    assert wide.kind is PlacementKind.SHARED, "more than the host has: as overcommit says"
-
-
 @pytest.mark.parametrize(
     "owned",
     [
