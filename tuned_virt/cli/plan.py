@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -172,22 +172,36 @@ def _set(asked: PlanRequest, settings: list[str]) -> PlanRequest:
 # --- the plan -------------------------------------------------------------------------------------
 
 
-def planned(gathered: PlanningInput, asked: PlanRequest) -> PlacementPlan:
-    """The plan that vm_pinning would come to, with what could not be read among the warnings."""
-    decided = {guest.key: _decided(guest, gathered, asked) for guest in gathered.guests}
+def planned(gathered: PlanningInput, *asked: PlanRequest) -> PlacementPlan:
+    """The plan that vm_pinning would come to, with what could not be read among the warnings.
+
+    Of several sections the first that selects a guest is the guest's.
+    """
+    wishes = {guest.key: _wish(guest, asked) for guest in gathered.guests}
+    decided = {one.key: _decided(one, gathered, wishes[one.key]) for one in gathered.guests}
     policies = {key: one.policy for key, one in decided.items() if one.policy is not None}
     host = placement.for_guests(gathered.host, gathered.guests)
     made = placement.plan(host, gathered.guests, policies, gathered.current)
-    when = dict.fromkeys(later(gathered, asked), "when it starts again (persist=config): ")
-    if asked.policy.grace:
-        starting = decided.keys() - gathered.now.keys()
-        when.update(dict.fromkeys(starting, f"{asked.policy.grace} s after its start (grace): "))
     placements = tuple(
-        _as_decided(one, decided[key], when.get(key, ""))
+        _as_decided(one, decided[key], _when(key, gathered, wishes[key]))
         for one in made.placements
         for key in (one.uuid or one.guest,)
     )
     return PlacementPlan(placements, (*gathered.notes, *made.warnings))
+
+
+def _wish(guest: Guest, asked: Sequence[PlanRequest]) -> PlanRequest:
+    fitting = (one for one in asked if selects(one.devices, (guest.name, guest.uuid)))
+    return next(fitting, asked[0])
+
+
+def _when(key: str, gathered: PlanningInput, asked: PlanRequest) -> str:
+    """When a guest is placed, "" for at once."""
+    if asked.policy.grace and key not in gathered.now:
+        return f"{asked.policy.grace} s after its start (grace): "
+    if key in later(gathered, asked):
+        return "when it starts again (persist=config): "
+    return ""
 
 
 def _decided(guest: Guest, gathered: PlanningInput, asked: PlanRequest) -> RunningDecision:
@@ -217,12 +231,13 @@ def later(gathered: PlanningInput, asked: PlanRequest) -> Collection[str]:
 def content(made: PlacementPlan) -> dict[str, Any]:
     """A plan as JSON has it."""
     return {
-        "placements": [_placement(one) for one in made.placements],
+        "placements": [placement_content(one) for one in made.placements],
         "warnings": list(made.warnings),
     }
 
 
-def _placement(one: Placement) -> dict[str, Any]:
+def placement_content(one: Placement) -> dict[str, Any]:
+    """A guest's placement as JSON has it."""
     memory = one.memory
     return {
         "guest": one.guest,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from tuned.plugins import base
@@ -46,6 +47,15 @@ def plan_runner(tuner: Tuner[Any, Any]) -> PlanRunner[Any, Any]:
             engine = Engine(tuner, KernelFS(), Originals(), Journal())
             _runners[tuner.name] = PlanRunner(engine)
         return _runners[tuner.name]
+
+
+@dataclass(frozen=True)
+class AskedPolicy:
+    """The policy of all sections of a plugin, whether it is only observed, and what is bad."""
+
+    policy: Any
+    observe: bool
+    errors: tuple[OptionError, ...]
 
 
 class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
@@ -113,9 +123,18 @@ class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
             return []
 
     def _apply(self) -> None:
+        asked = self.asked()
+        self._bad = list(asked.errors)
+        for bad in self._bad:
+            log.error("%s: %s; no setting of [%s] is applied", self.tuner.name, bad, self.name)
+        self._observed = asked.observe
+        plan_runner(self.tuner).apply(asked.policy, asked.observe)
+
+    def asked(self) -> AskedPolicy:
+        """What the profile's sections ask for; nothing where one of their options is bad."""
         written = {one.name: self._written(one) for one in self._instances.values()}
         found = self._file = self._settings(written.values())
-        self._bad = [*self._unknown, *found.errors]
+        errors = [*self._unknown, *found.errors]
         policy = self.tuner.parse({})
         observe = False
         merged = self._merged(written)
@@ -125,14 +144,11 @@ class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
                 observe, policy = self._whole(combined(self.tuner.options, found, merged))
             else:
                 observe, policy = self._sections(apart, found, written)
-        except BadOptions as errors:
-            self._bad += found.told(errors.errors, merged)
-        for bad in self._bad:
-            log.error("%s: %s; no setting of [%s] is applied", self.tuner.name, bad, self.name)
-        if self._bad:
+        except BadOptions as bad:
+            errors += found.told(bad.errors, merged)
+        if errors:
             policy = self.tuner.parse({})
-        self._observed = observe
-        plan_runner(self.tuner).apply(policy, observe)
+        return AskedPolicy(policy, observe, tuple(errors))
 
     def _whole(self, options: dict[str, str]) -> tuple[bool, Any]:
         """Whether only to observe, and the policy of all instances merged. Raises BadOptions."""
