@@ -171,9 +171,9 @@ def _remarks(new: ProfileInstances, found: SwitchPreview) -> None:
         PreviewRemark(one.type, "", one.broken) for one in new.instances if one.broken
     ]
     found.notes += [
-        PreviewRemark(types.get(section, section), "", f"TuneD says: {text}")
+        PreviewRemark(types.get(section, section or "profile"), "", f"TuneD says: {text}")
         for section, text in dict.fromkeys(new.shadow.messages)
-        if section and section not in mine and special.LATENCY not in text
+        if section not in mine and special.LATENCY not in text
     ]
 
 

@@ -197,3 +197,10 @@ def test_a_pair_of_which_the_kernel_zeroes_one(profiles: Profiles) -> None:
         [ratio] = found.values[1:]
         assert (ratio.setting, ratio.after.value) == ("vm.dirty_ratio", "0")
         assert ratio.why == "the kernel zeroes it when dirty_bytes is set"
+
+
+def test_what_tuned_would_log_while_it_loads_is_a_note(profiles: Profiles) -> None:
+    found = profiles.preview(f"[variables]\na-b=1\n{SET}{OTHER}\n")
+    assert [str(remark) for remark in found.notes] == [
+        "profile: TuneD says: variable definition 'a-b' contains unallowed characters"
+    ]
