@@ -156,6 +156,22 @@ def test_what_profiles_can_do(tuned: Callable[..., Sandbox], version: str) -> No
     t.off()
 
 
+def test_variables_of_the_active_profile_stay_known(
+    tuned: Callable[..., Sandbox], version: str
+) -> None:
+    """As TuneD has it (redhat-performance/tuned issue 76)."""
+    head = "[main]\nsummary=x\n"
+    texts = {
+        "first": f"{head}[variables]\nmine=23\n",
+        "then": f"{head}[sysctl]\nvm.swappiness=${{mine}}\n",
+    }
+    t = tuned(version, profiles=texts)
+    t.switch("first")
+    [change] = check_switch(t, "then")["changes"]
+    assert change["after"] == "23"
+    t.off()
+
+
 def test_after_the_values_were_changed_by_hand(tuned: Callable[..., Sandbox], version: str) -> None:
     """A switch to the same profile sets them anew."""
     t = tuned(version)

@@ -3,7 +3,8 @@
 
 Python tells an audit hook (PEP 578) of each file that is opened, each program that is started and
 each call that changes a file system; one that raises stops the call. A hook stays for the life of
-the process, so there is one, which acts only while a guard is in force.
+the process, so there is one, which acts only while a guard is in force. It catches what a plugin
+does unexpectedly; it is no cage for code that means harm, which root's profiles could run anyway.
 """
 
 from __future__ import annotations

@@ -8,9 +8,8 @@ import re
 
 from tuned_virt.core.profile_lines import ProfileLine
 from tuned_virt.tuned_api.preview.instances import ProfileInstances
-from tuned_virt.tuned_api.preview.shadow import COUPLED, ShadowWrite
+from tuned_virt.tuned_api.preview.shadow import COUPLED, SYSCTL, ShadowWrite
 
-SYSCTL = "/proc/sys/"
 SYSCTL_FOLDERS = ("/run/sysctl.d", "/etc/sysctl.d")
 """As TuneD's plugin sysctl has them: those in /etc win; /etc/sysctl.conf comes last."""
 

@@ -62,12 +62,15 @@ class _FilesLoader(profiles.Loader):  # type: ignore[misc]
             self.files += processed_files[before : before + 1]
 
 
-def load(names: Sequence[str], shadow: Shadow) -> LoadedProfile:
-    """Load and merge profiles, and the post-loaded one. Raises CannotLoad."""
+def load(names: Sequence[str], shadow: Shadow, after: LoadedProfile | None = None) -> LoadedProfile:
+    """Load and merge profiles, and the post-loaded one. Raises CannotLoad.
+
+    A daemon keeps the variables of the profile that it had loaded before (TuneD issue 76).
+    """
     try:
         with shadow.in_force(), shadow.acting(""):
             config = GlobalConfig()
-            variables = profiles.variables.Variables()
+            variables = after.variables if after else profiles.variables.Variables()
             locator = profiles.Locator(_folders(config))
             loader = _FilesLoader(locator, profiles.Factory(), profiles.Merger(), config, variables)
             merged = loader.load([*names, *_post_loaded(names)])

@@ -24,7 +24,10 @@ from tuned.utils.commands import commands
 from tuned_virt.core.preview import Knowledge, Reading, known
 from tuned_virt.tuned_api.preview.guard import Guard
 
+SYSCTL = "/proc/sys/"
 KERNEL = ("/proc/", "/sys/")
+
+NUMBER = re.compile(r"\s*[-+]?(0[xX])?[0-9a-fA-F]+\s*")
 
 UNREADABLE = "(cannot read)"
 """What a plugin reads of a file that this user may not read."""
@@ -277,10 +280,13 @@ def _refused(path: str, text: str) -> str:
     now = reading(path)
     if now.knowledge is Knowledge.ABSENT:
         return "there is no such setting on this machine"
-    if path.startswith(KERNEL) and now.knowledge is Knowledge.KNOWN:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            words = file.read().split()
-        offered = [word.strip("[]") for word in words]
-        if any(word.startswith("[") for word in words) and text.strip() not in offered:
-            return f"the kernel offers only {', '.join(offered)}"
+    if not path.startswith(KERNEL) or now.knowledge is not Knowledge.KNOWN:
+        return ""
+    if path.startswith(SYSCTL) and NUMBER.fullmatch(now.value) and not NUMBER.fullmatch(text):
+        return "it is not a number"
+    with open(path, encoding="utf-8", errors="replace") as file:
+        words = file.read().split()
+    offered = [word.strip("[]") for word in words]
+    if any(word.startswith("[") for word in words) and text.strip() not in offered:
+        return f"the kernel offers only {', '.join(offered)}"
     return ""

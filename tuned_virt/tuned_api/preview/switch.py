@@ -53,7 +53,8 @@ def preview(
         for path, text in before.asked.items()
         if path not in guarded and path not in special.REQUESTS and _original(path, text) is None
     }
-    new = ProfileInstances(load(names, shadow), shadow, AgainstOriginals(shadow, only_tuned))
+    loaded = load(names, shadow, before.instances.loaded if before.instances else None)
+    new = ProfileInstances(loaded, shadow, AgainstOriginals(shadow, only_tuned))
     new.apply()
     _remarks(new, found)
     found.values += _values(new, before, guarded)

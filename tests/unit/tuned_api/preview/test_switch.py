@@ -104,6 +104,16 @@ def test_a_kept_original_is_what_a_modifier_compares_with(profiles: Profiles) ->
     assert one(found).after.value == "3"
 
 
+def test_variables_of_the_active_profile_stay_known(profiles: Profiles) -> None:
+    """TuneD does not clear them at a switch (redhat-performance/tuned issue 76)."""
+    active = f"[variables]\nmine={OTHER}\n"
+    assert one(profiles.preview(f"{SET}${{mine}}\n", active=active)).after.value == OTHER
+    undefined = profiles.preview(f"{SET}${{mine}}\n")
+    assert [str(remark) for remark in undefined.refused] == [
+        f"sysctl: {SETTING}: '${{mine}}' is not set: it is not a number"
+    ]
+
+
 def test_the_post_loaded_profile_counts(profiles: Profiles) -> None:
     profiles.write("late", f"{SET}{OTHER}\n")
     (profiles.folder / "post_loaded_profile").write_text("late\n")
