@@ -103,9 +103,10 @@ class GuestPlugin(TunerOptions, hotplug.Plugin):  # type: ignore[misc]
             self._policies.pop(instance.name, None)
             self._bad[instance.name] = bad
 
-    def asked(self, instance: Any) -> tuple[Any, list[OptionError]]:
-        """A section's policy, None where its options are bad, and what is bad."""
-        return self._policies.get(instance.name), self._bad.get(instance.name, [])
+    def asked(self, instance: Any) -> tuple[Any, str, list[OptionError]]:
+        """A section's policy (None where its options are bad), its guests, and what is bad."""
+        name = instance.name
+        return self._policies.get(name), instance.devices_expression, self._bad.get(name, [])
 
     def _uri(self) -> str:
         """The libvirt of all instances: the first one's."""

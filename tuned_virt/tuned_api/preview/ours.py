@@ -116,10 +116,10 @@ def _add(
 
 
 def _guest_section(one: PreviewedInstance, found: SwitchPreview) -> Iterable[GuestSection]:
-    policy, errors = one.plugin.asked(one.instance)
+    policy, devices, errors = one.plugin.asked(one.instance)
     found.refused += [_bad(one, error) for error in errors]
     if policy is not None:
-        yield GuestSection(one.type, one.name, one.instance.devices_expression, policy)
+        yield GuestSection(one.type, one.name, devices, policy)
 
 
 def _bad(one: PreviewedInstance, error: OptionError) -> PreviewRemark:
