@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from tuned_virt.cli import json_output, plan, preview_guests, preview_text
-from tuned_virt.cli.activation import ACTIVE
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
 from tuned_virt.cli.daemon import Daemon, NotRunning
 from tuned_virt.cli.preview_guests import PreviewedGuest
+from tuned_virt.core.active_profile import NAMES
 from tuned_virt.core.originals import Originals
 from tuned_virt.core.preview import Knowledge, PreviewedValue, PreviewRemark, SwitchPreview
 from tuned_virt.kernel import systemd
@@ -66,8 +66,8 @@ def _active() -> tuple[list[str], str]:
         return [], "it is not running, so no profile is applied now"
     except CouldNot as error:
         try:
-            with open(f"/{ACTIVE}", encoding="utf-8") as file:
-                return file.read().split(), f"it was not asked ({error}); /{ACTIVE} is believed"
+            with open(NAMES, encoding="utf-8") as file:
+                return file.read().split(), f"it was not asked ({error}); {NAMES} is believed"
         except OSError:
             return [], f"it was not asked ({error}); no profile is taken for active"
 

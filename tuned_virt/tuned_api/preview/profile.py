@@ -12,11 +12,9 @@ from tuned.exceptions import TunedException
 from tuned.profiles.exceptions import InvalidProfileException
 from tuned.utils.global_config import GlobalConfig
 
+from tuned_virt.core.active_profile import POST_LOADED
 from tuned_virt.core.profile_lines import ProfileLine, find
 from tuned_virt.tuned_api.preview.shadow import NOT_RUN, Shadow
-
-POST_LOADED = "/etc/tuned/post_loaded_profile"
-"""Names a profile that TuneD loads after the others."""
 
 
 class CannotLoad(Exception):
