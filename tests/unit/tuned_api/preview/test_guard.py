@@ -48,14 +48,16 @@ ACTS: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("act", ACTS)
 def test_what_acts_is_stopped_and_listed(tmp_path: Path, act: str) -> None:
-    file = tmp_path / "there"
+    folder = tmp_path / "only"
+    folder.mkdir()
+    file = folder / "there"
     file.write_text("as it was")
     guard = Guard()
     with guard.in_force(), pytest.raises(Stopped):
         ACTS[act](file)
     assert guard.stopped
     assert file.read_text() == "as it was"
-    assert list(tmp_path.iterdir()) == [file]
+    assert list(folder.iterdir()) == [file]
 
 
 def test_reading_is_not_stopped_and_afterwards_all_is_as_before(tmp_path: Path) -> None:
