@@ -21,7 +21,7 @@ from tuned_virt.core.preview import PreviewRemark
 from tuned_virt.tuned_api.common import TunerOptions
 from tuned_virt.tuned_api.preview import special
 from tuned_virt.tuned_api.preview.modifiers import Modifiers
-from tuned_virt.tuned_api.preview.profile import LoadedProfile
+from tuned_virt.tuned_api.preview.profile import MergedProfile
 from tuned_virt.tuned_api.preview.shadow import Shadow
 
 WRITERS = frozenset(
@@ -65,7 +65,7 @@ class _Devices(hardware.Inventory):  # type: ignore[misc]
 class ProfileInstances:
     """All sections of a profile that are for this machine, in the order of applying."""
 
-    def __init__(self, loaded: LoadedProfile, shadow: Shadow, modifiers: Modifiers) -> None:
+    def __init__(self, loaded: MergedProfile, shadow: Shadow, modifiers: Modifiers) -> None:
         self.loaded = loaded
         self.shadow = shadow
         self.not_known: list[PreviewRemark] = []

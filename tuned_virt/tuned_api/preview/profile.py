@@ -22,7 +22,7 @@ class CannotLoad(Exception):
 
 
 @dataclass(frozen=True)
-class LoadedProfile:
+class MergedProfile:
     """A merged profile: TuneD's object, its variables, and paths and texts of its files in order.
 
     skipped   includes whose names only a program tells that a preview does not run
@@ -60,7 +60,7 @@ class _FilesLoader(profiles.Loader):  # type: ignore[misc]
             self.files += processed_files[before : before + 1]
 
 
-def load(names: Sequence[str], shadow: Shadow, after: LoadedProfile | None = None) -> LoadedProfile:
+def load(names: Sequence[str], shadow: Shadow, after: MergedProfile | None = None) -> MergedProfile:
     """Load and merge profiles, and the post-loaded one. Raises CannotLoad.
 
     A daemon keeps the variables of the profile that it had loaded before (TuneD issue 76).
@@ -75,7 +75,7 @@ def load(names: Sequence[str], shadow: Shadow, after: LoadedProfile | None = Non
     except (InvalidProfileException, TunedException) as error:
         raise CannotLoad(str(error)) from error
     texts = tuple((file, _text(file)) for file in loader.files)
-    return LoadedProfile(merged, variables, config, texts, tuple(loader.skipped))
+    return MergedProfile(merged, variables, config, texts, tuple(loader.skipped))
 
 
 def _folders(config: Any) -> list[str]:
