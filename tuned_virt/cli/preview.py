@@ -33,10 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Preview and print; 1 where something is refused. Raises CouldNot."""
     from tuned_virt.tuned_api.preview import profile, switch
+    from tuned_virt.tuned_api.preview.guard import Guard
 
     names = options.profile or [_by_role()]
     active, note = _active()
-    guarded = Originals().record("crash_guard").originals
+    with Guard().in_force():  # reading would set a damaged file aside
+        guarded = Originals().record("crash_guard").originals
     try:
         found, sections = switch.preview(active, names, guarded)
     except profile.CannotLoad as error:

@@ -36,9 +36,8 @@ def show(
     _remarks("Not known", found.not_known, width)
     _remarks("Notes", found.notes, width)
     print()
-    print(
-        f"{_count(len(found.changes), 'value')} would change, {found.unchanged} stay as they are."
-    )
+    rest = "1 stays as it is" if found.unchanged == 1 else f"{found.unchanged} stay as they are"
+    print(f"{_count(len(found.changes), 'value')} would change, {rest}.")
     hidden = [one for one in found.changes if one.before.knowledge is Knowledge.UNREADABLE]
     if hidden and os.geteuid() != 0:
         print(

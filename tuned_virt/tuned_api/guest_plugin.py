@@ -103,10 +103,10 @@ class GuestPlugin(TunerOptions, hotplug.Plugin):  # type: ignore[misc]
             self._policies.pop(instance.name, None)
             self._bad[instance.name] = bad
 
-    def asked(self, instance: Any) -> tuple[Any, str, list[OptionError]]:
+    def asked(self, instance: Any) -> tuple[Any, str | None, list[OptionError]]:
         """A section's policy (None where its options are bad), its guests, and what is bad."""
         name = instance.name
-        return self._policies.get(name), instance.devices_expression, self._bad.get(name, [])
+        return self._policies.get(name), self._selections.get(name), self._bad.get(name, [])
 
     def _uri(self) -> str:
         """The libvirt of all instances: the first one's."""

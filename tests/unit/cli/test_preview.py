@@ -11,6 +11,7 @@ import pytest
 from tests.unit.tuned_api.preview.profiles import NOW, PATH, SETTING, Profiles
 from tuned_virt.cli import daemon, main, preview
 from tuned_virt.cli.common import CouldNot
+from tuned_virt.core.originals import Originals
 from tuned_virt.kernel import systemd
 
 SET = f"[sysctl]\n{SETTING}="
@@ -93,3 +94,17 @@ def test_how_the_active_profile_is_known(
     active, note = preview._active()
     assert said in note
     assert active == [] or not isinstance(error, daemon.NotRunning)
+
+
+def test_originals_that_cannot_be_read_end_it_with_nothing_set_aside(
+    profiles: Profiles, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Any other reader sets a damaged file aside, which is a change."""
+    folder = profiles.folder / "run"
+    folder.mkdir()
+    (folder / "baseline.json").write_text("{ no json")
+    monkeypatch.setattr(preview, "Originals", lambda: Originals(folder))
+    profiles.write("mine", f"{SET}7\n")
+    assert main(["preview", "mine"]) == 2
+    assert "baseline.json" in capsys.readouterr().err
+    assert [file.name for file in folder.iterdir()] == ["baseline.json"]

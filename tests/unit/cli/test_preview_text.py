@@ -70,7 +70,7 @@ def test_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert "  web  shared on node 0, vCPUs on 0-3  (the only node)" in lines
     assert "  db   unchanged, shared  (the only node)" in lines
     assert "  ksm: run: no" in lines
-    assert "8 values would change, 1 stay as they are." in lines
+    assert "8 values would change, 1 stays as it is." in lines
 
 
 def test_in_a_narrow_terminal_no_word_is_broken(

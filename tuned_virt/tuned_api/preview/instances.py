@@ -187,4 +187,4 @@ class ProfileInstances:
 
 
 def _is_ours(name: str) -> bool:
-    return importlib.util.find_spec(f"tuned_virt.plugins.{name}") is not None
+    return name.isidentifier() and bool(importlib.util.find_spec(f"tuned_virt.plugins.{name}"))

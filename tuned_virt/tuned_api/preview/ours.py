@@ -118,7 +118,7 @@ def _add(
 def _guest_section(one: PreviewedInstance, found: SwitchPreview) -> Iterable[GuestSection]:
     policy, devices, errors = one.plugin.asked(one.instance)
     found.refused += [_bad(one, error) for error in errors]
-    if policy is not None:
+    if policy is not None and devices is not None:
         yield GuestSection(one.type, one.name, devices, policy)
 
 

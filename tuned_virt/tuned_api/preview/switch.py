@@ -22,7 +22,7 @@ from tuned_virt.tuned_api.preview import origin, ours, special
 from tuned_virt.tuned_api.preview.instances import ProfileInstances
 from tuned_virt.tuned_api.preview.modifiers import AgainstOriginals, AskedByActive
 from tuned_virt.tuned_api.preview.ours import GuestSection
-from tuned_virt.tuned_api.preview.profile import CannotLoad, load
+from tuned_virt.tuned_api.preview.profile import CannotLoad, MergedProfile, load
 from tuned_virt.tuned_api.preview.shadow import COUPLED, Shadow, ShadowWrite, reading
 
 ONLY_TUNED = "TuneD puts the original back, which only its process knows"
@@ -47,13 +47,16 @@ def preview(
     """
     found = SwitchPreview()
     before = _active(active, found)
-    shadow = Shadow(values=dict(guarded))
+    shadow = Shadow()
+    loaded = load(names, shadow, before.instances.loaded if before.instances else None)
+    if not _guards(loaded, before):
+        guarded = {}
+    shadow.values.update(guarded)
     only_tuned = {
         path: text
         for path, text in before.asked.items()
         if path not in guarded and path not in special.REQUESTS and _original(path, text) is None
     }
-    loaded = load(names, shadow, before.instances.loaded if before.instances else None)
     new = ProfileInstances(loaded, shadow, AgainstOriginals(shadow, only_tuned))
     new.apply()
     _remarks(new, found)
@@ -61,6 +64,12 @@ def preview(
     guests = ours.plan(new, before.instances, found)
     found.values = _by_path(found.values)
     return found, guests
+
+
+def _guards(loaded: MergedProfile, before: ActiveTuning) -> bool:
+    """Whether either profile has crash_guard put back the originals that it has kept."""
+    active = before.instances.loaded.merged.units.values() if before.instances else ()
+    return any(unit.type == ours.CRASH_GUARD for unit in (*loaded.merged.units.values(), *active))
 
 
 def _active(names: Sequence[str], found: SwitchPreview) -> ActiveTuning:

@@ -67,8 +67,16 @@ def test_what_the_active_profile_set_returns(profiles: Profiles) -> None:
     assert found.after.knowledge is Knowledge.UNKNOWN
     assert "only its process knows" in found.after.why
     assert found.wanted_by is None
-    kept = one(profiles.preview("", active=f"{SET}{NOW}\n", guarded={PATH: OTHER}))
+    text = f"{SET}{NOW}\n[crash_guard]\nfiles={PATH}\n"
+    kept = one(profiles.preview("", active=text, guarded={PATH: OTHER}))
     assert (kept.before.value, kept.after.value) == (NOW, OTHER)
+
+
+def test_originals_of_before_are_not_put_back_by_profiles_without_crash_guard(
+    profiles: Profiles,
+) -> None:
+    assert profiles.preview("", guarded={PATH: OTHER}).values == []
+    assert profiles.preview("[crash_guard]\n", guarded={PATH: OTHER}).changes != []
 
 
 @pytest.mark.parametrize(
@@ -100,7 +108,8 @@ def test_a_modifier_that_changed_nothing_leaves_nothing_to_undo(profiles: Profil
 
 
 def test_a_kept_original_is_what_a_modifier_compares_with(profiles: Profiles) -> None:
-    found = profiles.preview(f"{SET}>2\n", active=f"{SET}{NOW}\n", guarded={PATH: "3"})
+    active = f"{SET}{NOW}\n[crash_guard]\n"
+    found = profiles.preview(f"{SET}>2\n", active=active, guarded={PATH: "3"})
     assert one(found).after.value == "3"
 
 
