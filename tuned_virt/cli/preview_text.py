@@ -53,7 +53,7 @@ def _count(number: int, what: str) -> str:
 def _values(values: Iterable[PreviewedValue], width: int) -> None:
     by_plugin: dict[str, dict[tuple[str, ...], list[PreviewedValue]]] = {}
     for one in values:
-        what = (one.setting, f"{one.before} → {one.after}{_unit(one)}", _reason(one))
+        what = (one.setting, _change(one), _reason(one))
         by_plugin.setdefault(one.plugin, {}).setdefault(what, []).append(one)
     for plugin, alike in by_plugin.items():
         print(f"\n{plugin}")
@@ -75,9 +75,14 @@ def _devices(some: Sequence[PreviewedValue]) -> str:
     return f" of {listed}" if names else ""
 
 
-def _unit(one: PreviewedValue) -> str:
-    known = Knowledge.KNOWN in (one.before.knowledge, one.after.knowledge)
-    return f" {one.unit}" if one.unit and known else ""
+def _change(one: PreviewedValue) -> str:
+    """Before and after; the unit is with the number that comes last."""
+    before, after = str(one.before), str(one.after)
+    if one.unit and after[-1:].isdigit():
+        after += f" {one.unit}"
+    elif one.unit and before[-1:].isdigit():
+        before += f" {one.unit}"
+    return f"{before} → {after}"
 
 
 def _reason(one: PreviewedValue) -> str:

@@ -42,7 +42,7 @@ def guest(name: str, *changes: GuestChange) -> PreviewedGuest:
 FOUND = SwitchPreview(
     [
         *(disk(f"sd{letter}") for letter in "abcdef"),
-        PreviewedValue("sysctl", "", "vm.x_ratio", "", known("1"), unknown("only TuneD knows")),
+        PreviewedValue("sysctl", "", "vm.x_bytes", "", known("1"), unknown("only TuneD knows")),
         PreviewedValue(
             *("sysctl", "s", "net.core.bpf_jit_limit", "/x"),
             *(Reading(Knowledge.UNREADABLE), known("0")),
@@ -65,8 +65,8 @@ def test_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["Now:  a b", "Then: c"]
     assert f"  readahead of sda, sdb, sdc, sdd and 2 more  128 → 4096 KiB  {LINE}" in lines
-    assert "  net.core.bpf_jit_limit  cannot read → 0  (no longer set)" in lines
-    assert "  vm.x_ratio              1 → not known    (only TuneD knows)" in lines
+    assert "  net.core.bpf_jit_limit  cannot read → 0      (no longer set)" in lines
+    assert "  vm.x_bytes              1 bytes → not known  (only TuneD knows)" in lines
     assert "  web  shared on node 0, vCPUs on 0-3  (the only node)" in lines
     assert "  db   unchanged, shared  (the only node)" in lines
     assert "  ksm: run: no" in lines

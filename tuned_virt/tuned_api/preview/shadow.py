@@ -69,6 +69,15 @@ class ShadowWrite:
     unknown: str = ""
 
 
+@dataclass(frozen=True)
+class ShadowMessage:
+    """What TuneD would log of a section ("": while it loads the profile), at which level."""
+
+    section: str
+    text: str
+    level: int
+
+
 @dataclass
 class ShadowContext:
     """Who acts now, and what it has read last."""
@@ -86,8 +95,8 @@ class Shadow:
     guard: Guard = field(default_factory=Guard)
     context: ShadowContext = field(default_factory=ShadowContext)
     writes: list[ShadowWrite] = field(default_factory=list)
-    messages: list[tuple[str, str]] = field(default_factory=list)
-    """Section, and what TuneD would log as a warning or an error."""
+    messages: list[ShadowMessage] = field(default_factory=list)
+    """What TuneD would log as a warning or an error."""
     not_run: list[str] = field(default_factory=list)
     """What a function of the profile would have told, and why it did not."""
     stopped: list[tuple[str, str]] = field(default_factory=list)
@@ -108,7 +117,7 @@ class Shadow:
             return UNREADABLE
         except OSError as error:
             if not no_error:
-                self.messages.append((self.context.section, f"cannot read {path}: {error}"))
+                self.log(f"cannot read {path}: {error}", logging.ERROR)
             return err_ret
 
     def write_to_file(self, path: str, data: Any, *_rest: Any, **_named: Any) -> bool:
@@ -130,6 +139,10 @@ class Shadow:
             self.note(other, "0")
         self.values[path] = text
         return True
+
+    def log(self, text: str, level: int) -> None:
+        """A message of the section that acts now."""
+        self.messages.append(ShadowMessage(self.context.section, text, level))
 
     def note(self, path: str, value: str, refused: str = "", unknown: str = "") -> None:
         """A write of the section that acts now."""
@@ -259,7 +272,7 @@ class _Listener(logging.Handler):
         self._shadow = shadow
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._shadow.messages.append((self._shadow.context.section, record.getMessage()))
+        self._shadow.log(record.getMessage(), record.levelno)
 
 
 def reading(path: str) -> Reading:

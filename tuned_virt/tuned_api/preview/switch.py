@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -180,11 +181,11 @@ def _remarks(new: ProfileInstances, found: SwitchPreview) -> None:
     found.not_known += [
         PreviewRemark(one.type, "", one.broken) for one in new.instances if one.broken
     ]
-    found.notes += [
-        PreviewRemark(types.get(section, section or "profile"), "", f"TuneD says: {text}")
-        for section, text in dict.fromkeys(new.shadow.messages)
-        if section not in mine and special.LATENCY not in text
-    ]
+    for message in dict.fromkeys(new.shadow.messages):
+        if message.section not in mine and special.LATENCY not in message.text:
+            plugin = types.get(message.section, message.section or "profile")
+            remark = PreviewRemark(plugin, "", f"TuneD says: {message.text}")
+            (found.refused if message.level >= logging.ERROR else found.notes).append(remark)
 
 
 def _refused(new: ProfileInstances) -> Iterable[PreviewRemark]:

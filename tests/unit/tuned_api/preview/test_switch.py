@@ -165,7 +165,7 @@ def test_a_word_that_the_kernel_does_not_offer(profiles: Profiles, text: str, re
 def test_a_setting_that_is_not_there(profiles: Profiles) -> None:
     found = profiles.preview("[sysctl]\nkernel.no_such_thing=1\n")
     assert found.values == []
-    assert "kernel.no_such_thing" in str([*found.refused, *found.notes])
+    assert "kernel.no_such_thing" in str(found.refused)
 
 
 # --- plugins that do something else ---------------------------------------------------------------
@@ -218,8 +218,14 @@ def test_a_pair_of_which_the_kernel_zeroes_one(profiles: Profiles) -> None:
         assert ratio.why == "the kernel zeroes it when dirty_bytes is set"
 
 
-def test_what_tuned_would_log_while_it_loads_is_a_note(profiles: Profiles) -> None:
+def test_an_error_that_tuned_would_log_is_refused(profiles: Profiles) -> None:
     found = profiles.preview(f"[variables]\na-b=1\n{SET}{OTHER}\n")
-    assert [str(remark) for remark in found.notes] == [
+    assert [str(remark) for remark in found.refused] == [
         "profile: TuneD says: variable definition 'a-b' contains unallowed characters"
     ]
+
+
+def test_a_warning_that_tuned_would_log_is_a_note(profiles: Profiles) -> None:
+    found = profiles.preview("[vm]\nno_such_option=1\n")
+    [note] = found.notes
+    assert str(note).startswith("vm: TuneD says: Unknown option 'no_such_option'")
