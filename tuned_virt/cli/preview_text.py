@@ -10,11 +10,13 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from tuned_virt.cli.preview_guests import PreviewedGuest
-from tuned_virt.cli.table import WIDEST
 from tuned_virt.core.preview import Knowledge, PreviewedValue, PreviewRemark, SwitchPreview
 from tuned_virt.model.guest import printable
 
 INDENT = "    "
+
+ONE_LINE = 1 << 20
+"""Columns where the output is no terminal: nothing is folded."""
 
 MOST_NAMED = 4
 """Devices named in one line."""
@@ -27,7 +29,7 @@ def show(
     guests: Sequence[PreviewedGuest],
 ) -> None:
     """Print it."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDEST
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else ONE_LINE
     print(f"Now:  {' '.join(active) or 'no profile'}")
     print(f"Then: {' '.join(names)}")
     _values(found.changes, width)
