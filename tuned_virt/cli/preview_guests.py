@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from tuned_virt.cli import plan, plan_text, planning_input
 from tuned_virt.cli.common import CouldNot
@@ -13,6 +12,7 @@ from tuned_virt.core.device_filter import selects
 from tuned_virt.core.options import SYSTEM
 from tuned_virt.core.originals import Originals
 from tuned_virt.core.preview import PreviewedValue, PreviewRemark, SwitchPreview, known, unknown
+from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model.guest import Guest, printable
 from tuned_virt.placement import Placement, PlacementKind

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 
 from tuned_virt.core.options import Modifier
 from tuned_virt.core.profile_lines import ProfileLine
+from tuned_virt.frozen_dataclasses import dataclass, field
 from tuned_virt.kernel.files import active_word
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from tuned_virt.frozen_dataclasses import dataclass
 
 HEADER = re.compile(r"\[([^\]]+)\]\s*([#;].*)?$")
 OPTION = re.compile(r"([^\s=#;\[][^=]*?)\s*=")

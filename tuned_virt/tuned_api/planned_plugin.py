@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from tuned.plugins import base
@@ -22,6 +21,7 @@ from tuned_virt.core.plan_runner import PlanRunner
 from tuned_virt.core.section_settings import SectionSettings, combined, selection
 from tuned_virt.core.system_root import OutsideRootError, SystemRoot
 from tuned_virt.core.tuner import Sections, Tuner
+from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.kernel import systemd
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.tuned_api.common import (

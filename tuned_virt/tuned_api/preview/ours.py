@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from tuned_virt.core.engine import Engine
@@ -14,6 +13,7 @@ from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.core.plan import Plan, shown
 from tuned_virt.core.preview import PreviewedValue, PreviewRemark, SwitchPreview, known
 from tuned_virt.core.tuner import Tuner
+from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.tuned_api.guest_plugin import GuestPlugin
 from tuned_virt.tuned_api.planned_plugin import PlannedPlugin

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from tuned import consts, profiles
@@ -14,6 +13,7 @@ from tuned.utils.global_config import GlobalConfig
 
 from tuned_virt.core.active_profile import POST_LOADED
 from tuned_virt.core.profile_lines import ProfileLine, find
+from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.tuned_api.preview.shadow import NOT_RUN, Shadow
 
 

@@ -14,7 +14,6 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from tuned.plugins import plugin_sysctl
@@ -22,6 +21,7 @@ from tuned.profiles.functions import function_exec
 from tuned.utils.commands import commands
 
 from tuned_virt.core.preview import Knowledge, Reading, known
+from tuned_virt.frozen_dataclasses import dataclass, field
 from tuned_virt.tuned_api.preview.guard import Guard
 
 SYSCTL = "/proc/sys/"
