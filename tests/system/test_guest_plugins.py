@@ -68,11 +68,22 @@ def test_started_placed_verified_undone(pair: tuple[Sandbox, Libvirtd]) -> None:
     libvirtd.start_guest("web2")
     t.kill9()
     t.start()
-    assert t.verify(), t.verify_lines
+    assert not t.verify(), "web2 floats: there is one CPU to dedicate"
+    failed = [line for line in t.verify_lines.splitlines() if "failed" in line]
+    assert len(failed) == 1
+    assert "device web2:" in failed[0]
+    assert "expected 'policy=dedicated' (not granted: " in failed[0]
+    assert "device web1: 'vm_pinning' = 'dedicated on node 0: vCPU 0 on 1" in t.verify_lines
     t.off()
     for name in ("web1", "web2"):
         assert vcpus(libvirtd, name) == {"0-1"}
     assert "Traceback" not in t.log()
+
+
+def lines_of(t: Sandbox) -> str:
+    """What verify says, whether all is as it should be or not."""
+    t.verify()
+    return t.verify_lines
 
 
 def reads(t: Sandbox) -> int:
@@ -86,7 +97,7 @@ def test_nothing_is_looked_at_while_nothing_happens(pair: tuple[Sandbox, Libvirt
     t.switch("both")
     for name in ("web1", "web2"):
         libvirtd.start_guest(name)
-        wait_for("held", lambda name=name: t.verify() and f"device {name}:" in t.verify_lines)  # type: ignore[misc]
+        wait_for("held", lambda name=name: f"device {name}: 'vm_pinning'" in lines_of(t))  # type: ignore[misc]
     before = reads(t)
     time.sleep(3)
     assert reads(t) - before < 300, "a worker that goes round and round reads thousands"
