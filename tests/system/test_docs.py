@@ -50,7 +50,7 @@ def machine() -> Iterator[SystemdSandbox]:
     files = {f"/etc/systemd/system/{name}.service": UNIT for name in ("numad", "ksm", "ksmtuned")}
     host = (REPO / "tests/data/hosts/two-nodes.xml").read_text()
     files |= {f"{FOLDER}/host.xml": host, f"{FOLDER}/guest.xml": GUEST}
-    files["/etc/ksmtuned.conf"] = KSMTUNED
+    files |= {f"{FOLDER}/new.conf": "", "/etc/ksmtuned.conf": KSMTUNED}
     t = SystemdSandbox("2.25", files=files)
     with t:
         t.run(["sh", "-ec", SYSROOT])
