@@ -11,21 +11,23 @@ from __future__ import annotations
 import contextlib
 import glob
 import inspect
+import os
 import struct
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
+import tuned_virt
 from tuned_virt.core.engine import Finding, Result
 from tuned_virt.frozen_dataclasses import dataclass
+from tuned_virt.kernel.files import AnyPath
 
-DMA_LATENCY = Path("/dev/cpu_dma_latency")
-INTEL_PSTATE = Path("/sys/devices/system/cpu/intel_pstate")
-DIRTY = Path("/proc/sys/vm")
+DMA_LATENCY: AnyPath = "/dev/cpu_dma_latency"
+INTEL_PSTATE: AnyPath = "/sys/devices/system/cpu/intel_pstate"
+DIRTY: AnyPath = "/proc/sys/vm"
 
-OURS = Path(__file__).parents[1] / "plugins"
+OURS = os.path.join(os.path.dirname(tuned_virt.__file__), "plugins")
 """The plugins of this package, one file or folder each."""
 
 PSTATE_OPTIONS = ("min_perf_pct", "max_perf_pct", "no_turbo")
@@ -131,7 +133,7 @@ def unloaded(manager: Any, daemon: Any) -> Iterator[Finding]:
 
 
 def _unloaded(name: str, unit: Any) -> Iterator[Finding]:
-    if any((OURS / name).exists() for name in (unit.type, f"{unit.type}.py")):
+    if any(os.path.exists(f"{OURS}/{name}") for name in (unit.type, f"{unit.type}.py")):
         text = f"'{unit.type}': TuneD could not load it, so [{name}] is not applied; see its log"
         yield Finding(Result.FAILED, text)
         return
@@ -231,7 +233,7 @@ def _dirty(instance: Any, option: str, text: str) -> Iterator[StockValue]:
         plugin._storage.get(plugin._storage_key(command_name=one)) for one in (name, counterpart)
     ]
     original = kept[0] if kept[0] is not None else "0" if kept[1] is not None else None
-    found = _text(DIRTY / name)
+    found = _text(f"{DIRTY}/{name}")
     yield StockValue(instance.name, name, None, text.strip().rstrip("%"), found, original)
 
 
@@ -242,7 +244,9 @@ def _pstate(instance: Any, option: str, text: str) -> Iterator[StockValue]:
         return
     wanted = plugin._cmd.get_bool(text) if option == "no_turbo" else text
     original = getattr(plugin, f"_{option}_save", None)
-    yield StockValue(instance.name, option, None, wanted, _text(INTEL_PSTATE / option), original)
+    yield StockValue(
+        instance.name, option, None, wanted, _text(f"{INTEL_PSTATE}/{option}"), original
+    )
 
 
 def _latency(instance: Any, option: str, text: str) -> Iterator[StockValue]:
@@ -253,17 +257,18 @@ def _latency(instance: Any, option: str, text: str) -> Iterator[StockValue]:
         yield StockValue(instance.name, option)
         return
     found = None
-    with contextlib.suppress(OSError, struct.error):
-        [found] = struct.unpack("i", DMA_LATENCY.read_bytes()[:4])
+    with contextlib.suppress(OSError, struct.error), open(DMA_LATENCY, "rb") as file:
+        [found] = struct.unpack("i", file.read(4))
     held = found is not None and found <= wanted
     bound = f"{text}: at most {wanted} us" if held else ""
     shown = None if found is None else str(found)
     yield StockValue(instance.name, option, None, str(wanted), shown, None, bound)
 
 
-def _text(path: Path) -> str | None:
+def _text(path: str) -> str | None:
     try:
-        return path.read_text().strip()
+        with open(path) as file:
+            return file.read().strip()
     except OSError:
         return None
 
