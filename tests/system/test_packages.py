@@ -88,19 +88,29 @@ def test_install_switch_verify_off_erase(kind: str, version: str) -> None:
         assert t.snapshot() == kernel
 
 
-@pytest.mark.parametrize("kind", ["rpm"])
-def test_erased_while_active_the_host_is_untuned_exactly(kind: str, version: str) -> None:
+@pytest.mark.parametrize("kind", INSTALL)
+@pytest.mark.parametrize("previous", ["", "virtual-guest"])
+def test_erased_while_active_the_profile_before_is_active_again(
+    previous: str, kind: str, version: str
+) -> None:
+    """With its values, exactly; and where none was active, with those that were there."""
     t = SystemdSandbox(version, installed=False)
     with t:
         paths = put(t, kind)
         before, kernel = everything(t), t.snapshot()
         t.run([*INSTALL[kind], *paths])
         t.run(["systemctl", "start", "tuned"])
+        if previous:
+            t.run(["tuned-adm", "profile", previous])
+        of_previous = t.snapshot()
         t.run(["tuned-adm", "profile", "virtual-host-plus"])
         t.run([*ERASE[kind], *NAMES])
-        assert t.snapshot() == kernel
+        active = t.run(["tuned-adm", "active"], check=False).stdout
+        assert ("profile: " + previous if previous else "No current active profile") in active
+        assert t.snapshot() == of_previous
         assert everything(t) == before
-        assert t.run(["tuned-adm", "active"], check=False).stdout.count("-plus") == 0
+        t.run(["tuned-adm", "off"])
+        assert t.snapshot() == kernel
 
 
 POOL = Path("/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages")
