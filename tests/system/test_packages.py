@@ -121,6 +121,12 @@ vm_housekeeping=0
 """
 
 
+def ours(t: SystemdSandbox) -> list[str]:
+    """What our plugins have changed; TuneD's own put their settings back and apply them again."""
+    lines = t.run(["tuned-virt", "log"]).stdout.splitlines()
+    return [line for line in lines if "  tuned  [" not in line]
+
+
 @pytest.mark.parametrize("kind", INSTALL)
 def test_an_upgrade_with_pools_full_and_guests_pinned_writes_nothing(
     kind: str, version: str
@@ -139,7 +145,7 @@ def test_an_upgrade_with_pools_full_and_guests_pinned_writes_nothing(
             libvirtd.start_guest("web1")
             wait_for("the guest pinned", lambda: vcpus(libvirtd, "web1") == {"1"})
             wait_for("the pool full", lambda: POOL.read_text() == full)
-            changes = t.run(["tuned-virt", "log"]).stdout
+            changes = ours(t)
             pid = t.run(["systemctl", "show", "--value", "-p", "MainPID", "tuned"]).stdout
             with t.log_of() as lines:
                 t.run([*UPGRADE[kind], *paths])
@@ -148,7 +154,7 @@ def test_an_upgrade_with_pools_full_and_guests_pinned_writes_nothing(
             wait_for(
                 "verified", lambda: t.run(["tuned-virt", "verify"], check=False).returncode == 0
             )
-            assert t.run(["tuned-virt", "log"]).stdout == changes
+            assert ours(t) == changes
             assert t.read("/etc/tuned/virtual-host-plus-variables.conf") == variables.strip()
             t.run(["tuned-adm", "off"])
             wait_for("the guest free", lambda: vcpus(libvirtd, "web1") == {"0-1"})
