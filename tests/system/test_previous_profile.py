@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -173,6 +173,11 @@ def configure(t: Sandbox, name: str, value: str) -> None:
     t.write(MAIN, f"{t.read(MAIN)}\n{name} = {value}\n")
 
 
+def but_read_ahead(snapshot: Mapping[str, str]) -> dict[str, str]:
+    """In one-shot mode nothing takes back what virtual-guest has set before ours came."""
+    return {path: text for path, text in snapshot.items() if "read_ahead" not in path}
+
+
 def test_one_shot_mode(version: str) -> None:
     """No daemon, no D-Bus: `tuned-adm profile` writes TuneD's files and restarts the service."""
     t = SystemdSandbox(version, start=False)
@@ -189,7 +194,7 @@ def test_one_shot_mode(version: str) -> None:
         assert said["profiles"] == ["virtual-guest"]
         assert t.read("/etc/tuned/active_profile") == "virtual-guest"
         assert any("systemctl restart tuned" in note for note in said["notes"])
-        assert t.snapshot() == before
+        assert but_read_ahead(t.snapshot()) == but_read_ahead(before)
         t.restart()
         wait_for("virtual-guest", lambda: t.read("/proc/sys/vm/swappiness") == "30")
 
