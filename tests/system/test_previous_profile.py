@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -32,6 +32,15 @@ def status(t: Sandbox) -> dict[str, Any]:
     return said
 
 
+def verified(t: Sandbox) -> bool:
+    """But for the boost of stock profiles of 2.27, which kernels before 6.11 do not have."""
+    return t.verify() or not [
+        line
+        for line in t.verify_lines.splitlines()
+        if "verify: failed" in line and "'boost'" not in line
+    ]
+
+
 def test_to_the_profile_before(tuned: Tuned, version: str) -> None:
     t = tuned(version)
     before = t.snapshot()
@@ -43,7 +52,7 @@ def test_to_the_profile_before(tuned: Tuned, version: str) -> None:
     assert disable(t)["profiles"] == ["virtual-guest"]
     assert (t.active(), mode(t)) == ("virtual-guest", "manual")
     assert t.snapshot() == of_guest
-    wait_for("verified", t.verify)
+    wait_for("verified", lambda: verified(t))
     assert t.read("/etc/tuned/active_profile") == "virtual-guest"
     assert not disable(t)["changed"]
     t.off()
@@ -117,7 +126,7 @@ def test_a_post_loaded_profile_of_ours_is_found_and_goes(tuned: Tuned, version: 
     assert disable(t)["off"] == ["virtual-host-plus"]
     assert t.active() == "virtual-guest"
     assert t.read("/etc/tuned/post_loaded_profile") == ""
-    wait_for("verified", t.verify)
+    wait_for("verified", lambda: verified(t))
     t.off()
     assert t.snapshot() == before
 
@@ -156,7 +165,7 @@ def test_with_etc_read_only(tuned: Tuned, version: str) -> None:
     t.run(["mount", "-o", "remount,bind,ro", "/etc/tuned"])
     t.switch("virtual-host-plus")
     assert "virt_plus_previous.json is not written: Read-only file system" in t.log()
-    wait_for("verified", t.verify)
+    wait_for("verified", lambda: verified(t))
     assert t.read("/etc/tuned/active_profile") == "virtual-guest"
     done = t.run(["tuned-virt", "enable", "virtual-host-plus"], check=False)
     assert done.returncode == 2
@@ -173,28 +182,27 @@ def configure(t: Sandbox, name: str, value: str) -> None:
     t.write(MAIN, f"{t.read(MAIN)}\n{name} = {value}\n")
 
 
-def but_read_ahead(snapshot: Mapping[str, str]) -> dict[str, str]:
-    """In one-shot mode nothing takes back what virtual-guest has set before ours came."""
-    return {path: text for path, text in snapshot.items() if "read_ahead" not in path}
+def one_shot(t: Sandbox, profile: str) -> None:
+    t.run(["tuned-adm", "profile", profile], check=False)
+    wait_for(profile, lambda: f"'{profile}' applied" in t.log())
 
 
 def test_one_shot_mode(version: str) -> None:
     """No daemon, no D-Bus: `tuned-adm profile` writes TuneD's files and restarts the service."""
     t = SystemdSandbox(version, start=False)
     with t:
-        before = t.snapshot()
         configure(t, "daemon", "0")
-        for profile in ("virtual-guest", "virtual-host-plus"):
-            t.run(["tuned-adm", "profile", profile], check=False)
-            wait_for(profile, lambda p=profile: f"'{p}' applied" in t.log())  # type: ignore[misc]
-        assert t.read("/sys/kernel/mm/ksm/run") == before["/sys/kernel/mm/ksm/run"]
+        one_shot(t, "virtual-guest")
+        of_guest = t.snapshot()
+        one_shot(t, "virtual-host-plus")
+        assert t.read("/sys/kernel/mm/ksm/run") == of_guest["/sys/kernel/mm/ksm/run"]
         assert t.read("/etc/tuned/active_profile") == "virtual-host-plus"
         assert t.read("/proc/sys/vm/swappiness") == "10", "it stays applied"
         said = disable(t)
         assert said["profiles"] == ["virtual-guest"]
         assert t.read("/etc/tuned/active_profile") == "virtual-guest"
         assert any("systemctl restart tuned" in note for note in said["notes"])
-        assert but_read_ahead(t.snapshot()) == but_read_ahead(before)
+        assert t.snapshot() == of_guest
         t.restart()
         wait_for("virtual-guest", lambda: t.read("/proc/sys/vm/swappiness") == "30")
 
