@@ -101,8 +101,8 @@ def test_what_a_schema_does_not_say_fails_a_test(content: dict[str, Any]) -> Non
     ("zone", "text"),
     [
         ("UTC", "2026-01-31T13:30:00.250+00:00"),
-        ("Asia/Kolkata", "2026-01-31T19:00:00.250+05:30"),
-        ("America/New_York", "2026-01-31T08:30:00.250-05:00"),
+        ("IST-5:30", "2026-01-31T19:00:00.250+05:30"),
+        ("EST5", "2026-01-31T08:30:00.250-05:00"),
     ],
 )
 def test_times_have_their_zone(zone: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:

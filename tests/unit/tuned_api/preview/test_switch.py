@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import pytest
 
 from tests.unit.tuned_api.preview.profiles import NOW, PATH, SETTING, Profiles, one, reasons
@@ -178,11 +180,20 @@ def test_a_setting_that_is_not_there(profiles: Profiles) -> None:
         ("[mine]\nx=1\n", "mine: tuned-virt does not know what this plugin changes: x=1"),
         ("[script]\nscript=a.sh\n", "/new/a.sh, which a preview does not"),
         (f"{SET}1\nscript_post=${{i:PROFILE_DIR}}/b.sh\n", "/new/b.sh, which a preview does not"),
-        ("[scheduler]\ngroup.x=0:f:1:*:x\n", "which processes and interrupts it moves: group.x"),
     ],
 )
 def test_what_cannot_be_told_is_named(profiles: Profiles, text: str, reason: str) -> None:
     assert any(reason in one for one in reasons(profiles.preview(text)))
+
+
+def test_whom_the_scheduler_plugin_moves_is_not_known(profiles: Profiles) -> None:
+    """On Debian that plugin needs a module of linux-perf: without it TuneD leaves it out."""
+    found = profiles.preview("[scheduler]\ngroup.x=0:f:1:*:x\n")
+    if importlib.util.find_spec("perf"):
+        known = "which processes and interrupts it moves: group.x"
+        assert any(known in one for one in reasons(found))
+    else:
+        assert "TuneD cannot load this plugin" in str(found.refused)
 
 
 def test_what_undoing_such_a_plugin_changes_is_named_too(profiles: Profiles) -> None:
