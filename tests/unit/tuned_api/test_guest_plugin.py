@@ -4,29 +4,23 @@
 from __future__ import annotations
 
 import gc
-import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from tuned.plugins.base import Plugin
-from tuned.plugins.instance.factory import Factory
-from tuned.profiles.variables import Variables
 from tuned.units.manager import Manager
 
 from tests.unit.guests.recording import RecordingTuner, until
 from tests.unit.libvirt_api.fake_binding import FakeDomain, FakeLibvirt, install
+from tests.unit.tuned_api import made_up
 from tuned_virt.guests import manager
 from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFileError
 from tuned_virt.libvirt_api import binding, worker
 from tuned_virt.libvirt_api.connection import Domain
 from tuned_virt.tuned_api.guest_plugin import GuestPlugin
-
-HAS_PRIORITY = "priority" in inspect.signature(Plugin.create_instance).parameters
-"""TuneD 2.23 and later."""
 
 Applied = tuple[Any, list[Any]]
 
@@ -51,21 +45,7 @@ def tuner() -> RecordingTuner:
 
 def plugin(tuner: RecordingTuner, **sections: dict[str, str]) -> Applied:
     """TuneD's steps for a profile with these sections, up to the last one's apply."""
-    made = type("Plugin", (GuestPlugin,), {"tuner": tuner, "__module__": "x.plugin_vm_recorder"})(
-        SimpleNamespace(),
-        SimpleNamespace(create=lambda name: None),
-        SimpleNamespace(),
-        SimpleNamespace(),
-        SimpleNamespace(),
-        Factory(),
-        SimpleNamespace(get=lambda *_: False),
-        Variables(),
-    )
-    instances = []
-    for name, options in sections.items():
-        devices = options.pop("devices", "*")
-        placed = (name, 0, devices) if HAS_PRIORITY else (name, devices)
-        instances.append(made.create_instance(*placed, None, None, None, options))
+    made, instances = made_up.plugin(GuestPlugin, tuner, "vm_recorder", sections)
     made.init_devices()
     for instance in instances:
         made.assign_free_devices(instance)

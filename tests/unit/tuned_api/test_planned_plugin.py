@@ -3,26 +3,19 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tuned.plugins.base import Plugin
-from tuned.plugins.instance.factory import Factory
-from tuned.profiles.variables import Variables
 
+from tests.unit.tuned_api import made_up
 from tuned_virt import registry
 from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy
 from tuned_virt.plugins.ksm.policy import KsmMode, KsmPolicy
 from tuned_virt.tuned_api import planned_plugin
 from tuned_virt.tuned_api.planned_plugin import PlannedPlugin
-
-HAS_PRIORITY = "priority" in inspect.signature(Plugin.create_instance).parameters
-"""TuneD 2.23 and later."""
 
 SHIPPED = Path(__file__).parents[3] / "profiles/virtual-host-plus/defaults.conf"
 
@@ -59,22 +52,7 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> RecordingRunner:
 
 def plugin(name: str, **sections: dict[str, str]) -> Any:
     """A plugin with these sections applied."""
-    members = {"tuner": registry.tuner(name), "__module__": f"x.plugin_{name}"}
-    made = type("Plugin", (PlannedPlugin,), members)(
-        SimpleNamespace(),
-        SimpleNamespace(create=lambda name: None),
-        SimpleNamespace(),
-        SimpleNamespace(),
-        SimpleNamespace(),
-        Factory(),
-        SimpleNamespace(get=lambda *_: False),
-        Variables(),
-    )
-    instances = []
-    for section, options in sections.items():
-        devices = options.pop("devices", "*")
-        placed = (section, 0, devices) if HAS_PRIORITY else (section, devices)
-        instances.append(made.create_instance(*placed, None, None, None, options))
+    made, instances = made_up.plugin(PlannedPlugin, registry.tuner(name), name, sections)
     for instance in instances:
         made._instance_apply_static(instance)
     return made

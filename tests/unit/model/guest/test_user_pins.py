@@ -5,26 +5,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.unit.model.guest.xml import guest, refused
 from tuned_virt.model.guest import (
-    Guest,
-    GuestError,
     UserPins,
-    read_guest,
 )
-
-MEMORY = "<memory unit='GiB'>1</memory>"
-UUID = "<uuid>00000000-1111-2222-3333-444444444444</uuid>"
-
-
-def guest(inside: str = MEMORY, vcpu: str = "<vcpu>4</vcpu>", more: str = "") -> Guest:
-    return read_guest(f"<domain type='kvm'>\n<name>a</name>{inside}{vcpu}\n{more}</domain>")
-
-
-def refused(inside: str = MEMORY, vcpu: str = "<vcpu>4</vcpu>", more: str = "") -> str:
-    with pytest.raises(GuestError) as caught:
-        guest(inside, vcpu, more)
-    return str(caught.value)
-
 
 TAG = "<metadata><placement xmlns='urn:tuned-virt-plus:placement:1' {}/></metadata>"
 
