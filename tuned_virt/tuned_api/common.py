@@ -56,14 +56,10 @@ def drop_from_repository(plugin: Any) -> None:
 
     Before, its repository kept each that it had ever made; nothing leads there but who cleans up.
     """
-    frame: FrameType | None = sys._getframe()
-    while frame is not None:
-        if frame.f_globals.get("__name__") == "tuned.units.manager":
-            repository = getattr(frame.f_locals.get("self"), "plugins_repository", None)
-            if repository is not None:
-                repository.plugins.discard(plugin)
-            return
-        frame = frame.f_back
+    manager = stock_values.caller("tuned.units.manager")
+    repository = getattr(manager, "plugins_repository", None)
+    if repository is not None:
+        repository.plugins.discard(plugin)
 
 
 @contextlib.contextmanager
