@@ -13,7 +13,7 @@ from tuned_virt.model.topology.memory import (
     nodes,
     page_size,
 )
-from tuned_virt.model.topology.sysfs import overlay, read
+from tuned_virt.model.topology.sysfs import measured, overlay, read
 
 __all__ = [
     "CACHE",
@@ -25,6 +25,7 @@ __all__ = [
     "MemoryNode",
     "NumaNode",
     "largest_block",
+    "measured",
     "meminfo",
     "memory_nodes",
     "node_meminfo",

@@ -62,7 +62,7 @@ def overlay(host: Host, fs: KernelFS) -> Host:
     devices = dict(_devices(fs))
     return replace(
         host,
-        nodes=tuple(_measured(fs, node, len(host.nodes)) for node in host.nodes),
+        nodes=measured(host, fs),
         cpus=cpus,
         caches=host.caches or _caches(fs, cpus),
         offline=host.offline | offline,
@@ -202,6 +202,11 @@ def _nodes(fs: KernelFS, cpus: Mapping[int, frozenset[int]]) -> Iterator[NumaNod
             distances=dict(zip(numbers, map(int, row))) if len(row) == len(numbers) else {},
             pages=_pools(fs, number)[0],
         )
+
+
+def measured(host: Host, fs: KernelFS) -> tuple[NumaNode, ...]:
+    """A host's nodes with what memory and huge pages are free now."""
+    return tuple(_measured(fs, node, len(host.nodes)) for node in host.nodes)
 
 
 def _measured(fs: KernelFS, node: NumaNode, nodes: int) -> NumaNode:

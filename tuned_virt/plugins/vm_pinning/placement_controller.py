@@ -15,7 +15,7 @@ from tuned_virt.kernel import numa_maps
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api.connection import Connection
 from tuned_virt.model.guest import Guest
-from tuned_virt.model.topology import Host, HostError, NumaNode, overlay
+from tuned_virt.model.topology import Host, HostError, NumaNode, measured, overlay
 from tuned_virt.placement import Placement, PlacementPolicy
 from tuned_virt.plugins.vm_pinning import already_running
 from tuned_virt.plugins.vm_pinning.already_running import RunningDecision, bound
@@ -196,8 +196,7 @@ class PlacementController:
         """Whether memory or huge pages have become free that guests were not placed for lack of."""
         if self._free is None:
             return False
-        now = overlay(Host.from_xml(self._xml), self._fs)
-        return any(map(_more_free, self._free.nodes, now.nodes))
+        return any(map(_more_free, self._free.nodes, measured(self._free, self._fs)))
 
     # --- the guests -------------------------------------------------------------------------
 
