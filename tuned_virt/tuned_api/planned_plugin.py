@@ -23,7 +23,7 @@ from tuned_virt.core.system_root import OutsideRootError, SystemRoot
 from tuned_virt.core.tuner import Sections, Tuner
 from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.kernel import systemd
-from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.tuned_api.common import (
     TunerOptions,
     contained,
@@ -119,8 +119,8 @@ class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
             known = InstalledProfiles(system)
             where = self.tuner.tuned_settings
             return list(overridden(self._file, where, KernelFS(), known, active))
-        except (OSError, OutsideRootError):
-            return []
+        except (OSError, OutsideRootError, KernelFileError) as error:
+            return [f"{self._file.file}: what of it holds cannot be told: {error}"]
 
     def _apply(self) -> None:
         asked = self.asked()

@@ -53,11 +53,12 @@ class StockValue:
     """One value that a plugin of TuneD's own sets.
 
     wanted     the value, None where the machine has nothing that takes it
-    found      what is there now, None where that cannot be read
+    found      what is there now, None where there is no such file
     original   what was there before TuneD, None where TuneD keeps none
     bound      "at least 4096" for a value that is only raised or lowered
     ours       whether TuneD's verify has no line for it
     remark     why it is not compared
+    unreadable why what is there now cannot be read
     """
 
     section: str
@@ -69,6 +70,7 @@ class StockValue:
     bound: str = ""
     ours: bool = True
     remark: str = ""
+    unreadable: str = ""
 
     @property
     def name(self) -> str:
@@ -81,6 +83,8 @@ class StockValue:
         named = f"device {self.device}: '{self.option}'" if self.device else f"'{self.option}'"
         if self.remark:
             return Finding(Result.NOTE, f"{named}: {self.remark}")
+        if self.unreadable:
+            return Finding(Result.FAILED, f"{named}: cannot be read: {self.unreadable}")
         if self.wanted is None or self.found is None:
             return Finding(Result.MISSING, f"{named}: this machine does not have it")
         bound = f" ({self.bound})" if self.bound else ""
@@ -167,7 +171,10 @@ def _option(instance: Any, option: str, text: str, all_of_them: bool) -> Iterato
     plugin = instance.plugin
     special = _special(plugin.name, option)
     if special:
-        yield from special(instance, option, text)
+        try:
+            yield from special(instance, option, text)
+        except (OSError, struct.error) as error:
+            yield StockValue(instance.name, option, unreadable=str(error))
     elif "set" in plugin._commands.get(option, {}):
         yield from _command(instance, option, text, all_of_them)
     elif not _verified_by_tuned(plugin.name, option):
@@ -257,7 +264,7 @@ def _latency(instance: Any, option: str, text: str) -> Iterator[StockValue]:
         yield StockValue(instance.name, option)
         return
     found = None
-    with contextlib.suppress(OSError, struct.error), open(DMA_LATENCY, "rb") as file:
+    with contextlib.suppress(FileNotFoundError), open(DMA_LATENCY, "rb") as file:
         [found] = struct.unpack("i", file.read(4))
     held = found is not None and found <= wanted
     bound = f"{text}: at most {wanted} us" if held else ""
@@ -269,7 +276,7 @@ def _text(path: str) -> str | None:
     try:
         with open(path) as file:
             return file.read().strip()
-    except OSError:
+    except FileNotFoundError:
         return None
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.unit.tuned_api import made_up
 from tuned_virt import registry
+from tuned_virt.core import active_profile
 from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy
 from tuned_virt.plugins.ksm.policy import KsmMode, KsmPolicy
 from tuned_virt.tuned_api import planned_plugin
@@ -171,3 +172,22 @@ def test_what_tuneds_own_sections_use_is_checked_by_crash_guard(
     [line] = failed(plugin("crash_guard", crash_guard=ours(file)), caplog)
     assert f"{file}: {said}" in line
     assert failed(plugin("ksm", ksm=ours(file)), caplog) == []
+
+
+def test_what_won_that_cannot_be_told_fails_verify(
+    runner: RecordingRunner,
+    file: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whether another profile's section won is not known where TuneD's own files cannot be read."""
+    made = plugin("crash_guard", crash_guard=ours(file))
+    assert failed(made, caplog) == []
+
+    def unreadable(_system: object) -> None:
+        raise PermissionError(13, "Permission denied", active_profile.NAMES)
+
+    monkeypatch.setattr(active_profile, "read", unreadable)
+    [said] = failed(made, caplog)
+    assert f"{file}: what of it holds cannot be told" in said
+    assert active_profile.NAMES in said

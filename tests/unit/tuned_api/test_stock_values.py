@@ -216,6 +216,22 @@ def test_c_states(
     assert lines(section(plugin, "cpu", force_latency="a|70")) == [said]
 
 
+@pytest.mark.parametrize(
+    ("plugin", "option", "file"),
+    [("cpu", "force_latency", "DMA_LATENCY"), ("vm", "dirty_ratio", "DIRTY")],
+)
+def test_what_cannot_be_read_is_not_said_to_be_missing(
+    plugin: str, option: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder in the file's place: it is there, and its text is not to be had."""
+    (tmp_path / "dirty_ratio").mkdir()
+    monkeypatch.setattr(stock_values, file, tmp_path)
+    fake: Any = FakePlugin()
+    fake._latency, fake._has_pm_qos = 70, True
+    [line] = lines(section(fake, plugin, **{option: "70"}))
+    assert line.startswith(f"verify: failed: '{option}': cannot be read: [Errno 21]")
+
+
 def test_intel_pstate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stock_values, "INTEL_PSTATE", tmp_path)
     plugin: Any = FakePlugin()
