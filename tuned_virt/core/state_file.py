@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import functools
 import json
 import logging
@@ -21,6 +20,7 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Any, Final, Generic, TypeVar
 
+from tuned_virt.kernel import file_lock
 from tuned_virt.kernel.files import AnyPath, KernelFileError
 
 log = logging.getLogger("tuned")
@@ -227,7 +227,10 @@ class StateFile(Generic[T]):
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else changes it meanwhile. Raises OSError."""
+        """Nobody else changes it meanwhile.
+
+        Raises OSError, also where another process holds it too long.
+        """
         path, flags = self._beside(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         try:
             lock = os.open(path, flags, 0o600)
@@ -236,7 +239,7 @@ class StateFile(Generic[T]):
             lock = os.open(path, flags, 0o600)
         try:
             believed_folder(self.path)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            file_lock.take(lock, path)
             yield
         finally:
             os.close(lock)

@@ -22,6 +22,10 @@ NEXT_APPLY = 10.0
 """A deferred restore, for the apply that is expected next: TuneD says when it has come, so this is
 for a TuneD that never says."""
 
+LOCK = 2.0
+"""Anybody who reads or keeps originals, for another process's lock on them: it is held for one
+small write. A process that was waited for in vain is not waited for again."""
+
 RELEASED = 30.0
 """`tuned-virt disable`, for TuneD to apply the profile before ours and to restore what that does
 not set: a package is removed right after it."""
