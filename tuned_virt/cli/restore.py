@@ -114,9 +114,12 @@ def _remember_profile() -> None:
 
     At its end too: in one-shot mode systemd does not see TuneD as started.
     """
-    with contextlib.suppress(CouldNot, OSError, OutsideRootError):
+    with contextlib.suppress(CouldNot):
         machine = Machine()
-        active_profile.remember(machine.active(), machine.profiles)
+        try:
+            active_profile.remember(machine.active(), machine.profiles)
+        except (OSError, OutsideRootError) as error:
+            active_profile.say_not_recorded(error)
 
 
 def _main_conf() -> str:
@@ -158,12 +161,20 @@ def held_needlessly(active: Collection[str]) -> bool:
 
 
 def _of_active_profile() -> set[str]:
-    """Plugins that TuneD is about to load, or has loaded."""
+    """Plugins that TuneD is about to load, or has loaded; none where there is no TuneD.
+
+    Raises CouldNot where that cannot be read: what it will restore itself must not be restored.
+    """
     try:
         machine = Machine()
-        return _plugins_of(machine.profiles, machine.active().all)
-    except (CouldNot, OSError, OutsideRootError):
+    except CouldNot:
         return set()
+    try:
+        return _plugins_of(machine.profiles, machine.active().all)
+    except (OSError, OutsideRootError) as error:
+        raise CouldNot(
+            f"nothing is restored, because the active profile cannot be read: {error}"
+        ) from error
 
 
 def _plugins_of(profiles: InstalledProfiles, names: Iterable[str]) -> set[str]:

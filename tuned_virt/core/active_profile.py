@@ -10,6 +10,7 @@ commit, and with a transient /etc.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from typing import Any
 
@@ -17,6 +18,8 @@ from tuned_virt.core.installed_profiles import InstalledProfiles
 from tuned_virt.core.state_file import EVERY_BOOT, StateFile
 from tuned_virt.core.system_root import OutsideRootError, SystemRoot
 from tuned_virt.frozen_dataclasses import dataclass, replace
+
+log = logging.getLogger("tuned")
 
 NAMES = "/etc/tuned/active_profile"
 MODE = "/etc/tuned/profile_mode"
@@ -87,7 +90,7 @@ def _parse(content: dict[str, Any]) -> ActiveProfile:
 def remember(before: ActiveProfile, profiles: InstalledProfiles) -> None:
     """Record a profile that is to be returned to, unless it is one of ours itself.
 
-    A record that cannot be written stops nobody, and is said.
+    What cannot be read or written stops nobody, and is said.
     """
     try:
         if any(map(profiles.uses, before.all)):
@@ -96,8 +99,17 @@ def remember(before: ActiveProfile, profiles: InstalledProfiles) -> None:
         before = replace(before, post_loaded="")
         if record.load() != before:
             record.save(content(before))
-    except (OSError, OutsideRootError):
-        return  # TuneD cannot read these files either, and says so
+    except (OSError, OutsideRootError) as error:
+        say_not_recorded(error)
+
+
+def say_not_recorded(error: OSError | OutsideRootError) -> None:
+    """Log that `disable` will not know what was active before, and why."""
+    log.warning(
+        "the profile that is active now is not recorded, so `tuned-virt disable` does not return"
+        " to it: %s",
+        error,
+    )
 
 
 def returns_to(

@@ -8,6 +8,7 @@ import functools
 import glob
 import os
 import re
+import stat
 from collections.abc import Collection, Iterator, Mapping
 
 import tuned_virt
@@ -88,12 +89,12 @@ class InstalledProfiles:
         return list(NEW_FOLDERS if new else OLD_FOLDERS)
 
     def file(self, name: str, but: Collection[str] = ()) -> str | None:
-        """A profile's tuned.conf, other than these; None where there is none."""
+        """A profile's tuned.conf, other than these; None where there is none. Raises OSError."""
         if not NAME.fullmatch(name) or name.startswith("."):
             return None
         for folder in reversed(self.folders()):
             file = self.system.path(f"{folder}/{name}/tuned.conf")
-            if file not in but and os.path.isfile(file):
+            if file not in but and _is_file(file):
                 return file
         return None
 
@@ -140,7 +141,7 @@ class InstalledProfiles:
 
     def chain(self, name: str) -> Iterator[LoadedProfile]:
         """A profile and all that it includes. A file that includes its own name means the same
-        profile of an earlier folder, as for TuneD."""
+        profile of an earlier folder, as for TuneD. Raises OSError."""
         todo: list[tuple[str, str]] = [(name, "")]
         seen: list[str] = []
         while todo:
@@ -161,6 +162,14 @@ class InstalledProfiles:
         return f"there is no profile '{name}'{included} in {folders} of {self.system.root}"
 
 
+def _is_file(path: str) -> bool:
+    """Whether a file is there. Raises OSError where that cannot be told."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
 def _loaded(name: str, file: str) -> LoadedProfile:
     import configparser  # none of the commands that start fast needs it
 
@@ -168,7 +177,8 @@ def _loaded(name: str, file: str) -> LoadedProfile:
         delimiters=("=",), inline_comment_prefixes=("#",), strict=False, interpolation=None
     )
     try:
-        parsed.read([file])
+        with open(file) as opened:
+            parsed.read_file(opened, file)
     except (configparser.Error, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         return LoadedProfile(name, wrong=f"TuneD cannot read the profile '{name}': {reason}")

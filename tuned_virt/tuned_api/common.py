@@ -100,21 +100,26 @@ class PreviousProfile:
     """The profile before this one. TuneD makes all plugins, replaces its files, then applies."""
 
     _before: ActiveProfile | None = None
+    _unread: OSError | OutsideRootError | None = None
 
     @classmethod
     def read(cls) -> None:
         """Read TuneD's files, while a plugin is made."""
+        cls._before = cls._unread = None
         try:
             cls._before = active_profile.read(SystemRoot())
-        except (OSError, OutsideRootError):
-            cls._before = None
+        except (OSError, OutsideRootError) as error:
+            cls._unread = error
 
     @classmethod
     def remember(cls) -> None:
-        """Record what was read, when the first of the plugins is applied."""
-        before, cls._before = cls._before, None
+        """Record what was read, or say that it could not be, when the first plugin is applied."""
+        before, unread = cls._before, cls._unread
+        cls._before = cls._unread = None
         if before is not None:
             active_profile.remember(before, InstalledProfiles(SystemRoot()))
+        if unread is not None:
+            active_profile.say_not_recorded(unread)
 
 
 def log_stock(plugin: str, instance: Any) -> bool:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -14,11 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.failing import AT, fail
 from tests.unit.fake_ksm import FRESH, FakeKsm
 from tuned_virt import cli
 from tuned_virt.cli import restore
+from tuned_virt.cli.activation import Machine
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals, OriginalsError, UnheldOriginals
+from tuned_virt.kernel import systemd
 from tuned_virt.kernel.procfs import start_time
 from tuned_virt.plugins.ksm import KsmTuner
 
@@ -131,3 +135,48 @@ def test_nobody_takes_over_while_a_setting_is_written(
 def test_what_others_have_restored_meanwhile_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(OriginalsError, match="has restored ksm"):
         UnheldOriginals(tmp_path, "boot").writing("ksm").__enter__()
+
+
+def system(folder: Path, **files: str) -> Machine:
+    """A TuneD of which these files below /etc/tuned are there; `balanced` alone has [ksm]."""
+    etc = folder / "etc/tuned"
+    (etc / "balanced").mkdir(parents=True)
+    (etc / "tuned-main.conf").write_text("")
+    (etc / "balanced/tuned.conf").write_text("[ksm]\nrun=1\n")
+    for name, text in files.items():
+        (etc / name).write_text(text)
+    return Machine(folder)
+
+
+@pytest.mark.parametrize(
+    ("at", "name"),
+    [(at, name) for at in AT for name in ("active_profile", "post_loaded_profile")]
+    + [("open", "tuned.conf")],
+)
+def test_beside_a_starting_tuned_an_unreadable_profile_restores_nothing(
+    at: str,
+    name: str,
+    baseline: Originals,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its plugins restore their own settings; which those are is in these files."""
+    fs, machine = FakeKsm(TUNED), system(tmp_path, active_profile="balanced\n")
+    monkeypatch.setattr(restore, "KernelFS", lambda: fs)
+    monkeypatch.setattr(restore, "Machine", lambda: machine)
+    monkeypatch.setattr(systemd, "restarting", lambda: False)
+    (tmp_path / "etc/tuned/post_loaded_profile").write_text("")
+    with monkeypatch.context() as patch:
+        fail(patch, at, errno.EIO, name)
+        assert cli.main(["restore", "--leftover", "starting"]) == 2
+    assert "nothing is restored, because the active profile cannot be read" in (
+        capsys.readouterr().err
+    )
+    assert fs.writes == []
+    assert baseline.record("ksm").originals == ORIGINALS
+    assert cli.main(["restore", "--leftover", "starting"]) == 0
+    assert fs.writes == [], "it is of the active profile"
+    (tmp_path / "etc/tuned/active_profile").write_text("powersave\n")
+    assert cli.main(["restore", "--leftover", "starting"]) == 0
+    assert baseline.all() == {}

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.unit.failing import fail
 from tuned_virt.core import active_profile
 from tuned_virt.core.active_profile import ActiveProfile, returns_to
 from tuned_virt.core.installed_profiles import InstalledProfiles
@@ -147,3 +149,18 @@ def test_a_record_that_cannot_be_written_stops_nobody(
 )
 def test_words(what: ActiveProfile, words: str) -> None:
     assert str(what) == words
+
+
+def test_a_profile_that_cannot_be_read_is_said(
+    files: Files, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether it is one of ours is in its tuned.conf."""
+    system = files()
+    conf = Path(system.root, "usr/lib/tuned/virtual-host/tuned.conf")
+    conf.parent.mkdir(parents=True)
+    conf.write_text("[main]\n")
+    fail(monkeypatch, "open", errno.EIO, "tuned.conf")
+    active_profile.remember(VH, InstalledProfiles(system))
+    assert "is not recorded" in caplog.text
+    assert "Input/output error" in caplog.text
+    assert not Path(system.path(active_profile.RECORD)).exists()

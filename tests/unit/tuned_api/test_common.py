@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -58,14 +59,18 @@ def test_a_reload_records_nothing(system: SystemRoot) -> None:
     assert recorded(system) is NOT_THERE
 
 
-def test_files_that_cannot_be_read_record_nothing(
-    system: SystemRoot, monkeypatch: pytest.MonkeyPatch
+def test_files_that_cannot_be_read_record_nothing_and_that_is_said_once(
+    system: SystemRoot, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(_: object) -> ActiveProfile:
-        raise PermissionError
+        raise PermissionError(errno.EACCES, "Permission denied", "/etc/tuned/active_profile")
 
     PreviousProfile.read()
     monkeypatch.setattr(active_profile, "read", fail)
     PreviousProfile.read()
     PreviousProfile.remember()
     assert recorded(system) is NOT_THERE
+    PreviousProfile.remember()
+    [said] = caplog.messages
+    assert "is not recorded" in said
+    assert "Permission denied: '/etc/tuned/active_profile'" in said
