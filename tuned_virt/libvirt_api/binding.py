@@ -83,11 +83,30 @@ def translated() -> Iterator[None]:
         raise LibvirtError(printable(str(error)), error.get_error_code()) from error
 
 
+SPARE_FILES = 16
+"""Descriptors that must be free before a connection is opened: where libvirt's client gets none for
+its event loop (GWakeup), GLib ends the whole process."""
+
+
+def need_files() -> None:
+    """Raises LibvirtError where this process has too few descriptors left for a connection."""
+    spare: list[int] = []
+    try:
+        while len(spare) < SPARE_FILES:
+            spare.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        raise LibvirtError(f"no connection to libvirt is opened: {error.strerror}") from error
+    finally:
+        for descriptor in spare:
+            os.close(descriptor)
+
+
 def open_uri(uri: str, read_only: bool) -> Any:
     """A connection; libvirt's errors are raised, and not written to stderr besides.
 
     Raises LibvirtError.
     """
+    need_files()
     with translated():
         libvirt().registerErrorHandler(lambda *_: None, None)
         return libvirt().openReadOnly(uri) if read_only else libvirt().open(uri)

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import queue
 from typing import Any
 
 import pytest
 
 from tests.unit.libvirt_api.fake_binding import URI, FakeError, FakeLibvirt, install
+from tuned_virt.libvirt_api import binding
 from tuned_virt.libvirt_api.connection import NO_SUPPORT, Connection
 from tuned_virt.libvirt_api.errors import LibvirtError
 
@@ -75,3 +78,25 @@ def test_a_registration_that_cannot_be_taken_back_is_tried_again(
     link.close()
     assert fake.callbacks == {}
     assert fake.open_connections == 0
+
+
+def test_a_process_short_of_descriptors_opens_no_connection(
+    fake: FakeLibvirt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GLib ends the process where libvirt's client gets no descriptor for its event loop."""
+    real, left = os.open, [binding.SPARE_FILES - 1]
+
+    def few(*how: Any) -> int:
+        if not left[0]:
+            raise OSError(errno.EMFILE, "Too many open files")
+        left[0] -= 1
+        return real(*how)
+
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", few)
+        with pytest.raises(LibvirtError, match="no connection to libvirt is opened: Too many"):
+            opened()
+    assert fake.open_connections == 0
+    assert len(os.listdir("/proc/self/fd")) == before
+    opened().close()
