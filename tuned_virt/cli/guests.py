@@ -15,7 +15,7 @@ from tuned_virt.core.state_file import FOLDER, StateFile
 from tuned_virt.frozen_dataclasses import asdict, dataclass
 from tuned_virt.kernel import cpuset, numa_maps
 from tuned_virt.kernel.cpuset import text as cpus_text
-from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.kernel.procfs import start_time
 from tuned_virt.model.guest import printable, qemu_process, qemu_threads
 from tuned_virt.model.guest.qemu_threads import QemuThreads
@@ -40,6 +40,7 @@ class GuestRow:
     drift     what is not where it was put, in words
     delay_ms  how long its vCPUs waited for a CPU since the last look; None at the first
     ungranted what was requested and is not so, such as "policy=dedicated"
+    memory_error  why it cannot be told where its memory is, "" where it can
     """
 
     guest: str
@@ -55,6 +56,7 @@ class GuestRow:
     drift: tuple[str, ...]
     delay_ms: float | None
     ungranted: str = ""
+    memory_error: str = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,7 +122,7 @@ def _row(
     now: dict[str, int],
 ) -> GuestRow:
     found = qemu_threads.read(fs, guest.pid)
-    by_node = numa_maps.by_node(numa_maps.read(fs, guest.pid))
+    by_node, memory_error = _memory(fs, guest.pid)
     nodes = held.placement.nodes if held else ()
     share = numa_maps.share(by_node, frozenset(nodes)) if nodes else None
     affinity = qemu_threads.affinity(fs, guest.pid, found)
@@ -137,10 +139,19 @@ def _row(
         why=printable(held.placement.why) if held else "not managed by vm_pinning",
         local=None if share is None else round(100 * share, 1),
         by_node={node: kib >> 10 for node, kib in by_node.items()},
+        memory_error=memory_error,
         ungranted=held.ungranted if held else "",
         drift=_drift(affinity, held) if held else (),
         delay_ms=_delay(fs, guest.pid, found, before, now),
     )
+
+
+def _memory(fs: KernelFS, pid: int) -> tuple[dict[int, int], str]:
+    """KiB of a guest's memory by node; and why that cannot be told, "" where it can."""
+    try:
+        return numa_maps.by_node(numa_maps.read(fs, pid)), ""
+    except KernelFileError as error:
+        return {}, str(error)
 
 
 def _owner(held: HeldPlacement | None) -> str:
@@ -205,4 +216,5 @@ def _cells(row: GuestRow) -> tuple[object, ...]:
 def _sentence(row: GuestRow) -> str:
     told = "; ".join(row.drift) or row.why
     lacks = f"{row.ungranted} is not granted: " if row.ungranted else ""
-    return f"{row.guest}: {'drift' if row.drift else row.owner}: {lacks}{told}"
+    unread = f"; the location of its memory: {row.memory_error}" if row.memory_error else ""
+    return f"{row.guest}: {'drift' if row.drift else row.owner}: {lacks}{told}{unread}"

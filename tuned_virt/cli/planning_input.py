@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tuned_virt.core.options import SYSTEM
 from tuned_virt.frozen_dataclasses import dataclass, field, replace
 from tuned_virt.guests import originals
 from tuned_virt.kernel import numa_maps
-from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.kernel.procfs import start_time
 from tuned_virt.libvirt_api import placement_tag
 from tuned_virt.libvirt_api.worker import descriptions
@@ -147,7 +148,7 @@ def here(fs: KernelFS, uri: str = SYSTEM) -> PlanningInput:
     known = []
     for name, (pid, xml) in sorted(documents.items()):
         try:
-            known.append((name, _running(fs, pid, xml, held)))
+            known.append((name, _running(fs, pid, xml, held, notes)))
         except GuestError as error:
             why = printable(str(error))
             notes.append(
@@ -189,9 +190,16 @@ def _uuid(xml: str) -> str:
 
 
 def _running(
-    fs: KernelFS, pid: int, xml: str, held: Mapping[str, held_placements.HeldPlacement]
+    fs: KernelFS,
+    pid: int,
+    xml: str,
+    held: Mapping[str, held_placements.HeldPlacement],
+    notes: list[str],
 ) -> DescribedGuest:
-    """A guest as libvirt and the kernel have it now. Raises GuestError."""
+    """A guest as libvirt and the kernel have it now; what is not known is noted.
+
+    Raises GuestError.
+    """
     guest = read_guest(xml)
     ours, present = placement_tag.read(xml)
     ran = held.get(originals.key(guest.uuid, 0, start_time(pid) or 0)) if pid else None
@@ -200,7 +208,17 @@ def _running(
         return DescribedGuest(xml, present, held=placed)
     threads = qemu_threads.pins(qemu_threads.affinity(fs, pid))
     now = threads.over(Pins(memory=present.memory))
-    return DescribedGuest(xml, now, numa_maps.by_node(numa_maps.read(fs, pid)), placed)
+    return DescribedGuest(xml, now, _resident(fs, pid, guest.name, notes), placed)
+
+
+def _resident(fs: KernelFS, pid: int, name: str, notes: list[str]) -> Mapping[int, int]:
+    """Where a guest's memory is; without root that is not known of any, and noted once."""
+    try:
+        return numa_maps.by_node(numa_maps.read(fs, pid))
+    except KernelFileError as error:
+        if os.geteuid() == 0:
+            notes.append(f"guest {printable(name)}: the location of its memory: {error}")
+        return {}
 
 
 def _tagged(guest: Guest, ours: Pins) -> Placement | None:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from tuned_virt.kernel import numa_maps
-from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.libvirt_api.binding import missing
 from tuned_virt.model.guest import qemu_process, qemu_threads
 from tuned_virt.model.pins import EMULATOR, Part, Pins
@@ -71,7 +71,7 @@ def _domain(
         SubElement(domain, "uuid").text = guest.uuid
     SubElement(domain, "memory", unit="b").text = str(_bytes(command) or guest.resident * 1024)
     _vcpus(domain, threads, command)
-    _backing(domain, numa_maps.read(fs, guest.pid), guest)
+    _backing(domain, _areas(fs, guest.pid), guest)
     if guest.pid not in ours:
         now = qemu_threads.pins(qemu_threads.affinity(fs, guest.pid, threads))
         _pins(domain, now, (fs.read_optional(ONLINE) or "").strip())
@@ -104,6 +104,14 @@ def _vcpus(domain: Element, threads: qemu_threads.QemuThreads, command: str) -> 
     for one in threads:
         if one.part is Part.IOTHREAD:
             SubElement(iothreads, "iothread", id=str(one.number))
+
+
+def _areas(fs: KernelFS, pid: int) -> list[numa_maps.Area]:
+    """None where they cannot be read: who asks where its memory is says why."""
+    try:
+        return numa_maps.read(fs, pid)
+    except KernelFileError:
+        return []
 
 
 def _backing(domain: Element, areas: list[numa_maps.Area], guest: qemu_process.QemuProcess) -> None:

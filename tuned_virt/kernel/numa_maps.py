@@ -17,9 +17,10 @@ from tuned_virt.kernel.files import KernelFS
 LEAST = 4 << 20
 """Bytes from which a mapping counts as a guest's memory; QEMU's own are smaller."""
 
-NODE = re.compile(r"N(\d+)=(\d+)")
-PAGE = re.compile(r"kernelpagesize_kB=(\d+)")
-RANGE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ \d+\s*(.*)$")
+START = re.compile(r"[0-9a-f]{1,16}(?= )")
+NODE = re.compile(r"\bN(\d{1,9})=(\d{1,18})\b", re.ASCII)
+PAGE = re.compile(r"\bkernelpagesize_kB=(\d{1,18})\b", re.ASCII)
+RANGE = re.compile(r"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) (\S+) \S+ \S+ \d+\s*(.*)$", re.ASCII)
 QEMUS_OWN = ("[heap]", "[stack]")
 
 
@@ -39,17 +40,19 @@ class Area:
 
 
 def read(fs: KernelFS, pid: int) -> list[Area]:
-    """A guest's memory, mapping by mapping; empty for a process that has gone or cannot be read."""
-    ends = dict(_large(fs.read_permitted(f"/proc/{pid}/maps") or ""))
+    """A guest's memory, mapping by mapping; none of a process that has gone.
+
+    Raises KernelFileError where it cannot be read, or not by this user.
+    """
+    ends = dict(_large(fs.read_optional(f"/proc/{pid}/maps") or ""))
     found = []
-    for line in (fs.read_permitted(f"/proc/{pid}/numa_maps") or "").splitlines():
-        start = int(line.partition(" ")[0], 16)
-        page = PAGE.search(line)
-        if start in ends and page:
-            size = int(page[1])
+    for line in (fs.read_optional(f"/proc/{pid}/numa_maps") or "").splitlines():
+        start, page = START.match(line), PAGE.search(line)
+        if start and page and int(start[0], 16) in ends:
+            first, size = int(start[0], 16), int(page[1])
             nodes = {int(node): int(pages) * size for node, pages in NODE.findall(line)}
             if nodes:
-                found.append(Area(start, ends[start], size, nodes))
+                found.append(Area(first, ends[first], size, nodes))
     return found
 
 

@@ -14,7 +14,9 @@ import pytest
 from tuned_virt import __version__
 from tuned_virt.cli import main, plan, plan_text, planning_input, processes, snapshot
 from tuned_virt.cli.planning_input import DescribedGuest
-from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel import numa_maps
+from tuned_virt.kernel.files import KernelFileError, KernelFS
+from tuned_virt.kernel.numa_maps import Area
 from tuned_virt.libvirt_api import worker
 from tuned_virt.model.guest import read_guest
 from tuned_virt.model.pins import Pins
@@ -412,3 +414,22 @@ def test_an_owners_pins_are_read_where_libvirt_is_gone(
         monkeypatch.setattr(held_placements, "everything", lambda held=held: held)
         [guest] = planning_input.here(KernelFS(tmp_path)).guests
         assert guest.owned.vcpus == owned
+
+
+def test_memory_that_cannot_be_read_is_noted(
+    kernel: KernelFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(_fs: KernelFS, pid: int) -> list[Area]:
+        raise KernelFileError(f"/proc/{pid}/numa_maps", "Input/output error")
+
+    monkeypatch.setattr(worker, "descriptions", lambda *_: None)
+    monkeypatch.setattr(planning_input, "descriptions", lambda *_: None)
+    monkeypatch.setattr(planning_input, "_by_kernel", lambda _: TWO_NODES)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert planning_input.here(kernel).guests[0].resident == {1: 1200}
+    monkeypatch.setattr(numa_maps, "read", unreadable)
+    found = planning_input.here(kernel)
+    assert found.notes[-2:-1] == (
+        "guest vm1: the location of its memory: cannot read /proc/100/numa_maps: Input/output"
+        " error",
+    )

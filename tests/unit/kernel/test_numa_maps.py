@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tuned_virt.kernel import numa_maps
-from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel.files import KernelFileError, KernelFS
 
 FILES = {
     "maps": (
@@ -87,3 +90,29 @@ def test_what_is_qemus_own(tmp_path: Path) -> None:
     lines = "".join(f"{start} default anon=9 N0=9 kernelpagesize_kB=4\n" for start in starts)
     fs = process(tmp_path, {"maps": PROGRAM, "numa_maps": lines})
     assert numa_maps.read(fs, 100) == []
+
+
+@pytest.mark.parametrize("name", ["maps", "numa_maps"])
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.EMFILE])
+def test_what_cannot_be_read_is_not_no_memory(
+    name: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fs = process(tmp_path, FILES)
+    real = os.open
+
+    def opened(path: str, *how: Any) -> int:
+        if path.endswith(f"/100/{name}"):
+            raise OSError(code, os.strerror(code))
+        return real(path, *how)
+
+    monkeypatch.setattr(os, "open", opened)
+    with pytest.raises(KernelFileError, match=f"cannot read /proc/100/{name}: {os.strerror(code)}"):
+        numa_maps.read(fs, 100)
+    assert numa_maps.read(fs, 101) == [], "it has gone"
+
+
+@pytest.mark.parametrize("line", ["", "x", "-1 N0=1 kernelpagesize_kB=4", "7f0000000000"])
+def test_lines_that_tell_nothing_are_passed_over(line: str, tmp_path: Path) -> None:
+    text = f"{line}\n{FILES['numa_maps']}{line}\n"
+    fs = process(tmp_path, {**FILES, "numa_maps": text, "maps": f"{line}\n{FILES['maps']}"})
+    assert numa_maps.by_node(numa_maps.read(fs, 100)) == {0: 800, 1: 400 + 4096}

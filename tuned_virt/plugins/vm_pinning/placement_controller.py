@@ -12,7 +12,7 @@ from tuned_virt.frozen_dataclasses import dataclass, field, replace
 from tuned_virt.guests.manager import Claim
 from tuned_virt.guests.tracker import Seen, TrackedGuest
 from tuned_virt.kernel import numa_maps
-from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.libvirt_api.connection import Connection
 from tuned_virt.model.guest import Guest
 from tuned_virt.model.topology import Host, HostError, NumaNode, measured, overlay
@@ -104,6 +104,7 @@ class PlacementController:
         self._free: Host | None = None
         self._host: Host | None = None
         self._resident: dict[str, Mapping[int, int]] = {}
+        self._unread: dict[str, str] = {}  # why it cannot be told where a guest's memory is
         self._located: dict[str, tuple[Guest, Guest]] = {}
         self._short = False
         self._last: _Question | None = None
@@ -123,8 +124,9 @@ class PlacementController:
         self, link: Connection, seen: Seen, wanted: Wanted, held: Held, replan: bool
     ) -> PlacementDecision:
         """Where guests belong. May raise LibvirtError."""
-        for key in self._resident.keys() - seen.keys():
-            del self._resident[key]
+        for key in (self._resident.keys() | self._unread.keys()) - seen.keys():
+            self._resident.pop(key, None)
+            self._unread.pop(key, None)
             self._located.pop(key, None)
         decided = self._decide(self._read_host(link, seen), seen, wanted, held, replan)
         if self._short and self._has_more_free():
@@ -229,6 +231,16 @@ class PlacementController:
         asked.policies[one.active.uuid] = claim.policy.placement
         if one.guest is not None and not one.guest.movable:
             asked.guests[one.active.uuid] = self._locate(one, one.guest)
+            self._leave_unread(asked, one, claim)
+
+    def _leave_unread(self, asked: _Asked, one: TrackedGuest, claim: PinningClaim) -> bool:
+        """Whether a guest is left alone, as its vCPUs might be parted from its memory."""
+        why = self._unread.get(one.key)
+        if why is None:
+            return False
+        asked.policies.pop(one.active.uuid, None)
+        asked.remarks[one.key] = left(one, claim, why, "a place with its memory")
+        return True
 
     def _already(self, asked: _Asked, one: TrackedGuest, claim: PinningClaim) -> None:
         resident: Mapping[int, int] = {}
@@ -236,6 +248,8 @@ class PlacementController:
             assert one.guest is not None
             asked.guests[one.active.uuid] = located = self._locate(one, one.guest)
             resident = located.resident
+            if self._leave_unread(asked, one, claim):
+                return
         decided = already_running.decide(claim.policy, resident)
         if decided.policy is None:
             asked.remarks[one.key] = left(one, claim, decided.why, decided.ungranted)
@@ -264,7 +278,12 @@ class PlacementController:
 
     def _measure(self, one: TrackedGuest) -> Mapping[int, int]:
         if one.key not in self._resident:
-            areas = numa_maps.read(self._fs, one.pid) if one.pid else []
+            self._unread.pop(one.key, None)
+            try:
+                areas = numa_maps.read(self._fs, one.pid) if one.pid else []
+            except KernelFileError as error:
+                self._unread[one.key] = f"the location of its memory: {error}"
+                return {}
             found = numa_maps.by_node(areas)
             if not found:
                 return found

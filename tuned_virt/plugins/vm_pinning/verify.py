@@ -50,8 +50,9 @@ class PinningVerifier:
             if held is None:
                 yield _finding(Result.NOTE, claim.device, "is not placed yet")
             elif held.placed:
-                local = self._local(held) if time.monotonic() < deadline else None
-                yield self._compare(held, told.get(held.uuid), local)
+                late = time.monotonic() >= deadline
+                local, unread = (None, "") if late else self._local(held)
+                yield self._compare(held, told.get(held.uuid), local, unread)
             else:
                 yield _left(held)
         if remark:
@@ -96,13 +97,19 @@ class PinningVerifier:
                 yield f"{text} by libvirt"
 
     def _compare(
-        self, held: HeldPlacement, told: Mapping[int, str] | None, local: float | None
+        self,
+        held: HeldPlacement,
+        told: Mapping[int, str] | None,
+        local: float | None,
+        unread: str,
     ) -> Finding:
         differing = list(dict.fromkeys(self._differences(held, told)))
         memory = held.placement.memory
         wall = memory is not None and memory.mode in WALLS
         if wall and local is not None and local < ENOUGH:
             differing.append(f"{local:.0%} of its memory on node {_nodes(held)}")
+        if unread and wall:
+            differing.append(unread)
         if differing:
             found = ", ".join(differing)
             return _finding(
@@ -113,14 +120,18 @@ class PinningVerifier:
         text = f"'{PLUGIN}' = '{_place(held)}'"
         if local is not None:
             text += f", {local:.0%} of its memory is there"
-        said = "; ".join(filter(None, [text, held.remark, held.configuration]))
+        said = "; ".join(filter(None, [text, unread, held.remark, held.configuration]))
         return _finding(Result.PASSED, held.device, said)
 
-    def _local(self, held: HeldPlacement) -> float | None:
+    def _local(self, held: HeldPlacement) -> tuple[float | None, str]:
+        """Which part of a guest's memory is on its nodes; and why that cannot be told, or ""."""
         if not (held.pid and held.placement.nodes):
-            return None
-        nodes = numa_maps.by_node(numa_maps.read(self._fs, held.pid))
-        return numa_maps.share(nodes, frozenset(held.placement.nodes))
+            return None, ""
+        try:
+            nodes = numa_maps.by_node(numa_maps.read(self._fs, held.pid))
+        except KernelFileError as error:
+            return None, f"the location of its memory: {error}"
+        return numa_maps.share(nodes, frozenset(held.placement.nodes)), ""
 
 
 def _place(held: HeldPlacement) -> str:

@@ -16,7 +16,7 @@ from tuned_virt import placement
 from tuned_virt.guests.manager import Claim
 from tuned_virt.guests.tracker import TrackedGuest
 from tuned_virt.kernel import numa_maps
-from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.kernel.numa_maps import Area
 from tuned_virt.model.guest import Guest, HugePages
 from tuned_virt.model.topology import Host, NumaNode
@@ -569,3 +569,31 @@ def test_what_is_worth_another_plan(
     """256 MiB on a node, or a huge page."""
     nodes = [NumaNode(0, frozenset(), 0, {}, {}, *measured) for measured in (before, now)]
     assert _more_free(*nodes) is more
+
+
+def test_a_guest_whose_memory_cannot_be_read_is_left_alone_until_it_can(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its vCPUs might be parted from it; that is not "no memory anywhere"."""
+
+    def unreadable(_fs: KernelFS, pid: int) -> list[Area]:
+        raise KernelFileError(f"/proc/{pid}/numa_maps", "Input/output error")
+
+    real = numa_maps.read
+    monkeypatch.setattr(numa_maps, "read", unreadable)
+    scene.start("local", fresh=False)
+    scene.start("place", fresh=False, running="place")
+    scene.start("leave", fresh=False, running="leave")
+    scene.start("locked")
+    guest = Guest("locked", "locked", vcpus=1, memory=1024, locked=True)
+    scene.seen["locked"] = replace(scene.seen["locked"], guest=guest)
+    scene.start("fresh")
+    found = scene.decide()
+    assert found.placements.keys() == {"fresh"}
+    why = "the location of its memory: cannot read /proc/7/numa_maps: Input/output error"
+    for name in ("local", "place", "locked"):
+        assert found.remarks[name].placement.why == why
+        assert found.remarks[name].ungranted == "a place with its memory", "so verify fails"
+    assert "running=leave" in found.remarks["leave"].placement.why
+    monkeypatch.setattr(numa_maps, "read", real)
+    assert scene.decide().placements.keys() == {"local", "place", "locked", "fresh"}

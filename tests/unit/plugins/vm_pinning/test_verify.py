@@ -12,9 +12,11 @@ import pytest
 from tuned_virt.cli import findings
 from tuned_virt.core.engine import Finding, Result
 from tuned_virt.guests.manager import Claim
-from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel import numa_maps
+from tuned_virt.kernel.files import KernelFileError, KernelFS
+from tuned_virt.kernel.numa_maps import Area
 from tuned_virt.libvirt_api.errors import Unanswered
-from tuned_virt.placement import Placement, PlacementKind, unplaced
+from tuned_virt.placement import MemoryPlacement, Placement, PlacementKind, unplaced
 from tuned_virt.plugins.vm_pinning import policy
 from tuned_virt.plugins.vm_pinning.held_placements import HeldPlacement
 from tuned_virt.plugins.vm_pinning.verify import PinningVerifier
@@ -36,7 +38,7 @@ class Silent:
 
 
 def said(tmp_path: Path, placed: Placement, **more: Any) -> Finding:
-    held = HeldPlacement("u/7", "u", "web1", "web1", 0, placed, **more)
+    held = HeldPlacement("u/7", "u", "web1", "web1", placement=placed, **{"pid": 0, **more})
     claim = Claim("web1", policy.parse({}))
     asked: Any = Silent()
     found = list(PinningVerifier(KernelFS(tmp_path)).findings([(claim, held)], asked))
@@ -81,3 +83,17 @@ def test_a_guest_that_is_left_on_purpose_is_a_note(tmp_path: Path) -> None:
     assert said(tmp_path, unplaced("web1", "u", "policy=none", chosen=True)).result is Result.NOTE
     owned = replace(FLOATS, kind=PlacementKind.OWNER, ungranted="")
     assert said(tmp_path, owned).result is Result.NOTE
+
+
+def test_memory_that_cannot_be_read_is_told_and_fails_what_must_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(_fs: KernelFS, pid: int) -> list[Area]:
+        raise KernelFileError(f"/proc/{pid}/numa_maps", "Input/output error")
+
+    monkeypatch.setattr(numa_maps, "read", unreadable)
+    why = "the location of its memory: cannot read /proc/7/numa_maps: Input/output error"
+    for mode, result in (("move", Result.PASSED), ("strict", Result.FAILED)):
+        placed = replace(FLOATS, ungranted="", memory=MemoryPlacement(mode, "0"))
+        line = said(tmp_path, placed, pid=7)
+        assert (line.result, why in line.text) == (result, True), mode
