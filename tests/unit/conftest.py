@@ -14,7 +14,7 @@ from tests.schemas import valid
 from tuned_virt.cli import json_output, restore
 
 # A loaded machine is no defect, so nothing has a deadline.
-settings.register_profile("quick", deadline=None, max_examples=25)
+settings.register_profile("quick", deadline=None, max_examples=10)
 settings.register_profile("thorough", deadline=None, max_examples=200)
 settings.register_profile(  # the same examples each time, and no time spent on the smallest one
     "mutants",

@@ -14,6 +14,10 @@ UNTIL_SEEN = settings(
 """What is counted must be the same each time."""
 
 
+COSTLY = settings(max_examples=max(5, settings().max_examples // 8))
+"""Where one example costs as much as ten of another test."""
+
+
 class SeenEnough(Exception):
     """Raised in a property, it ends hypothesis' search."""
 

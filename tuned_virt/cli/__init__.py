@@ -45,7 +45,8 @@ def module(command: str) -> ModuleType:
 
 
 def parser(loaded: Collection[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
-    """The command line's grammar, in full for the loaded commands."""
+    """The command line's grammar: the loaded commands in full; of none, the names of all, which is
+    what `--help` and a typing error show."""
     top = argparse.ArgumentParser(
         prog="tuned-virt",
         description="Show, verify and undo the tuning of this KVM host or guest.",
@@ -54,8 +55,8 @@ def parser(loaded: Collection[str] = tuple(COMMANDS)) -> argparse.ArgumentParser
     )
     top.add_argument("--version", action="version", version=f"tuned-virt-plus {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, summary in COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=summary)
+    for name in [known for known in COMMANDS if known in loaded] or COMMANDS:
+        command = commands.add_parser(name, help=COMMANDS[name], description=COMMANDS[name])
         if name in loaded:
             module(name).add_arguments(command)
             command.set_defaults(run=module(name).run)

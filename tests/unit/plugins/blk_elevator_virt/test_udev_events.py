@@ -130,5 +130,5 @@ def test_a_disk_added_later_is_set_and_one_reset_is_set_again(
     runner.restore()
     wait_for(lambda: engine.originals.all() == {})  # a look under way comes first
     assert fs.scheduler("loop1") == "kyber"
-    assert PolicyInForce(tmp_path).load() is None
+    wait_for(lambda: PolicyInForce(tmp_path).load() is None)
     assert [one.running for one in observers] == [False]

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.ksmd import Machine
+from tests.unit.seen import COSTLY
 from tuned_virt.plugins.ksm import auto, speed
 from tuned_virt.plugins.ksm.auto import AutoPolicy
 from tuned_virt.plugins.ksm.controller import decide
@@ -260,7 +261,6 @@ policies = st.builds(
 )
 
 
-@settings(max_examples=80)
 @given(policies, st.lists(samples, min_size=1, max_size=30), st.data())
 def test_never_outside_its_bounds(
     policy: AutoPolicy, seen: list[Sample], data: st.DataObject
@@ -279,7 +279,7 @@ def test_never_outside_its_bounds(
         memory = decision.memory
 
 
-@settings(max_examples=25)
+@COSTLY
 @given(policies, samples.filter(lambda sample: sample.known < 2**20))
 def test_settles_for_every_constant_input(policy: AutoPolicy, sample: Sample) -> None:
     memory, now, written = ControllerMemory(), 0.0, dict(sample.settings)
@@ -304,7 +304,7 @@ def test_a_cost_that_cannot_be_measured_makes_no_hurry() -> None:
     assert [decision.next_look for decision in machine.log[:3]] == [0.25, 1.0, 1.0]
 
 
-@settings(max_examples=15)
+@COSTLY
 @given(
     st.lists(st.tuples(st.integers(16, 2048), st.floats(0, 1)), min_size=1, max_size=5),
     st.sampled_from((EAGER, AutoPolicy(max_cpu=10), AutoPolicy(eager=True, maintenance_cpu=5))),

@@ -352,7 +352,7 @@ def quiet() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("quiet")
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(OPTIONS, OPTIONS, MACHINE, st.sampled_from([0, 500]), st.integers(1, 4))
 def test_apply_and_restore_is_the_identity(
     tmp_path_factory: pytest.TempPathFactory,

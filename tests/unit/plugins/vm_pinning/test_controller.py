@@ -177,7 +177,7 @@ def check_owners_pins(guests: PinningController, text: str) -> bool:
     return True
 
 
-@settings(max_examples=40, suppress_health_check=[*HealthCheck])
+@settings(suppress_health_check=[*HealthCheck])
 @given(guest=made_up(Host.from_xml(HOST), 1))
 def test_nothing_that_an_owner_pins_is_changed(guests: PinningController, guest: Guest) -> None:
     """But for pins that leave out no CPU, which say nothing."""
