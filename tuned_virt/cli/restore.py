@@ -49,7 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_const",
         const="force",
         dest="unmerge",
-        help="the same even without enough memory: the host may swap, or kill guests",
+        help="the same even if the host has not enough memory, which may then swap, or kill"
+        " guests; what does not fit into a memory cgroup's limit stays refused",
     )
     parser.add_argument(
         "--leftover",

@@ -6,6 +6,7 @@ planner     policy → one plan               conflicts       who else sets KSM
 decision    samples, memories, decisions    auto, ksmtuned  the algorithms (pure); speed: of auto
 sampler     the machine → a sample          controller      the thread that carries decisions out
 controller_state  what it does and remembers, on tmpfs
+memory_cgroups  those that hold merged pages, and what they can take
 plugin      all of it for the engine
 """
 

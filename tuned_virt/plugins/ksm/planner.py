@@ -11,6 +11,7 @@ from tuned_virt.core.options import WantedValue
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.plugins.ksm.conflicts import ACTIVE, INACTIVE, KSM_SERVICE
 from tuned_virt.plugins.ksm.decision import CONTROLLED
+from tuned_virt.plugins.ksm.memory_cgroups import MemoryCgroup
 from tuned_virt.plugins.ksm.policy import KsmMode, KsmPolicy, Unmerge
 from tuned_virt.plugins.ksm.state import FOLDER, SETTINGS, UNMERGED_FIRST, KsmState
 
@@ -143,9 +144,9 @@ def _hindered_by_advisor(state: KsmState, targets: Values, asked: Values) -> dic
 
 
 def _hindered_by_merged(policy: KsmPolicy, state: KsmState, targets: Values) -> dict[str, str]:
-    if not state.pages_shared:
-        return {}
     stopping = targets.get("run") == "2"
+    if not state.pages_shared and not (stopping and state.zero_pages):
+        return {}
     why = _does_not_fit(policy, state) if stopping else _may_not_unmerge(policy, state)
     settings = [*_unmerging(state.values, targets), *(["run"] if stopping else [])]
     return {name: f"{name} cannot become {targets[name]}: {why}" for name in settings if why}
@@ -166,12 +167,31 @@ def _may_not_unmerge(policy: KsmPolicy, state: KsmState) -> str:
 
 
 def _does_not_fit(policy: KsmPolicy, state: KsmState) -> str:
+    """Why unmerging would take more memory than the host, or a cgroup, has; "" where it fits.
+
+    Force is for hosts with swap: a cgroup's limit is kept by killing.
+    """
     needed = int(state.saved * MARGIN)
-    if needed <= state.available or policy.unmerge is Unmerge.FORCE:
+    if needed > state.available and policy.unmerge is not Unmerge.FORCE:
+        return (
+            f"unmerging {state.saved // 1024} MiB needs {needed // 1024} MiB available,"
+            f" {state.available // 1024} MiB are"
+        )
+    return next(filter(None, (_over_limit(group, state.saved) for group in state.cgroups)), "")
+
+
+def _over_limit(group: MemoryCgroup, saved: int) -> str:
+    """The same of one cgroup. No group grows by more than all unmerging together takes, as the
+    merged page of each is charged to one of those that have merged it."""
+    grows = min(group.merged, saved)
+    needed = int(grows * MARGIN)
+    if needed <= group.available:
         return ""
     return (
-        f"unmerging {state.saved // 1024} MiB needs {needed // 1024} MiB available,"
-        f" {state.available // 1024} MiB are"
+        f"unmerging {grows // 1024} MiB of memory cgroup {group.name} needs {needed // 1024} MiB"
+        f" available in it, {group.available // 1024} MiB are (limit {group.limit // 1024} MiB,"
+        f" {group.used // 1024} used, {group.cache // 1024} of it cache): the kernel would kill"
+        " its processes; raise the limit or stop guests in it"
     )
 
 
@@ -208,7 +228,7 @@ def _setting_changes(
     state: KsmState, targets: Values, asked: Values, now: dict[str, str]
 ) -> Iterable[Change]:
     def to(name: str, value: str, why: str) -> Change:
-        slow = (name, value) == ("run", "2") and state.pages_sharing > 0
+        slow = (name, value) == ("run", "2") and state.pages_sharing + state.zero_pages > 0
         change = Change(name, f"{FOLDER}/{name}", now[name], value, why, slow)
         now[name] = value
         return change

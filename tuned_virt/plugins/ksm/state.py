@@ -11,14 +11,17 @@ runs on: measured with two processes on nodes 0 and 2, all of whose pages were o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from tuned_virt.core.options import Number, OneOf
 from tuned_virt.core.plan import Values
-from tuned_virt.frozen_dataclasses import dataclass, field
-from tuned_virt.kernel.files import FORBIDDEN, KernelFileError, KernelFS, active_word
+from tuned_virt.frozen_dataclasses import dataclass, field, replace
+from tuned_virt.kernel.files import KernelFS, active_word
 from tuned_virt.model import topology
+from tuned_virt.plugins.ksm import memory_cgroups
 from tuned_virt.plugins.ksm.conflicts import KsmConflicts
+from tuned_virt.plugins.ksm.memory_cgroups import MemoryCgroup
 
 FOLDER = "/sys/kernel/mm/ksm"
 
@@ -52,8 +55,9 @@ class KsmState:
     """KSM as the kernel shows it; `values` is empty in a kernel without KSM.
 
     Counters are the kernel's, in pages of `page_size` bytes; `available` is MemAvailable in KiB,
-    read only where pages are shared; `merging` counts the pages that live processes have merged
-    (None: not told, by an old kernel or in a container); `conflicts` are who else controls KSM.
+    read only where pages are merged, as are `cgroups`, those with limits that hold merged pages;
+    `merging` counts the pages that live processes have merged (None: not told, by an old kernel or
+    in a container); `conflicts` are who else controls KSM.
     """
 
     values: Values
@@ -64,6 +68,7 @@ class KsmState:
     available: int = 0
     page_size: int = 4096
     nodes: int = 1
+    cgroups: tuple[MemoryCgroup, ...] = ()
     conflicts: KsmConflicts = field(default_factory=KsmConflicts)
 
     @property
@@ -82,25 +87,25 @@ def read(fs: KernelFS, conflicts: KsmConflicts | None = None) -> KsmState:
         if text is not None:
             values[name] = active_word(text)
     pages_shared = fs.read_number(f"{FOLDER}/pages_shared")
-    return KsmState(
+    zero_pages = fs.read_number(f"{FOLDER}/ksm_zero_pages")
+    state = KsmState(
         values=values,
         pages_shared=pages_shared,
         pages_sharing=fs.read_number(f"{FOLDER}/pages_sharing"),
-        zero_pages=fs.read_number(f"{FOLDER}/ksm_zero_pages"),
-        merging=_merging(fs) if pages_shared else 0,
-        available=topology.meminfo(fs).get("MemAvailable", 0) if pages_shared else 0,
+        zero_pages=zero_pages,
+        merging=0,
         page_size=topology.page_size(),
         nodes=len(topology.memory_nodes(fs)),
         conflicts=conflicts or KsmConflicts(),
     )
-
-
-def _merging(fs: KernelFS) -> int | None:
-    if not fs.exists("/proc/self/ksm_merging_pages") or not fs.sees_all_processes():
-        return None
-    try:
-        return sum(fs.read_number(path) for path in fs.glob("/proc/[0-9]*/ksm_merging_pages"))
-    except KernelFileError as error:
-        if error.code in FORBIDDEN:  # only root may read them
-            return None
-        raise
+    if not pages_shared and not zero_pages:
+        return state
+    merged = memory_cgroups.merged_pages(fs)
+    holders = Counter(memory_cgroups.of_guests(fs) if merged is None else merged)
+    holders.update(memory_cgroups.zero_pages(fs) if zero_pages and merged is not None else {})
+    return replace(
+        state,
+        merging=sum(merged.values()) if merged is not None and fs.sees_all_processes() else None,
+        available=topology.meminfo(fs).get("MemAvailable", 0),
+        cgroups=memory_cgroups.read(fs, holders),
+    )
