@@ -38,8 +38,20 @@ OPTIONS: Mapping[str, str] = {
 }
 """ksmtuned's names, on Debian and RHEL, and the plugin's options. The variables are ksm_OPTION."""
 
-DROPPED = ("DEBUG", "LOGFILE", "PIDFILE")
-"""What ksmtuned logs and where: TuneD has a log of its own."""
+DROPPED: Mapping[str, str] = {
+    **dict.fromkeys(("DEBUG", "LOGFILE", "PIDFILE"), "see TuneD's log and tuned-virt log"),
+    "KSM_PS_METRIC": "guests count with their resident memory (rsz) here",
+}
+"""What is left out, and why: what ksmtuned logs and where, as TuneD has a log of its own; and what
+Proxmox VE's takes for a guest's memory (pss or rsz)."""
+
+DAEMON = Path("/usr/sbin/ksmtuned")
+
+PROXMOX_SLEEP = "100"
+"""KSM_SLEEP_MSEC of Proxmox VE's ksm-control-daemon where its file does not set it; others have 10.
+The file has each default in a comment, the script as ${NAME:-DEFAULT}."""
+
+BOM = "\ufeff"
 
 ASSIGNMENT = re.compile(
     r"""\s*(?P<name>\w+)=(?P<value>"[^"$`\\]*"|'[^']*'|[^\s"'$`\\#;&|<>()]*)\s*(?:\s\#.*)?""",
@@ -62,6 +74,7 @@ class Imported:
     closing: tuple[str, ...]
     dropped: tuple[str, ...]
     empty: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +107,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Read, check, write, say. Raises CouldNot, with nothing written."""
     source, target = options.source, options.target
-    imported = convert(source, _source(source))
+    daemon = _text(DAEMON) if source == SOURCE else None
+    imported = convert(source, _source(source), daemon or "")
     before = _text(target) or ""
     lines = variables.split(before)
     known = _settings(target, before)
@@ -186,9 +200,10 @@ def _parsed(file: Path, lines: list[str]) -> Any:
     return parsed
 
 
-def convert(file: Path, text: str) -> Imported:
-    """ksmtuned's configuration as variables; `file` is its name. Raises CouldNot."""
-    lines = variables.split(text)
+def convert(file: Path, text: str, daemon: str = "") -> Imported:
+    """ksmtuned's configuration as variables; `file` is its name, `daemon` the script that reads it,
+    where that is there. Raises CouldNot."""
+    lines, remarks = _as_shell_reads(file, text)
     parsed = _parsed(file, lines)
     found = [Variable("ksm_mode", "ksmtuned")]
     carried: tuple[str, ...] = ()
@@ -207,7 +222,39 @@ def convert(file: Path, text: str) -> Imported:
             empty.append(key)
             carried = above
     last = _stripped(parsed.final_comment if parsed.keys() else parsed.initial_comment)
-    return Imported(tuple(found), _trimmed((*carried, *last)), tuple(dropped), tuple(empty))
+    if "ksm_sleep_msec" not in {one.name for one in found} and _is_proxmox(lines, daemon):
+        found.append(Variable("ksm_sleep_msec", PROXMOX_SLEEP))
+        remarks.append(
+            f"ksm_sleep_msec={PROXMOX_SLEEP} is the default of Proxmox VE's ksmtuned, others' is 10"
+        )
+    closing = _trimmed((*carried, *last))
+    return Imported(tuple(found), closing, tuple(dropped), tuple(empty), tuple(remarks))
+
+
+def _as_shell_reads(file: Path, text: str) -> tuple[list[str], list[str]]:
+    """The lines of which something comes, with what was left out: a shell finds no assignment in a
+    line that begins with a byte order mark, and one that comes again changes nothing."""
+    lines, remarks = variables.split(text.lstrip(BOM)), []
+    if text.startswith(BOM) and lines and not lines[0].startswith("#"):
+        remarks.append(f"{file}, line 1: ksmtuned does not read it: a byte order mark is before it")
+        lines[0] = "\n"
+    seen: set[str] = set()
+    for number, line in enumerate(lines):
+        plain = line.strip()
+        if ASSIGNMENT.fullmatch(line) and plain in seen:
+            lines[number] = "\n"
+        seen.add(plain)
+    return lines, remarks
+
+
+def _is_proxmox(lines: list[str], daemon: str) -> bool:
+    """Whether this is the configuration of Proxmox VE's ksmtuned, by its script or comments."""
+    if "KSM_SLEEP_MSEC:-" in daemon:
+        return f"KSM_SLEEP_MSEC:-{PROXMOX_SLEEP}}}" in daemon
+    shown = (re.match(r"#\s*KSM_SLEEP_MSEC=(\d+)", line) for line in lines)
+    first = next((found[1] for found in shown if found), "")
+    ours = any(re.match(r"(#\s*)?KSM_PS_METRIC=", line) for line in lines)
+    return first == PROXMOX_SLEEP or (not first and ours)
 
 
 def _comments(parsed: Any, key: str) -> tuple[str, ...]:
@@ -303,10 +350,14 @@ def _say(imported: Imported, known: Mapping[str, str]) -> None:
         old = known.get(variable.name)
         was = f"  (was '{old}')" if old not in (None, variable.value) else ""
         print(f"{variable.name}={variable.value}{was}")
-    if imported.dropped:
-        print(f"dropped: {', '.join(imported.dropped)}: see TuneD's log and tuned-virt log")
+    for why in dict.fromkeys(DROPPED[key] for key in imported.dropped):
+        print(
+            f"dropped: {', '.join(key for key in imported.dropped if DROPPED[key] == why)}: {why}"
+        )
     if imported.empty:
         print(f"dropped: {', '.join(imported.empty)}: empty, which means the default")
+    for remark in imported.remarks:
+        print(remark)
 
 
 def _write(target: Path, text: str) -> None:

@@ -145,8 +145,11 @@ def _cost(seconds: float | None) -> str:
 def _conflicts(found: KsmConflicts) -> str:
     words = [f"{unit} {state}" for unit, state in found.services.items()]
     words += [f"{unit} masked" for unit in found.masked]
-    words += [f"{found.other} controls KSM"] if found.other else []
-    return ", ".join(words) or "no conflicting service (ksm, ksmtuned, MOM, KubeVirt)"
+    words += [found.disabled] if found.disabled else []
+    if found.other:
+        condition = f" with {found.on_request}" if found.on_request else ""
+        words.append(f"{found.other} controls KSM{condition}")
+    return ", ".join(words) or "no conflicting service (ksm, ksmtuned, MOM, KubeVirt, Harvester)"
 
 
 def _loop(content: dict[str, Any] | None) -> str:

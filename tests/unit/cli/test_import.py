@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tuned_virt import cli
-from tuned_virt.cli import variables
+from tuned_virt.cli import import_, variables
 from tuned_virt.cli.variables import Variable
+from tuned_virt.plugins import ksm
 
 SHIPPED = Path(__file__).parents[3] / "profiles" / "virtual-host-plus-variables.conf"
 
@@ -179,6 +180,61 @@ def test_owner_stays(run: Callable[..., int], target: Path) -> None:
     os.chown(target, 1234, 2345)
     assert run() == 0
     assert (target.stat().st_uid, target.stat().st_gid) == (1234, 2345)
+
+
+PROXMOX = """\
+# Millisecond sleep between ksm scans for 16Gb server.
+# KSM_SLEEP_MSEC=100
+# KSM_NPAGES_BOOST=300
+# The metric used to calculate how much memory is used by a QEMU process
+# KSM_PS_METRIC=pss
+"""
+RED_HAT = PROXMOX.replace("=100", "=10").replace("# KSM_PS_METRIC=pss\n", "")
+SCRIPT = "KSM_NPAGES_MAX=${KSM_NPAGES_MAX:-1250}\nKSM_SLEEP_MSEC=${KSM_SLEEP_MSEC:-%s}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "script", "settings"),
+    [
+        (f"{PROXMOX}KSM_THRES_COEF=40\n", "", {"thres_coef": "40", "sleep_msec": "100"}),
+        (f"{PROXMOX}KSM_SLEEP_MSEC=200  # mine\n", SCRIPT % 100, {"sleep_msec": "200"}),
+        (f"{PROXMOX}KSM_SLEEP_MSEC=\n", "", {"sleep_msec": "100"}),
+        (f"{RED_HAT}KSM_THRES_COEF=40\n", "", {"thres_coef": "40"}),
+        (f"{RED_HAT}#KSM_SLEEP_MSEC=100\n", "", {}),
+        ("KSM_PS_METRIC=rsz\n", "", {"sleep_msec": "100"}),
+        ("KSM_THRES_COEF=40\n", SCRIPT % 100, {"thres_coef": "40", "sleep_msec": "100"}),
+        (PROXMOX, SCRIPT % 10, {}),
+        (
+            "KSM_THRES_COEF=0\nKSM_THRES_CONST=8388608\n",
+            SCRIPT % 10,
+            {"thres_coef": "0", "thres_const": "8388608"},
+        ),
+        ("\ufeff# mine\nKSM_NPAGES_MAX=900\n", "", {"npages_max": "900"}),
+        ("\ufeffKSM_NPAGES_MIN=900\nKSM_NPAGES_MAX=900\n", "", {"npages_max": "900"}),
+        (f"{RED_HAT}KSM_SLEEP_MSEC=100\nKSM_SLEEP_MSEC=100\n", "", {"sleep_msec": "100"}),
+    ],
+)
+def test_what_the_daemon_would_have_used(text: str, script: str, settings: dict[str, str]) -> None:
+    """Proxmox VE's, with its own defaults; what a shell does with a byte order mark; files to which
+    a script that ran twice has appended."""
+    imported = import_.convert(Path("ksmtuned.conf"), text, script)
+    found = {one.name[len("ksm_") :]: one.value for one in imported.variables[1:]}
+    assert found == settings
+    ksm.parse({"mode": "ksmtuned", **found})
+
+
+def test_what_is_not_as_written_is_said(
+    run: Callable[..., int], source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source.write_text(
+        "\ufeffKSM_NPAGES_MIN=900\n# KSM_SLEEP_MSEC=100\nKSM_PS_METRIC=pss\nDEBUG=1\n"
+    )
+    assert run() == 0
+    said = capsys.readouterr().out
+    assert "dropped: KSM_PS_METRIC: guests count with their resident memory (rsz) here" in said
+    assert "dropped: DEBUG: see TuneD's log and tuned-virt log" in said
+    assert f"{source}, line 1: ksmtuned does not read it: a byte order mark is before it" in said
+    assert "ksm_sleep_msec=100 is the default of Proxmox VE's ksmtuned, others' is 10" in said
 
 
 PAGES_VALID = "a whole number from 1 to 1000000 (pages per scan)"

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from tuned_virt.core.options import WantedValue
 from tuned_virt.core.plan import Change, Plan, Values
-from tuned_virt.plugins.ksm.conflicts import ACTIVE, INACTIVE, KSM_SERVICE
+from tuned_virt.plugins.ksm.conflicts import ACTIVE, INACTIVE, KSM_SERVICE, KsmConflicts
 from tuned_virt.plugins.ksm.decision import CONTROLLED
 from tuned_virt.plugins.ksm.memory_cgroups import MemoryCgroup
 from tuned_virt.plugins.ksm.policy import KsmMode, KsmPolicy, Unmerge
@@ -55,24 +55,30 @@ def plan(policy: KsmPolicy, state: KsmState, originals: Values) -> Plan:
         missing=missing,
         pending={name: why for name, why in hindered.items() if name in back},
         notes=(
-            *_algorithm_notes(policy),
+            *_algorithm_notes(policy, state.conflicts),
             *(hindered[name] for name in hindered if _lenient(policy, name)),
         ),
     )
 
 
-def _algorithm_notes(policy: KsmPolicy) -> Iterable[str]:
+def _algorithm_notes(policy: KsmPolicy, conflicts: KsmConflicts) -> Iterable[str]:
     if policy.algorithm:
         yield f"{policy.mode.value} controls {', '.join(CONTROLLED)}"
+        if policy.mode is KsmMode.AUTO and conflicts.on_request:
+            yield (
+                f"{conflicts.other} sets KSM too where its cluster has {conflicts.on_request}; then"
+                " leave KSM to it with mode=static"
+            )
 
 
 def _hands_off(policy: KsmPolicy, state: KsmState, originals: Values) -> str:
     """Why KSM is left alone: mode=auto is the default, and somebody has decided otherwise."""
     if policy.mode is not KsmMode.AUTO:
         return ""
-    if originals.get("run", state.values["run"]) == "2":
+    run = originals.get("run", state.values["run"])
+    if run == "2":
         return "run is 2: another program has switched KSM off and unmerged all pages"
-    return state.conflicts.hands_off
+    return state.conflicts.in_use(run).hands_off
 
 
 def _asked(

@@ -18,7 +18,7 @@ from tuned_virt.plugins.ksm.state import SETTINGS
 NUMBERS: Mapping[str, Number] = {
     "max_cpu": Number(1, 100, "percent of one CPU"),
     "maintenance_cpu": Number(1, 100, "percent of one CPU"),
-    "thres_coef": Number(1, 100, "percent of all memory"),
+    "thres_coef": Number(0, 100, "percent of all memory"),
     "thres_const": Number(0, 2**40, "KiB"),
     "monitor_interval": Number(1, 86_400, "s"),
     "npages_boost": Number(0, 1_000_000, "pages per scan"),

@@ -67,6 +67,33 @@ def test_others_by_their_processes(tmp_path: Path, comm: str, name: str) -> None
     )
 
 
+def test_who_sets_ksm_on_request_counts_where_ksm_is_in_use(tmp_path: Path) -> None:
+    """Every node of a cluster runs virt-handler and Harvester's node manager."""
+    process(tmp_path, 7, "harvester-node-", "/usr/bin/harvester-node-manager")
+    found = conflicts.read(KernelFS(tmp_path))
+    assert found.in_use("1").hands_off == "Harvester (process harvester-node-, 7) controls KSM"
+    assert found.in_use("0").hands_off == ""
+    process(tmp_path, 6, "momd", "/usr/sbin/momd")
+    both = conflicts.read(KernelFS(tmp_path))
+    assert both.in_use("0").hands_off == "MOM (process momd, 6) controls KSM"
+
+
+@pytest.mark.parametrize(
+    ("text", "disabled"),
+    [
+        ("#KSM_ENABLED=AUTO\nKSM_ENABLED=0\nSLEEP_MILLISECS=200\n", True),
+        ('KSM_ENABLED=1\n  KSM_ENABLED="0" # no\n', True),
+        ("KSM_ENABLED=AUTO\n#KSM_ENABLED=0\n", False),
+        ("KSM_ENABLED=0\nKSM_ENABLED=1\n", False),
+    ],
+)
+def test_ubuntus_switch(tmp_path: Path, text: str, disabled: bool) -> None:
+    (tmp_path / "etc/default").mkdir(parents=True)
+    (tmp_path / "etc/default/qemu-kvm").write_text(text)
+    why = "KSM_ENABLED=0 in /etc/default/qemu-kvm: an administrator has disabled KSM"
+    assert conflicts.read(KernelFS(tmp_path)).hands_off == (why if disabled else "")
+
+
 def test_a_start_is_only_queued_while_tuned_is_being_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -44,7 +44,7 @@ def writes(plan: Plan) -> list[tuple[str, str]]:
         ("mode", "fast", "one of off, unmerge, static, ksmtuned, kernel, auto"),
         ("max_cpu", "0", "a whole number from 1 to 100 (percent of one CPU)"),
         ("npages_decay", "50", "a whole number from -1000000 to 0 (pages per scan)"),
-        ("thres_coef", ">20", "a whole number from 1 to 100 (percent of all memory)"),
+        ("thres_coef", ">20", "a whole number from 0 to 100 (percent of all memory)"),
         ("eager", "perhaps", "1 or 0 (yes, no, true, false, on, off)"),
     ],
 )

@@ -191,6 +191,9 @@ def test_a_law_decides_on_three_settings_and_they_are_kept() -> None:
     assert made.notes == ("auto controls pages_to_scan, sleep_millisecs, run",)
 
 
+KUBEVIRT = KsmConflicts(other="KubeVirt", on_request="ksmConfiguration")
+
+
 @pytest.mark.parametrize(
     ("now", "originals", "why"),
     [
@@ -210,6 +213,12 @@ def test_a_law_decides_on_three_settings_and_they_are_kept() -> None:
             "ksm.service and ksmtuned.service masked: an administrator has disabled KSM",
         ),
         (replace(state(), conflicts=KsmConflicts(other="MOM")), {}, "MOM controls KSM"),
+        (replace(state(), conflicts=KUBEVIRT), {"run": "1"}, "KubeVirt controls KSM"),
+        (
+            replace(state(), conflicts=KsmConflicts(disabled="KSM_ENABLED=0 in /etc/x")),
+            {},
+            "KSM_ENABLED=0 in /etc/x: an administrator has disabled KSM",
+        ),
     ],
 )
 def test_auto_leaves_ksm_to_who_has_decided(
@@ -221,6 +230,17 @@ def test_auto_leaves_ksm_to_who_has_decided(
     assert plan(now, originals, mode="ksmtuned").notes == (
         "ksmtuned controls pages_to_scan, sleep_millisecs, run",
     )
+
+
+def test_auto_controls_ksm_beside_a_kubevirt_that_does_not() -> None:
+    for now, originals in ((state(), {}), (state(run="1"), {"run": "0"})):
+        made = plan(replace(now, conflicts=KUBEVIRT), originals, mode="auto")
+        assert made.notes == (
+            "auto controls pages_to_scan, sleep_millisecs, run",
+            "KubeVirt sets KSM too where its cluster has ksmConfiguration; then leave KSM to it"
+            " with mode=static",
+        )
+        assert made.originals.keys() >= {"run"}
 
 
 def test_what_was_unmerged_by_us_is_no_ones_decision() -> None:
