@@ -288,13 +288,13 @@ def rarely_needed(profile: str, shown: str) -> Iterator[str]:
     }
     defaults = settings.read(str(SOURCE / "profiles" / profile / "defaults.conf")).settings
     for name, one in defaults.items():
-        if not re.search(rf"^#{name}=", shown, re.MULTILINE):
+        if not re.search(rf"^#{re.escape(name)}=", shown, re.MULTILINE):
             yield f"**{name}**={escaped(one.value)}\n: {escaped(hints[name])}"
 
 
 def _variable(block: str) -> str:
     """A block of comments and #name=default lines, as entries; a heading or plain text as such."""
-    names = re.findall(r"^#(\w+)=(.*)$", block, re.MULTILINE)
+    names = re.findall(r"^#([\w.]+)=(.*)$", block, re.MULTILINE)
     comments = re.findall(r"^# (.*)$", block, re.MULTILINE)
     text = escaped(" ".join(line for line in comments if not line.startswith("---")))
     heading = next((line.strip("- ") for line in comments if line.startswith("---")), "")

@@ -58,7 +58,7 @@ def test_every_plugin_has_a_page_with_every_option_and_its_hint(
 def test_every_variable_is_on_its_page(pages: Mapping[str, manuals.Page]) -> None:
     for file in manuals.SOURCE.glob("profiles/*-variables.conf"):
         text = pages[f"{file.name}.5"].parts["VARIABLES"]
-        names = re.findall(r"^#(\w+)=", file.read_text(), re.MULTILINE)
+        names = re.findall(r"^#([\w.]+)=", file.read_text(), re.MULTILINE)
         assert names
         assert [name for name in names if f"**{name}**=" not in text] == []
 
@@ -69,9 +69,9 @@ def test_settings_that_the_file_does_not_show_are_on_its_page(
     for file in manuals.SOURCE.glob("profiles/*-variables.conf"):
         profile = file.name[: -len("-variables.conf")]
         known = settings.read(str(file.parent / profile / "defaults.conf")).settings.keys()
-        shown = re.findall(r"^#(\w+)=", file.read_text(), re.MULTILINE)
+        shown = re.findall(r"^#([\w.]+)=", file.read_text(), re.MULTILINE)
         rare = re.findall(
-            r"^\*\*(\w+)\*\*=.*\n: .{15,}$", pages[f"{file.name}.5"].parts["RARELY NEEDED"], re.M
+            r"^\*\*([\w.]+)\*\*=.*\n: .{15,}$", pages[f"{file.name}.5"].parts["RARELY NEEDED"], re.M
         )
         assert {*rare, *shown} == known
         assert not {*rare} & {*shown}

@@ -69,7 +69,7 @@ def ours(name: str) -> set[str]:
 def test_the_settings_file_shows_settings_with_their_defaults_and_an_example(name: str) -> None:
     """The rest is in the manual: tests/unit/test_manuals.py."""
     text = (FOLDER / f"{name}-variables.conf").read_text()
-    shown = dict(re.findall(r"^#(\w+)=(.*)$", text, re.MULTILINE))
+    shown = dict(re.findall(r"^#([\w.]+)=(.*)$", text, re.MULTILINE))
     assert shown.items() <= defaults(name).items()
     assert next(iter(shown)) == "observe"
     for variable in shown:

@@ -22,7 +22,7 @@ from tuned_virt.cli.common import COULD_NOT, FINE, TO_REPORT, CouldNot
 from tuned_virt.cli.planning_input import PlanningInput
 from tuned_virt.core import section_settings
 from tuned_virt.core.device_filter import selects
-from tuned_virt.core.options import BadOptions
+from tuned_virt.core.options import BadOptions, template
 from tuned_virt.frozen_dataclasses import dataclass, replace
 from tuned_virt.model.guest import Guest
 from tuned_virt.placement import Placement, PlacementKind, PlacementPlan
@@ -155,7 +155,7 @@ def _set(asked: PlanRequest, settings: list[str]) -> PlanRequest:
         name, equals, value = (part.strip() for part in setting.partition("="))
         if not equals:
             raise CouldNot(f"--set {setting}: write it as OPTION=VALUE")
-        if name not in SETTABLE:
+        if template(name) not in SETTABLE:
             raise CouldNot(f"--set {setting}: no such option; use one of {', '.join(SETTABLE)}")
         values[name] = value
     devices = values.pop("devices", asked.devices)
@@ -209,7 +209,7 @@ def _decided(guest: Guest, gathered: PlanningInput, asked: PlanRequest) -> Runni
         return RunningDecision(why=f"not selected by devices={asked.devices}")
     if guest.key not in gathered.now or guest.key in gathered.current:
         return RunningDecision(asked.policy.placement)
-    return already_running.decide(asked.policy, guest.resident)
+    return already_running.decide(asked.policy, guest)
 
 
 def _as_decided(one: Placement, decided: RunningDecision, when: str) -> Placement:

@@ -133,10 +133,33 @@ def is_yes(option: str, text: str) -> bool:
 
 @dataclass(frozen=True)
 class OptionSpec:
-    """An option as TuneD and the manuals show it: its meaning and default (None: left alone)."""
+    """An option as TuneD and the manuals show it: its meaning and default (None: left alone).
+
+    refines  the option that this one refines for some guests: a section that sets that one itself
+             takes no such refinement from its settings file
+    """
 
     hint: str
     default: str | None = None
+    refines: str = ""
+
+
+GROUP = "GUESTS"
+"""Ends the name of an option that is given for groups of guests: policy.GUESTS for policy.db*."""
+
+
+def template(name: str) -> str:
+    """The name under which an option is known: policy.GUESTS for policy.db*."""
+    option, dot, group = name.partition(".")
+    return f"{option}.{GROUP}" if dot and group else name
+
+
+def guests(option: str, text: str) -> str:
+    """An option that names guests, as TuneD selects devices. Raises OptionError."""
+    if not text.isprintable() or "\N{REPLACEMENT CHARACTER}" in text:
+        valid = "guests by name, pattern or UUID, separated by spaces, such as db* !db-test"
+        raise OptionError(option, text, valid)
+    return text
 
 
 SYSTEM = "qemu:///system"

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from tuned_virt.core import settings
-from tuned_virt.core.options import OptionError, OptionSpec
+from tuned_virt.core.options import GROUP, OptionError, OptionSpec, template
 from tuned_virt.core.settings import Setting, SettingError, SettingsFile
 from tuned_virt.frozen_dataclasses import dataclass, field
 
@@ -100,6 +100,9 @@ def load(
         for option in (*options, *SELECTION)
         if names.of(option) in profile.settings
     }
+    for name in read.settings.keys() - named.keys():
+        if template(name) in named:
+            named[name] = named[template(name)].replace(GROUP, name.partition(".")[2])
     lines = {named[name]: one for name, one in read.settings.items() if name in named}
     texts = {named[name]: one.value for name, one in profile.settings.items() if name in named}
     texts.update((option, one.value) for option, one in lines.items())
@@ -119,7 +122,7 @@ def unknown(
 
     With `own` only those that one of these names was probably meant by, or none at all.
     """
-    names = read.settings.keys() - profile.settings.keys()
+    names = {name for name in read.settings if template(name) not in profile.settings}
     names -= {name for one in read.settings.values() for name in one.uses}
     names -= set(used(read.path, names)) if names else set()
     manual = f"{os.path.basename(os.path.dirname(profile.path))}-variables.conf(5)"
@@ -141,10 +144,16 @@ def combined(
 ) -> dict[str, str]:
     """Every option's text: as the section has it, or the file, or the profile, or the plugin.
 
-    An empty one stands for the plugin's default.
+    An empty one stands for the plugin's default. What refines an option for some guests in the file
+    is void where the section sets that option.
     """
     layers = {**found.texts, **written}
-    return {name: layers.get(name) or spec.default or "" for name, spec in options.items()}
+    for name in layers.keys() - written.keys():
+        if template(name) in options and options[template(name)].refines in written:
+            del layers[name]
+    groups = {name: text for name, text in layers.items() if template(name) != name}
+    known = {name: layers.get(name) or spec.default or "" for name, spec in options.items()}
+    return {**known, **{name: text for name, text in groups.items() if template(name) in options}}
 
 
 def selection(devices: str | None, found: SectionSettings) -> str | None:

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from tuned_virt.core.options import OptionError
+from tuned_virt.core.options import OptionError, template
 from tuned_virt.frozen_dataclasses import dataclass, field
 
 SECTION = "variables"
@@ -18,6 +18,9 @@ SECTION = "variables"
 BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
 
 FORM = "NAME=VALUE"
+
+NAME = re.compile(r"\w+(?:\.\S.*)?")
+"""A setting, or one for a group of guests: vm_policy.db*."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ def _wrong(line: str, settings: Mapping[str, Setting]) -> str:
             else f"is no section of a settings file; write {FORM}"
         )
     name, equals, value = (part.strip() for part in line.partition("="))
-    if equals and re.fullmatch(r"\w+", name):
+    if equals and NAME.fullmatch(name):
         first = settings.get(name)
         return f"is a second {name}, after line {first.line}; keep one of them" if first else ""
     return f"is not of the form {FORM}{_meant(name, equals, value)}"
@@ -160,4 +163,5 @@ def alike(name: str, known: Iterable[str]) -> list[str]:
 
     names = sorted(known)
     lower = name.lower()
-    return [lower] if lower in names else get_close_matches(lower, names)
+    exact = [one for one in (lower, lower.rpartition(".")[2]) if one in names]
+    return exact or get_close_matches(template(lower), names)

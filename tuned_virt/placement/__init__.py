@@ -19,6 +19,7 @@ from tuned_virt.placement.policy import (
     PlacementMode,
     PlacementPolicy,
     changed,
+    of_group,
     parse,
     policy_for,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "Planner",
     "changed",
     "for_guests",
+    "of_group",
     "parse",
     "plan",
     "policy_for",

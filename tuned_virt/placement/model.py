@@ -54,6 +54,7 @@ class Placement:
     why        one sentence: the node, the runner-up, what decided; or why it is not placed
     chosen     it is UNPLACED because its policy is none, not for lack of room
     ungranted  what was asked for and is not so, such as "policy=dedicated"; "" for nothing
+    ignored    what of the guest's metadata does not count; "" where all does
     """
 
     guest: str
@@ -67,6 +68,7 @@ class Placement:
     why: str
     chosen: bool = False
     ungranted: str = ""
+    ignored: str = ""
 
     def pins(self, vcpus: int = 0) -> Pins:
         """What it means for libvirt.

@@ -18,7 +18,7 @@ from tuned_virt.placement.model import (
     unplaced,
 )
 from tuned_virt.placement.place_guest import unplaced_reason
-from tuned_virt.placement.policy import EmulatorMode, IoThreadMode, MemoryMode
+from tuned_virt.placement.policy import EmulatorMode, IoThreadMode, MemoryMode, ignored_wishes
 
 MARGIN = 0.05
 """Part of a node's memory that must stay free beyond a wall's guests: the guide's 9.2 warns that
@@ -188,10 +188,12 @@ class PlacementResult:
 
     def _placement(self, key: str, assignment: Assignment) -> Placement:
         guest = assignment.wanted.guest
+        ignored = ignored_wishes(guest, assignment.wanted.policy) if guest.wishes else ""
         if not assignment.vcpus_by_node:
             why = self._why_alone(assignment.wanted)
             asked = f"policy={assignment.wanted.policy.policy.value}"
-            return unplaced(guest.name, guest.uuid, why, ungranted=asked)
+            left = unplaced(guest.name, guest.uuid, why, ungranted=asked)
+            return replace(left, ignored=ignored) if ignored else left
         vcpus = self._vcpus(assignment)
         emulator = self._emulator(assignment, vcpus)
         memory, lacking = self._memory(assignment)
@@ -206,6 +208,7 @@ class PlacementResult:
             memory=memory,
             why=f"{assignment.why}; {lacking}" if lacking else assignment.why,
             ungranted=_ungranted(assignment, bool(lacking)),
+            ignored=ignored,
         )
         retained = self.decided.retained.get(key)
         if retained is None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from tuned_virt.core.options import BadOptions
 from tuned_virt.model.guest import Guest
@@ -16,7 +17,7 @@ from tuned_virt.placement.model import Placement, PlacementKind, unplaced
 from tuned_virt.placement.node_capacity import MemoryShare, NodeCapacity, NodeMemory
 from tuned_virt.placement.place_guest import place_guest
 from tuned_virt.placement.plan_from_assignments import DecidedPlacements, PlacementResult
-from tuned_virt.placement.policy import PlacementMode, PlacementPolicy, policy_for, unused_wishes
+from tuned_virt.placement.policy import PlacementMode, PlacementPolicy, ignored_wishes, policy_for
 from tuned_virt.placement.residents import resident
 from tuned_virt.placement.retain import promoted, retain
 
@@ -87,11 +88,12 @@ class PlanningRun:
             why = f"its metadata is not valid: {str(error)[:MOST_SAID]}"
             self.fixed[guest.key] = unplaced(guest.name, guest.uuid, why, ungranted=METADATA)
             return
-        if unused_wishes(guest, own):
-            why = f"its metadata is not used: metadata={own.metadata.value}"
-            self.warnings.append(f"guest {guest.name}: {why}")
+        ignored = ignored_wishes(guest, own)
+        if ignored:
+            self.warnings.append(f"guest {guest.name}: its metadata does not count: {ignored}")
         if own.policy is PlacementMode.NONE:
-            self.fixed[guest.key] = unplaced(guest.name, guest.uuid, "policy=none", chosen=True)
+            left = unplaced(guest.name, guest.uuid, "policy=none", chosen=True)
+            self.fixed[guest.key] = replace(left, ignored=ignored) if ignored else left
             return
         self.wanted.append(demand(guest, own, self.host.huge_page))
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Union
 
 from tuned_virt.core import options as opt
+from tuned_virt.core.device_filter import selects
 from tuned_virt.core.options import BadOptions, OneOf, OptionError, OptionSpec
 from tuned_virt.kernel import cpuset
 from tuned_virt.model.guest import Guest
@@ -62,15 +63,22 @@ class MemoryMode(str, Enum):
     NONE = "none"
 
 
-class MetadataUse(str, Enum):
-    """What guests may ask for in their own metadata; see GUESTS_OWN.
+ALL, OPT_OUT, NOBODY = "all", "opt-out", "none"
+"""Whose metadata counts, see GUESTS_OWN; opt-out: everybody's policy=none, which takes no CPUs from
+neighbours. Anything else names the guests."""
 
-    OPT_OUT  policy=none alone: a guest takes no CPUs from its neighbours by that
-    """
 
-    ALL = "all"
-    OPT_OUT = "opt-out"
-    NONE = "none"
+@dataclass(frozen=True)
+class GuestGroup:
+    """One option's value for the guests that an expression selects, as TuneD selects devices."""
+
+    guests: str
+    option: str
+    value: object
+
+    def has(self, guest: Guest) -> bool:
+        """Whether a guest is selected, by its name or UUID."""
+        return selects(self.guests, (guest.name, guest.uuid))
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,8 @@ class PlacementPolicy:
     housekeeping  None: the first core of each node where anything is dedicated
     overcommit    vCPUs of floating guests per CPU that they may share
     rebalance     most guests that one plan moves though they are well where they are
+    wishes        whose metadata counts: ALL, OPT_OUT, NOBODY, or an expression that selects guests
+    groups        what is so for some guests alone; of several for one guest the last counts
     """
 
     policy: PlacementMode = PlacementMode.NODE
@@ -90,7 +100,8 @@ class PlacementPolicy:
     memory: MemoryMode = MemoryMode.MOVE
     overcommit: float = 1.0
     rebalance: int = 0
-    metadata: MetadataUse = MetadataUse.ALL
+    wishes: str = ALL
+    groups: tuple[GuestGroup, ...] = ()
 
 
 Policies = Union[PlacementPolicy, Mapping[str, PlacementPolicy]]
@@ -102,8 +113,11 @@ WORDS: Mapping[str, type[Enum]] = {
     "emulator": EmulatorMode,
     "iothreads": IoThreadMode,
     "memory": MemoryMode,
-    "metadata": MetadataUse,
 }
+
+GUESTS_OWN = ("policy", "smt", "emulator", "iothreads", "memory")
+"""Options of one guest, which its metadata or a group may set; the others concern its
+neighbours."""
 
 OPTIONS: Mapping[str, OptionSpec] = {
     "policy": OptionSpec(
@@ -139,14 +153,30 @@ OPTIONS: Mapping[str, OptionSpec] = {
         " are not placed",
         "1",
     ),
-    "metadata": OptionSpec(
-        "What a guest's own <metadata> may set: all, opt-out (policy=none alone), none; for hosts"
-        " on which tenants write it: dedicated CPUs are taken from the other guests",
-        "all",
+    "dedicated": OptionSpec(
+        "Guests that get a CPU for each vCPU whatever policy says, by name, pattern or UUID,"
+        " separated by spaces; ! excludes",
+        refines="policy",
+    ),
+    "wishes": OptionSpec(
+        "Whose own <metadata> counts: all, none, opt-out (policy=none alone, everybody's), or the"
+        " guests, by name, pattern or UUID; for hosts on which tenants write it: dedicated CPUs"
+        " are taken from the other guests",
+        ALL,
     ),
     "rebalance": OptionSpec(
         "Maximum of guests that one plan moves to a better place; never (0): none", "never"
     ),
+    **{
+        f"{name}.{opt.GROUP}": OptionSpec(
+            f"{name} of the guests that GUESTS selects, such as {name}.db*={example}; of several"
+            " for one guest the last counts",
+            refines=name,
+        )
+        for name, example in zip(
+            GUESTS_OWN, ("dedicated", "isolate", "housekeeping", "emulator", "strict")
+        )
+    },
 }
 """Options of the planner, as the plugin and the command show them."""
 
@@ -170,29 +200,52 @@ def changed(policy: PlacementPolicy, options: Mapping[str, str | None]) -> Place
 MOST_QUOTED = 60
 """Characters, far more than any of the words has."""
 
-GUESTS_OWN = ("policy", "smt", "emulator", "iothreads", "memory")
-"""Options that a guest's metadata may set for itself; the others concern its neighbours."""
+MOST_NAMED = len(GUESTS_OWN)
+"""Wishes of a guest that are named."""
+
+
+def of_group(guest: Guest, policy: PlacementPolicy) -> PlacementPolicy:
+    """The policy with what groups say of a guest, without groups."""
+    if not policy.groups:
+        return policy
+    return _grouped(policy, tuple(one.has(guest) for one in policy.groups))
+
+
+@lru_cache(maxsize=256)
+def _grouped(policy: PlacementPolicy, selected: tuple[bool, ...]) -> PlacementPolicy:
+    own = {one.option: one.value for one, has in zip(policy.groups, selected) if has}
+    return _replaced(policy, {**own, "groups": ()})
 
 
 def policy_for(guest: Guest, policy: PlacementPolicy) -> PlacementPolicy:
-    """The policy with what the guest's own metadata wishes. Raises BadOptions."""
-    used = {name: text for name, text in guest.wishes.items() if _may_wish(policy, name, text)}
+    """The policy with what groups and the guest's own metadata wish. Raises BadOptions."""
+    own = of_group(guest, policy)
+    used = {name: text for name, text in guest.wishes.items() if _counts(guest, own, name, text)}
     if not used:
-        return policy
+        return own
     wishes = sorted((_quotable(name), _quotable(text)) for name, text in used.items())
-    return _wished(policy, tuple(wishes))
+    return _wished(own, tuple(wishes))
 
 
-def unused_wishes(guest: Guest, policy: PlacementPolicy) -> bool:
-    """Whether the policy keeps something of a guest's metadata from being used."""
-    return any(not _may_wish(policy, name, text) for name, text in guest.wishes.items())
+def ignored_wishes(guest: Guest, policy: PlacementPolicy) -> str:
+    """What of a guest's metadata does not count, in words; "" where all does."""
+    ignored = [
+        f"{_quotable(name)}={_quotable(text)}"
+        for name, text in sorted(guest.wishes.items())
+        if not _counts(guest, policy, name, text)
+    ]
+    if not ignored:
+        return ""
+    more = f" and {len(ignored) - MOST_NAMED} more" if len(ignored) > MOST_NAMED else ""
+    return f"{', '.join(ignored[:MOST_NAMED])}{more} (wishes={policy.wishes})"
 
 
-def _may_wish(policy: PlacementPolicy, name: str, text: str) -> bool:
-    opts_out = (name, text) == ("policy", PlacementMode.NONE.value)
-    return policy.metadata is MetadataUse.ALL or (
-        opts_out and policy.metadata is MetadataUse.OPT_OUT
-    )
+def _counts(guest: Guest, policy: PlacementPolicy, name: str, text: str) -> bool:
+    if policy.wishes == OPT_OUT:
+        return (name, text) == ("policy", PlacementMode.NONE.value)
+    if policy.wishes in (ALL, NOBODY):
+        return policy.wishes == ALL
+    return selects(policy.wishes, (guest.name, guest.uuid))
 
 
 def _quotable(text: str) -> str:
@@ -210,28 +263,48 @@ def _changed(
 ) -> PlacementPolicy:
     errors: list[OptionError] = []
     values: dict[str, object] = {}
+    groups: list[GuestGroup] = []
     for name, text in opt.given(options).items():
         try:
-            values[name] = _value(name, text, known)
+            if opt.template(name) not in known:
+                raise OptionError(name, text, f"no such option; use one of {', '.join(known)}")
+            if "." in name:
+                groups.append(_group(name, text))
+            elif name == "dedicated":
+                mode = PlacementMode.DEDICATED
+                groups.insert(0, GuestGroup(opt.guests(name, text), "policy", mode))
+            else:
+                values[name] = _value(name, text)
         except OptionError as error:
             errors.append(error)
     if errors:
         raise BadOptions(errors)
+    earlier = [one for one in policy.groups if one.option not in values]
+    return _replaced(policy, {**values, "groups": (*earlier, *groups)})
+
+
+def _replaced(policy: PlacementPolicy, values: Mapping[str, object]) -> PlacementPolicy:
     current = {field.name: getattr(policy, field.name) for field in fields(policy)}
     return replace(policy, **{**current, **values})
 
 
-def _value(name: str, text: str, known: tuple[str, ...]) -> object:
-    if name not in known:
-        raise OptionError(name, text, f"no such option; use one of {', '.join(known)}")
+def _group(name: str, text: str) -> GuestGroup:
+    option, _, guests = name.partition(".")
+    return GuestGroup(opt.guests(name, guests), option, _word(name, WORDS[option], text))
+
+
+def _word(name: str, kind: type[Enum], text: str) -> Enum:
+    return kind(OneOf(tuple(member.value for member in kind)).parse(name, text))
+
+
+def _value(name: str, text: str) -> object:
     if name in WORDS:
-        words = tuple(member.value for member in WORDS[name])
-        return WORDS[name](OneOf(words).parse(name, text))
+        return _word(name, WORDS[name], text)
     if name == "housekeeping":
         return _housekeeping(text)
     if name == "overcommit":
         return _overcommit(text)
-    return _moves(text)
+    return opt.guests(name, text) if name == "wishes" else _moves(text)
 
 
 def _housekeeping(text: str) -> frozenset[int] | None:

@@ -19,7 +19,7 @@ from tuned_virt.core import active_profile, section_settings
 from tuned_virt.core.active_profile import ActiveProfile
 from tuned_virt.core.engine import Finding, Result
 from tuned_virt.core.installed_profiles import InstalledProfiles
-from tuned_virt.core.options import OptionError, OptionSpec, no_such
+from tuned_virt.core.options import OptionError, OptionSpec, no_such, template
 from tuned_virt.core.section_settings import DEFAULTS, FILE, SectionSettings
 from tuned_virt.core.system_root import OutsideRootError, SystemRoot
 from tuned_virt.tuned_api import stock_values
@@ -158,9 +158,9 @@ class TunerOptions:
         self._unknown += [
             no_such(name, str(value), there_are, manual)
             for name, value in options.items()
-            if name not in there_are
+            if template(name) not in there_are
         ]
-        known = {name: value for name, value in options.items() if name in there_are}
+        known = {name: value for name, value in options.items() if template(name) in there_are}
         return {**dict.fromkeys(there_are), **known}
 
     def _written(self, instance: Any) -> dict[str, str]:

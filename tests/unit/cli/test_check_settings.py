@@ -77,6 +77,29 @@ def test_all_that_is_wrong_is_named_in_order(
     assert said[8].endswith("did you mean madvise?")
 
 
+def test_groups_of_guests_are_checked_too(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text(
+        "vm_dedicated=gaming win-*\nvm_policy.db* !db-test=dedicated\nvm_smt.db*=isolate\n"
+        "vm_policy.web.example.com=none\nvm_wishes=none\n"
+    )
+    assert check(file) == 0
+    file.write_text(
+        "vm_policy.db*=dedicate\nvm_overcommit.db*=2\nvm_policy.=node\nvm_dedicted=x\n"
+        "vm.swappiness=1\n"
+    )
+    capsys.readouterr()
+    assert check(file) == 2
+    said = [line.partition(f"{file}: ")[2] for line in capsys.readouterr().out.splitlines()]
+    assert said[0].startswith("line 1: 'vm_policy.db*=dedicate' is not valid: one of node, dedic")
+    assert said[0].endswith("did you mean dedicated?")
+    assert said[1].startswith("line 2: 'vm_overcommit.db*=2' is not a setting: did you mean")
+    assert said[2].startswith("line 3: 'vm_policy.=node' is not of the form NAME=VALUE")
+    assert said[3].startswith(
+        "line 4: 'vm_dedicted=x' is not a setting: did you mean vm_dedicated?"
+    )
+    assert said[4].startswith("line 5: 'vm.swappiness=1' is not a setting: did you mean swappine")
+
+
 def test_options_that_contradict_each_other_are_told_in_the_files_words(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -53,6 +53,37 @@ def test_empty_is_the_plugins_default(tmp_path: Path, text: str, written: dict[s
     assert texts["mode"] == "static"
 
 
+GROUPS = {
+    "policy": OptionSpec("how", "node"),
+    "dedicated": OptionSpec("who", refines="policy"),
+    "policy.GUESTS": OptionSpec("how, of some", refines="policy"),
+}
+
+
+def test_a_setting_for_a_group_of_guests_is_an_option_for_it(tmp_path: Path) -> None:
+    """In the order of the file, then of the section; void where that sets the option itself."""
+    defaults, file = tmp_path / "defaults.conf", tmp_path / "v.conf"
+    defaults.write_text("vm_policy=node\nvm_dedicated=\nvm_policy.GUESTS=\n")
+    text = "vm_dedicated=gaming\nvm_policy.web.example*=none\nvm_policy.a !a1=node\nvm_smt.a=x\n"
+    file.write_text(text + "vm_polcy.db*=none\n")
+    found = section_settings.load(
+        SettingNames("vm_"), GROUPS, str(file), str(defaults), lambda *_: ()
+    )
+    assert found.names["policy.web.example*"] == "vm_policy.web.example*"
+    wrong = [str(error).partition(": ")[2].partition("?")[0] for error in found.errors]
+    assert wrong == [
+        "line 4: 'vm_smt.a=x' is not a setting: did you mean vm_policy.GUESTS",
+        "line 5: 'vm_polcy.db*=none' is not a setting: did you mean vm_policy.GUESTS",
+    ]
+    of_file = {"dedicated": "gaming", "policy.web.example*": "none", "policy.a !a1": "node"}
+    nothing = {"policy": "node", "dedicated": "", "policy.GUESTS": ""}
+    texts = section_settings.combined(GROUPS, found, {"policy.db": "dedicated"})
+    assert list(texts.items())[3:] == [*list(of_file.items())[1:], ("policy.db", "dedicated")]
+    assert texts["dedicated"] == "gaming"
+    own = section_settings.combined(GROUPS, found, {"policy": "node", "policy.db": "dedicated"})
+    assert own == {**nothing, "policy.db": "dedicated"}
+
+
 def test_without_a_file_there_are_the_plugins_defaults() -> None:
     texts = section_settings.combined(OPTIONS, SectionSettings(), {"npages_max": "7"})
     assert (texts["mode"], texts["npages_max"]) == ("static", "7")

@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.machines import guest, machine
 from tuned_virt.core.options import BadOptions
-from tuned_virt.placement import plan, policy
+from tuned_virt.placement import PlacementKind, plan, policy
 from tuned_virt.placement.policy import (
     EmulatorMode,
     IoThreadMode,
@@ -16,9 +16,9 @@ from tuned_virt.placement.policy import (
     PlacementPolicy,
     Smt,
     changed,
+    ignored_wishes,
     parse,
     policy_for,
-    unused_wishes,
 )
 
 
@@ -134,27 +134,81 @@ def test_a_guest_may_wish_what_concerns_itself_alone() -> None:
             policy_for(guest("a", 1, wishes={other: "1"}), base)
 
 
-@pytest.mark.parametrize(
-    ("metadata", "dedicated", "none"),
-    [
-        ("all", PlacementMode.DEDICATED, PlacementMode.NONE),
-        ("opt-out", PlacementMode.NODE, PlacementMode.NONE),
-        ("none", PlacementMode.NODE, PlacementMode.NODE),
-    ],
-)
-def test_the_administrator_says_what_metadata_may_set(
-    metadata: str, dedicated: PlacementMode, none: PlacementMode
-) -> None:
+def test_the_administrator_says_whose_metadata_counts() -> None:
     """A tenant who writes metadata alone takes no CPUs from its neighbours."""
-    base = parse({"metadata": metadata})
-    takes = guest("a", 1, wishes={"policy": "dedicated", "smt": "isolate"})
-    opts_out = guest("b", 1, wishes={"policy": "none"})
-    assert policy_for(takes, base).policy is dedicated
-    assert policy_for(opts_out, base).policy is none
-    assert unused_wishes(takes, base) == (metadata != "all")
-    assert unused_wishes(opts_out, base) == (metadata == "none")
+    dedicated, floats, none = PlacementMode.DEDICATED, PlacementMode.NODE, PlacementMode.NONE
+    takes = guest("db1", 1, wishes={"policy": "dedicated", "smt": "isolate"})
+    opts_out = guest("web1", 1, wishes={"policy": "none"})
+    for wishes, taken, opted_out in (
+        ("", dedicated, none),
+        ("all", dedicated, none),
+        ("opt-out", floats, none),
+        ("none", floats, floats),
+        ("db* !db-test", dedicated, floats),
+        (f"{takes.uuid},{opts_out.uuid}", dedicated, none),
+        ("!db1", floats, none),
+    ):
+        base = parse({"wishes": wishes})
+        assert policy_for(takes, base).policy is taken, wishes
+        assert policy_for(opts_out, base).policy is opted_out, wishes
+        said = "" if taken is dedicated else f"policy=dedicated, smt=isolate (wishes={wishes})"
+        assert ignored_wishes(takes, base) == said
+        assert bool(ignored_wishes(opts_out, base)) == (opted_out is floats)
     with pytest.raises(BadOptions):
-        policy_for(guest("a", 1, wishes={"metadata": "all"}), parse({}))
+        policy_for(guest("a", 1, wishes={"wishes": "all"}), parse({}))
+    many = guest("a", 1, wishes={f"x{number}": "y" * 99 for number in range(1000)})
+    assert ignored_wishes(many, parse({"wishes": "none"})).endswith("… and 995 more (wishes=none)")
+
+
+def test_groups_of_guests_have_a_policy_of_their_own() -> None:
+    """The last that selects a guest counts; then its metadata, as far as that counts."""
+    base = parse(
+        {
+            "policy.db*": "dedicated",
+            "dedicated": "gaming, win*",
+            "policy.db-test !db-test2": "node",
+            "smt.db* gaming": "isolate",
+            "memory.win*": "none",
+            "emulator.x": "housekeeping",
+            "iothreads.x": "emulator",
+        }
+    )
+    found = {
+        name: policy_for(guest(name, 1), base) for name in ("gaming", "db1", "db-test", "win1", "x")
+    }
+    assert {name for name, one in found.items() if one.policy is PlacementMode.DEDICATED} == {
+        *("gaming", "db1", "win1")
+    }
+    assert {name for name, one in found.items() if one.smt is Smt.ISOLATE} == {
+        *("gaming", "db1", "db-test")
+    }
+    assert [name for name, one in found.items() if one.memory is MemoryMode.NONE] == ["win1"]
+    assert (found["x"].emulator, found["x"].iothreads) == (
+        EmulatorMode.HOUSEKEEPING,
+        IoThreadMode.EMULATOR,
+    )
+    assert not any(one.groups for one in found.values())
+    wishes = guest("db1", 1, wishes={"policy": "none"})
+    assert policy_for(wishes, base).policy is PlacementMode.NONE
+    assert policy_for(guest("db1", 1), changed(base, {"policy": "node"})).policy is (
+        PlacementMode.NODE
+    )
+    by_uuid = guest("vm", 1)
+    named = parse({f"policy.{by_uuid.uuid}": "dedicated"})
+    assert policy_for(by_uuid, named).policy is PlacementMode.DEDICATED
+    with pytest.raises(BadOptions) as caught:
+        parse({"policy.db*": "dedicate", "overcommit.db*": "2", "policy.": "node"})
+    assert [error.option for error in caught.value.errors] == [
+        *("policy.db*", "overcommit.db*", "policy.")
+    ]
+
+
+def test_a_group_alone_gets_cpus_of_its_own() -> None:
+    made = plan(
+        machine(), [guest("gaming", 2), guest("web", 2)], parse({"dedicated": "gaming"}), {}
+    )
+    kinds = {one.guest: one.kind for one in made.placements}
+    assert kinds == {"gaming": PlacementKind.DEDICATED, "web": PlacementKind.SHARED}
 
 
 def test_no_wish_shrinks_a_neighbour_where_metadata_is_not_used() -> None:
@@ -162,17 +216,17 @@ def test_no_wish_shrinks_a_neighbour_where_metadata_is_not_used() -> None:
     neighbour = guest("neighbour", 2)
     tenants = [guest(name, 3, wishes={"policy": "dedicated", "smt": "isolate"}) for name in "ab"]
     alone = plan(host, [neighbour], parse({}), {})
-    beside = plan(
-        host, [neighbour, *tenants], parse({"metadata": "opt-out", "overcommit": "2"}), {}
-    )
+    beside = plan(host, [neighbour, *tenants], parse({"wishes": "opt-out", "overcommit": "2"}), {})
     before, after = (
         next(one for one in made.placements if one.guest == "neighbour") for made in (alone, beside)
     )
     assert {len(cpus) for cpus in after.vcpus.values()} == {
         len(cpus) for cpus in before.vcpus.values()
     }
-    said = [warning for warning in beside.warnings if "its metadata is not used" in warning]
+    said = [warning for warning in beside.warnings if "its metadata does not count" in warning]
     assert len(said) == 2
+    ignored = "policy=dedicated, smt=isolate (wishes=opt-out)"
+    assert [one.ignored for one in beside.placements] == [ignored, ignored, ""]
 
 
 @pytest.mark.parametrize(("written", "quoted"), [("x" * 60, "x" * 60), ("x" * 61, "x" * 60 + "…")])

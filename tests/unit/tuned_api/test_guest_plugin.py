@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from tuned.units.manager import Manager
 from tests.unit.guests.recording import RecordingTuner, until
 from tests.unit.libvirt_api.fake_binding import FakeDomain, FakeLibvirt, install
 from tests.unit.tuned_api import made_up
+from tuned_virt.core.options import OptionSpec
 from tuned_virt.guests import manager
 from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFileError
@@ -157,6 +158,42 @@ def test_a_childs_section_reads_the_file_of_the_one_that_comes_after_it(
         vm_recorder=ours(tmp_path, "vm_exclude=web2\n"),
     )
     assert claimed(tuner) == {"web1": "mine", "db1": "shared"}
+
+
+class GroupedTuner(RecordingTuner):
+    """Whose policy may be another for groups of guests."""
+
+    options = MappingProxyType(
+        {
+            "policy": OptionSpec("what is recorded"),
+            "policy.GUESTS": OptionSpec("the same of some", refines="policy"),
+        }
+    )
+
+    def parse(self, options: Mapping[str, str]) -> str:
+        return " ".join(f"{name}={text}" for name, text in sorted(options.items()))
+
+
+def test_groups_of_guests_come_from_the_file_and_from_sections(
+    fake: FakeLibvirt, tmp_path: Path
+) -> None:
+    """A section that has a policy of its own takes no groups from the file."""
+    fake.domains = [FakeDomain(1, "web1"), FakeDomain(2, "db1"), FakeDomain(3, "x")]
+    file = ours(tmp_path, "vm_policy.db*=node\n")
+    (tmp_path / "defaults.conf").write_text("vm_policy=shared\nvm_policy.GUESTS=\n")
+    tuner = GroupedTuner()
+    made, _ = plugin(
+        tuner,
+        web={"devices": "web*", "policy": "mine", "policy.web[12]": "own"},
+        db={"devices": "db*", "policy.db1 !x": "own"},
+        vm_recorder=file,
+    )
+    assert claimed(tuner) == {
+        "web1": "policy=mine policy.web[12]=own",
+        "db1": "policy=shared policy.db*=node policy.db1 !x=own",
+        "x": "policy=shared policy.db*=node",
+    }
+    assert made._bad == {}
 
 
 def test_an_error_in_the_file_holds_for_every_section_that_reads_it(

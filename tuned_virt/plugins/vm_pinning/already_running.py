@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from tuned_virt import placement
 from tuned_virt.frozen_dataclasses import dataclass, replace
+from tuned_virt.model.guest import Guest
 from tuned_virt.placement import Placement, PlacementKind, PlacementMode, PlacementPolicy
 from tuned_virt.plugins.vm_pinning.policy import PinningPolicy, RunningGuests
 
@@ -27,8 +28,8 @@ class RunningDecision:
     ungranted: str = ""
 
 
-def decide(policy: PinningPolicy, resident: Mapping[int, int]) -> RunningDecision:
-    """What becomes of a guest with so many KiB of its memory on each node."""
+def decide(policy: PinningPolicy, guest: Guest) -> RunningDecision:
+    """What becomes of a guest, with so many KiB of its memory on each node."""
     if policy.running is RunningGuests.LEAVE:
         return RunningDecision(
             why="it was running before the profile was activated (running=leave): placed"
@@ -36,14 +37,15 @@ def decide(policy: PinningPolicy, resident: Mapping[int, int]) -> RunningDecisio
         )
     if policy.running is RunningGuests.PLACE:
         return RunningDecision(policy.placement)
-    node = local_node(resident)
-    dedicated = policy.placement.policy is PlacementMode.DEDICATED
+    own = placement.of_group(guest, policy.placement)
+    node = local_node(guest.resident)
+    dedicated = own.policy is PlacementMode.DEDICATED
     ungranted = "policy=dedicated" if dedicated else ""
     if node is None:
-        why = f"it was running before, {spread(resident)}"
+        why = f"it was running before, {spread(guest.resident)}"
         return RunningDecision(why=why, ungranted=ungranted)
-    floating = replace(policy.placement, policy=PlacementMode.NODE)
-    return RunningDecision(floating if dedicated else policy.placement, node, "", ungranted)
+    floating = replace(own, policy=PlacementMode.NODE)
+    return RunningDecision(floating if dedicated else own, node, "", ungranted)
 
 
 def bound(placed: Placement, node: int | None, ungranted: str = "") -> Placement:

@@ -165,6 +165,7 @@ def _held(content: dict[str, Any]) -> HeldPlacement:
 
 def _content(held: HeldPlacement) -> dict[str, Any]:
     content = {**asdict(held), "pins": held.pins.to_json()}
-    if not held.placement.ungranted:
-        del content["placement"]["ungranted"]  # older versions do not know it
+    for name in ("ungranted", "ignored"):
+        if not getattr(held.placement, name):
+            del content["placement"][name]  # older versions do not know it
     return content

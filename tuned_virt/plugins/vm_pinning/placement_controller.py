@@ -243,14 +243,13 @@ class PlacementController:
         return True
 
     def _already(self, asked: _Asked, one: TrackedGuest, claim: PinningClaim) -> None:
-        resident: Mapping[int, int] = {}
+        assert one.guest is not None
+        guest = one.guest
         if claim.policy.running is not RunningGuests.LEAVE:
-            assert one.guest is not None
-            asked.guests[one.active.uuid] = located = self._locate(one, one.guest)
-            resident = located.resident
+            asked.guests[one.active.uuid] = guest = self._locate(one, guest)
             if self._leave_unread(asked, one, claim):
                 return
-        decided = already_running.decide(claim.policy, resident)
+        decided = already_running.decide(claim.policy, guest)
         if decided.policy is None:
             asked.remarks[one.key] = left(one, claim, decided.why, decided.ungranted)
             return

@@ -18,6 +18,7 @@ from tuned_virt.core.options import (
     given,
     is_yes,
     parsed,
+    template,
     uri,
 )
 from tuned_virt.core.section_settings import SettingNames
@@ -143,12 +144,16 @@ def parse(options: Mapping[str, str]) -> PinningPolicy:
     values, errors = parsed(told, {name: read for name, (_, read) in READERS.items()})
     planned = placement.PlacementPolicy()
     try:
-        planned = placement.parse({name: text for name, text in told.items() if name in PLANNERS})
+        planned = placement.parse(_planners(told))
     except BadOptions as bad:
         errors = bad.errors + errors
     if errors:
         raise BadOptions(errors)
     return PinningPolicy(planned, **{READERS[name][0]: value for name, value in values.items()})
+
+
+def _planners(told: Mapping[str, str]) -> dict[str, str | None]:
+    return {name: text for name, text in told.items() if template(name) in PLANNERS}
 
 
 def _word(name: str, text: str) -> Enum:

@@ -55,6 +55,9 @@ class PinningVerifier:
                 yield self._compare(held, told.get(held.uuid), local, unread)
             else:
                 yield _left(held)
+            if held is not None and held.placement.ignored:
+                text = f"its metadata does not count: {printable(held.placement.ignored)}"
+                yield _finding(Result.NOTE, claim.device, text)
         if remark:
             yield Finding(
                 Result.NOTE, f"{PLUGIN}: {remark}: only the affinity of its threads is verified"

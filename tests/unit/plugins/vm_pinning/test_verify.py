@@ -38,11 +38,16 @@ class Silent:
 
 
 def said(tmp_path: Path, placed: Placement, **more: Any) -> Finding:
+    return all_said(tmp_path, placed, **more)[0]
+
+
+def all_said(tmp_path: Path, placed: Placement, **more: Any) -> list[Finding]:
+    """Every line of the guest."""
     held = HeldPlacement("u/7", "u", "web1", "web1", placement=placed, **{"pid": 0, **more})
     claim = Claim("web1", policy.parse({}))
     asked: Any = Silent()
-    found = list(PinningVerifier(KernelFS(tmp_path)).findings([(claim, held)], asked))
-    return found[0]
+    found = PinningVerifier(KernelFS(tmp_path)).findings([(claim, held)], asked)
+    return [line for line in found if line.text.startswith("device web1")]
 
 
 @pytest.mark.parametrize(
@@ -63,6 +68,18 @@ def test_what_was_asked_for_and_is_not_so_fails(
     assert (parsed.found, parsed.wanted) == (found, wanted)
     assert f"(not granted: {why}" in parsed.text
     assert parsed.name == "vm_pinning of web1"
+
+
+def test_a_wish_that_does_not_count_is_a_note_and_fails_nothing(tmp_path: Path) -> None:
+    """Whoever may write metadata must not be able to fail the host's verify."""
+    ignored = "policy=dedicated (wishes=none)"
+    placed = replace(FLOATS, ungranted="", ignored=ignored)
+    lines = all_said(tmp_path, placed)
+    assert [line.result for line in lines] == [Result.PASSED, Result.NOTE]
+    assert lines[1].text == f"device web1: its metadata does not count: {ignored}"
+    left = unplaced("web1", "u", "policy=none", chosen=True)
+    lines = all_said(tmp_path, replace(left, ignored=ignored))
+    assert [line.result for line in lines] == [Result.NOTE, Result.NOTE]
 
 
 def test_granted_it_passes(tmp_path: Path) -> None:
