@@ -62,12 +62,13 @@ class GuestTracker:
         now = {active.run: active for active in guests}
         new = [active for run, active in now.items() if run not in self._seen]
         known = {(one.uuid, one.id): one for one in kept.values() if originals.may_run(one)}
-        pids = self._finder.find({active.uuid: active.name for active in new})
+        unknown = [active for active in new if not getattr(known.get(active.run), "pid", 0)]
+        pids = self._finder.find({active.uuid: active.name for active in unknown})
         for run in self._seen.keys() - now.keys():
             del self._seen[run]
         for active in new:
             before = known.get(active.run)
-            pid = pids.get(active.uuid, 0) or (before.pid if before else 0)
+            pid = (before.pid if before else 0) or pids.get(active.uuid, 0)
             start = (start_time(pid) if pid else None) or 0
             pid = pid if start else 0
             key = before.key if before else originals.key(active.uuid, active.id, start)

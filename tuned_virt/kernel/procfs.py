@@ -70,7 +70,11 @@ def status(fs: KernelFS, process: str) -> Mapping[str, str]:
 
     `process` is a number, or a thread's "PID/task/TID". Raises KernelFileError.
     """
-    text = fs.read_permitted(f"/proc/{process}/status") or ""
+    return fields(fs.read_permitted(f"/proc/{process}/status") or "")
+
+
+def fields(text: str) -> Mapping[str, str]:
+    """The fields of a status file's text."""
     pairs = (line.partition(":") for line in text.splitlines())
     return {name: value.strip() for name, _, value in pairs}
 

@@ -68,3 +68,13 @@ def test_nothing_of_libvirts_is_held_at_rest(processes: Processes) -> None:
     assert kept is not None
     assert kept.active.domain is None
     assert tracker.look([web], 1e9) == {seen.key: seen}, "it is the same run, seen when it was"
+
+
+def test_a_process_that_is_known_is_not_looked_for_again(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another may claim its UUID meanwhile."""
+    monkeypatch.setattr(ThreadFinder, "find", lambda _, guests: dict.fromkeys(guests, PID + 1))
+    web = FakeDomain(1, "web1", uuid=UUID).listed()
+    [seen] = GuestTracker(KernelFS()).look([web], 0, {SEEN.key: SEEN}).values()
+    assert (seen.pid, seen.start) == (PID, START)

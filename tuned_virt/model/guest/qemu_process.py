@@ -159,7 +159,7 @@ def identify(fs: KernelFS, pid: int) -> QemuProcess | None:
         found = PROGRAM.fullmatch(program.rpartition("/")[2])
     if not found:
         return None
-    words = (fs.read_permitted(f"/proc/{pid}/cmdline") or "").split("\0")
+    words = _words(fs, pid)
     if words == [""]:
         return None  # a kernel thread or a zombie
     return QemuProcess(
@@ -168,6 +168,15 @@ def identify(fs: KernelFS, pid: int) -> QemuProcess | None:
         name=_name(_after(words, "-name")),
         shares_pages="mem-merge=off" not in _after(words, "-machine").split(","),
     )
+
+
+def claimed_uuid(fs: KernelFS, pid: int) -> str:
+    """The guest that a process's arguments name, whatever program it is; "" for none."""
+    return _after(_words(fs, pid), "-uuid")
+
+
+def _words(fs: KernelFS, pid: int) -> list[str]:
+    return (fs.read_permitted(f"/proc/{pid}/cmdline") or "").split("\0")
 
 
 def _after(words: list[str], option: str) -> str:

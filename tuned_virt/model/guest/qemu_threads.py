@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 from tuned_virt.kernel import cpuset, procfs
 from tuned_virt.kernel.files import KernelFS
@@ -35,7 +35,12 @@ Affinity = Mapping[Target, Mapping[int, str]]
 
 
 class ThreadFinder:
-    """Finds guests' processes by UUID; a process that is known not to be QEMU is read once."""
+    """Finds guests' processes by UUID.
+
+    It is the process that libvirt has written down, whatever program that is. Only where libvirt's
+    files are not to be seen here do processes' names and arguments say it, which any user chooses;
+    one that is known not to be QEMU is read once.
+    """
 
     def __init__(self, fs: KernelFS) -> None:
         self._fs = fs
@@ -44,31 +49,31 @@ class ThreadFinder:
     def find(self, guests: Mapping[str, str]) -> dict[str, int]:
         """UUID → process, of guests' names by UUID.
 
-        Of several that claim one UUID, which any user's process may, it is the one that libvirt has
-        written down; where it has none, the UUID is left out: one of them lies.
+        A UUID that several processes claim, none of them by libvirt, is left out: one of them lies.
         """
-        wanted = set(guests)
+        noted = ((uuid, self._noted(uuid, name)) for uuid, name in guests.items())
+        known = {uuid: pid for uuid, pid in noted if pid is not None}
+        wanted = guests.keys() - known.keys()
         if not wanted:
-            return {}
+            return known
         pids = procfs.pids(self._fs)
         self._others &= pids
         found = self._look(wanted, pids - self._others)
         missing = wanted - found.keys()
         if missing:  # a number may have passed to another process
             found.update(self._look(missing, self._others & pids))
-        numbers = {uuid: self._true(guests[uuid], pids) for uuid, pids in found.items()}
-        return {uuid: pid for uuid, pid in numbers.items() if pid is not None}
+        return {**known, **{uuid: some[0] for uuid, some in found.items() if len(some) == 1}}
 
-    def _true(self, name: str, pids: list[int]) -> int | None:
-        if len(pids) == 1 or "/" in name:
-            return pids[0] if len(pids) == 1 else None
-        for folder in PID_FILES:
-            text = self._fs.read_optional(f"{folder}/{name}.pid") or ""
-            if text.isdecimal() and int(text) in pids:
-                return int(text)
+    def _noted(self, uuid: str, name: str) -> int | None:
+        """The process that libvirt has written down, if that still runs this guest."""
+        for folder in PID_FILES if "/" not in name else ():
+            text = self._fs.read_permitted(f"{folder}/{name}.pid") or ""
+            pid = int(text) if re.fullmatch(r"\d{1,9}", text, re.ASCII) else None
+            if pid is not None and qemu_process.claimed_uuid(self._fs, pid) == uuid:
+                return pid
         return None
 
-    def _look(self, wanted: set[str], pids: set[int]) -> dict[str, list[int]]:
+    def _look(self, wanted: Set[str], pids: set[int]) -> dict[str, list[int]]:
         found: dict[str, list[int]] = {}
         for pid in pids:
             guest = qemu_process.identify(self._fs, pid)
@@ -80,11 +85,16 @@ class ThreadFinder:
 
 
 def read(fs: KernelFS, pid: int) -> QemuThreads:
-    """A process's threads; none for one that has gone. Raises KernelFileError."""
+    """A process's threads; none for one that has gone. Raises KernelFileError.
+
+    A thread whose name cannot be read is not the emulator's for that.
+    """
     found: dict[Target, tuple[int, ...]] = {}
     numbers = map(int, fs.names(f"/proc/{pid}/task"))
     for thread in sorted(numbers, key=lambda one: (one != pid, one)):
-        comm = fs.read_permitted(f"/proc/{pid}/task/{thread}/comm") or ""
+        comm = fs.read_optional(f"/proc/{pid}/task/{thread}/comm")
+        if comm is None:
+            continue  # it has ended
         vcpu, iothread = VCPU.fullmatch(comm), IOTHREAD.fullmatch(comm)
         target = EMULATOR
         if vcpu:
@@ -96,8 +106,12 @@ def read(fs: KernelFS, pid: int) -> QemuThreads:
 
 
 def allowed(fs: KernelFS, pid: int, thread: int) -> str | None:
-    """Where a thread may run, as its status says (Cpus_allowed_list); None for one that ended."""
-    return procfs.status(fs, f"{pid}/task/{thread}").get("Cpus_allowed_list")
+    """Where a thread may run, as its status says (Cpus_allowed_list); None for one that ended.
+
+    Raises KernelFileError.
+    """
+    text = fs.read_optional(f"/proc/{pid}/task/{thread}/status") or ""
+    return procfs.fields(text).get("Cpus_allowed_list")
 
 
 def affinity(fs: KernelFS, pid: int, threads: QemuThreads | None = None) -> Affinity:

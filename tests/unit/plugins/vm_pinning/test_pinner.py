@@ -46,6 +46,7 @@ class Threads:
         self.tasks = root / f"proc/{PID}/task"
         for thread in (PID, WORKER):
             (self.tasks / str(thread)).mkdir(parents=True)
+            (self.tasks / str(thread) / "comm").write_text("qemu-system-x86\n")
             (self.tasks / str(thread) / "status").write_text("Cpus_allowed_list:\t0-3\n")
         monkeypatch.setattr(os, "sched_setaffinity", self.confine)
 
