@@ -2,6 +2,7 @@
 """Each call that an apply and an off make fails once, on each TuneD generation.
 
     python -m tests.faults [--versions "2.20 2.25 latest"] [--sample N] [--seed N] [--every]
+    python -m tests.faults --versions 2.20 --seed 1 --from 200 --seconds 300     in slices
 
 prints every round in which something is wrong, then one table. Exit status: 0 when nothing was
 wrong, 1 when something was, 2 when it could not be tried.
@@ -33,6 +34,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults")
     parser.add_argument("--versions", default=" ".join(SUITES), help="generations of TuneD")
     parser.add_argument("--sample", type=int, help="so many faults of each generation")
+    parser.add_argument("--from", type=int, default=0, dest="first", help="leave out so many")
     parser.add_argument("--seed", type=int, default=None, help="which: printed where not given")
     parser.add_argument("--every", action="store_true", help="each call, not one of each kind")
     parser.add_argument("--errors", action="store_true", help="with each error, not by turns")
@@ -49,7 +51,7 @@ def chosen(told: argparse.Namespace, traces: dict[str, list[str]], seed: int) ->
         calls = [one for one in distinct(traces[phase], told.every) if re.search(told.only, one[0])]
         found += faults(phase, calls, chance, told.errors)
     chance.shuffle(found)
-    return found[: told.sample]
+    return found[told.first :][: told.sample]
 
 
 def rounds(told: argparse.Namespace, seed: int, table: Table) -> Iterator[str]:
@@ -62,12 +64,12 @@ def rounds(told: argparse.Namespace, seed: int, table: Table) -> Iterator[str]:
                 table.made(version, phase, calls)
             wanted = chosen(told, run.traces, seed)
             yield f"TuneD {version}: {len(wanted)} faults"
-            for number, fault in enumerate(wanted, 1):
+            for number, fault in enumerate(wanted, told.first + 1):
                 if number % EVERY == 0:
                     yield f"TuneD {version}: {number} after {time.monotonic() - began:.0f} s"
                 if time.monotonic() - began > told.seconds:
-                    yield "ended early"
-                    return
+                    yield f"TuneD {version}: ended early; the next is --from {number - 1}"
+                    break
                 outcome = run.run(fault)
                 table.add(version, outcome)
                 if outcome.bad:
