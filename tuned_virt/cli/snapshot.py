@@ -162,8 +162,7 @@ def _host(content: Mapping[str, Any]) -> Host:
     host = Host(
         nodes=tuple(map(_node, content["nodes"])),
         cpus={
-            int(number): CpuDetail(**{**cpu, "siblings": frozenset(cpu["siblings"])})
-            for number, cpu in content["cpus"].items()
+            int(number): _cpu(cpu, f"host.cpus.{number}") for number, cpu in content["cpus"].items()
         },
         caches=tuple(Cache(frozenset(one["cpus"]), one["size"]) for one in content["caches"]),
         offline=frozenset(content["offline"]),
@@ -177,6 +176,13 @@ def _host(content: Mapping[str, Any]) -> Host:
     )
     _check(host)
     return host
+
+
+def _cpu(content: Mapping[str, Any], where: str) -> CpuDetail:
+    try:
+        return CpuDetail(**{**content, "siblings": frozenset(content["siblings"])})
+    except TypeError as error:
+        raise ValueError(f"{where} has a name that no CPU has") from error
 
 
 def _node(content: Mapping[str, Any]) -> NumaNode:

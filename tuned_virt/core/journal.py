@@ -65,8 +65,17 @@ class Journal:
         for file in (self._older, self._file):
             with contextlib.suppress(FileNotFoundError), open(file, errors="replace") as lines:
                 for line in lines:
-                    with contextlib.suppress(ValueError, TypeError):
-                        yield Entry(**json.loads(line))
+                    with contextlib.suppress(ValueError, TypeError, RecursionError):
+                        yield _read(line)
+
+
+def _read(line: str) -> Entry:
+    """Raises ValueError, TypeError or RecursionError for what is no entry."""
+    entry = Entry(**json.loads(line))
+    texts = (entry.plugin, entry.setting, entry.path, entry.before, entry.after, entry.why)
+    if type(entry.when) not in (int, float) or not all(isinstance(text, str) for text in texts):
+        raise TypeError("not what `add` has written")
+    return entry
 
 
 def _entry(plugin: str, change: Change) -> Entry:

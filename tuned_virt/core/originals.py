@@ -16,6 +16,7 @@ from typing import Any
 from tuned_virt.core.state_file import (
     FOLDER,
     NOT_THERE,
+    WRONG,
     Damaged,
     OfEarlierBoot,
     StateFile,
@@ -257,7 +258,7 @@ def _parse(content: Mapping[str, Any]) -> _Content:
     for name, entry in content["plugins"].items():
         try:
             records[name] = _record(entry)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        except WRONG as error:
             wrong.append(f"{name}: {type(error).__name__}: {error}")
     return _Content(records, Damaged(f"is damaged ({'; '.join(wrong)})") if wrong else None)
 

@@ -39,6 +39,17 @@ PLACEMENTS = "vm_pinning.json"
 EVERY_BOOT = "every boot"
 """For a file that outlives a boot, in place of a boot's id."""
 
+WRONG = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    ArithmeticError,
+    RecursionError,
+)
+"""What JSON that nobody has written raises, until it is a value: text, types, depth, numbers."""
+
 ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
@@ -149,7 +160,7 @@ class StateFile(Generic[T]):
             content = json.loads(text)
             self._check(content)
             return self._parse(content)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        except WRONG as error:
             raise Damaged(f"is damaged ({type(error).__name__}: {error})") from error
 
     def _check(self, content: Any) -> None:

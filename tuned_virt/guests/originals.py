@@ -22,6 +22,9 @@ log = logging.getLogger("tuned")
 
 SEPARATOR = "/"
 
+MOST_DIGITS = 1 << 63
+"""Numbers of runs, processes and moments are below this."""
+
 
 @dataclass(frozen=True)
 class GuestOriginal:
@@ -49,6 +52,16 @@ class GuestOriginal:
 
 
 O = TypeVar("O", bound=GuestOriginal)  # noqa: E741
+
+
+def checked(one: O) -> O:
+    """What was read of a guest, if it is of the types that were kept. Raises ValueError."""
+    texts, numbers = (one.uri, one.uuid, one.name), (one.id, one.pid, one.start)
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("its libvirt, UUID or name is not text")
+    if not all(type(number) is int and abs(number) < MOST_DIGITS for number in numbers):
+        raise ValueError("its number, process or start is not a number")
+    return one
 
 
 def key(uuid: str, number: int, start: int) -> str:

@@ -37,7 +37,7 @@ def by_name(fs: KernelFS, wanted: Container[str]) -> dict[str, list[int]]:
 def _is_services(fs: KernelFS, pid: int) -> bool:
     """Whether root or a service runs it; also where its status does not say."""
     real = status(fs, str(pid)).get("Uid", "").split()[:1]
-    return not real or int(real[0]) < FIRST_USER
+    return not (real and real[0].isdecimal()) or int(real[0]) < FIRST_USER
 
 
 def stat_fields(text: str) -> list[str]:

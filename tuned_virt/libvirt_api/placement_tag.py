@@ -33,6 +33,9 @@ NAMESPACE = "urn:tuned-virt-plus:placement:1"
 KEY = "tuned-virt"
 """The prefix that libvirt writes for the namespace."""
 
+SEPARATOR = "\x01"
+"""No XML has this character; expat refuses a document that has it in a namespace."""
+
 ROOT = "placement"
 LISTED, NONE = "iothreadids", "none"
 WHERE: Mapping[tuple[str, ...], tuple[Part, tuple[str, ...]]] = {
@@ -81,14 +84,14 @@ class _Found:
 
 
 class _TagReader:
-    """Finds our elements. Names of a namespace come from expat as "urn name"."""
+    """Finds our elements. Names of a namespace come from expat as its URN, SEPARATOR and name."""
 
     def __init__(self, text: bytes) -> None:
         self._text = text
         self._path: list[str] = []
         self._open: list[_Element | None] = []
         self.found = _Found()
-        self._parser = parser = expat.ParserCreate(namespace_separator=" ")
+        self._parser = parser = expat.ParserCreate(namespace_separator=SEPARATOR)
         parser.StartDoctypeDeclHandler = self._doctype
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
@@ -115,7 +118,7 @@ class _TagReader:
             values = [attributes.get(name, "") for name in names]
             element = _Element(_pin(part, values), self._parser.CurrentByteIndex)
             self.found.present.append(element)
-        elif path == ("domain", "metadata", f"{NAMESPACE} {ROOT}"):
+        elif path == ("domain", "metadata", f"{NAMESPACE}{SEPARATOR}{ROOT}"):
             element = _Element(None, self._parser.CurrentByteIndex)
             self.found.tags.append(element)
             self.found.tagged.update(tagged(attributes))

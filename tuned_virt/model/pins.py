@@ -121,10 +121,12 @@ class Pins(Mapping[Target, str]):
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> Pins:
         """What `to_json` made. Raises KeyError, TypeError, ValueError or AttributeError."""
-        memory = content["memory"]
+        memory, emulator = content["memory"], content["emulator"]
+        if not isinstance(emulator, (str, type(None))):
+            raise TypeError("the emulator's CPUs are not text")
         return Pins(
             numbered(content["vcpus"]),
-            content["emulator"],
+            emulator,
             numbered(content["iothreads"]),
             (memory[0], memory[1]) if memory else None,
         )

@@ -321,3 +321,13 @@ def test_the_longest_text_that_is_looked_at() -> None:
     assert placement_tag.strip(xml) is None
     with pytest.raises(NotXML, match=f"^more than {placement_tag.LARGEST} bytes$"):
         placement_tag.strip(xml + b" ")
+
+
+def test_a_namespace_with_a_space_keeps_nothing_of_ours() -> None:
+    """expat refuses a namespace that has the separator of names in it."""
+    theirs = "<x:y xmlns:x='a b'/>"
+    document = domain(f"<vcpupin vcpu='0' cpuset='{OURS.vcpus[0]}'/>", tagged() + theirs)
+    stripped = placement_tag.strip(document.encode()) or b""
+    assert theirs.encode() in stripped
+    assert b"vcpupin" not in stripped
+    assert placement_tag.NAMESPACE.encode() not in stripped

@@ -6,8 +6,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from tuned_virt.core.state_file import WRONG
 from tuned_virt.frozen_dataclasses import dataclass, field
-from tuned_virt.guests.originals import GuestOriginal
+from tuned_virt.guests.originals import GuestOriginal, checked
 
 PLUGIN = "vm_limits"
 """Its name among the originals."""
@@ -29,6 +30,9 @@ def parse(text: str) -> OriginalLimits:
     try:
         content = json.loads(text)
         memory = {str(name): int(kib) for name, kib in content["memory"].items()}
-        return OriginalLimits(**{**content, "memory": memory})
-    except (KeyError, TypeError, AttributeError) as error:
+        found = checked(OriginalLimits(**{**content, "memory": memory}))
+    except WRONG as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
+    if found.shares is not None and type(found.shares) is not int:
+        raise ValueError("its CPU weight is not a number")
+    return found

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import json
 
+from tuned_virt.core.state_file import WRONG
 from tuned_virt.frozen_dataclasses import dataclass
-from tuned_virt.guests.originals import SEPARATOR, GuestOriginal
+from tuned_virt.guests.originals import SEPARATOR, GuestOriginal, checked
 from tuned_virt.plugins.vm_pinning.original import PLUGIN
 
 RECORD = f"{PLUGIN}_configuration"
@@ -31,6 +32,6 @@ def key(uuid: str) -> str:
 def parse(text: str) -> ConfiguredGuest:
     """What `text` wrote. Raises ValueError for anything else."""
     try:
-        return ConfiguredGuest(**json.loads(text))
-    except TypeError as error:
-        raise ValueError(f"TypeError: {error}") from error
+        return checked(ConfiguredGuest(**json.loads(text)))
+    except WRONG as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Container
 
+from tuned_virt.core.state_file import WRONG
 from tuned_virt.frozen_dataclasses import dataclass, field
-from tuned_virt.guests.originals import GuestOriginal
+from tuned_virt.guests.originals import GuestOriginal, checked
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.kernel.procfs import start_time
 from tuned_virt.model.guest import qemu_threads
@@ -74,6 +75,9 @@ def parse(text: str) -> OriginalPins:
         pins = Pins.from_json(content)
         for name in pins.to_json():
             del content[name]
-        return OriginalPins(**content, pins=pins)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        found = checked(OriginalPins(**content, pins=pins))
+    except WRONG as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
+    if not isinstance(found.nodes, str):
+        raise ValueError("its nodes are not text")
+    return found
