@@ -16,7 +16,10 @@
 #   make check-vm-disks   disks of every kind that QEMU emulates, iSCSI, LVM, md, multipath, a guest on LVM  (root)
 #   make check-vm-guests  real guests on four nodes: QEMU inside QEMU, minutes  (root)
 #   make check-faults  each call of an apply and an off fails once; FAULTS="--sample 100" takes some  (root, hours)
+#   make check-faults-sample  what of these fits a minute, by a seed that it prints; part of make check  (root)
 #   make check-switches  many profile switches with guests running: nothing grows; N=10000  (root, hours)
+#   make fuzz     readers of others' text under atheris; MINUTES=10 FUZZ="domain hook"
+#   make check-security  bandit, then the test of each threat in docs/security.md
 #   make mutate   do the unit tests notice changes of the pure modules?  MUTATE="placement/* */policy"  (minutes each)
 #   make bench    ratios against TuneD's stock profiles      (root)
 #   make bench-ksm  KSM's laws against ksmtuned and the kernel; KSM="--runs 1 --only converge"  (root, hours)
@@ -184,6 +187,11 @@ check-fresh check-fresh-ci: alone need-fresh
 check-faults: alone fetch-system
 	scripts/alone "make $@" $(VENV)/bin/python -m tests.faults $(FAULTS)
 
+# By chance, with the seed printed: as many as a minute has room for, of the newest TuneD.
+.PHONY: check-faults-sample
+check-faults-sample:
+	@$(MAKE) --no-print-directory check-faults FAULTS="--versions latest --seconds 50"
+
 .PHONY: check-switches
 check-switches: alone fetch-system
 	scripts/alone "make $@" $(VENV)/bin/python -m tests.faults.switches $(N) $(SWITCHES)
@@ -198,6 +206,25 @@ $(MUTMUT)/ready: requirements-dev.txt requirements-mutate.txt | need-unit
 .PHONY: mutate
 mutate: $(MUTMUT)/ready
 	@set -f; $(MUTMUT)/bin/python scripts/mutate.py $(if $(FRESH),--fresh) -- $(MUTATE)
+
+MINUTES ?= 10
+FUZZERS := build/venv-fuzz
+$(FUZZERS)/ready: requirements-dev.txt requirements-fuzz.txt | need-unit
+	$(PYTHON) -m venv --system-site-packages $(FUZZERS)
+	$(FUZZERS)/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt -r requirements-fuzz.txt
+	touch $@
+
+.PHONY: fuzz
+fuzz: $(FUZZERS)/ready
+	@$(FUZZERS)/bin/python -m tests.fuzz --minutes $(MINUTES) $(FUZZ)
+
+# Each line of the table of threats names its tests by their path below tests/unit.
+THREATS = $(addprefix tests/unit/,$(shell grep -o '[a-z_/]*test_[a-z_]*\.py' docs/security.md | sort -u))
+
+.PHONY: check-security
+check-security: fetch-unit $(TOOLS)
+	$(VENV)/bin/bandit --quiet --configfile pyproject.toml --recursive tuned_virt tuned_plugins scripts setup.py
+	$(VENV)/bin/python -m pytest --quiet $(THREATS)
 
 .PHONY: bench
 bench: alone need-bench $(TOOLS)
