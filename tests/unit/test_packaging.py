@@ -113,3 +113,17 @@ def test_the_changelog_has_this_version_or_one_to_come() -> None:
 def test_every_source_file_names_its_licence() -> None:
     names = [str(file.relative_to(ROOT)) for file in spdx.lacking()]
     assert names == [], "run /usr/bin/python3 scripts/spdx.py"
+
+
+NAMESPACES = re.compile(
+    r"Private|Protect|Read(Only|Write)Paths|Inaccessible|Bind|Temporary|Root|Dynamic"
+)
+"""Options of a unit for which systemd gives it mounts of its own (systemd.exec(5))."""
+
+
+def test_what_binds_tuned_gives_it_no_mounts_of_its_own() -> None:
+    """Huge pages that it mounts there would be seen by no guest."""
+    text = (ROOT / "scripts/tuned.service.conf").read_text()
+    options = re.findall(r"^(\w+)=", text, re.MULTILINE)
+    assert {"RestrictSUIDSGID", "SystemCallFilter", "CapabilityBoundingSet"} <= set(options)
+    assert [one for one in options if NAMESPACES.match(one)] == []
