@@ -93,12 +93,10 @@ def remember(before: ActiveProfile, profiles: InstalledProfiles) -> None:
     What cannot be read or written stops nobody, and is said.
     """
     try:
-        if any(map(profiles.uses, before.all)):
-            return
         record = record_file(profiles.system)
-        before = replace(before, post_loaded="")
-        if record.load() != before:
-            record.save(content(before))
+        kept = replace(before, post_loaded="")
+        if record.load() != kept and not any(map(profiles.uses, before.all)):
+            record.save(content(kept))
     except (OSError, OutsideRootError) as error:
         say_not_recorded(error)
 

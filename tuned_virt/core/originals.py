@@ -9,6 +9,7 @@ boot id, for a /run that is not tmpfs).
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -58,6 +59,7 @@ class Originals:
     def __init__(self, folder: AnyPath = FOLDER, boot: str | None = None) -> None:
         self._file = StateFile(os.path.join(folder, "baseline.json"), _parse, boot)
         self._seen: tuple[tuple[int, ...], dict[str, PluginOriginals]] | None = None
+        self._written: tuple[int, ...] = ()  # the file's version as this process wrote it
 
     def record(self, plugin: str) -> PluginOriginals:
         """What is known of one plugin, to read only; empty where nothing is.
@@ -144,8 +146,11 @@ class Originals:
 
     def take(self, plugin: str) -> None:
         """Own what is kept of a plugin, whoever did before. Raises OriginalsError."""
-        record, owner = self.record(plugin), self._this_process()
-        if record.owner == owner or not record.originals:
+        record = self.record(plugin)
+        if not record.originals:
+            return
+        owner = self._this_process()
+        if record.owner == owner:
             return
         with self._changing(plugin) as records:
             if plugin in records:
@@ -170,15 +175,27 @@ class Originals:
 
     def _this_process(self) -> tuple[int, int]:
         with self._said("cannot keep originals in"):
-            return os.getpid(), start_time(os.getpid()) or 0
+            return _process(os.getpid())
 
     @contextlib.contextmanager
     def _changing(self, plugin: str) -> Iterator[dict[str, PluginOriginals]]:
         with self._said("cannot keep originals in"), self._file.locked():
-            records = self._mended().records
+            records = self._own_copy() or self._mended().records
             self._check(plugin, records)
             yield records
             self._replace(records)
+            self._written = self._file.version()
+            self._seen = (self._written, records)
+
+    def _own_copy(self) -> dict[str, PluginOriginals]:
+        """Under the lock: the records, to be changed, if this process wrote them last."""
+        seen = self._seen
+        if seen is None or not self._written == seen[0] == self._file.version():
+            return {}
+        return {
+            name: PluginOriginals(dict(one.originals), dict(one.pending), one.owner)
+            for name, one in seen[1].items()
+        }
 
     def _check(self, plugin: str, records: Mapping[str, PluginOriginals]) -> None:
         """Under the lock, before a change: this process may make it. Raises OriginalsError."""
@@ -211,6 +228,18 @@ class Originals:
             self._file.write({"plugins": {name: vars(record) for name, record in records.items()}})
         else:
             self._file.remove()
+
+
+@functools.lru_cache(maxsize=1)
+def shared_originals() -> Originals:
+    """The process's own: what one plugin has read or written, the next need not read."""
+    return Originals()
+
+
+@functools.lru_cache(maxsize=1)
+def _process(pid: int) -> tuple[int, int]:
+    """This process, which may have been forked. Raises KernelFileError."""
+    return pid, start_time(pid) or 0
 
 
 class UnheldOriginals(Originals):

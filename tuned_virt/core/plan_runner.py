@@ -18,6 +18,7 @@ from typing import Any, Generic
 
 from tuned_virt.core.deferred_restore import DeferredRestore
 from tuned_virt.core.engine import ApplyResult, Controller, Engine, Finding, Prepared, Result
+from tuned_virt.core.later import call_later
 from tuned_virt.core.originals import OriginalsError
 from tuned_virt.core.tuner import P, S
 from tuned_virt.kernel import timeouts
@@ -139,14 +140,19 @@ class PlanRunner(Generic[P, S]):
     def _start_controller(self, policy: P, controller: Controller | None) -> None:
         """Have a controller go on with the policy: the one that does already, where there is one.
 
-        It starts in the thread: TuneD waits for the apply, not for threads and sockets. It does so
-        before anything that waits, which may be to stop it.
+        It starts a moment later: TuneD waits for the apply of all plugins, not for threads and
+        sockets. It does so before anything that waits, which may be to stop it.
         """
         if controller is not None and self._controlling is None:
             self._controlling = (policy, controller)
             with self._turn:
                 self._jobs.appendleft((controller.start, threading.Event()))
-                self._go_on()
+            call_later(self._begin)
+
+    def _begin(self) -> bool:
+        with self._turn:
+            self._go_on()
+        return True
 
     def _stop_controller(self) -> None:
         controlling, self._controlling = self._controlling, None
@@ -190,11 +196,11 @@ class PlanRunner(Generic[P, S]):
             rest = self._run(job)
             with self._turn:
                 self._running = False
-                if rest is not None:
-                    self._jobs.appendleft((rest, done))
+                if rest is None:
+                    self._turn.notify()
+                    return
+                self._jobs.appendleft((rest, done))
                 self._go_on()
-            if rest is None:
-                return
         if not done.wait(timeouts.APPLY):
             name = self.engine.tuner.name
             log.info(

@@ -20,7 +20,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from tuned_virt.core.deferred_restore import DeferredRestore
 from tuned_virt.core.engine import Finding, Result
-from tuned_virt.core.originals import Originals
+from tuned_virt.core.originals import shared_originals
 from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.guests.originals import GuestOriginals, O
 from tuned_virt.guests.restore import GuestRestore
@@ -90,7 +90,7 @@ class GuestTuner(GuestRestore[O], Generic[P, O]):
 
     def uris(self) -> Iterable[str]:
         """Each libvirt that originals are kept of."""
-        return GuestOriginals(self.name, self.original, Originals()).uris()
+        return GuestOriginals(self.name, self.original, shared_originals()).uris()
 
     def put_back(self, view: GuestsView, fs: KernelFS, kept: O) -> str:
         """See `GuestRestore`."""

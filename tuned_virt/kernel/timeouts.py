@@ -11,6 +11,9 @@ APPLY = 2.0
 """TuneD's thread, for an apply or a restore to be carried out, before it leaves it to go on by
 itself: most take milliseconds, and a profile has ten plugins that may each wait."""
 
+LATER = 0.1
+"""What goes on after an apply, for TuneD to apply the rest of the profile and to say so."""
+
 GUESTS_RESTORED = 10.0
 """TuneD's thread, for guests to be restored: who says off expects everything as it was. Not waited
 for a libvirt that hangs or is gone."""

@@ -104,12 +104,19 @@ class PreviousProfile:
 
     @classmethod
     def read(cls) -> None:
-        """Read TuneD's files, while a plugin is made."""
-        cls._before = cls._unread = None
+        """Read TuneD's files, while the first of the plugins is made."""
+        if cls._before is not None:
+            return
+        cls._unread = None
         try:
             cls._before = active_profile.read(SystemRoot())
         except (OSError, OutsideRootError) as error:
             cls._unread = error
+
+    @classmethod
+    def forget(cls) -> None:
+        """TuneD is done with its plugins: those that it makes next have another one before."""
+        cls._before = cls._unread = None
 
     @classmethod
     def remember(cls) -> None:
@@ -181,6 +188,7 @@ class TunerOptions:
 
     def cleanup(self) -> None:
         """TuneD is done with this object."""
+        PreviousProfile.forget()
         super().cleanup()  # type: ignore[misc]
         drop_from_repository(self)
 

@@ -15,7 +15,7 @@ from tuned_virt.core.engine import Engine, Finding, Result
 from tuned_virt.core.installed_profiles import InstalledProfiles
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.options import BadOptions, OptionError, Section, is_yes
-from tuned_virt.core.originals import Originals
+from tuned_virt.core.originals import shared_originals
 from tuned_virt.core.overridden import overridden
 from tuned_virt.core.plan_runner import PlanRunner
 from tuned_virt.core.section_settings import SectionSettings, combined, selection
@@ -44,7 +44,7 @@ def plan_runner(tuner: Tuner[Any, Any]) -> PlanRunner[Any, Any]:
     """The process's one plan runner for a tuner: TuneD makes new plugin objects at every switch."""
     with _runners_lock:
         if tuner.name not in _runners:
-            engine = Engine(tuner, KernelFS(), Originals(), Journal())
+            engine = Engine(tuner, KernelFS(), shared_originals(), Journal())
             _runners[tuner.name] = PlanRunner(engine)
         return _runners[tuner.name]
 

@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The journal's entries of what TuneD's own plugins change.
 
-They have changed nothing yet when the first section of ours is applied, so a thread waits until
-TuneD has applied its profile. The values before are those that TuneD keeps to restore them.
+They have changed nothing yet when the first section of ours is applied, so this waits until TuneD
+has applied its profile. The values before are those that TuneD keeps to restore them.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterable
 from typing import Any
 
 from tuned_virt.core.journal import TUNED, Journal
+from tuned_virt.core.later import call_later
 from tuned_virt.core.plan import Change
 from tuned_virt.tuned_api import stock_values
 from tuned_virt.tuned_api.stock_values import StockValue
@@ -40,14 +42,15 @@ class StockJournal:
             return
         self._instances = [one for one in manager.instances if not stock_values.is_ours(one)]
         applied: threading.Event = daemon._profile_applied
-        thread = threading.Thread(
-            target=self._once, args=(applied,), name="virt-stock-journal", daemon=True
-        )
-        thread.start()
+        deadline = time.monotonic() + PATIENCE
 
-    def _once(self, applied: threading.Event) -> None:
-        if applied.wait(PATIENCE):
+        def once() -> bool:
+            if not applied.is_set():
+                return time.monotonic() > deadline
             self.applied()
+            return True
+
+        call_later(once)
 
     def applied(self) -> None:
         """Write down what is no longer as it was before TuneD."""

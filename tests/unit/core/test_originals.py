@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.unit.failing import AT, CODES, fail
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.core.plan import Change
+from tuned_virt.core.state_file import StateFile
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.kernel.procfs import start_time
 
@@ -28,6 +30,40 @@ def test_the_first_writer_wins(baseline: Originals, tmp_path: Path) -> None:
     baseline.keep("ksm", {"run": "1", "pages_to_scan": "100"})
     again = Originals(tmp_path, "this boot")
     assert again.record("ksm").originals == {"run": "0", "pages_to_scan": "100"}
+
+
+def test_what_this_process_has_written_is_not_read_again(
+    baseline: Originals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    baseline.keep("ksm", {"run": "0"})
+    with monkeypatch.context() as unread:
+        unread.setattr(StateFile, "read", None)
+        baseline.keep("disks", {"vda": "none"})
+        baseline.forget("ksm", ["run"])
+        baseline.keep("ksm", {"run": "1"})
+        assert baseline.record("disks").originals == {"vda": "none"}
+    Originals(tmp_path, "this boot").keep("crash_guard", {"x": "1"})  # another process
+    baseline.keep("disks", {"vdb": "bfq"})
+    assert {name: one.originals for name, one in baseline.all().items()} == {
+        "ksm": {"run": "1"},
+        "disks": {"vda": "none", "vdb": "bfq"},
+        "crash_guard": {"x": "1"},
+    }
+
+
+def test_a_change_that_is_not_written_is_not_believed(
+    baseline: Originals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    baseline.keep("ksm", {"run": "0"})
+    with monkeypatch.context() as full:
+        full.setattr(os, "replace", Mock(side_effect=OSError(errno.ENOSPC, "no space left")))
+        with pytest.raises(OriginalsError):
+            baseline.keep("ksm", {"x": "1"})
+        with pytest.raises(OriginalsError):
+            baseline.amend("ksm", {"run": "9"})
+    assert baseline.record("ksm").originals == {"run": "0"}
+    baseline.keep("ksm", {"y": "2"})
+    assert baseline.record("ksm").originals == {"run": "0", "y": "2"}
 
 
 def test_what_is_forgotten_is_gone(baseline: Originals, tmp_path: Path) -> None:

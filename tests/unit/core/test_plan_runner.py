@@ -236,6 +236,7 @@ AUTO = ksm.parse({"mode": "auto"})
 
 def test_a_policy_is_kept_up_until_another_comes(runner: Runner, made: list[str]) -> None:
     runner.apply(AUTO)
+    assert made == [], "TuneD does not wait for it"
     wait_until(lambda: made == ["start"])
     assert "kept up" in [finding.text for finding in runner.verify(False)]
     runner.restore_later(threading.Event())

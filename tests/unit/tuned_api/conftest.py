@@ -18,4 +18,6 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SystemRoot:
     (root / "etc/tuned").mkdir(parents=True)
     found = SystemRoot(root)
     monkeypatch.setattr(common, "SystemRoot", lambda: found)
+    monkeypatch.setattr(common.PreviousProfile, "_before", None)
+    monkeypatch.setattr(common.PreviousProfile, "_unread", None)
     return found

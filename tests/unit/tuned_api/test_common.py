@@ -65,7 +65,7 @@ def test_files_that_cannot_be_read_record_nothing_and_that_is_said_once(
     def fail(_: object) -> ActiveProfile:
         raise PermissionError(errno.EACCES, "Permission denied", "/etc/tuned/active_profile")
 
-    PreviousProfile.read()
+    files_say(system, "virtual-host\n")
     monkeypatch.setattr(active_profile, "read", fail)
     PreviousProfile.read()
     PreviousProfile.remember()
@@ -74,3 +74,18 @@ def test_files_that_cannot_be_read_record_nothing_and_that_is_said_once(
     [said] = caplog.messages
     assert "is not recorded" in said
     assert "Permission denied: '/etc/tuned/active_profile'" in said
+
+
+def test_it_is_read_once_for_all_plugins_of_a_profile(
+    system: SystemRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [HOST, ActiveProfile(("powersave",))]
+    monkeypatch.setattr(active_profile, "read", lambda _: answers.pop(0))
+    for _ in range(3):
+        PreviousProfile.read()
+    assert len(answers) == 1
+    PreviousProfile.forget()  # TuneD is done with plugins that it has never applied
+    for _ in range(3):
+        PreviousProfile.read()
+    PreviousProfile.remember()
+    assert recorded(system) == ActiveProfile(("powersave",))

@@ -358,7 +358,7 @@ def test_it_waits_until_tuned_has_applied_its_profile(
     assert list(journal.entries()) == []
     applied.set()
     for thread in threading.enumerate():
-        if thread.name == "virt-stock-journal":
+        if thread.name == "virt-later":
             thread.join(10)
     assert len(list(journal.entries())) == 1
 

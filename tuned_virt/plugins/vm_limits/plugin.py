@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import Originals
+from tuned_virt.core.originals import shared_originals
 from tuned_virt.guests.manager import GuestController, GuestTuner
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api.connection import Connection, Domain
@@ -27,7 +27,7 @@ class LimitsTuner(GuestTuner[LimitsPolicy, OriginalLimits]):
 
     def guests(self, uri: str) -> GuestController[LimitsPolicy]:
         """See `GuestTuner`."""
-        return LimitsController(uri, KernelFS(), Originals(), Journal())
+        return LimitsController(uri, KernelFS(), shared_originals(), Journal())
 
     def put_back_run(
         self, link: Connection, active: Domain, fs: KernelFS, kept: OriginalLimits

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from tuned_virt.core.journal import Journal
-from tuned_virt.core.originals import Originals
+from tuned_virt.core.originals import Originals, shared_originals
 from tuned_virt.guests.manager import GuestController, GuestTuner
 from tuned_virt.guests.originals import runs
 from tuned_virt.guests.restore import GuestRestore
@@ -46,7 +46,7 @@ class PinningTuner(GuestTuner[PinningPolicy, OriginalPins]):
 
     def guests(self, uri: str) -> GuestController[PinningPolicy]:
         """See `GuestTuner`."""
-        return PinningController(uri, KernelFS(), Originals(), Journal())
+        return PinningController(uri, KernelFS(), shared_originals(), Journal())
 
     def notes(self) -> Iterable[str]:
         """See `GuestTuner`."""
