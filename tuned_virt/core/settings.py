@@ -62,22 +62,24 @@ class SettingsFile:
 def read(path: str) -> SettingsFile:
     """A settings file; one that cannot be read has that as its error. Read anew once it changes."""
     try:
-        found = os.stat(path)
+        return _read(path, version(path))
     except FileNotFoundError:
         missing = "there is no such file; an empty one means that every setting is at its default"
         return SettingsFile(path, errors=(SettingError(path, 0, "", missing),))
     except OSError as error:
         return SettingsFile(path, errors=(SettingError(path, 0, "", f"{error.strerror}"),))
-    return _read(path, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
+
+
+def version(path: str) -> tuple[int, ...]:
+    """What differs once a file has changed. Raises OSError."""
+    found = os.stat(path)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @functools.lru_cache(maxsize=8)
 def _read(path: str, _version: tuple[int, ...]) -> SettingsFile:
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError as error:
-        return SettingsFile(path, errors=(SettingError(path, 0, "", f"{error.strerror}"),))
+    with open(path, "rb") as file:
+        data = file.read()
     try:
         return parse(path, data.decode("utf-8"))
     except UnicodeDecodeError as error:

@@ -31,7 +31,10 @@ class SystemRoot:
         if inside.startswith("etc/") and self.is_commit:
             inside = f"usr/{inside}"
         link = os.path.join(self.root, inside)
-        found, root = os.path.realpath(link), os.path.realpath(self.root)
+        found = os.path.realpath(link)
+        if self.root == "/":
+            return found
+        root = os.path.realpath(self.root)
         if os.path.commonpath([found, root]) != root:
             raise OutsideRootError(f"{link} leads out of {self.root}, to {found}")
         return found

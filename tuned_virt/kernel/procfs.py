@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Container, Mapping
 
 from tuned_virt.kernel.files import KernelFS
@@ -26,12 +27,36 @@ def by_name(fs: KernelFS, wanted: Container[str]) -> dict[str, list[int]]:
 
     Any user may give a process any name, so people's own count for nothing. Raises KernelFileError.
     """
+    names = MACHINE.read() if fs.root == "/" else ProcessNames(fs).read()
     found: dict[str, list[int]] = {}
-    for pid in sorted(pids(fs)):
-        name = fs.read_permitted(f"/proc/{pid}/comm")
-        if name is not None and name in wanted and _is_services(fs, pid):
+    for pid, name in names.items():
+        if name in wanted and _is_services(fs, pid):
             found.setdefault(name, []).append(pid)
     return found
+
+
+class ProcessNames:
+    """All processes' names. One reading serves the plugins that ask one after the other while a
+    profile is applied: a host has thousands of processes."""
+
+    HOLDS = 0.1
+    """Seconds for which a reading is used."""
+
+    def __init__(self, fs: KernelFS) -> None:
+        self._fs = fs
+        self._found: tuple[float, Mapping[int, str]] = (float("-inf"), {})
+
+    def read(self) -> Mapping[int, str]:
+        """By number, in its order. Raises KernelFileError."""
+        when, names = self._found
+        if time.monotonic() - when > self.HOLDS:
+            texts = {pid: self._fs.read_permitted(f"/proc/{pid}/comm") for pid in pids(self._fs)}
+            names = {pid: text for pid, text in sorted(texts.items()) if text is not None}
+            self._found = (time.monotonic(), names)
+        return names
+
+
+MACHINE = ProcessNames(HERE)
 
 
 def _is_services(fs: KernelFS, pid: int) -> bool:

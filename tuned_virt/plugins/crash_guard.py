@@ -17,7 +17,7 @@ from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.core.profile_parts import CHECKED
 from tuned_virt.core.tuner import Tuner
 from tuned_virt.frozen_dataclasses import dataclass
-from tuned_virt.kernel.files import KernelFS, active_word
+from tuned_virt.kernel.files import WILD, KernelFS, active_word
 
 ROOTS = ("/proc/sys/", "/sys/")
 """Only settings of the kernel are guarded: a profile must not make root write elsewhere."""
@@ -143,7 +143,11 @@ class CrashGuardTuner(Tuner[CrashGuardPolicy, CrashGuardState]):
 
     def read(self, fs: KernelFS, policy: CrashGuardPolicy, originals: Values) -> CrashGuardState:
         """Values of the guarded files and of those kept; unreadable ones are left out."""
-        matched = {path for pattern in policy.patterns for path in fs.glob(pattern)}
+        matched = {
+            path
+            for pattern in policy.patterns
+            for path in (fs.glob(pattern) if WILD.search(pattern) else (pattern,))
+        }
         paths = filter(is_setting, sorted(matched | originals.keys()))
         texts = {path: fs.read_optional(path) for path in paths}
         values = {path: active_word(text) for path, text in texts.items() if text is not None}

@@ -8,23 +8,25 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from tuned import consts
 
-from tuned_virt.core import active_profile, section_settings
+from tuned_virt.core import active_profile, section_settings, settings
 from tuned_virt.core.active_profile import ActiveProfile
 from tuned_virt.core.engine import Finding, Result
 from tuned_virt.core.installed_profiles import InstalledProfiles
 from tuned_virt.core.options import OptionError, OptionSpec, no_such, template
-from tuned_virt.core.section_settings import DEFAULTS, FILE, SectionSettings
+from tuned_virt.core.section_settings import DEFAULTS, FILE, SectionSettings, combined
 from tuned_virt.core.system_root import OutsideRootError, SystemRoot
 from tuned_virt.tuned_api import stock_values
 
 log = logging.getLogger("tuned")
+
+T = TypeVar("T")
 
 VARIABLE = re.compile(r"\$\{(\w+)\}")
 
@@ -77,8 +79,10 @@ def expanded(variables: Any, options: Mapping[str, str | None]) -> dict[str, str
     One that is a variable and nothing else is looked up, for TuneD searches each text for every
     variable that there is, at each of its characters; the rest are expanded in one go.
     """
-    defined: Mapping[str, str] = variables.get_env()
     texts = {name: text or "" for name, text in options.items()}
+    if not any("${" in text for text in texts.values()):
+        return texts
+    defined: Mapping[str, str] = variables.get_env()
     for name, text in texts.items():
         found = VARIABLE.fullmatch(text)
         texts[name] = defined.get(f"{consts.ENV_PREFIX}{found[1]}", text) if found else text
@@ -141,6 +145,11 @@ class TunerOptions:
 
     tuner: Any
     _variables: Any
+    _answers: ClassVar[dict[str, tuple[Any, Any]]]
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        cls._answers = {}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._unknown: list[OptionError] = []
@@ -175,16 +184,50 @@ class TunerOptions:
         there = {name: text for name, text in instance.options.items() if text is not None}
         return expanded(self._variables, there)
 
+    @classmethod
+    def _once(cls, what: str, question: Any, answer: Callable[[], T]) -> T:
+        """An answer that holds while the question is the same; TuneD makes new objects of this
+        class at every switch, and most ask what the one before has asked."""
+        known = cls._answers.get(what)
+        if known is None or known[0] != question:
+            known = cls._answers[what] = (question, answer())
+        found: T = known[1]
+        return found
+
     def _settings(self, written: Iterable[Mapping[str, str]]) -> SectionSettings:
         """What a section's settings file has for it; the first one's that names a file."""
         for one in written:
             if one.get("settings") and one.get("defaults"):
-                files = (one["settings"], one["defaults"])
-                used = InstalledProfiles().using
-                tuner = self.tuner
-                found = section_settings.load(tuner.setting_names, tuner.options, *files, used)
-                return replace(found, texts=expanded(self._variables, found.texts))
+                found = self._of_files(one["settings"], one["defaults"])
+                texts = expanded(self._variables, found.texts)
+                return found if texts == found.texts else replace(found, texts=texts)
         return SectionSettings()
+
+    def _combined(
+        self, section: str, found: SectionSettings, written: Mapping[str, str]
+    ) -> Mapping[str, str]:
+        """See `section_settings.combined`."""
+        options = self.tuner.options
+        asked = (found, written)
+        return self._once(f"options of {section}", asked, lambda: combined(options, *asked))
+
+    def _of_files(self, file: str, defaults: str) -> SectionSettings:
+        """What a settings file and the profile's defaults have. What is wrong is looked at anew:
+        whether a name is unknown depends on other profiles, too."""
+        tuner = self.tuner
+
+        def load() -> SectionSettings:
+            used = InstalledProfiles().using
+            return section_settings.load(tuner.setting_names, tuner.options, file, defaults, used)
+
+        try:
+            versions = [(one, settings.version(one)) for one in (file, defaults)]
+        except OSError:
+            return load()
+        found = self._once("settings", versions, load)
+        if found.errors:
+            del self._answers["settings"]
+        return found
 
     def cleanup(self) -> None:
         """TuneD is done with this object."""

@@ -21,7 +21,7 @@ from tuned_virt.core.device_filter import device, selects
 from tuned_virt.core.engine import Finding, Result
 from tuned_virt.core.options import SYSTEM, BadOptions, OptionError
 from tuned_virt.core.originals import OriginalsError
-from tuned_virt.core.section_settings import combined, selection
+from tuned_virt.core.section_settings import selection
 from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.guests.manager import Claim, GuestManager, GuestTuner, Run, guest_manager
 from tuned_virt.kernel import systemd, timeouts
@@ -90,9 +90,11 @@ class GuestPlugin(TunerOptions, hotplug.Plugin):  # type: ignore[misc]
         found = self._settings((written, *others))
         bad = [*self._misnamed[instance.name], *found.errors]
         try:
-            texts = combined(self.tuner.options, found, written)
+            texts = self._combined(instance.name, found, written)
             told = {name: text for name, text in texts.items() if text}
-            self._policies[instance.name] = self.tuner.parse(told)
+            self._policies[instance.name] = self._once(
+                f"[{instance.name}]", told, lambda: self.tuner.parse(told)
+            )
         except BadOptions as errors:
             bad += found.told(errors.errors, written)
         self._selections[instance.name] = selection(instance.devices_expression, found)

@@ -18,7 +18,7 @@ from tuned_virt.core.options import BadOptions, OptionError, Section, is_yes
 from tuned_virt.core.originals import shared_originals
 from tuned_virt.core.overridden import overridden
 from tuned_virt.core.plan_runner import PlanRunner
-from tuned_virt.core.section_settings import SectionSettings, combined, selection
+from tuned_virt.core.section_settings import SectionSettings, selection
 from tuned_virt.core.system_root import OutsideRootError, SystemRoot
 from tuned_virt.core.tuner import Sections, Tuner
 from tuned_virt.frozen_dataclasses import dataclass
@@ -135,13 +135,12 @@ class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
         written = {one.name: self._written(one) for one in self._instances.values()}
         found = self._file = self._settings(written.values())
         errors = [*self._unknown, *found.errors]
-        policy = self.tuner.parse({})
-        observe = False
+        policy, observe = None, False
         merged = self._merged(written)
         try:
             apart = self.tuner.sections
             if apart is None:
-                observe, policy = self._whole(combined(self.tuner.options, found, merged))
+                observe, policy = self._whole(self._combined("all", found, merged))
             else:
                 observe, policy = self._sections(apart, found, written)
         except BadOptions as bad:
@@ -150,10 +149,11 @@ class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
             policy = self.tuner.parse({})
         return AskedPolicy(policy, observe, tuple(errors))
 
-    def _whole(self, options: dict[str, str]) -> tuple[bool, Any]:
+    def _whole(self, options: Mapping[str, str]) -> tuple[bool, Any]:
         """Whether only to observe, and the policy of all instances merged. Raises BadOptions."""
-        observe = _observe(options.pop("observe"))
-        return observe, self.tuner.parse(options)
+        own = {name: text for name, text in options.items() if name != "observe"}
+        observe = _observe(options["observe"])
+        return observe, self._once("policy", own, lambda: self.tuner.parse(own))
 
     def _sections(
         self, apart: Sections[Any], found: SectionSettings, written: Mapping[str, Mapping[str, str]]
@@ -164,14 +164,15 @@ class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
             for name, instance in self._instances.items()
         ]
         observe = any([_observe(section.options.get("observe")) for section in sections])
-        return observe, apart.parse(sections, self._conflicting(*apart.conflicting_plugin))
+        asked = (sections, self._conflicting(*apart.conflicting_plugin))
+        return observe, self._once("policy", asked, lambda: apart.parse(*asked))
 
     def _section(
         self, instance: Any, found: SectionSettings, written: Mapping[str, str]
     ) -> Section:
         texts = {"devices": instance.devices_expression, "regex": instance.devices_udev_regex}
         own = expanded(self._variables, texts)
-        options = combined(self.tuner.options, found, written)
+        options = self._combined(instance.name, found, written)
         return Section(instance.name, options, selection(own["devices"], found) or "", own["regex"])
 
     def _conflicting(self, name: str, option: str) -> list[Section]:

@@ -55,3 +55,18 @@ def test_a_name_that_a_user_has_given_a_process_counts_for_nothing(fs: KernelFS)
     for pid, user in ((7, 1000), (12, 36)):
         (Path(fs.root) / f"proc/{pid}/status").write_text(f"Name:\tmomd\nUid:\t{user}\t0\t0\t0\n")
     assert procfs.by_name(fs, ("momd",)) == {"momd": [12]}
+
+
+def test_the_plugins_of_an_apply_share_one_reading(
+    fs: KernelFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(procfs, "MACHINE", machine := procfs.ProcessNames(fs))
+    monkeypatch.setattr(procfs, "_is_services", lambda fs, pid: True)
+    assert procfs.by_name(KernelFS(), ("momd",)) == {"momd": [7, 12]}
+    (Path(fs.root) / "proc/12/comm").write_text("virt-handler")
+    assert procfs.by_name(KernelFS(), ("momd", "virt-handler")) == {"momd": [7, 12]}
+    monkeypatch.setattr(machine, "HOLDS", -1.0)
+    assert procfs.by_name(KernelFS(), ("momd", "virt-handler")) == {
+        "momd": [7],
+        "virt-handler": [12],
+    }

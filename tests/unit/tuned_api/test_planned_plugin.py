@@ -12,7 +12,7 @@ import pytest
 
 from tests.unit.tuned_api import made_up
 from tuned_virt import registry
-from tuned_virt.core import active_profile
+from tuned_virt.core import active_profile, section_settings
 from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy
 from tuned_virt.plugins.ksm.policy import KsmMode, KsmPolicy
 from tuned_virt.tuned_api import planned_plugin
@@ -191,3 +191,24 @@ def test_what_won_that_cannot_be_told_fails_verify(
     [said] = failed(made, caplog)
     assert f"{file}: what of it holds cannot be told" in said
     assert active_profile.NAMES in said
+
+
+def test_what_is_asked_again_is_not_parsed_again(
+    file: Path, runner: RecordingRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    defaults = {"settings": str(file), "defaults": str(SHIPPED)}
+    file.write_text("ksm_mode=ksmtuned\n")
+    made = plugin("ksm", ksm=dict(defaults))
+    first = runner.applied[-1][0]
+    with monkeypatch.context() as unread:
+        unread.setattr(made.tuner, "parse", None)
+        unread.setattr(section_settings, "load", None)
+        assert made.asked().policy is first
+    file.write_text("ksm_mode=off\n")
+    assert made.asked().policy.mode is KsmMode.OFF, "the file has changed"
+    file.write_text("ksm_mod=off\n")
+    [wrong] = made.asked().errors
+    assert "did you mean ksm_mode?" in str(wrong)
+    assert list(map(str, made.asked().errors)) == [str(wrong)]
+    file.write_text("ksm_mode=off\n")
+    assert made.asked().policy.mode is KsmMode.OFF

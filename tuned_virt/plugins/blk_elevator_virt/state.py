@@ -117,14 +117,12 @@ class DiskReader:
         if disk is None or disk.trouble:
             disk = self._stranger(name, identity)
         offered, scheduler = self._schedulers(name)
-        return replace(
-            disk,
-            scheduler=scheduler,
-            offered=offered,
-            queues=self._fs.folders(f"{BLOCK}/{name}/mq") or 1 if offered else 1,
-            slaves=self._slaves(disk),
-            trouble=self._trouble(disk, offered),
-        )
+        queues = self._fs.folders(f"{BLOCK}/{name}/mq") or 1 if offered else 1
+        slaves, trouble = self._slaves(disk), self._trouble(disk, offered)
+        found = (scheduler, offered, queues, slaves, trouble)
+        if found == (disk.scheduler, disk.offered, disk.queues, disk.slaves, disk.trouble):
+            return disk
+        return Disk(name, disk.attached, identity, *found)
 
     def _schedulers(self, name: str) -> tuple[tuple[str, ...], str]:
         return schedulers(self._fs.read_optional(f"{BLOCK}/{name}/queue/scheduler"))

@@ -46,7 +46,9 @@ class HugepagesTuner(Tuner[HugepagesPolicy, HugepagesState]):
         return policy.undoing
 
     def read(self, fs: KernelFS, policy: HugepagesPolicy, originals: Values) -> HugepagesState:
-        """See `state.read`."""
+        """See `state.read`; nothing is read for nothing."""
+        if not policy.asks and not originals:
+            return HugepagesState()
         return state.read(fs, policy, originals, self._guests)
 
     def controller(

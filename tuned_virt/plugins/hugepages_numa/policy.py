@@ -197,6 +197,11 @@ class HugepagesPolicy:
     boot: bool = False
 
     @property
+    def asks(self) -> bool:
+        """Whether anything is to be set."""
+        return bool(self.pools or self.overcommit or self.mounts or self.transparent)
+
+    @property
     def follows_guests(self) -> bool:
         """Whether a pool is sized by what guests ask for."""
         return any(pool.guests for pool in self.pools)

@@ -54,6 +54,15 @@ def lines(fs: FakeHugetlb, folder: Path, **options: str) -> list[str]:
     return [str(line) for line in tune.verify(tune.apply(policy), policy, ignore_missing=False)]
 
 
+def test_nothing_is_read_for_a_policy_that_asks_for_nothing(tmp_path: Path) -> None:
+    class Unreadable(FakeHugetlb):
+        def read(self, path: str) -> str:
+            raise AssertionError(path)
+
+    fs = Unreadable({0: Memory(GIB, GIB)})
+    assert lines(fs, tmp_path) == []
+
+
 def pool_writes(fs: FakeHugetlb) -> list[str]:
     return [path for path, _ in fs.writes if path.endswith("nr_hugepages")]
 
