@@ -15,6 +15,9 @@ from tuned_virt.libvirt_api.connection import Domain
 from tuned_virt.model.guest import Guest, GuestError, read_guest
 from tuned_virt.model.guest.qemu_threads import ThreadFinder
 
+HOTPLUGGABLE = "hotpluggable='yes'"
+"""What libvirt writes of a vCPU that can be unplugged."""
+
 
 @dataclass(frozen=True)
 class TrackedGuest:
@@ -89,6 +92,14 @@ class GuestTracker:
         values = (old.key, old.pid, old.start, guest, error, old.since, old.started_under_profile)
         self._seen[run] = new = TrackedGuest(active, *values)
         return new
+
+    def pluggable(self) -> dict[str, int]:
+        """Guests whose vCPUs can be plugged in or out while they run: processes by UUID."""
+        return {
+            one.active.uuid: one.pid
+            for one in self._seen.values()
+            if one.pid and one.guest and (one.guest.pluggable or HOTPLUGGABLE in one.active.xml)
+        }
 
     def rest(self) -> None:
         """Hold no guest of libvirt's: while there is one, its connection stays open."""

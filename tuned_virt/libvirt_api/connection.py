@@ -15,7 +15,8 @@ from enum import Enum, auto
 from typing import Any
 
 from tuned_virt.frozen_dataclasses import dataclass, field
-from tuned_virt.libvirt_api import binding, placement_tag
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.libvirt_api import binding, placement_tag, vcpu_watch
 from tuned_virt.libvirt_api.errors import LibvirtError
 
 QUICK, PROBING = 0.3, 5.0
@@ -29,8 +30,7 @@ BALLOON_SETTLE = 1.0
 """The same when only balloons change."""
 
 RELIST = 60.0
-"""Seconds after which every running guest is read anew without an event: vCPU hotplug brings
-none."""
+"""Seconds after which every running guest is read anew without an event, should one be missed."""
 
 EVENTS = (
     "LIFECYCLE",
@@ -122,6 +122,7 @@ class Connection:
         self._known: dict[tuple[str, int], Domain] = {}
         self._own: dict[tuple[str, str], str] = {}
         self._relist_at = time.monotonic() + RELIST
+        self.vcpus = vcpu_watch.VcpuWatch(KernelFS())
         self._undo: list[Callable[[], Any]] = []
         self._events: set[str] | None = None if read_only else set()
         self.handle = binding.open_uri(uri, read_only)
@@ -253,17 +254,30 @@ class Connection:
         until = self._relist_at if due is None else min(self._relist_at, time.monotonic() + due)
         kinds = set()
         while not changes.over:
-            try:
-                kind, uuid = self._notes.get(timeout=max(0.0, until - time.monotonic()))
-            except queue.Empty:
+            note = self._next_note(until, changes)
+            if note is None:
                 break
+            kind, uuid = note
             kinds.add(kind)
             until = min(until, time.monotonic() + self._take(changes, kind, uuid))
         if time.monotonic() >= self._relist_at:
             changes.everything = True
             self._relist_at = time.monotonic() + RELIST
-        changes.questions_only = kinds == {NoteKind.QUESTION} and not changes.everything
+        news = changes.everything or changes.uuids
+        changes.questions_only = kinds == {NoteKind.QUESTION} and not news
         return changes
+
+    def _next_note(self, until: float, changes: Changes) -> tuple[NoteKind, str] | None:
+        """What comes next; None when the time is up, or vCPUs have changed meanwhile."""
+        while True:
+            left = max(0.0, until - time.monotonic())
+            wait = min(left, vcpu_watch.PERIOD) if self.vcpus else left
+            with contextlib.suppress(queue.Empty):
+                return self._notes.get(timeout=wait)
+            if self.vcpus and not changes.uuids:
+                changes.uuids |= self.vcpus.changed()
+            if changes.uuids or time.monotonic() >= until:
+                return None
 
     def _take(self, changes: Changes, kind: NoteKind, uuid: str) -> float:
         """Note one change; the seconds in which more are waited for."""

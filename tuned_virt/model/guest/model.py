@@ -126,6 +126,11 @@ class Guest:
         return self.uuid or self.name
 
     @property
+    def pluggable(self) -> bool:
+        """Whether it can have more vCPUs than it has now."""
+        return len(self.online) < self.vcpus
+
+    @property
     def tied(self) -> bool:
         """Whether something of it has its place on the host: devices, threads that are pinned."""
         return bool(self.devices or self.owned.emulator or self.owned.iothreads)

@@ -99,6 +99,7 @@ class PinningController(GuestController[PinningPolicy]):
         if claims is not None or news or self._balancing_due:
             self._balance(active)
         self._claims = claims
+        view.connection.vcpus.follow(self._tracker.pluggable() if wanted else {})
         wait = self._place(view, seen, wanted, news) if wanted else None
         if claims is not None:
             self._configure(view.connection, seen, active)
