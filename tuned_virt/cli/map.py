@@ -88,14 +88,22 @@ def text(host: Host, made: PlacementPlan) -> Iterator[str]:
         yield f"node {node.id}: {len(node.cpus)} CPUs, {gib:.1f} GiB"
         for number, cluster in enumerate(node.clusters):
             cpus = node.numbers(cluster.mask)
-            names = sorted({printable(taken[cpu]) for cpu in cpus if cpu in taken})
-            own = f"  dedicated to {', '.join(names)}" if names else ""
-            yield f"  LLC {number}: CPUs {cpuset.text(cpus)}{own}"
+            yield f"  LLC {number}: CPUs {cpuset.text(cpus)}{_dedicated(cpus, taken)}"
         floating = [
             p for p in made.placements if p.kind is PlacementKind.SHARED and node.id in p.nodes
         ]
         if floating:
             yield f"  floating: {', '.join(printable(one.guest) for one in floating)}"
+
+
+def _dedicated(cpus: Iterable[int], taken: Mapping[int, str]) -> str:
+    """Which of an LLC's CPUs are dedicated, and to whom."""
+    by_guest: dict[str, list[int]] = {}
+    for cpu in cpus:
+        if cpu in taken:
+            by_guest.setdefault(printable(taken[cpu]), []).append(cpu)
+    parts = (f"{cpuset.text(own)} dedicated to {name}" for name, own in sorted(by_guest.items()))
+    return f" ({', '.join(parts)})" if by_guest else ""
 
 
 def content(host: Host, made: PlacementPlan) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from tuned_virt.core.plan import Change, Plan, Values, shown
 from tuned_virt.core.tuner import P, Replan, S, Tuner
 from tuned_virt.core.worker_pool import KeyedWorkerPool
 from tuned_virt.frozen_dataclasses import dataclass, field, replace
-from tuned_virt.kernel.files import KernelFileError, KernelFS
+from tuned_virt.kernel.files import CannotChange, KernelFileError, KernelFS
 
 log = logging.getLogger("tuned")
 
@@ -268,6 +268,8 @@ class Engine(Generic[P, S]):
         for change in changes:
             try:
                 reason = self._make(change, made)
+            except CannotChange:
+                continue
             except (KernelFileError, OriginalsError) as error:
                 reason = str(error)
             if reason:

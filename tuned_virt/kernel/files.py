@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fnmatch
 import functools
@@ -56,6 +57,10 @@ class NotDone(KernelFileError):
 
     def __str__(self) -> str:
         return self.reason
+
+
+class CannotChange(NotDone):
+    """A change that this kernel never makes, which is no failure of the one asked for."""
 
 
 class KernelFS:
@@ -135,6 +140,18 @@ class KernelFS:
                 os.close(descriptor)
         except OSError as error:
             raise _error(path, error, value) from error
+
+    def remove(self, path: str) -> None:
+        """Remove a file that is no kernel's, and its folder where nothing else is in it.
+
+        Raises KernelFileError.
+        """
+        try:
+            os.unlink(self._real(path))
+        except OSError as error:
+            raise _error(path, error) from error
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(self._real(path)))
 
     def changed_at(self, path: str) -> float | None:
         """When a file's inode was last changed, in seconds since the epoch; None if it is gone."""

@@ -27,8 +27,8 @@ def _daemons(fs: KernelFS) -> Iterator[str]:
         )
     if "irqbalance" in running:
         yield (
-            "irqbalance is running: it moves interrupts, also to dedicated CPUs; exclude"
-            " them with IRQBALANCE_BANNED_CPULIST"
+            "irqbalance is running: it moves interrupts, also to dedicated CPUs;"
+            " isolation=host+irqs tells it which, as IRQBALANCE_BANNED_CPULIST does"
         )
 
 

@@ -23,8 +23,9 @@ from tuned_virt.libvirt_api.worker import GuestsView, LibvirtWorker
 from tuned_virt.model.guest import printable
 from tuned_virt.model.pins import Pins
 from tuned_virt.placement import Placement, PlacementKind
-from tuned_virt.plugins.vm_pinning import held_placements, numa_balancing, original, pinner
+from tuned_virt.plugins.vm_pinning import held_placements, original, pinner
 from tuned_virt.plugins.vm_pinning.held_placements import HeldPlacement
+from tuned_virt.plugins.vm_pinning.host_settings import HostSettings
 from tuned_virt.plugins.vm_pinning.original import PLUGIN, OriginalPins
 from tuned_virt.plugins.vm_pinning.page_migrator import PageMigration, PageMigrator
 from tuned_virt.plugins.vm_pinning.persistent_pins import PersistentPins
@@ -53,11 +54,11 @@ class PinningController(GuestController[PinningPolicy]):
         journal: Journal,
         placer: PlacementController | None = None,
         file: AnyPath = held_placements.FILE,
+        host: HostSettings | None = None,
     ) -> None:
         self._uri = uri
         self._fs = fs
-        self._kernel_originals = originals
-        self._journal = journal
+        self._host = host or HostSettings(fs, originals, journal)
         self._tracker = GuestTracker(fs)
         self._pinner = pinner.Pinner(fs, journal)
         self._placer = placer or PlacementController(fs)
@@ -72,7 +73,6 @@ class PinningController(GuestController[PinningPolicy]):
         self._claims: Mapping[Run, PinningClaim] | None = None
         self._saved: Mapping[str, HeldPlacement] = {}
         self._again = float("inf")
-        self._balancing_due = False
 
     # --- the worker's turn ------------------------------------------------------------------
 
@@ -96,8 +96,6 @@ class PinningController(GuestController[PinningPolicy]):
             del self._held[key]
         if claims is not None:
             self._placer.prepare(view.connection, seen)
-        if claims is not None or news or self._balancing_due:
-            self._balance(active)
         self._claims = claims
         view.connection.vcpus.follow(self._tracker.pluggable() if wanted else {})
         wait = self._place(view, seen, wanted, news) if wanted else None
@@ -105,16 +103,11 @@ class PinningController(GuestController[PinningPolicy]):
             self._configure(view.connection, seen, active)
         else:
             self._configurations.drop_all(view.connection)
+        self._host.adjust(active, self._held, seen, news)
         self._save()
-        if self._balancing_due or (claims is None and not self.idle):
+        if self._host.due or (claims is None and not self.idle):
             self._try_again()
         return min((at for at in (wait, self._wait_for_again()) if at is not None), default=None)
-
-    def _balance(self, active: Wanted) -> None:
-        wishes = (claim.policy.balancing for claim in active.values())
-        wish = next((wish for wish in wishes if wish is not None), None)
-        done = numa_balancing.set_to(wish, self._fs, self._kernel_originals, self._journal)
-        self._balancing_due = not done
 
     def _load(self, link: Connection, seen: Seen) -> None:
         """What an earlier process holds, once; what a kill interrupted is tagged again."""
@@ -169,12 +162,13 @@ class PinningController(GuestController[PinningPolicy]):
         """See `GuestController`."""
         self._originals.set_all_pending(why)
         self._configurations.defer_restore(why)
+        self._host.restore()
 
     @property
     def idle(self) -> bool:
         """See `GuestController`."""
         returned = self._originals.settled and self._configurations.idle
-        return returned and not self._balancing_due and self._saved == self._held
+        return returned and not self._host.due and self._saved == self._held
 
     def rest(self) -> None:
         """See `GuestController`."""
@@ -236,6 +230,7 @@ class PinningController(GuestController[PinningPolicy]):
         self, link: Connection, seen: Seen, wanted: Wanted, changes: Mapping[str, Placement]
     ) -> None:
         """Keep how all these guests are in one write, then change one after the other."""
+        self._host.spare(seen[key] for key in changes)
         needed: dict[str, Pins] = {}
         new: dict[str, OriginalPins] = {}
         for key, placement in changes.items():
@@ -397,4 +392,4 @@ class PinningController(GuestController[PinningPolicy]):
         """See `GuestController`."""
         held = {(one.uuid, one.device): one for one in self._held.values()}
         pairs = [(claim, held.get((run[0], claim.device))) for run, claim in claims.items()]
-        return self._verifier.findings(pairs, asked)
+        return (*self._verifier.findings(pairs, asked), *self._host.findings(claims.values()))

@@ -63,6 +63,18 @@ class Rebalance(str, Enum):
     ON_STOP = "on_stop"
 
 
+class Isolation(str, Enum):
+    """What is kept off the CPUs of dedicated guests while they run.
+
+    HOST       the host's own tasks, guests that nobody has pinned, kernel work queues
+    HOST_IRQS  and interrupts
+    """
+
+    NONE = "none"
+    HOST = "host"
+    HOST_IRQS = "host+irqs"
+
+
 @dataclass(frozen=True)
 class PinningPolicy:
     """The options of one selection of guests.
@@ -83,6 +95,7 @@ class PinningPolicy:
     rate: int = 256
     limit: int | None = None
     balancing: int | None = None
+    isolation: Isolation = Isolation.NONE
     observe: bool = False
 
 
@@ -90,6 +103,7 @@ MODES: Mapping[str, type[Enum]] = {
     "persist": Persist,
     "running": RunningGuests,
     "rebalance": Rebalance,
+    "isolation": Isolation,
 }
 
 GRACE = Number(0, 3600, "seconds")
@@ -131,6 +145,12 @@ OPTIONS: Mapping[str, OptionSpec] = {
         "kernel.numa_balancing while the profile is active: 0 avoids its page faults in"
         " pinned guests, but guests that are not placed lose it; empty: not changed"
     ),
+    "isolation": OptionSpec(
+        "What is kept off the CPUs of dedicated guests while they run: none; host (the host's"
+        " own tasks by systemd's AllowedCPUs, guests that nobody has pinned, kernel work"
+        " queues); host+irqs (interrupts too, irqbalance is told)",
+        "none",
+    ),
     "observe": OBSERVE,
 }
 
@@ -171,6 +191,7 @@ READERS: Mapping[str, tuple[str, Callable[[str, str], Any]]] = {
     "move_rate": ("rate", RATE.plain),
     "move_limit": ("limit", LIMIT.plain),
     "numa_balancing": ("balancing", BALANCING.plain),
+    "isolation": ("isolation", _word),
     "observe": ("observe", is_yes),
 }
 """Option → the policy's field, and how its text is read."""

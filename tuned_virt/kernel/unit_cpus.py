@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""AllowedCPUs= of systemd's units, set until the next boot and taken back without a trace.
+
+Source: systemd.resource-control(5). It needs the second version of control groups. What
+`set-property --runtime` sets is in a drop-in file below DROP_INS; one that was not there before is
+removed afterwards, as an empty one would go on hiding what the administrator configures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable
+
+from tuned_virt.kernel import cpuset, systemd, timeouts
+from tuned_virt.kernel.files import KernelFileError, KernelFS
+
+RUNS = "/run/systemd/system"
+CGROUPS = "/sys/fs/cgroup"
+CONTROLLERS = f"{CGROUPS}/cgroup.controllers"
+DROP_INS = "/run/systemd/system.control"
+FILE = "50-AllowedCPUs.conf"
+
+
+def unavailable(fs: KernelFS) -> str:
+    """Why it cannot be set on this machine; "" where it can."""
+    if not fs.exists(RUNS):
+        return "systemd does not run here, which keeps the host's tasks off CPUs"
+    controllers = fs.read_optional(CONTROLLERS)
+    if controllers is None:
+        return (
+            "AllowedCPUs= needs control groups version 2, and this host has version 1: start it"
+            " with systemd.unified_cgroup_hierarchy=1 on the kernel command line"
+        )
+    if "cpuset" not in controllers.split():
+        return "this kernel has no cpuset controller, which AllowedCPUs= needs"
+    return ""
+
+
+def read(units: Iterable[str]) -> dict[str, str]:
+    """AllowedCPUs= by unit, as a list; "" where all are allowed. Raises ToolError."""
+    told = systemd.systemctl("show", "--property=Id,AllowedCPUs", *units, seconds=timeouts.PROGRAM)
+    found = {}
+    for block in told.split("\n\n"):
+        fields = dict(line.partition("=")[::2] for line in block.splitlines())
+        cpus = re.sub(r"[\s,]+", ",", fields.get("AllowedCPUs", "").strip())
+        found[fields.get("Id", "")] = cpuset.text(cpuset.parse(cpus))
+    return found
+
+
+def is_runtime(fs: KernelFS, unit: str) -> bool:
+    """Whether a drop-in of `set-property --runtime` is there."""
+    return fs.exists(f"{DROP_INS}/{unit}.d/{FILE}")
+
+
+def write(fs: KernelFS, unit: str, cpus: str, runtime: bool) -> None:
+    """Set a unit's CPUs, "" for all; without `runtime` no drop-in stays. Raises ToolError."""
+    words = ("set-property", "--runtime", "--", unit, f"AllowedCPUs={cpus}")
+    systemd.systemctl(*words, seconds=timeouts.PROGRAM)
+    if not cpus:
+        _clear(fs, unit)
+    if not runtime:
+        with contextlib.suppress(KernelFileError):
+            fs.remove(f"{DROP_INS}/{unit}.d/{FILE}")
+
+
+def _clear(fs: KernelFS, unit: str) -> None:
+    """systemd leaves the control group as it was when no CPUs are named any more (its #43846)."""
+    with contextlib.suppress(KernelFileError):
+        fs.write(f"{CGROUPS}/{unit}/cpuset.cpus", "\n")
