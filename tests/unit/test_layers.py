@@ -22,6 +22,7 @@ LAYERS = (
     {"model"},
     {"core"},
     {"placement"},
+    {"audit"},
     {"libvirt_api"},
     {"guests", "tuned_api"},
     {"plugins"},

@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, str] = {
     "status": "show the active profile, what differs from it, KSM, guests and NUMA nodes",
     "guests": "show where each guest is placed and why, its memory, drift and delay",
     "plan": "show where guests' threads and memory would be placed; changes nothing",
+    "audit": "check this host and its guests, or their files, by the guide's rules",
     "preview": "show what a switch to a profile would change; changes nothing",
     "map": "draw the host's nodes, LLCs, cores and CPUs with the guests planned on them",
     "snapshot": "write this host and its guests to one file, to plan on another machine",

@@ -102,8 +102,13 @@ def gather(capabilities: str | None, files: list[str]) -> PlanningInput:
         if files:
             raise CouldNot("--guest needs --host: the capabilities of the host to plan for")
         return here(KernelFS())
-    host = _host(capabilities, text_of(Path(capabilities)))
+    host = host_of(capabilities)
     return of(host, ((name, DescribedGuest(text_of(Path(name)))) for name in files))
+
+
+def host_of(capabilities: str) -> Host:
+    """The host of a file. Raises CouldNot."""
+    return _host(capabilities, text_of(Path(capabilities)))
 
 
 def text_of(file: Path, most: int = MOST_CHARACTERS) -> str:

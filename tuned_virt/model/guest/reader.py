@@ -9,7 +9,8 @@ from xml.etree.ElementTree import Element
 
 from tuned_virt.kernel import cpuset
 from tuned_virt.model import memory_units, xml, xml_values
-from tuned_virt.model.guest import devices, machines, user_pins
+from tuned_virt.model.guest import devices, hardware, machines, user_pins
+from tuned_virt.model.guest.hardware import Hardware
 from tuned_virt.model.guest.model import (
     PLACEMENT_NAMESPACE,
     POLICY_NAMESPACE,
@@ -58,6 +59,21 @@ MOST_NUMBERS = 1 << 20
 def read_guest(text: str) -> Guest:
     """What `virsh dumpxml` wrote. Raises GuestError."""
     return xml.read(text, "domain", _bounded, GuestError)
+
+
+def read_whole(text: str) -> tuple[Guest, Hardware]:
+    """The guest, and the hardware that placement does not ask about. Raises GuestError."""
+    return xml.read(text, "domain", _whole, GuestError)
+
+
+def domain_type(text: str) -> str:
+    """The hypervisor that a domain is for. Raises GuestError for what is no <domain>."""
+    return xml.read(text, "domain", lambda root: root.get("type", ""), GuestError)
+
+
+def _whole(root: Element) -> tuple[Guest, Hardware]:
+    guest = _bounded(root)
+    return guest, hardware.read(root, guest.vcpus)
 
 
 def _bounded(root: Element) -> Guest:

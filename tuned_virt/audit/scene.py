@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is audited: a host, what is known of it, and its guests."""
+
+from __future__ import annotations
+
+import shlex
+
+from tuned_virt.frozen_dataclasses import dataclass, field
+from tuned_virt.model.guest import Guest, Hardware, UserPins, printable
+from tuned_virt.model.host_facts import Fact, HostFacts, NotKnown
+from tuned_virt.model.topology import Host
+
+X86 = ("x86_64", "i686")
+
+NO_HOST = "no host is given (--host CAPABILITIES.xml)"
+
+
+@dataclass(frozen=True)
+class AuditedGuest:
+    """A guest, as its XML has it.
+
+    file       where the XML comes from, "" on this host
+    running    whether it runs now; guests from files count as such
+    profile    TuneD's profile inside it, by the guest agent
+    """
+
+    guest: Guest
+    hardware: Hardware
+    file: str = ""
+    running: bool = True
+    profile: Fact[str] = field(default_factory=Fact)
+
+    @property
+    def name(self) -> str:
+        """Its name, harmless for a terminal."""
+        return printable(self.guest.name)
+
+    @property
+    def handle(self) -> str:
+        """How a command line names it: a name that looks like an option or a number does not do."""
+        name = self.guest.name
+        odd = name.startswith("-") or name.isdigit() or not name.isprintable()
+        return self.guest.uuid if odd and self.guest.uuid else shlex.quote(name)
+
+    @property
+    def pins(self) -> UserPins:
+        """All that its XML says about places."""
+        return self.hardware.pins
+
+    @property
+    def is_x86(self) -> bool:
+        """Where the XML does not say, it is."""
+        return (self.guest.arch or "x86_64") in X86
+
+    @property
+    def dedicated(self) -> bool:
+        """Whether each of its vCPUs has one pCPU that it may run on."""
+        pins = self.pins.vcpus
+        return all(len(pins.get(vcpu, ())) == 1 for vcpu in range(self.guest.vcpus))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A host (None where only guests are given), facts of it, and the guests that can be read.
+
+    without_guests   why there are none, where libvirt does not tell
+    """
+
+    host: Host | None = None
+    facts: HostFacts = field(default_factory=HostFacts)
+    guests: tuple[AuditedGuest, ...] = ()
+    without_guests: str = ""
+
+    @property
+    def topology(self) -> Host:
+        """The host's. Raises NotKnown."""
+        if self.host is None:
+            raise NotKnown(NO_HOST)
+        return self.host
+
+    @property
+    def running(self) -> tuple[AuditedGuest, ...]:
+        """The guests that run. Raises NotKnown."""
+        if self.without_guests:
+            raise NotKnown(self.without_guests)
+        return tuple(one for one in self.guests if one.running)

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""tuned-virt audit: check this host and its guests, or their files, by the guide's rules."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import fnmatch
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tuned_virt.audit.check import AuditResult, check
+from tuned_virt.audit.rule import AuditRule, Severity, all_rules
+from tuned_virt.audit.suppressions import (
+    Suppression,
+    SuppressionError,
+    ignored,
+    parse,
+)
+from tuned_virt.cli import audit_content, audit_sarif, audit_text, json_output, snapshot
+from tuned_virt.cli.audit_input import AuditInput, gather
+from tuned_virt.cli.common import COULD_NOT, FINE, TO_REPORT, CouldNot
+from tuned_virt.cli.planning_input import text_of
+
+SUPPRESSIONS = "/etc/tuned/tuned-virt-audit.conf"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The subcommand's options."""
+    snapshot.add_sources(parser)
+    parser.add_argument(
+        "--snapshot", metavar="FILE", help="a host with its guests, by tuned-virt snapshot"
+    )
+    parser.add_argument(
+        "--rule",
+        metavar="RULE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="only these: ids, topics or patterns of ids",
+    )
+    parser.add_argument(
+        "--skip",
+        metavar="RULE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="all but these",
+    )
+    parser.add_argument(
+        "--fail-on",
+        choices=[one.value for one in Severity],
+        default=Severity.WARNING.value,
+        help="exit with 1 for a finding of this severity or worse (default: warning)",
+    )
+    parser.add_argument(
+        "--suppressions",
+        metavar="FILE",
+        help=f"findings that are accepted, each with the reason (default: {SUPPRESSIONS})",
+    )
+    output = parser.add_mutually_exclusive_group()
+    json_output.add_option(output)
+    output.add_argument("--sarif", action="store_true", help="print SARIF 2.1.0")
+    parser.add_argument(
+        "--list", action="store_true", help="list the rules; with --json all of them"
+    )
+    parser.add_argument("--explain", metavar="RULE", help="explain one rule")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Gather, check and print."""
+    known = all_rules()
+    chosen = choose(known, options.rule, options.skip)
+    if options.list or options.explain:
+        return _describe(options, known, chosen)
+    accepted = _suppressions(options.suppressions, known)
+    gathered = gather(options.host, options.guest, options.snapshot)
+    result = check(gathered.scene, chosen, accepted)
+    own = [text for guest in gathered.scene.guests for text in ignored(guest, list(known))]
+    notes = (*gathered.notes, *own)
+    if options.json:
+        json_output.emit("audit", audit_content.content(gathered, result, notes))
+    elif options.sarif:
+        audit_sarif.emit(gathered, result, chosen)
+    else:
+        audit_text.show(gathered, result, notes)
+    return _code(gathered, result, Severity(options.fail_on))
+
+
+def _code(gathered: AuditInput, result: AuditResult, level: Severity) -> int:
+    """2 where a document could not be read, or no question could be answered."""
+    if gathered.unreadable or not result.checked:
+        return COULD_NOT
+    return TO_REPORT if result.reaches(level) else FINE
+
+
+def choose(
+    known: Mapping[str, AuditRule], wanted: Sequence[str], skipped: Sequence[str]
+) -> list[AuditRule]:
+    """The rules that are asked, in their order. Raises CouldNot for what names none."""
+    chosen = [one for pattern in wanted for one in _named(known, pattern)] or list(known)
+    out = {one for pattern in skipped for one in _named(known, pattern)}
+    return [rule for name, rule in known.items() if name in chosen and name not in out]
+
+
+def _named(known: Mapping[str, AuditRule], pattern: str) -> list[str]:
+    """Ids that a pattern names, or of a topic. Raises CouldNot."""
+    found = fnmatch.filter(known, pattern)
+    found += [name for name, rule in known.items() if rule.topic == pattern]
+    if not found:
+        near = difflib.get_close_matches(pattern, known, 1)
+        hint = f"; did you mean {near[0]}?" if near else "; tuned-virt audit --list has all"
+        raise CouldNot(f"no rule is named {pattern}{hint}")
+    return found
+
+
+def _suppressions(file: str | None, known: Mapping[str, AuditRule]) -> list[Suppression]:
+    """Raises CouldNot for a file that is named and is not there, or not right."""
+    if file is None and not os.path.exists(SUPPRESSIONS):
+        return []
+    name = file or SUPPRESSIONS
+    try:
+        return parse(text_of(Path(name)), name, list(known))
+    except SuppressionError as error:
+        raise CouldNot(str(error)) from error
+
+
+def _describe(
+    options: argparse.Namespace, known: Mapping[str, AuditRule], chosen: list[AuditRule]
+) -> int:
+    if options.sarif:
+        raise CouldNot("--sarif is for findings: --list and --explain print text, or --json")
+    rules = [known[name] for name in _named(known, options.explain)] if options.explain else chosen
+    if options.json:
+        json_output.emit("audit-rules", {"rules": list(map(audit_content.rule_content, rules))})
+    elif options.explain:
+        print("\n\n".join(map(audit_text.explained, rules)))
+    else:
+        audit_text.show_rules(rules)
+    return FINE
