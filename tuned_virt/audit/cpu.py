@@ -26,7 +26,8 @@ MOST_PER_CORE = 10
     why="vCPUs of one guest then wait for each other: it spins on locks whose holder does not run",
     guide="3.3.1",
     page=OVERCOMMIT,
-    mends="virt-xml {guest} --edit --vcpus {cpus},maxvcpus={cpus}",
+    mends="virt-xml {guest} --edit"
+    " --vcpus maxvcpus={cpus},vcpu.current={cpus},sockets={cpus},cores=1,threads=1",
 )
 def over_host(one: AuditedGuest, scene: Scene) -> Iterator[Found]:
     """Those that are online now count; the rest could be plugged."""
@@ -82,7 +83,7 @@ def overcommit_heavy(scene: Scene) -> Iterator[Found]:
     why="the default has no AVX, AES or TSC deadline timer, and no fixes for CPU vulnerabilities",
     guide="3.3.2",
     page=MODELS,
-    mends="virt-xml {guest} --edit --cpu host-model,model=,check=,match=",
+    mends="virt-xml {guest} --edit --cpu host-model",
 )
 def model_default(one: AuditedGuest, scene: Scene) -> Iterator[Found]:
     """On x86 under KVM: elsewhere libvirt's default is the host's CPU."""
@@ -102,7 +103,7 @@ def model_default(one: AuditedGuest, scene: Scene) -> Iterator[Found]:
     why="features that the host has beyond the model are not used",
     guide="3.3.2",
     page="https://libvirt.org/formatdomain.html#cpu-model-and-topology",
-    mends="virt-xml {guest} --edit --cpu host-model,model=,check=,match=",
+    mends="virt-xml {guest} --edit --cpu host-model",
 )
 def model_named(one: AuditedGuest, scene: Scene) -> Iterator[Found]:
     """A model that somebody has chosen."""

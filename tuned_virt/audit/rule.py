@@ -49,11 +49,12 @@ class ByProfile:
 class Found:
     """What a rule has found: in words, and what its command is to be filled in with.
 
+    values     None where the command does not mend this one
     severity   where this one is less or more than the rule's
     """
 
     what: str
-    values: Mapping[str, object] = field(default_factory=dict)
+    values: Mapping[str, object] | None = field(default_factory=dict)
     severity: Severity | None = None
 
 
@@ -86,6 +87,8 @@ class AuditRule:
 
     def command(self, found: Found, guest: str = "") -> str:
         """The command that mends what was found; fields are quoted for a shell."""
+        if found.values is None:
+            return ""
         values = {name: shlex.quote(str(value)) for name, value in found.values.items()}
         return self.mends.format(guest=guest, **values)
 

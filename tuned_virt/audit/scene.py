@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 
 from tuned_virt.frozen_dataclasses import dataclass, field
 from tuned_virt.model.guest import Guest, Hardware, UserPins, printable
@@ -21,6 +22,7 @@ class AuditedGuest:
 
     file       where the XML comes from, "" on this host
     running    whether it runs now; guests from files count as such
+    placed     vm_pinning has placed it, as it runs
     profile    TuneD's profile inside it, by the guest agent
     """
 
@@ -28,6 +30,7 @@ class AuditedGuest:
     hardware: Hardware
     file: str = ""
     running: bool = True
+    placed: bool = False
     profile: Fact[str] = field(default_factory=Fact)
 
     @property
@@ -51,6 +54,11 @@ class AuditedGuest:
     def is_x86(self) -> bool:
         """Where the XML does not say, it is."""
         return (self.guest.arch or "x86_64") in X86
+
+    @property
+    def allowed(self) -> frozenset[int]:
+        """pCPUs that its vCPUs are pinned to, all together."""
+        return frozenset().union(*self.pins.vcpus.values())
 
     @property
     def dedicated(self) -> bool:
@@ -77,6 +85,16 @@ class Scene:
         if self.host is None:
             raise NotKnown(NO_HOST)
         return self.host
+
+    def nodes_of(self, cpus: Iterable[int]) -> frozenset[int]:
+        """NUMA nodes of pCPUs. Raises NotKnown."""
+        known = self.topology.cpus
+        return frozenset(known[cpu].node for cpu in cpus if cpu in known)
+
+    @property
+    def several_nodes(self) -> bool:
+        """Whether more than one node has CPUs. Raises NotKnown."""
+        return sum(bool(node.cpus) for node in self.topology.nodes) > 1
 
     @property
     def running(self) -> tuple[AuditedGuest, ...]:

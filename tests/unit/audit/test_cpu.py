@@ -6,13 +6,13 @@ from __future__ import annotations
 from tests.unit.audit.scenes import Case, guest, host, scene
 
 NAMED = "<cpu mode='custom' match='exact'><model fallback='allow'>{}</model></cpu>"
-TO_HOST_MODEL = "virt-xml vm1 --edit --cpu host-model,model=,check=,match="
+TO_HOST_MODEL = "virt-xml vm1 --edit --cpu host-model"
 
 CASES = {
     "cpu-over-host": Case(
         fails=scene(guest(vcpus=9)),
         found="9 vCPUs on a host with 8 CPUs",
-        command="virt-xml vm1 --edit --vcpus 8,maxvcpus=8",
+        command="virt-xml vm1 --edit --vcpus maxvcpus=8,vcpu.current=8,sockets=8,cores=1,threads=1",
         passes=scene(guest(vcpus=8)),
         fine=(scene(guest(vcpus=16, vcpu="current='8'")),),
     ),
