@@ -80,6 +80,7 @@ class HostFacts:
     numa_balancing  the kernel moves pages to where they are used
     arp_filter      of all interfaces; subnets: network → interfaces with a route to it
     schedulers      disk → I/O scheduler
+    idle_states     C-state in use → µs that a CPU takes to leave it
     profiles        active profiles of TuneD
     """
 
@@ -98,6 +99,7 @@ class HostFacts:
     links: Fact[Mapping[str, NetworkLink]] = field(default_factory=Fact)
     frequency: Fact[CpuFrequency] = field(default_factory=Fact)
     schedulers: Fact[Mapping[str, str]] = field(default_factory=Fact)
+    idle_states: Fact[Mapping[str, int]] = field(default_factory=Fact)
     profiles: Fact[tuple[str, ...]] = field(default_factory=Fact)
 
 
@@ -195,6 +197,15 @@ def _disks(fs: KernelFS) -> list[str]:
     return sorted(fs.names("/sys/block"))
 
 
+def _idle_states(fs: KernelFS) -> dict[str, int]:
+    """Of the first CPU, but for those that somebody has disabled."""
+    found = {}
+    for state in fs.glob("/sys/devices/system/cpu/cpu0/cpuidle/state[0-9]*"):
+        if fs.read_optional(f"{state}/disable") != "1":
+            found[fs.read(f"{state}/name")] = fs.read_number(f"{state}/latency")
+    return found
+
+
 def _profiles(fs: KernelFS) -> tuple[str, ...]:
     return tuple((fs.read_optional("/etc/tuned/active_profile") or "").split())
 
@@ -215,5 +226,6 @@ READERS: Mapping[str, Callable[[KernelFS], Any]] = {
     "links": _links,
     "frequency": _frequency,
     "schedulers": _schedulers,
+    "idle_states": _idle_states,
     "profiles": _profiles,
 }

@@ -105,15 +105,19 @@ FACTS: dict[str, Any] = {
     "links": {"br0": NetworkLink(1500), "eth0": NetworkLink(1500, "br0")},
     "frequency": CpuFrequency(frozenset({"performance"}), "intel_pstate"),
     "schedulers": {"sda": "bfq"},
+    "idle_states": {"C1": 2, "C6": 133},
     "profiles": ("virtual-host-plus",),
 }
 """Of a host that no rule has anything against."""
 
 
+IN_GUEST = Fact("virtual-guest", "")
+
+
 def scene(*guests: str, on: Host | None = None, **facts: Any) -> Scene:
     """Running guests on a host; facts are changed by name."""
     known = {name: Fact(value, "") for name, value in {**FACTS, **facts}.items()}
-    audited = [AuditedGuest(*read_whole(one)) for one in guests]
+    audited = [AuditedGuest(*read_whole(one), profile=IN_GUEST) for one in guests]
     return Scene(on or host(), HostFacts(**known), tuple(audited))
 
 

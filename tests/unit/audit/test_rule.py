@@ -66,7 +66,7 @@ def test_settings_of_profiles_are_real() -> None:
             file = audit_rules.SOURCE / f"profiles/{rule.profile.profile}/defaults.conf"
             known = dict(re.findall(r"^(\w+)=(.*)$", file.read_text(), re.MULTILINE))
             named = re.findall(
-                r"\b(\w+_\w+|thp|power|arp_filter)\b(?:=(\w+))?", rule.profile.setting
+                r"\b(\w+_\w+|thp|power|arp_filter)\b(?:=([\w-]+))?", rule.profile.setting
             )
             assert named, rule.id
             for name, value in named:
@@ -77,9 +77,7 @@ def test_settings_of_profiles_are_real() -> None:
 def test_nobody_has_anything_against_a_good_guest() -> None:
     result = check(scene(guest()), all_rules().values())
     assert [(one.rule.id, one.what) for one in result.findings] == []
-    assert not result.not_checked or {one.rule.id for one in result.not_checked} == {
-        "guest-profile"
-    }
+    assert not result.not_checked
 
 
 def test_a_rule_is_there_once() -> None:
