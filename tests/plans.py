@@ -157,8 +157,14 @@ def cores_beside(host: Host, cpu: int) -> list[frozenset[int]]:
 
 
 def _housekeeper(host: Host, own: Iterable[int]) -> int:
-    """The lowest of the slowest CPUs."""
-    return min(own, key=lambda cpu: (host.cpus[cpu].capacity, cpu))
+    """The lowest of the slowest CPUs; cores without SMT beside ones with it are slower."""
+    capacities = {
+        cpu: cluster.capacity
+        for node in host.grid.nodes
+        for cluster in node.clusters
+        for cpu in node.numbers(cluster.mask)
+    }
+    return min(own, key=lambda cpu: (capacities[cpu], cpu))
 
 
 def reserved(host: Host, guests: list[Guest], policy: PlacementPolicy) -> set[int]:

@@ -1,34 +1,83 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which CPUs of a node a guest's vCPUs are given: LLCs kept whole, whole cores first."""
+"""Which CPUs of a node a guest's vCPUs are given: one kind of core, LLCs kept whole, whole cores
+first."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+from tuned_virt.model.guest import Guest
 from tuned_virt.model.topology.grid import Cluster
 from tuned_virt.placement.node_capacity import NodeCapacity, count
 from tuned_virt.placement.policy import Smt
 
 
-def fit(node: NodeCapacity, vcpus: int, threads: int) -> tuple[int, int, int]:
-    """How well a guest of so many vCPUs would sit on a node's free CPUs, smaller is better.
+class VcpuShape(NamedTuple):
+    """What a guest takes its vCPUs for: so many are threads of a core, so many are on one of its
+    dies or clusters (0: it has one)."""
 
-    LLCs spanned, guest cores that would be torn apart, and CPUs left over in the last LLC: of the
-    fastest cores that hold it.
+    threads: int = 1
+    die: int = 0
+
+    @staticmethod
+    def of(guest: Guest) -> VcpuShape:
+        """A guest's."""
+        return VcpuShape(guest.threads, guest.die)
+
+
+class Fit(NamedTuple):
+    """How well a guest would sit on a node's free CPUs, smaller is better.
+
+    slower   vCPUs on cores that are not of the node's fastest kind, of a node that has several
+    spans    LLCs; torn: guest cores that would be torn apart; over: CPUs left in the last LLC
     """
+
+    slower: int
+    spans: int
+    torn: int
+    over: int
+
+
+def fit(node: NodeCapacity, vcpus: int, threads: int) -> Fit:
+    """How well a guest of so many vCPUs would sit: on the fastest kind of core that holds it."""
+    clusters, free_in = node.grid.clusters, node.free_in
+    usable, slower = _usable(clusters, free_in, vcpus)
     best = None
-    for cluster, free in zip(node.grid.clusters, node.free_in):
+    for at in usable:
+        free = free_in[at]
         if free >= vcpus:
-            torn = _torn(node, cluster, vcpus) if threads > 1 else 0
-            key = (-cluster.capacity, torn, free - vcpus)
+            torn = _torn(node, clusters[at], vcpus) if threads > 1 else 0
+            key = (torn, free - vcpus)
             best = key if best is None or key < best else best
     if best:
-        return 1, best[1], best[2]
+        return Fit(slower, 1, *best)
     spans, rest = 0, vcpus
-    for free in sorted(node.free_in, reverse=True):
+    for free in sorted((free_in[at] for at in usable), reverse=True):
         spans += 1
         rest -= free
         if rest <= 0:
             break
-    return spans, 0, -rest
+    return Fit(slower, spans, 0, -rest)
+
+
+def _usable(
+    clusters: Sequence[Cluster], room: Sequence[int], vcpus: int
+) -> tuple[Sequence[int], int]:
+    """LLCs of the fastest kind of core that holds all vCPUs, or all LLCs where none does; and how
+    many vCPUs are on slower cores than the node has."""
+    every = range(len(clusters))
+    if clusters[0].capacity == clusters[-1].capacity:
+        return every, 0
+    fastest = 0
+    for number, (_, group) in enumerate(groupby(every, lambda at: clusters[at].capacity)):
+        some = list(group)
+        total = sum(room[at] for at in some)
+        if total >= vcpus:
+            return some, vcpus if number else 0
+        fastest = fastest if number else total
+    return every, vcpus - fastest
 
 
 def _torn(node: NodeCapacity, cluster: Cluster, vcpus: int) -> int:
@@ -39,74 +88,132 @@ def _torn(node: NodeCapacity, cluster: Cluster, vcpus: int) -> int:
     return max(0, vcpus // cluster.threads - whole)
 
 
-def allot(node: NodeCapacity, vcpus: int, threads: int, smt: Smt) -> tuple[list[int], int]:
+def seat(
+    node: NodeCapacity, vcpus: Sequence[int], guest: Guest, smt: Smt
+) -> tuple[dict[int, int], int]:
+    """vCPU → bit of its CPU, and the mask of CPUs to be kept idle; there must be room.
+
+    Threads of a guest core that are not plugged in have their places beside the others where there
+    is room for that: a guest core sits on one host core.
+    """
+    slots = _slots(vcpus, guest) if smt is not Smt.ISOLATE else vcpus
+    if len(slots) > len(vcpus) and len(slots) > node.dedicable(smt):
+        slots = vcpus
+    bits, idle = allot(node, len(slots), VcpuShape.of(guest), smt)
+    seated = dict(zip(slots, bits))
+    unplugged = [seated.pop(slot) for slot in set(slots).difference(vcpus)]
+    return seated, idle | _mask(unplugged) if smt is Smt.REQUIRE else idle
+
+
+def _slots(vcpus: Sequence[int], guest: Guest) -> Sequence[int]:
+    """The vCPUs, and the further threads of their cores that could be plugged in."""
+    threads, number = guest.threads, len(vcpus)
+    if threads == 1 or not vcpus:
+        return vcpus
+    contiguous = vcpus[-1] - vcpus[0] + 1 == number
+    if contiguous and not number % threads and not vcpus[0] % threads:
+        return vcpus
+    elsewhere = set(guest.online).difference(vcpus)
+    cores = {vcpu // threads for vcpu in vcpus}
+    return [
+        slot
+        for core in sorted(cores)
+        for slot in range(core * threads, min(core * threads + threads, guest.vcpus))
+        if slot not in elsewhere
+    ]
+
+
+def sibling(
+    node: NodeCapacity, vcpu: int, threads: int, seated: Mapping[int, int], mine: int
+) -> int | None:
+    """The bit of a CPU beside the guest core of which a plugged vCPU is a thread; None for none.
+
+    seated: the guest's vCPUs with their bits; mine: CPUs that are kept for it.
+    """
+    first = vcpu - vcpu % threads
+    free = (node.free | mine) & ~_mask(list(seated.values()))
+    for mate in range(first, first + threads):
+        if mate in seated and node.grid.core_of[seated[mate]] & free:
+            return _bits(node.grid.core_of[seated[mate]] & free)[0]
+    return None
+
+
+def allot(node: NodeCapacity, vcpus: int, shape: VcpuShape, smt: Smt) -> tuple[list[int], int]:
     """CPUs for so many vCPUs, as bits in their order, and the mask of CPUs to be kept idle.
 
-    There must be room (see NodeCapacity.dedicable). threads: vCPUs that the guest takes for a core.
+    There must be room (see NodeCapacity.dedicable).
     """
     if smt is Smt.PREFER:
-        return _preferring(node, vcpus, threads), 0
-    return _whole(node, vcpus, smt)
+        return _preferring(node, vcpus, shape), 0
+    return _whole(node, vcpus, shape, smt)
 
 
-def _whole(node: NodeCapacity, vcpus: int, smt: Smt) -> tuple[list[int], int]:
+def _whole(node: NodeCapacity, vcpus: int, shape: VcpuShape, smt: Smt) -> tuple[list[int], int]:
     """Cores of which nobody else gets anything, from as few LLCs as possible."""
     cores = set(node.whole_cores(smt))
     by_cluster = [[core for core in c.cores if core in cores] for c in node.grid.clusters]
+    room = [sum(map(count, some)) if smt is Smt.REQUIRE else len(some) for some in by_cluster]
     bits: list[int] = []
     idle = 0
-    while len(bits) < vcpus:
-        best = min(by_cluster, key=lambda some: _waste(some, vcpus - len(bits), smt))
-        for core in best:
-            if len(bits) < vcpus:
+    for at, share in _shares(node, room, [0] * len(room), vcpus, shape):
+        upto = len(bits) + share
+        for core in by_cluster[at]:
+            if len(bits) < upto:
                 threads = _bits(core)
-                used = threads[: vcpus - len(bits)] if smt is Smt.REQUIRE else threads[:1]
+                used = threads[: upto - len(bits)] if smt is Smt.REQUIRE else threads[:1]
                 bits += used
                 idle |= core & ~_mask(used)
-        by_cluster.remove(best)
     return bits, idle
 
 
-def _waste(cores: list[int], vcpus: int, smt: Smt) -> tuple[bool, int]:
-    """Best fit: the fewest left over where it holds all, else the one that holds most."""
-    most = sum(map(count, cores)) if smt is Smt.REQUIRE else len(cores)
-    return (most < vcpus, most if most >= vcpus else -most)
-
-
-def _preferring(node: NodeCapacity, vcpus: int, threads: int) -> list[int]:
+def _preferring(node: NodeCapacity, vcpus: int, shape: VcpuShape) -> list[int]:
+    clusters, threads = node.grid.clusters, shape.threads
+    torn = [_torn(node, cluster, vcpus) if threads > 1 else 0 for cluster in clusters]
     bits: list[int] = []
     free = node.free
-    for cluster, share in _shares(node, vcpus, threads):
-        chosen = _from_cluster(cluster, free, share, threads)
+    for at, share in _shares(node, node.free_in, torn, vcpus, shape):
+        chosen = _from_cluster(clusters[at], free, share, threads)
         free &= ~_mask(chosen)
         bits += chosen
     return bits
 
 
-def _shares(node: NodeCapacity, vcpus: int, threads: int) -> list[tuple[Cluster, int]]:
-    """How many vCPUs each LLC takes: one if it holds all, else the emptiest first, all they have.
+def _shares(
+    node: NodeCapacity, room: Sequence[int], torn: Sequence[int], vcpus: int, shape: VcpuShape
+) -> list[tuple[int, int]]:
+    """Which LLCs take how many vCPUs: one if it holds all, else the emptiest first, all they have.
 
-    Those of faster cores come first (performance cores before efficient ones).
-    An LLC's share is a multiple of the guest's threads where the others have room for the rest.
+    They are of one kind of core where one kind has room for all, else the faster ones come first.
     """
-    left = list(zip(node.grid.clusters, node.free_in))
-    shares: list[tuple[Cluster, int]] = []
+    clusters = node.grid.clusters
+    left = list(_usable(clusters, room, vcpus)[0])
+    shares: list[tuple[int, int]] = []
     while vcpus:
         fitting = [
-            (-cluster.capacity, _torn(node, cluster, vcpus) if threads > 1 else 0, free, at)
-            for at, (cluster, free) in enumerate(left)
-            if free >= vcpus
+            (-clusters[at].capacity, torn[at], room[at], at) for at in left if room[at] >= vcpus
         ]
         if fitting:
-            return [*shares, (left[min(fitting)[-1]][0], vcpus)]
-        capacity = max(cluster.capacity for cluster, free in left if free)
-        fastest = [at for at, (cluster, _) in enumerate(left) if cluster.capacity == capacity]
-        cluster, free = left.pop(max(fastest, key=lambda at: (left[at][1], -at)))
-        even = free - free % threads
-        share = even if even and vcpus - even <= sum(other for _, other in left) else free
-        shares.append((cluster, share))
-        vcpus -= share
+            return [*shares, (min(fitting)[-1], vcpus)]
+        best = min(
+            (at for at in left if room[at]), key=lambda at: (-clusters[at].capacity, -room[at], at)
+        )
+        left.remove(best)
+        shares.append((best, _share(room[best], [room[at] for at in left], vcpus, shape)))
+        vcpus -= shares[-1][1]
     return shares
+
+
+def _share(most: int, others: Sequence[int], vcpus: int, shape: VcpuShape) -> int:
+    """How many vCPUs an LLC takes that has room for so many, and not for all.
+
+    Whole dies of the guest, or else whole cores, where the others have room for the rest.
+    """
+    if shape.die:
+        dies = most - most % shape.die
+        if dies and vcpus - dies <= sum(other - other % shape.die for other in others):
+            return dies
+    even = most - most % shape.threads
+    return even if even and vcpus - even <= sum(others) else most
 
 
 def _from_cluster(cluster: Cluster, free: int, vcpus: int, threads: int) -> list[int]:

@@ -4,13 +4,14 @@
 vNUMA cells stay whole where they can: they are matched to nodes by branch and bound. Equal cells
 are never permuted, and a bounded number of steps is tried (Nova's search over permutations took
 minutes for 8 cells on 16 nodes, LP#1978372). A guest without cells, or with a cell that no node
-takes, is cut by vCPUs.
+could ever take, is cut by vCPUs. Cells for which there is just no room now, and two vCPUs, are not
+torn apart.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, combinations
 
 from tuned_virt.placement.demand import GuestDemand, GuestPart
@@ -41,6 +42,8 @@ def span(table: Table, chosen: Iterable[int]) -> int:
 
 
 def _cut(way: Strategy) -> VcpusByNode | None:
+    if _would_tear(way):
+        return None
     vcpus = len(way.wanted.whole.vcpus)
     free = {
         at: min(vcpus, _vcpus_with_memory(way, at)) for at in way.capacity.nodes_for(way.wanted)
@@ -50,14 +53,36 @@ def _cut(way: Strategy) -> VcpusByNode | None:
     return next((cut for cut in cuts if _memory_fits(way, cut)), None)
 
 
+def _would_tear(way: Strategy) -> bool:
+    """Whether CPUs are short just now for what has to stay together and could, on a node."""
+    capacity, wanted = way.capacity, way.wanted
+    parts = wanted.cells or (wanted.whole,)
+    widest = max(len(part.vcpus) for part in parts)
+    if not wanted.cells and widest > max(2, wanted.guest.threads):
+        return False
+    nodes = {at for part in parts for at in capacity.nodes_for(wanted, part)}
+    if widest > max((len(capacity.grid.nodes[at].cpus) for at in nodes), default=0):
+        return False
+    free = sorted(way.free_vcpus(at) for at in nodes)
+    for part in sorted(parts, key=lambda part: -len(part.vcpus)):
+        at = next((at for at, most in enumerate(free) if most >= len(part.vcpus)), None)
+        if at is None:
+            return True
+        free[at] -= len(part.vcpus)
+        free.sort()
+    return False
+
+
 def _divided(way: Strategy, free: Mapping[int, int]) -> VcpusByNode:
     """The guest's vCPUs over nodes with so much room."""
-    numbers = _amounts(free, len(way.wanted.whole.vcpus), way.wanted.guest.threads)
+    guest = way.wanted.guest
+    numbers = _amounts(free, len(way.wanted.whole.vcpus), (guest.die, guest.threads, 1))
     vcpus_by_node = {}
     rest = _in_cells(way.wanted)
-    for node_index, number in numbers.items():
+    for node_index in sorted(numbers, key=lambda at: (numbers[at] % guest.threads, at)):
+        number = numbers[node_index]
         vcpus_by_node[node_index], rest = rest[:number], rest[number:]
-    return vcpus_by_node
+    return dict(sorted(vcpus_by_node.items()))
 
 
 def _memory_fits(way: Strategy, vcpus_by_node: VcpusByNode) -> bool:
@@ -119,15 +144,20 @@ def _sets(by_size: list[int], number: int, table: Table) -> Iterator[tuple[int, 
         yield tuple(sorted(grown[:number]))
 
 
-def _amounts(free: Mapping[int, int], vcpus: int, threads: int) -> dict[int, int]:
-    """How many vCPUs each node takes, by index: the emptiest most, guest cores kept whole."""
+def _amounts(free: Mapping[int, int], vcpus: int, grains: Sequence[int]) -> dict[int, int]:
+    """How many vCPUs each node takes, by index: as level as their room and the guest's own dies,
+    cores or vCPUs permit, the first of which all nodes together have room for."""
+    grain = next(
+        one for one in grains if one and vcpus <= sum(room - room % one for room in free.values())
+    )
     taken = {}
-    order = sorted(free, key=lambda node_index: (-free[node_index], node_index))
+    order = sorted(free, key=lambda node_index: (free[node_index], -node_index))
     for at, node_index in enumerate(order):
-        later = sum(free[other] for other in order[at + 1 :])
-        most = min(free[node_index], vcpus)
-        even = most - most % threads
-        taken[node_index] = even if even and vcpus - even <= later else most
+        later = sum(free[other] - free[other] % grain for other in order[at + 1 :])
+        least = max(0, vcpus - later)
+        level = vcpus // (len(order) - at)
+        number = max(level - level % grain, least + -least % grain)
+        taken[node_index] = min(number, free[node_index], vcpus)
         vcpus -= taken[node_index]
     return {node_index: taken[node_index] for node_index in sorted(taken) if taken[node_index]}
 

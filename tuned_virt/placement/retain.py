@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from tuned_virt.kernel import cpuset
 from tuned_virt.placement.assignment import Assignment, NodeChoice, release, reserve
+from tuned_virt.placement.cores import sibling
 from tuned_virt.placement.demand import GuestDemand
 from tuned_virt.placement.host_capacity import HostCapacity
 from tuned_virt.placement.model import Placement, PlacementKind
@@ -162,13 +163,36 @@ def _extended(capacity: HostCapacity, assignment: Assignment, new: list[int]) ->
     [node_index] = assignment.vcpus_by_node
     reserve(capacity, assignment)
     whole = assignment.wanted.whole  # its memory has been counted
-    beside = replace(whole, memory=0, huge={})
-    way = Dedicated(capacity, replace(assignment.wanted, whole=beside))
-    if way.free_vcpus(node_index) < len(new):
+    way = Dedicated(capacity, replace(assignment.wanted, whole=replace(whole, memory=0, huge={})))
+    beside = _beside(capacity, assignment, node_index, new)
+    own = assignment.masks[node_index]
+    mask = sum(1 << bit for bit in beside.values())
+    rest = tuple(vcpu for vcpu in new if vcpu not in beside)
+    if way.free_vcpus(node_index) < len(rest) + count(mask & ~own):
         release(capacity, assignment)
         return None
-    more = way.assign(NodeChoice({node_index: tuple(new)}, assignment.why))
-    assignment.cpus = {**assignment.cpus, **more.cpus}
-    assignment.masks = {node_index: assignment.masks[node_index] | more.masks[node_index]}
+    capacity.nodes[node_index].take(mask)
+    more = way.assign(NodeChoice({node_index: rest}, assignment.why))
+    cpus = capacity.grid.nodes[node_index].cpus
+    plugged = {vcpu: cpus[bit] for vcpu, bit in beside.items()}
+    assignment.cpus = {**assignment.cpus, **plugged, **more.cpus}
+    assignment.masks = {node_index: own | mask | more.masks[node_index]}
     assignment.vcpus_by_node = {node_index: whole.vcpus}
     return assignment
+
+
+def _beside(
+    capacity: HostCapacity, assignment: Assignment, node_index: int, new: list[int]
+) -> dict[int, int]:
+    """Plugged vCPU → bit of a CPU on the host core where the others of its guest core are."""
+    threads, smt = assignment.wanted.guest.threads, assignment.wanted.policy.smt
+    if threads == 1 or smt is Smt.ISOLATE:
+        return {}
+    node, own = capacity.nodes[node_index], assignment.masks[node_index]
+    seated = {vcpu: capacity.grid.where[cpu][1] for vcpu, cpu in assignment.cpus.items()}
+    found = {}
+    for vcpu in new:
+        bit = sibling(node, vcpu, threads, seated, own)
+        if bit is not None:
+            seated[vcpu] = found[vcpu] = bit
+    return found

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterator
 from typing import ClassVar
 
 from tuned_virt.placement.assignment import Assignment, NodeChoice, reserve
-from tuned_virt.placement.cores import allot, fit
+from tuned_virt.placement.cores import fit, seat
 from tuned_virt.placement.demand import GuestDemand
 from tuned_virt.placement.host_capacity import UNCAPPED, HostCapacity
 from tuned_virt.placement.model import PlacementKind
@@ -72,8 +72,9 @@ class Strategy(ABC):
 class Dedicated(Strategy):
     """A CPU for each vCPU.
 
-    Scores: vCPUs on CPUs that are not isolated, where other nodes have such; LLCs spanned, cores
-    torn apart (first, for a guest with threads), CPUs left in the LLC, CPUs left in the node.
+    Scores: vCPUs on CPUs that are not isolated, where other nodes have such; vCPUs on slower cores;
+    LLCs spanned, cores torn apart (first, for a guest with threads), CPUs left in the LLC, CPUs
+    left in the node.
     """
 
     kind = PlacementKind.DEDICATED
@@ -90,8 +91,8 @@ class Dedicated(Strategy):
         for node_index in possible:
             node = nodes[node_index]
             if node.free_count >= vcpus and node.dedicable(smt) >= vcpus:
-                spans, torn, over = fit(node, vcpus, threads)
-                first = (torn, spans) if threads > 1 else (spans, torn)
+                slower, spans, torn, over = fit(node, vcpus, threads)
+                first = (slower, *((torn, spans) if threads > 1 else (spans, torn)))
                 ties = self.ties(node_index) if tied else (0, 0)
                 plain = vcpus if isolation and not node.grid.isolated else 0
                 yield (*ties, plain, *first, over, node.free_count - vcpus), node_index
@@ -104,8 +105,10 @@ class Dedicated(Strategy):
         ]
         if self.wanted.guest.threads > 1:
             words.reverse()
-        words.insert(0, "{} of its vCPUs on CPUs that are not isolated, compared with {}")
-        words += [
+        words = [
+            "{} of its vCPUs on CPUs that are not isolated, compared with {}",
+            "{} of its vCPUs on slower cores, compared with {}",
+            *words,
             "{} CPUs of an LLC left over, compared with {}",
             "{} free CPUs left over, compared with {}",
         ]
@@ -130,9 +133,9 @@ class Dedicated(Strategy):
         masks = {}
         for node_index, vcpus in choice.vcpus_by_node.items():
             node = capacity.nodes[node_index]
-            bits, idle = allot(node, len(vcpus), wanted.guest.threads, wanted.policy.smt)
-            masks[node_index] = idle | sum(1 << bit for bit in bits)
-            cpus.update({vcpu: node.grid.cpus[bit] for vcpu, bit in zip(vcpus, bits)})
+            seated, idle = seat(node, vcpus, wanted.guest, wanted.policy.smt)
+            masks[node_index] = idle | sum(1 << bit for bit in seated.values())
+            cpus.update({vcpu: node.grid.cpus[bit] for vcpu, bit in seated.items()})
         made.cpus, made.masks = cpus, masks
         return reserve(capacity, made)
 

@@ -38,7 +38,7 @@ HYBRID = Host((NumaNode(0, frozenset(range(8)), 8 * GIB, {0: 10}, {}),), HYBRID_
 
 
 def allotted(free: NodeCapacity, vcpus: int, threads: int = 1, how: Smt = Smt.PREFER) -> list[int]:
-    bits, _ = cores.allot(free, vcpus, threads, how)
+    bits, _ = cores.allot(free, vcpus, cores.VcpuShape(threads), how)
     assert len(set(bits)) == vcpus
     assert all(free.free >> bit & 1 for bit in bits)
     return bits
@@ -67,7 +67,7 @@ def allotted(free: NodeCapacity, vcpus: int, threads: int = 1, how: Smt = Smt.PR
 def test_llcs_spanned_and_cpus_left_over(
     free: NodeCapacity, vcpus: int, threads: int, expected: tuple[int, int, int]
 ) -> None:
-    assert cores.fit(free, vcpus, threads) == expected
+    assert cores.fit(free, vcpus, threads) == (0, *expected)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_llcs_spanned_and_cpus_left_over(
 def test_guest_cores_torn_apart(
     free: NodeCapacity, vcpus: int, threads: int, expected: tuple[int, int, int]
 ) -> None:
-    assert cores.fit(free, vcpus, threads) == expected
+    assert cores.fit(free, vcpus, threads) == (0, *expected)
 
 
 # --- which CPUs -----------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def test_the_fast_cores_of_a_hybrid_node() -> None:
     free = NodeCapacity(HYBRID.grid.nodes[0], 0, 0, 0)
     assert allotted(free, 4, 2) == [0, 1, 2, 3]
     assert allotted(free, 6, 2) == [0, 1, 2, 3, 4, 5]
-    assert cores.fit(free, 4, 2) == (1, 0, 0)
+    assert cores.fit(free, 4, 2) == (0, 1, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_the_fast_cores_of_a_hybrid_node() -> None:
 def test_cores_that_nobody_else_gets_anything_of(
     free: NodeCapacity, vcpus: int, how: Smt, bits: list[int], idle: int
 ) -> None:
-    assert cores.allot(free, vcpus, 1, how) == (bits, idle)
+    assert cores.allot(free, vcpus, cores.VcpuShape(), how) == (bits, idle)
 
 
 def test_a_core_whose_sibling_is_offline_is_not_one_to_require() -> None:

@@ -141,27 +141,29 @@ def test_many_nodes_are_not_all_compared(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(
-    ("room", "vcpus", "threads", "taken"),
+    ("room", "vcpus", "grains", "taken"),
     [
-        ({0: 8, 1: 8}, 10, 1, {0: 8, 1: 2}),
-        ({0: 4, 1: 8}, 10, 1, {0: 2, 1: 8}),
-        ({0: 7, 1: 8}, 10, 2, {0: 2, 1: 8}),
-        ({0: 7, 1: 7}, 10, 2, {0: 6, 1: 4}),
-        ({0: 7, 1: 7}, 13, 2, {0: 6, 1: 7}),
-        ({0: 7, 1: 7}, 14, 2, {0: 7, 1: 7}),
-        ({0: 7, 1: 6}, 13, 2, {0: 7, 1: 6}),
-        ({0: 1, 1: 1}, 2, 2, {0: 1, 1: 1}),
-        ({0: 7, 1: 7, 2: 3}, 16, 4, {0: 7, 1: 7, 2: 2}),
-        ({0: 8, 1: 8, 2: 8}, 8, 1, {0: 8}),
-        ({2: 8, 1: 8}, 9, 1, {1: 8, 2: 1}),
+        ({0: 8, 1: 8}, 10, (0, 1, 1), {0: 5, 1: 5}),
+        ({0: 4, 1: 8}, 10, (0, 1, 1), {0: 4, 1: 6}),
+        ({0: 10, 1: 10}, 12, (0, 2, 1), {0: 6, 1: 6}),
+        ({0: 7, 1: 8}, 10, (0, 2, 1), {0: 4, 1: 6}),
+        ({0: 7, 1: 7}, 10, (0, 2, 1), {0: 6, 1: 4}),
+        ({0: 7, 1: 7}, 13, (0, 2, 1), {0: 7, 1: 6}),
+        ({0: 7, 1: 7}, 14, (0, 2, 1), {0: 7, 1: 7}),
+        ({0: 7, 1: 6}, 13, (0, 2, 1), {0: 7, 1: 6}),
+        ({0: 1, 1: 1}, 2, (0, 2, 1), {0: 1, 1: 1}),
+        ({0: 2, 1: 2}, 3, (0, 2, 1), {0: 1, 1: 2}),
+        ({0: 7, 1: 7, 2: 3}, 16, (0, 4, 1), {0: 7, 1: 6, 2: 3}),
+        ({2: 8, 1: 8}, 9, (0, 1, 1), {1: 5, 2: 4}),
+        ({0: 14, 1: 16}, 24, (12, 2, 1), {0: 12, 1: 12}),
+        ({0: 14, 1: 16, 2: 16}, 36, (12, 2, 1), {0: 12, 1: 12, 2: 12}),
+        ({0: 10, 1: 16}, 24, (12, 2, 1), {0: 10, 1: 14}),
     ],
 )
-def test_the_emptiest_takes_most_and_guest_cores_stay_whole(
-    room: dict[int, int], vcpus: int, threads: int, taken: dict[int, int]
+def test_a_cut_guest_is_level_and_its_dies_and_cores_stay_whole(
+    room: dict[int, int], vcpus: int, grains: tuple[int, ...], taken: dict[int, int]
 ) -> None:
-    found = multi_node._amounts(room, vcpus, threads)
-    assert found == taken
-    assert list(found) == sorted(found)
+    assert multi_node._amounts(room, vcpus, grains) == taken
 
 
 def test_memory_limits_the_vcpus_of_a_node() -> None:
@@ -402,7 +404,7 @@ def test_of_as_many_nodes_the_nearest() -> None:
 def test_a_guest_over_several_nodes_as_it_is_shown() -> None:
     made = planned(FOUR, guest("a", 10, 2, topology=CpuTopology(cores=5, threads=2)))["a"]
     assert (made.kind, made.nodes) == (PlacementKind.SHARED, (0, 1))
-    assert cpus_of(made) == ["0-7"] * 8 + ["8-15"] * 2
+    assert cpus_of(made) == ["0-7"] * 6 + ["8-15"] * 4
     assert made.why == (
         "nodes 0 and 1: it needs 10 free vCPUs; node 0 has the most (8); these are"
         " the fewest and nearest nodes that have it"

@@ -120,6 +120,14 @@ class Guest:
         """vCPUs that the guest takes for threads of one core."""
         return self.topology.threads if self.topology else 1
 
+    @property
+    def die(self) -> int:
+        """vCPUs of one of its dies, or of their clusters; 0 where it has only one."""
+        shape = self.topology
+        if shape is None or shape.dies == shape.clusters == 1:
+            return 0
+        return shape.cores * shape.threads
+
     @cached_property
     def key(self) -> str:
         """What identifies it: the UUID, or the name where the XML has none."""

@@ -16,6 +16,9 @@ from tuned_virt.frozen_dataclasses import dataclass
 if TYPE_CHECKING:
     from tuned_virt.model.topology.host import CpuDetail, Host
 
+EFFICIENT = 512
+"""Capacity given to the efficient cores of x86: the kernel says none, only that they are slower."""
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -74,10 +77,11 @@ def build(host: Host) -> Grid:
     for node in host.nodes:
         details = [host.cpus[cpu] for cpu in sorted(node.cpus) if cpu in host.cpus]
         if details:
-            groups = _clusters(host, details)
+            capacities = _capacities(host, details)
+            groups = _clusters(host, details, capacities)
             order = [cpu for group in groups for core in group for cpu in core]
             where.update({cpu: (len(nodes), bit) for bit, cpu in enumerate(order)})
-            nodes.append(_node(host, node.id, order, groups, isolated))
+            nodes.append(_node(host, node.id, capacities, groups, isolated))
     ids = [node.id for node in nodes]
     table = tuple(tuple(host.distance(one, other) for other in ids) for one in ids)
     return Grid(tuple(nodes), where, table, {id_: place for place, id_ in enumerate(ids)})
@@ -86,16 +90,17 @@ def build(host: Host) -> Grid:
 def _node(
     host: Host,
     number: int,
-    order: list[int],
+    capacities: Mapping[int, int],
     groups: list[list[list[int]]],
     isolated: frozenset[int],
 ) -> GridNode:
+    order = [cpu for group in groups for core in group for cpu in core]
     bit = {cpu: 1 << place for place, cpu in enumerate(order)}
     clusters = []
     core_of: list[int] = []
     for group in groups:
         cores = tuple(sum(bit[cpu] for cpu in core) for core in group)
-        capacity = host.cpus[group[0][0]].capacity
+        capacity = capacities[group[0][0]]
         clusters.append(Cluster(sum(cores), cores, max(map(len, group)), capacity))
         core_of += [mask for mask, core in zip(cores, group) for _ in core]
     return GridNode(
@@ -109,7 +114,20 @@ def _node(
     )
 
 
-def _clusters(host: Host, details: list[CpuDetail]) -> list[list[list[int]]]:
+def _capacities(host: Host, details: list[CpuDetail]) -> dict[int, int]:
+    """By CPU; where none is told, cores without SMT are the efficient ones beside cores with it."""
+    told = {cpu.id: cpu.capacity for cpu in details}
+    if len(set(told.values())) > 1 or not _smt_kinds(host, details):
+        return told
+    return {
+        cpu.id: cpu.capacity if len(cpu.siblings) > 1 else min(EFFICIENT, cpu.capacity)
+        for cpu in details
+    }
+
+
+def _clusters(
+    host: Host, details: list[CpuDetail], capacities: Mapping[int, int]
+) -> list[list[list[int]]]:
     """A node's clusters, the fastest first, each a list of cores, each a list of CPUs."""
     cache_of = _useful_caches(host)
     smt_kinds = _smt_kinds(host, details)
@@ -118,7 +136,7 @@ def _clusters(host: Host, details: list[CpuDetail]) -> list[list[list[int]]]:
         threads = min(len(cpu.siblings), 2) if smt_kinds else 0
         cache = cache_of.get(cpu.id)
         return (
-            -cpu.capacity,
+            -capacities[cpu.id],
             -threads,
             *((0, cache, 0) if cache is not None else (1, cpu.socket, cpu.die)),
         )

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from tuned_virt.kernel import cpuset
 from tuned_virt.kernel.files import KernelFS
+from tuned_virt.model.topology.grid import EFFICIENT
 from tuned_virt.model.topology.host import LOCAL, Cache, CpuDetail, Host, HostError, NumaNode
 from tuned_virt.model.topology.memory import CACHE, NODES, fields, meminfo
 
@@ -20,9 +21,6 @@ CPUS = "/sys/devices/system/cpu"
 PCI = "/sys/bus/pci/devices"
 HYBRID = "/sys/devices/cpu_atom/cpus"
 """Efficient cores of a hybrid Intel CPU; the others are in cpu_core."""
-
-EFFICIENT = 512
-"""Capacity given to them: the kernel says none on x86, only that they are the slower kind."""
 
 
 def read(fs: KernelFS) -> Host:

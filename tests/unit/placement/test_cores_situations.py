@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""CPUs that are not alike, guests' dies, and vCPUs that are not all plugged in: people's situations
+and where an expert puts the guest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.unit.machines import GIB, cpus_of, guest, machine, planned
+from tuned_virt.model.guest import CpuTopology, Guest, UserPins
+from tuned_virt.model.topology import Cache, CpuDetail, Host, NumaNode
+from tuned_virt.placement import Placement, PlacementKind
+
+
+def hybrid(fast: int, slow: int, *, told: bool = True, caches: int = 1) -> Host:
+    """Performance cores with two threads, then efficient ones with one, as in Intel's desktop CPUs;
+    told: the kernel says which are which (cpu_atom)."""
+    cpus = {}
+    for cpu in range(2 * fast + slow):
+        first = cpu - cpu % 2
+        quick = cpu < 2 * fast
+        siblings = frozenset({first, first + 1} if quick else {cpu})
+        cpus[cpu] = CpuDetail(cpu, 0, 0, 0, cpu, siblings, 512 if told and not quick else 1024)
+    each = len(cpus) // caches
+    llcs = tuple(Cache(frozenset(range(n * each, n * each + each)), 30720) for n in range(caches))
+    return Host((NumaNode(0, frozenset(cpus), 64 * GIB, {0: 10}, {}),), cpus, llcs)
+
+
+def pairs(vcpus: int) -> CpuTopology:
+    return CpuTopology(cores=vcpus // 2, threads=2)
+
+
+def dedicated(host: Host, wants: Guest, *others: Guest, **options: Any) -> Placement:
+    return planned(host, wants, *others, policy="dedicated", **options)[wants.name]
+
+
+def siblings_sit_on_siblings(host: Host, wants: Guest, made: Placement) -> bool:
+    """Whether each guest core is on one host core, and no other guest core is there."""
+    cores: dict[int, set[frozenset[int]]] = {}
+    for vcpu, text in made.vcpus.items():
+        cores.setdefault(vcpu // wants.threads, set()).add(host.cpus[int(text)].siblings)
+    used = [core for found in cores.values() for core in found]
+    return len(used) == len(cores) == len(set(used))
+
+
+# --- kinds of cores -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["by the kernel", "by SMT alone"])
+@pytest.mark.parametrize("smt", ["prefer", "require", "isolate"])
+def test_a_gaming_guest_gets_performance_cores(told: bool, smt: str) -> None:
+    """https://github.com/virt-manager/virt-manager/issues/155,
+    https://github.com/cockpit-project/cockpit-machines/issues/2121: 8P+4E, 6P+8E, 8P+16E."""
+    for fast, slow in ((8, 4), (6, 8), (8, 16)):
+        for vcpus in (4, 6):
+            host = hybrid(fast, slow, told=told)
+            made = dedicated(host, guest("win11", vcpus, topology=pairs(vcpus)), smt=smt)
+            chosen = {int(text) for text in made.vcpus.values()}
+            assert chosen <= set(range(2 * fast)), (fast, slow, vcpus)
+
+
+def test_a_guest_does_not_mix_kinds_of_cores_where_one_kind_has_room() -> None:
+    """4 performance threads are left of 12, and 7 efficient cores of 8 (one is housekeeping)."""
+    host = hybrid(6, 8)
+    owner = guest("owner", 8, owned=UserPins(vcpus={v: frozenset({v}) for v in range(8)}))
+    six = dedicated(host, guest("six", 6, topology=pairs(6)), owner)
+    assert cpus_of(six) == ["13", "14", "15", "16", "17", "18"], "all of the other kind"
+    four = dedicated(host, guest("four", 4, topology=pairs(4)), owner)
+    assert cpus_of(four) == ["8", "9", "10", "11"]
+    nine = dedicated(host, guest("nine", 9), owner)
+    assert cpus_of(nine) == ["8", "9", "10", "11", "13", "14", "15", "16", "17"], "no other way"
+
+
+def test_performance_cores_in_two_caches_come_before_an_efficient_cache_that_holds_all() -> None:
+    host = hybrid(4, 8, caches=4)
+    made = dedicated(host, guest("a", 6, topology=pairs(6)))
+    assert cpus_of(made) == ["0", "1", "2", "3", "4", "5"]
+
+
+def test_a_node_with_enough_performance_cores_comes_before_one_where_kinds_would_mix() -> None:
+    one = hybrid(2, 4)
+    cpus = {
+        number + at: replace(
+            cpu, id=number + at, node=node, siblings=frozenset(s + at for s in cpu.siblings)
+        )
+        for node, at in ((0, 0), (1, 8))
+        for number, cpu in one.cpus.items()
+    }
+    nodes = tuple(
+        NumaNode(n, frozenset(range(8 * n, 8 * n + 8)), 64 * GIB, {n: 10, 1 - n: 20}, {})
+        for n in (0, 1)
+    )
+    owner = guest("owner", 1, owned=UserPins(vcpus={0: frozenset({0})}))
+    made = dedicated(Host(nodes, cpus), guest("a", 4, topology=pairs(4)), owner)
+    assert cpus_of(made) == ["8", "9", "10", "11"]
+    assert "0 of its vCPUs on slower cores, compared with " in made.why, made.why
+
+
+# --- dies -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["dies", "clusters"])
+def test_each_die_of_a_guest_is_on_one_ccd(part: str) -> None:
+    """A 7950X3D, https://github.com/spheenik/vfio-isolate/issues/14: two CCDs of 8 cores, a guest
+    of 24 vCPUs in two dies; the first core is the host's."""
+    host = machine(1, cores=16, threads=2, llcs=2, gib=64)
+    wants = guest("dies", 24, topology=CpuTopology(cores=6, threads=2, **{part: 2}))
+    for smt in ("prefer", "require"):
+        made = dedicated(host, wants, smt=smt)
+        ccds = [[int(made.vcpus[v]) // 16 for v in range(d * 12, d * 12 + 12)] for d in (0, 1)]
+        assert [len(set(one)) for one in ccds] == [1, 1], smt
+        assert ccds[0][0] != ccds[1][0]
+        assert siblings_sit_on_siblings(host, wants, made)
+
+
+def test_dies_that_fit_into_one_ccd_stay_together() -> None:
+    host = machine(1, cores=16, threads=2, llcs=2, gib=64)
+    small = guest("dies", 12, topology=CpuTopology(dies=2, cores=3, threads=2))
+    assert {int(text) // 16 for text in dedicated(host, small).vcpus.values()} == {0}
+
+
+def test_dies_over_nodes_where_each_ccd_is_one() -> None:
+    """https://forum.proxmox.com/threads/124256: "L3 as NUMA", with dies and without."""
+    host = machine(2, cores=8, threads=2, llcs=1, gib=32)
+    made = dedicated(host, guest("a", 24, topology=CpuTopology(dies=2, cores=6, threads=2)))
+    assert [int(made.vcpus[v]) // 16 for v in range(24)] == [0] * 12 + [1] * 12
+
+
+# --- vCPUs that are not plugged in ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("smt", ["prefer", "require"])
+@pytest.mark.parametrize("online", [(0, 2, 4, 6), (0, 1, 2, 4, 5, 7), (1, 2), (0, 1, 2), (3, 4, 6)])
+def test_a_guest_core_sits_on_one_host_core_also_where_its_list_of_vcpus_has_holes(
+    online: tuple[int, ...], smt: str
+) -> None:
+    """<vcpus><vcpu id= enabled='yes' hotpluggable='yes'>, libvirt's formatdomain."""
+    host = machine(2, cores=8)
+    wants = replace(guest("a", 8, topology=pairs(8)), online=online)
+    made = dedicated(host, wants, smt=smt)
+    assert made.kind is PlacementKind.DEDICATED
+    assert made.vcpus.keys() == set(online)
+    assert siblings_sit_on_siblings(host, wants, made)
+
+
+@pytest.mark.parametrize("smt", ["prefer", "require"])
+def test_a_plugged_thread_comes_beside_its_own(smt: str) -> None:
+    host = machine(2, cores=8)
+    first = replace(guest("a", 8, topology=pairs(8)), online=(0, 2, 4, 6))
+    made = dedicated(host, first, smt=smt)
+    grown = replace(first, online=tuple(range(8)))
+    again = planned(host, grown, current=[made], policy="dedicated", smt=smt)["a"]
+    assert {vcpu: again.vcpus[vcpu] for vcpu in first.online} == made.vcpus
+    assert siblings_sit_on_siblings(host, grown, again)
+    assert len(set(again.vcpus.values())) == 8
+    assert planned(host, grown, current=[again], policy="dedicated", smt=smt)["a"] == again
+
+
+def test_holes_give_way_where_there_is_no_room_for_them() -> None:
+    host = machine(1, cores=3, llcs=1)
+    wants = replace(guest("a", 8, topology=pairs(8)), online=(0, 2, 4, 6))
+    made = dedicated(host, wants)
+    assert cpus_of(made) == ["2", "3", "4", "5"]
