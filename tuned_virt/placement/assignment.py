@@ -19,6 +19,7 @@ class Assignment:
     cpus          vCPU → CPU number, for a dedicated guest
     masks         node index → CPUs that it takes from all others, idle ones of its cores included
     memory_nodes  nodes of its memory, where those are not simply the vCPUs'
+    homes         vNUMA cell without vCPUs that are online → node of its memory
     """
 
     wanted: GuestDemand
@@ -28,6 +29,7 @@ class Assignment:
     cpus: Mapping[int, int] = field(default_factory=dict)
     masks: Mapping[int, int] = field(default_factory=dict)
     memory_nodes: tuple[int, ...] = ()
+    homes: Mapping[int, int] = field(default_factory=dict)
     shares: list[MemoryShare] = field(default_factory=list)
 
     @property
@@ -38,18 +40,35 @@ class Assignment:
 
 @dataclass(frozen=True)
 class NodeChoice:
-    """vCPUs that nodes have room for, why those, and the memory's nodes if they are others."""
+    """vCPUs that nodes have room for, why those, and the memory's nodes if they are others; homes
+    as of an `Assignment`."""
 
     vcpus_by_node: VcpusByNode
     why: str
     memory_nodes: tuple[int, ...] = ()
+    homes: Mapping[int, int] = field(default_factory=dict)
+
+
+def assigned(wanted: GuestDemand, kind: PlacementKind, choice: NodeChoice) -> Assignment:
+    """What a choice makes of a guest, not reserved yet; a dedicated one's CPUs are to be chosen."""
+    return Assignment(
+        wanted,
+        kind,
+        choice.why,
+        choice.vcpus_by_node,
+        memory_nodes=choice.memory_nodes,
+        homes=choice.homes,
+    )
 
 
 def reserve(capacity: HostCapacity, assignment: Assignment) -> Assignment:
     """Take from the host what an assignment uses."""
     if not assignment.shares:
         assignment.shares = capacity.shares(
-            assignment.wanted, assignment.vcpus_by_node, assignment.memory_nodes
+            assignment.wanted,
+            assignment.vcpus_by_node,
+            assignment.memory_nodes,
+            assignment.homes,
         )
     for node_index, mask in assignment.masks.items():
         capacity.nodes[node_index].take(mask)

@@ -52,6 +52,11 @@ class GuestDemand:
         return guest.movable or not guest.resident
 
     @cached_property
+    def uniform(self) -> bool:
+        """Whether its owner leaves all its cells the same nodes."""
+        return all(cell.allowed == self.whole.allowed for cell in self.cells)
+
+    @cached_property
     def shape(self) -> Hashable:
         """Equal for guests of which, on any host, either all can be placed or none."""
         guest = self.guest

@@ -15,6 +15,9 @@ UNCAPPED = 1 << 30
 VcpusByNode = Mapping[int, tuple[int, ...]]
 """Index of a node in the grid → vCPUs there."""
 
+NOWHERE: Mapping[int, int] = {}
+"""No vNUMA cell without vCPUs has a node of its own."""
+
 
 class HostCapacity:
     """The CPUs of a host's nodes and their memory.
@@ -41,7 +44,7 @@ class HostCapacity:
         return other
 
     def allowed(self, part: GuestPart) -> list[int]:
-        """Nodes that its owner's numatune leaves it; of memory nodes, those with CPUs."""
+        """Nodes that its owner's numatune leaves it: of those that it names, those with CPUs."""
         if part.allowed is None:
             return list(range(len(self.nodes)))
         return [
@@ -52,24 +55,52 @@ class HostCapacity:
 
     def nodes_for(self, wanted: GuestDemand, part: GuestPart | None = None) -> list[int]:
         """Nodes that may take the guest, or a part of it: for memory that cannot move, of those
-        where the guest's memory is."""
-        found = self.allowed(part or wanted.whole)
+        where the guest's memory is; for memory on nodes without CPUs all, see `beyond`."""
+        of = part or wanted.whole
+        found = self.allowed(of)
+        if not found and (part or wanted.uniform) and self._named(of):
+            found = list(range(len(self.nodes)))
         guest = wanted.guest
         if not guest.resident or guest.movable:
             return found
         there = [at for at in found if guest.resident.get(self.grid.nodes[at].memory_node)]
         return there or found
 
+    def _named(self, part: GuestPart) -> list[int]:
+        """Nodes of this host that the owner's numatune names for a part."""
+        return [node.id for node in self.host.nodes if node.id in (part.allowed or ())]
+
+    def home(self, part: GuestPart, node_index: int) -> int:
+        """The node of a part's memory, its vCPUs being on a node: that, or the nearest allowed."""
+        node = self.grid.nodes[node_index]
+        if part.allowed is None or node.memory_node in part.allowed:
+            return node.memory_node
+        near = ((self.host.distance(node.id, one), one) for one in self._named(part))
+        return min(near, default=(0, node.memory_node))[1]
+
+    def beyond(self, part: GuestPart, node_index: int) -> int:
+        """How much farther a part's memory is than the node's own, where its owner put it."""
+        node = self.grid.nodes[node_index]
+        home = self.home(part, node_index)
+        if home == node.memory_node:
+            return 0
+        return self.host.distance(node.id, home) - self.host.distance(node.id, node.id)
+
     def fits_memory(self, part: GuestPart, node_index: int) -> bool:
-        """Whether a part's memory is there on the node."""
-        return self.memory.fits(part.memory, part.huge, self.grid.nodes[node_index].memory_node)
+        """Whether a part's memory is there for the node."""
+        return self.memory.fits(part.memory, part.huge, self.home(part, node_index))
 
     # --- what memory vCPUs use ------------------------------------------------------------------
 
     def shares(
-        self, wanted: GuestDemand, vcpus_by_node: VcpusByNode, memory_nodes: Sequence[int] = ()
+        self,
+        wanted: GuestDemand,
+        vcpus_by_node: VcpusByNode,
+        memory_nodes: Sequence[int] = (),
+        homes: Mapping[int, int] = NOWHERE,
     ) -> list[MemoryShare]:
-        """Memory by node: with the vCPUs; over `memory_nodes`, by their size, where some are."""
+        """Memory by node: with the vCPUs; over `memory_nodes`, by their size, where some are; of
+        cells without vCPUs as `homes` says."""
         if memory_nodes:
             sizes = [self.host.by_id[memory_node].memory for memory_node in memory_nodes]
             total = sum(sizes)
@@ -78,12 +109,15 @@ class HostCapacity:
                 _share(wanted.whole, memory_node, part)
                 for memory_node, part in zip(memory_nodes, portions)
             ]
-        if len(vcpus_by_node) == 1:
-            [node_index] = vcpus_by_node
-            return [_share(wanted.whole, self.grid.nodes[node_index].memory_node, 1)]
-        parts = wanted.cells or (wanted.whole,)
         first = next(iter(vcpus_by_node))
-        return [share for part in parts for share in self._part_shares(part, vcpus_by_node, first)]
+        if len(vcpus_by_node) == 1 and not homes and wanted.uniform:
+            return [_share(wanted.whole, self.home(wanted.whole, first), 1)]
+        parts = wanted.cells or (wanted.whole,)
+        fixed = [_share(part, homes[part.cell], 1) for part in parts if part.cell in homes]
+        rest = (part for part in parts if part.cell not in homes)
+        return fixed + [
+            share for part in rest for share in self._part_shares(part, vcpus_by_node, first)
+        ]
 
     def _part_shares(
         self, part: GuestPart, vcpus_by_node: VcpusByNode, first: int
@@ -96,7 +130,7 @@ class HostCapacity:
             counts, total = {first: 1}, 1
         for node_index, vcpus in counts.items():
             if vcpus:
-                yield _share(part, self.grid.nodes[node_index].memory_node, vcpus / total)
+                yield _share(part, self.home(part, node_index), vcpus / total)
 
     # --- what nodes cost a guest ---------------------------------------------------------------
 

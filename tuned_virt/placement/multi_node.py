@@ -13,9 +13,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, combinations
+from typing import NamedTuple
 
 from tuned_virt.placement.demand import GuestDemand, GuestPart
 from tuned_virt.placement.host_capacity import HostCapacity, VcpusByNode
+from tuned_virt.placement.model import PlacementKind
 from tuned_virt.placement.strategy import Strategy
 
 MOST_SUBSETS = 3000
@@ -27,10 +29,20 @@ MOST_STEPS = 800
 Table = tuple[tuple[int, ...], ...]
 
 
-def spread(way: Strategy) -> VcpusByNode | None:
-    """vCPUs by node for a guest that no node takes whole; None where the host has no room."""
+class Spread(NamedTuple):
+    """vCPUs by node; vNUMA cell without vCPUs that are online → node of its memory."""
+
+    vcpus_by_node: VcpusByNode
+    homes: Mapping[int, int]
+
+
+def spread(way: Strategy) -> Spread | None:
+    """Nodes for a guest that no node takes whole; None where the host has no room."""
     matched = _match_cells(way) if way.wanted.cells else None
-    return matched or _cut(way)
+    if matched:
+        return matched
+    cut = _cut(way)
+    return Spread(cut, {}) if cut else None
 
 
 def span(table: Table, chosen: Iterable[int]) -> int:
@@ -74,9 +86,14 @@ def _would_tear(way: Strategy) -> bool:
 
 
 def _divided(way: Strategy, free: Mapping[int, int]) -> VcpusByNode:
-    """The guest's vCPUs over nodes with so much room."""
+    """The guest's vCPUs over nodes with so much room: level where they are its own or in dies; else
+    others find more room where the emptiest node takes most."""
     guest = way.wanted.guest
-    numbers = _amounts(free, len(way.wanted.whole.vcpus), (guest.die, guest.threads, 1))
+    vcpus = len(way.wanted.whole.vcpus)
+    if way.kind is PlacementKind.DEDICATED or guest.die:
+        numbers = _level_amounts(free, vcpus, (guest.die, guest.threads, 1))
+    else:
+        numbers = _amounts(free, vcpus, guest.threads)
     vcpus_by_node = {}
     rest = _in_cells(way.wanted)
     for node_index in sorted(numbers, key=lambda at: (numbers[at] % guest.threads, at)):
@@ -98,7 +115,7 @@ def _memory_fits(way: Strategy, vcpus_by_node: VcpusByNode) -> bool:
 def _vcpus_with_memory(way: Strategy, node_index: int) -> int:
     """vCPUs that a node takes together with their part of the memory."""
     whole, memory = way.wanted.whole, way.capacity.memory
-    memory_node = way.capacity.grid.nodes[node_index].memory_node
+    memory_node = way.capacity.home(whole, node_index)
     vcpus = len(whole.vcpus)
     most = way.free_vcpus(node_index)
     free = memory.memory[memory_node]
@@ -144,7 +161,20 @@ def _sets(by_size: list[int], number: int, table: Table) -> Iterator[tuple[int, 
         yield tuple(sorted(grown[:number]))
 
 
-def _amounts(free: Mapping[int, int], vcpus: int, grains: Sequence[int]) -> dict[int, int]:
+def _amounts(free: Mapping[int, int], vcpus: int, threads: int) -> dict[int, int]:
+    """How many vCPUs each node takes, by index: the emptiest most, guest cores kept whole."""
+    taken = {}
+    order = sorted(free, key=lambda node_index: (-free[node_index], node_index))
+    for at, node_index in enumerate(order):
+        later = sum(free[other] for other in order[at + 1 :])
+        most = min(free[node_index], vcpus)
+        even = most - most % threads
+        taken[node_index] = even if even and vcpus - even <= later else most
+        vcpus -= taken[node_index]
+    return {node_index: taken[node_index] for node_index in sorted(taken) if taken[node_index]}
+
+
+def _level_amounts(free: Mapping[int, int], vcpus: int, grains: Sequence[int]) -> dict[int, int]:
     """How many vCPUs each node takes, by index: as level as their room and the guest's own dies,
     cores or vCPUs permit, the first of which all nodes together have room for."""
     grain = next(
@@ -165,15 +195,21 @@ def _amounts(free: Mapping[int, int], vcpus: int, grains: Sequence[int]) -> dict
 # --- by cells -------------------------------------------------------------------------------------
 
 
-def _match_cells(way: Strategy) -> VcpusByNode | None:
+def _match_cells(way: Strategy) -> Spread | None:
     search = _CellSearch(way)
     best = search.run()
     if best is None:
         return None
     vcpus_by_node: dict[int, tuple[int, ...]] = {}
-    for part, node_index in sorted(zip(search.parts, best), key=lambda pair: pair[1]):
-        vcpus_by_node[node_index] = tuple(sorted((*vcpus_by_node.get(node_index, ()), *part.vcpus)))
-    return {node_index: vcpus for node_index, vcpus in vcpus_by_node.items() if vcpus} or None
+    homes = {}
+    for at, node_index in sorted(enumerate(best), key=lambda pair: pair[1]):
+        part = search.parts[at]
+        if part.vcpus:
+            found = (*vcpus_by_node.get(node_index, ()), *part.vcpus)
+            vcpus_by_node[node_index] = tuple(sorted(found))
+        elif way.wanted.memory_is_ours:
+            homes[part.cell] = search.homes[at][node_index]
+    return Spread(vcpus_by_node, homes) if vcpus_by_node else None
 
 
 class _CellSearch:
@@ -181,21 +217,23 @@ class _CellSearch:
 
     Within a seed, nodes are in order of distance from it, and a cell equal to the one before is
     never put before it in that order. Cost: nodes used, distances between them, distance of
-    devices, KiB to move.
+    devices and of memory that the owner has put elsewhere, KiB to move. A cell without vCPUs needs
+    only memory.
     """
 
     def __init__(self, way: Strategy) -> None:
         capacity, wanted = way.capacity, way.wanted
         indices = range(len(capacity.nodes))
-        self.grid = capacity.grid
         self.table = capacity.grid.distances
         self.parts = sorted(wanted.cells, key=lambda c: (-len(c.vcpus), -c.memory, c.cell))
         self.allowed = [set(capacity.nodes_for(wanted, part)) for part in self.parts]
+        self.homes = [[capacity.home(part, at) for at in indices] for part in self.parts]
+        self.beyond = [[capacity.beyond(part, at) for at in indices] for part in self.parts]
         self.free = [way.free_vcpus(node_index) for node_index in indices]
         self.largest = max(self.free, default=0)
         self.needed = [sum(len(p.vcpus) for p in self.parts[at:]) for at in range(len(self.parts))]
         self.extra = [way.ties(node_index) for node_index in indices]
-        self.tied = any(map(any, self.extra))
+        self.tied = any(map(any, (*self.extra, *self.beyond)))
         self.memory = capacity.memory.copy()
         self.best: tuple[float, ...] | None = None
         self.found: list[int] | None = None
@@ -203,8 +241,9 @@ class _CellSearch:
     def run(self) -> list[int] | None:
         """A node for each part, None where none was found."""
         seeds = [node_index for node_index, free in enumerate(self.free) if free > 0]
+        nodes = seeds if all(part.vcpus for part in self.parts) else range(len(self.free))
         for seed in seeds:
-            self.order = sorted(seeds, key=lambda at: (self.table[seed][at], at))
+            self.order = sorted(nodes, key=lambda at: (self.table[seed][at], at))
             self.steps = MOST_STEPS // len(seeds)
             self._descend([], 0)
         return self.found
@@ -223,7 +262,7 @@ class _CellSearch:
             start = self.order.index(chosen[-1])
         used = set(chosen)
         for node_index in self.order[start:]:
-            memory_node = self.grid.nodes[node_index].memory_node
+            memory_node = self.homes[at][node_index]
             if self._fits(at, node_index, memory_node):
                 row = self.table[node_index]
                 further = 0 if node_index in used else sum(row[one] for one in used)
@@ -234,7 +273,7 @@ class _CellSearch:
     def _fits(self, at: int, node_index: int, memory_node: int) -> bool:
         part = self.parts[at]
         return (
-            self.free[node_index] >= len(part.vcpus)
+            (not part.vcpus or self.free[node_index] >= len(part.vcpus))
             and node_index in self.allowed[at]
             and self.memory.fits(part.memory, part.huge, memory_node)
         )
@@ -257,9 +296,10 @@ class _CellSearch:
 
     def _note(self, chosen: list[int], distance: int) -> None:
         used = sorted(set(chosen))
-        devices = sum(self.extra[node_index][0] for node_index in used)
+        far = sum(self.extra[node_index][0] for node_index in used)
+        far += sum(self.beyond[at][node_index] for at, node_index in enumerate(chosen))
         to_move = sum(self.extra[node_index][1] for node_index in used)
-        cost = (len(used), distance, devices, to_move, *chosen)
+        cost = (len(used), distance, far, to_move, *chosen)
         if self.best is None or cost < self.best:
             self.best, self.found = cost, list(chosen)
 
@@ -301,11 +341,12 @@ def widen(way: Strategy) -> tuple[VcpusByNode, tuple[int, ...]] | None:
 
 def _wide(capacity: HostCapacity, wanted: GuestDemand, node_index: int) -> tuple[int, ...]:
     node, distance = capacity.grid.nodes[node_index], capacity.host.distance
-    with_cpus = {other.memory_node for other in capacity.grid.nodes}
-    others = with_cpus & (wanted.whole.allowed or with_cpus) - {node.memory_node}
-    order = sorted(others, key=lambda other: (distance(node.id, other), other))
+    home = capacity.home(wanted.whole, node_index)
+    others = wanted.whole.allowed or {other.memory_node for other in capacity.grid.nodes}
+    found = {one.id for one in capacity.host.nodes if one.id in others and one.memory} - {home}
+    order = sorted(found, key=lambda other: (distance(node.id, other), other))
     for number in range(1, len(order) + 1):
-        memory_nodes = tuple(sorted((node.memory_node, *order[:number])))
+        memory_nodes = tuple(sorted((home, *order[:number])))
         shares = capacity.shares(wanted, {node_index: ()}, memory_nodes)
         if all(capacity.memory.fits(share.memory, {}, share.node) for share in shares):
             return memory_nodes

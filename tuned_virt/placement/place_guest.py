@@ -53,10 +53,8 @@ def _attempt(way: Strategy) -> Assignment | None:
     lacking = single_node.no_room(way)
     spread = multi_node.spread(way)
     if spread:
-        why = (
-            f"{_names(way, spread)}: {lacking}; these are the fewest and nearest nodes that have it"
-        )
-        return way.assign(NodeChoice(spread, why))
+        why = _why_several(way, spread, lacking)
+        return way.assign(NodeChoice(spread.vcpus_by_node, why, homes=spread.homes))
     wide = multi_node.widen(way)
     if wide:
         vcpus_by_node, memory_nodes = wide
@@ -65,6 +63,16 @@ def _attempt(way: Strategy) -> Assignment | None:
         ours = memory_nodes if way.wanted.memory_is_ours else ()
         return way.assign(NodeChoice(vcpus_by_node, why, ours))
     return None
+
+
+def _why_several(way: Strategy, spread: multi_node.Spread, lacking: str) -> str:
+    why = f"{_names(way, spread.vcpus_by_node)}: {lacking}"
+    if way.wanted.uniform or way.wanted.whole.allowed:
+        why = f"{why}; these are the fewest and nearest nodes that have it"
+    if spread.homes:
+        nodes = cpuset.text(spread.homes.values())
+        why = f"{why}; memory of its cells without vCPUs is on node {nodes}"
+    return why
 
 
 def _names(way: Strategy, vcpus_by_node: Iterable[int]) -> str:

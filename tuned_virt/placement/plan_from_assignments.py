@@ -177,12 +177,12 @@ class PlacementResult:
         """vNUMA cell → node, where each cell is whole on one of several nodes."""
         if not assignment.wanted.cells or assignment.memory_nodes:
             return {}
-        found, by_node = {}, assignment.vcpus_by_node.items()
+        found, by_node = dict(assignment.homes), assignment.vcpus_by_node.items()
         for cell in assignment.wanted.cells:
             nodes = [at for at, vcpus in by_node if not set(cell.vcpus).isdisjoint(vcpus)]
             if len(nodes) == 1:
-                found[cell.cell] = self.capacity.grid.nodes[nodes[0]].memory_node
-        return found
+                found[cell.cell] = self.capacity.home(cell, nodes[0])
+        return dict(sorted(found.items()))
 
     # --- placements -----------------------------------------------------------------------------
 

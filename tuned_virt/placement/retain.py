@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from tuned_virt.kernel import cpuset
@@ -47,13 +47,13 @@ def promoted(capacity: HostCapacity, floating: Assignment) -> Assignment | None:
 
 
 def _keep_shared(way: Floating, current: Placement) -> Assignment | None:
-    vcpus_by_node = _vcpus_by_node(way, current.vcpus)
+    vcpus_by_node = _vcpus_by_node(way, current)
     if vcpus_by_node is None or not vcpus_by_node.keys() <= _possible(way):
         return None
     if any(way.free_vcpus(index) < len(vcpus) for index, vcpus in vcpus_by_node.items()):
         return None
-    memory_nodes = _memory_nodes(way, current, vcpus_by_node)
-    return way.assign(NodeChoice(vcpus_by_node, current.why, memory_nodes))
+    memory_nodes, homes = _memory(way, current, vcpus_by_node.keys())
+    return way.assign(NodeChoice(vcpus_by_node, current.why, memory_nodes, homes))
 
 
 def _possible(way: Strategy) -> set[int]:
@@ -62,13 +62,13 @@ def _possible(way: Strategy) -> set[int]:
     return {at for part in parts for at in way.capacity.nodes_for(way.wanted, part)}
 
 
-def _vcpus_by_node(way: Strategy, vcpus: Mapping[int, str]) -> dict[int, tuple[int, ...]] | None:
+def _vcpus_by_node(way: Strategy, current: Placement) -> dict[int, tuple[int, ...]] | None:
     """From the first CPU of each one's set; None where that CPU is gone."""
     of_text: dict[str, int | None] = {}
     vcpus_by_node: dict[int, list[int]] = {}
     new = []
     for vcpu in way.wanted.whole.vcpus:
-        text = vcpus.get(vcpu)
+        text = current.vcpus.get(vcpu)
         if text is None:
             new.append(vcpu)
             continue
@@ -78,10 +78,34 @@ def _vcpus_by_node(way: Strategy, vcpus: Mapping[int, str]) -> dict[int, tuple[i
         if node_index is None:
             return None
         vcpus_by_node.setdefault(node_index, []).append(vcpu)
-    if new and vcpus_by_node:
-        fullest = max(vcpus_by_node, key=lambda index: (len(vcpus_by_node[index]), -index))
-        vcpus_by_node[fullest] = sorted((*vcpus_by_node[fullest], *new))
-    return {node_index: tuple(some) for node_index, some in sorted(vcpus_by_node.items())} or None
+    plugged = _plugged(way, current, vcpus_by_node, new) if vcpus_by_node else {}
+    return _together(vcpus_by_node, plugged) or None
+
+
+def _together(
+    some: Mapping[int, Sequence[int]], more: Mapping[int, Sequence[int]]
+) -> dict[int, tuple[int, ...]]:
+    """vCPUs by node of two."""
+    nodes = sorted({*some, *more})
+    return {at: tuple(sorted((*some.get(at, ()), *more.get(at, ())))) for at in nodes}
+
+
+def _plugged(
+    way: Strategy, current: Placement, vcpus_by_node: Mapping[int, Sequence[int]], new: list[int]
+) -> dict[int, list[int]]:
+    """Where vCPUs go that have come since: to the others or the memory of their vNUMA cell, else to
+    the node where most are."""
+    fullest = max(vcpus_by_node, key=lambda index: (len(vcpus_by_node[index]), -index))
+    at_node = {vcpu: at for at, vcpus in vcpus_by_node.items() for vcpu in vcpus}
+    homes = current.memory.cells if current.memory else {}
+    of_memory = {node.memory_node: at for at, node in enumerate(way.capacity.grid.nodes)}
+    found: dict[int, list[int]] = {}
+    for vcpu in new:
+        cell = next((one for one in way.wanted.cells if vcpu in one.vcpus), None)
+        beside = [at_node[other] for other in cell.vcpus if other in at_node] if cell else []
+        home = of_memory.get(homes.get(cell.cell, -1), fullest) if cell else fullest
+        found.setdefault(beside[0] if beside else home, []).append(vcpu)
+    return found
 
 
 def _node_index(capacity: HostCapacity, text: str) -> int | None:
@@ -92,18 +116,25 @@ def _node_index(capacity: HostCapacity, text: str) -> int | None:
     )
 
 
-def _memory_nodes(
-    way: Strategy, current: Placement, vcpus_by_node: Mapping[int, tuple[int, ...]]
-) -> tuple[int, ...]:
-    """Nodes of its memory where they are more than its vCPUs'."""
+def _memory(
+    way: Strategy, current: Placement, node_indices: Collection[int]
+) -> tuple[tuple[int, ...], dict[int, int]]:
+    """Nodes of its memory where they are more than its vCPUs' and its cells'; and where cells
+    without vCPUs have theirs."""
     if current.memory is None:
-        return ()
-    of_vcpus = {way.capacity.grid.nodes[node_index].memory_node for node_index in vcpus_by_node}
+        return (), {}
+    nodes = way.capacity.host.by_id.keys()
+    homes = {
+        cell.cell: current.memory.cells[cell.cell]
+        for cell in way.wanted.cells
+        if not cell.vcpus and current.memory.cells.get(cell.cell) in nodes
+    }
+    of_vcpus = {way.capacity.grid.nodes[node_index].memory_node for node_index in node_indices}
     try:
-        known = cpuset.parse(current.memory.nodeset) & way.capacity.host.by_id.keys()
+        known = cpuset.parse(current.memory.nodeset) & nodes
     except ValueError:
-        return ()
-    return tuple(sorted(known)) if known > of_vcpus else ()
+        return (), homes
+    return (tuple(sorted(known)), {}) if known > {*of_vcpus, *homes.values()} else ((), homes)
 
 
 def _keep_dedicated(way: Dedicated, current: Placement) -> Assignment | None:
@@ -124,9 +155,22 @@ def _keep_dedicated(way: Dedicated, current: Placement) -> Assignment | None:
         return None
     new = [vcpu for vcpu in wanted.whole.vcpus if vcpu not in cpus]
     vcpus_by_node = dict(sorted(vcpus_by_node.items()))
-    memory_nodes = _memory_nodes(way, current, vcpus_by_node)
-    assignment = Assignment(wanted, way.kind, current.why, vcpus_by_node, cpus, masks, memory_nodes)
-    return _extended(capacity, assignment, new) if new else reserve(capacity, assignment)
+    if new and len(vcpus_by_node) > 1 and not wanted.cells:
+        return None
+    plugged = _plugged(way, current, vcpus_by_node, new)
+    memory_nodes, homes = _memory(way, current, {*vcpus_by_node, *plugged})
+    assignment = Assignment(
+        wanted, way.kind, current.why, vcpus_by_node, cpus, masks, memory_nodes, homes
+    )
+    assignment.shares = capacity.shares(
+        wanted, _together(vcpus_by_node, plugged), memory_nodes, homes
+    )
+    reserve(capacity, assignment)
+    for node_index, vcpus in plugged.items():
+        if not _extend(capacity, assignment, node_index, vcpus):
+            release(capacity, assignment)
+            return None
+    return assignment
 
 
 def _masks(capacity: HostCapacity, smt: Smt, cpus: Mapping[int, int]) -> dict[int, int] | None:
@@ -156,29 +200,26 @@ def _cores(core_of: tuple[int, ...], mask: int) -> set[int]:
     return {core for bit, core in enumerate(core_of) if mask >> bit & 1}
 
 
-def _extended(capacity: HostCapacity, assignment: Assignment, new: list[int]) -> Assignment | None:
-    """The same with CPUs for further vCPUs on its one node; None where that has none."""
-    if len(assignment.vcpus_by_node) > 1:
-        return None
-    [node_index] = assignment.vcpus_by_node
-    reserve(capacity, assignment)
+def _extend(
+    capacity: HostCapacity, assignment: Assignment, node_index: int, new: list[int]
+) -> bool:
+    """Give CPUs of a node to further vCPUs; False where it has none: nothing has changed then."""
     whole = assignment.wanted.whole  # its memory has been counted
     way = Dedicated(capacity, replace(assignment.wanted, whole=replace(whole, memory=0, huge={})))
+    own = assignment.masks.get(node_index, 0)
     beside = _beside(capacity, assignment, node_index, new)
-    own = assignment.masks[node_index]
     mask = sum(1 << bit for bit in beside.values())
     rest = tuple(vcpu for vcpu in new if vcpu not in beside)
     if way.free_vcpus(node_index) < len(rest) + count(mask & ~own):
-        release(capacity, assignment)
-        return None
+        return False
     capacity.nodes[node_index].take(mask)
     more = way.assign(NodeChoice({node_index: rest}, assignment.why))
     cpus = capacity.grid.nodes[node_index].cpus
     plugged = {vcpu: cpus[bit] for vcpu, bit in beside.items()}
     assignment.cpus = {**assignment.cpus, **plugged, **more.cpus}
-    assignment.masks = {node_index: own | mask | more.masks[node_index]}
-    assignment.vcpus_by_node = {node_index: whole.vcpus}
-    return assignment
+    assignment.masks = {**assignment.masks, node_index: own | mask | more.masks[node_index]}
+    assignment.vcpus_by_node = _together(assignment.vcpus_by_node, {node_index: new})
+    return True
 
 
 def _beside(
@@ -188,8 +229,9 @@ def _beside(
     threads, smt = assignment.wanted.guest.threads, assignment.wanted.policy.smt
     if threads == 1 or smt is Smt.ISOLATE:
         return {}
-    node, own = capacity.nodes[node_index], assignment.masks[node_index]
-    seated = {vcpu: capacity.grid.where[cpu][1] for vcpu, cpu in assignment.cpus.items()}
+    node, own = capacity.nodes[node_index], assignment.masks.get(node_index, 0)
+    where = {vcpu: capacity.grid.where[cpu] for vcpu, cpu in assignment.cpus.items()}
+    seated = {vcpu: bit for vcpu, (at, bit) in where.items() if at == node_index}
     found = {}
     for vcpu in new:
         bit = sibling(node, vcpu, threads, seated, own)

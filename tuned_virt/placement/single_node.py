@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from tuned_virt.model.guest import Guest
 from tuned_virt.placement.assignment import NodeChoice
 from tuned_virt.placement.demand import GuestDemand
 from tuned_virt.placement.host_capacity import HostCapacity
@@ -27,6 +26,8 @@ def _with_memory(capacity: HostCapacity, wanted: GuestDemand) -> list[int]:
     """Nodes where its memory fits. Plain loops, as in `Strategy.rate`: they run for each guest and
     node."""
     whole, memory, nodes = wanted.whole, capacity.memory.memory, capacity.grid.nodes
+    if whole.allowed is not None:
+        return [at for at in capacity.nodes_for(wanted) if capacity.fits_memory(whole, at)]
     fitting = [
         node_index
         for node_index in capacity.nodes_for(wanted)
@@ -51,17 +52,19 @@ def _reason(way: Strategy, best: Score, second: Score) -> str:
         return "both nodes fit equally well, so the lower-numbered one is used"
     a, b = best[decided], second[decided]
     if decided == (0 if way.wanted.guest.movable else 1):
-        return f"nearer to {_ties(way.wanted.guest)} (distance +{a:g}, compared with +{b:g})"
+        return f"nearer to {_ties(way)} (distance +{a:g}, compared with +{b:g})"
     if decided < TIES:
         return f"{a / 2**20:.1f} GiB of its memory is elsewhere, compared with {b / 2**20:.1f}"
     return way.reason(decided - TIES, a, b)
 
 
-def _ties(guest: Guest) -> str:
-    devices = guest.devices
+def _ties(way: Strategy) -> str:
+    guest, devices = way.wanted.guest, way.wanted.guest.devices
     named = [f"its device {devices[0]}" if len(devices) == 1 else f"its {len(devices)} devices"]
     if guest.owned.emulator or guest.owned.iothreads:
         named.append("the CPUs to which its owner pinned its emulator thread or IOThreads")
+    if way.wanted.whole.allowed and not way.capacity.allowed(way.wanted.whole):
+        named.append("the memory that its numatune names, on nodes without CPUs")
     return " and ".join(named if devices else named[1:])
 
 
@@ -70,8 +73,9 @@ def no_room(way: Strategy) -> str:
     capacity, whole = way.capacity, way.wanted.whole
     free = [(way.free_vcpus(index), -index) for index in capacity.nodes_for(way.wanted)]
     if not free:
-        apart = way.wanted.cells and not whole.allowed
-        return f"its numatune allows no {'common ' if apart else ''}node with CPUs"
+        if not way.wanted.uniform:
+            return "its numatune puts its cells on different nodes"
+        return "its numatune allows no node of this host"
     most, node_index = max(free)
     needed = f"{len(whole.vcpus)} {way.room}"
     if most < len(whole.vcpus):

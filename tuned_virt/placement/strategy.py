@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator
 from typing import ClassVar
 
-from tuned_virt.placement.assignment import Assignment, NodeChoice, reserve
+from tuned_virt.placement.assignment import Assignment, NodeChoice, assigned, reserve
 from tuned_virt.placement.cores import fit, seat
 from tuned_virt.placement.demand import GuestDemand
 from tuned_virt.placement.host_capacity import UNCAPPED, HostCapacity
@@ -15,8 +15,8 @@ from tuned_virt.placement.model import PlacementKind
 from tuned_virt.placement.node_capacity import TINY
 
 Score = tuple[float, ...]
-"""Smaller is better: distance of PCI devices, KiB of memory on other nodes (the reverse where that
-memory cannot move), then as the strategy says."""
+"""Smaller is better: distance of PCI devices and of what the owner has put somewhere, KiB of memory
+on other nodes (the reverse where that memory cannot move), then as the strategy says."""
 
 
 class Strategy(ABC):
@@ -36,16 +36,16 @@ class Strategy(ABC):
     def ties(self, node_index: int) -> tuple[int, int]:
         """What a node costs the guest whichever way it is placed: see `Score`."""
         guest, capacity = self.wanted.guest, self.capacity
-        far, elsewhere = (
-            capacity.device_distance(guest, node_index),
-            capacity.to_move(guest, node_index),
-        )
-        return (far, elsewhere) if self.wanted.guest.movable else (elsewhere, far)
+        far = capacity.device_distance(guest, node_index)
+        far += capacity.beyond(self.wanted.whole, node_index) if self.wanted.uniform else 0
+        elsewhere = capacity.to_move(guest, node_index)
+        return (far, elsewhere) if guest.movable else (elsewhere, far)
 
     @property
     def tied(self) -> bool:
         """Whether any node costs it that: asked once, as `rate` runs for each guest and node."""
-        return bool(self.wanted.guest.tied or self.wanted.guest.resident)
+        guest = self.wanted.guest
+        return bool(guest.tied or guest.resident or self.wanted.whole.allowed)
 
     @abstractmethod
     def free_vcpus(self, node_index: int) -> int:
@@ -126,9 +126,7 @@ class Dedicated(Strategy):
     def assign(self, choice: NodeChoice) -> Assignment:
         """See `Strategy`; CPUs are chosen."""
         wanted, capacity = self.wanted, self.capacity
-        made = Assignment(
-            wanted, self.kind, choice.why, choice.vcpus_by_node, memory_nodes=choice.memory_nodes
-        )
+        made = assigned(wanted, self.kind, choice)
         cpus: dict[int, int] = {}
         masks = {}
         for node_index, vcpus in choice.vcpus_by_node.items():
@@ -176,11 +174,4 @@ class Floating(Strategy):
 
     def assign(self, choice: NodeChoice) -> Assignment:
         """See `Strategy`."""
-        made = Assignment(
-            self.wanted,
-            self.kind,
-            choice.why,
-            choice.vcpus_by_node,
-            memory_nodes=choice.memory_nodes,
-        )
-        return reserve(self.capacity, made)
+        return reserve(self.capacity, assigned(self.wanted, self.kind, choice))

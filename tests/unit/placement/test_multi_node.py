@@ -40,7 +40,8 @@ def spread(
 ) -> VcpusByNode | None:
     of = of or board()
     wanted = demand(made, PlacementPolicy(**policy), of.host.huge_page)
-    return multi_node.spread(Dedicated(of, wanted) if dedicated else Floating(of, wanted))
+    found = multi_node.spread(Dedicated(of, wanted) if dedicated else Floating(of, wanted))
+    return found.vcpus_by_node if found else None
 
 
 def number_by_node(seats: VcpusByNode | None) -> dict[int, int]:
@@ -141,6 +142,30 @@ def test_many_nodes_are_not_all_compared(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(
+    ("room", "vcpus", "threads", "taken"),
+    [
+        ({0: 8, 1: 8}, 10, 1, {0: 8, 1: 2}),
+        ({0: 4, 1: 8}, 10, 1, {0: 2, 1: 8}),
+        ({0: 7, 1: 8}, 10, 2, {0: 2, 1: 8}),
+        ({0: 7, 1: 7}, 10, 2, {0: 6, 1: 4}),
+        ({0: 7, 1: 7}, 13, 2, {0: 6, 1: 7}),
+        ({0: 7, 1: 7}, 14, 2, {0: 7, 1: 7}),
+        ({0: 7, 1: 6}, 13, 2, {0: 7, 1: 6}),
+        ({0: 1, 1: 1}, 2, 2, {0: 1, 1: 1}),
+        ({0: 7, 1: 7, 2: 3}, 16, 4, {0: 7, 1: 7, 2: 2}),
+        ({0: 8, 1: 8, 2: 8}, 8, 1, {0: 8}),
+        ({2: 8, 1: 8}, 9, 1, {1: 8, 2: 1}),
+    ],
+)
+def test_the_emptiest_takes_most_and_guest_cores_stay_whole(
+    room: dict[int, int], vcpus: int, threads: int, taken: dict[int, int]
+) -> None:
+    found = multi_node._amounts(room, vcpus, threads)
+    assert found == taken
+    assert list(found) == sorted(found)
+
+
+@pytest.mark.parametrize(
     ("room", "vcpus", "grains", "taken"),
     [
         ({0: 8, 1: 8}, 10, (0, 1, 1), {0: 5, 1: 5}),
@@ -160,10 +185,10 @@ def test_many_nodes_are_not_all_compared(monkeypatch: pytest.MonkeyPatch) -> Non
         ({0: 10, 1: 16}, 24, (12, 2, 1), {0: 10, 1: 14}),
     ],
 )
-def test_a_cut_guest_is_level_and_its_dies_and_cores_stay_whole(
+def test_a_dedicated_guest_is_cut_evenly_and_its_dies_and_cores_stay_whole(
     room: dict[int, int], vcpus: int, grains: tuple[int, ...], taken: dict[int, int]
 ) -> None:
-    assert multi_node._amounts(room, vcpus, grains) == taken
+    assert multi_node._level_amounts(room, vcpus, grains) == taken
 
 
 def test_memory_limits_the_vcpus_of_a_node() -> None:
@@ -240,11 +265,11 @@ def test_cells_that_their_owner_sent_to_different_nodes_stay_there() -> None:
     first = planned(FOUR, made)["a"]
     assert (first.kind, first.nodes) == (PlacementKind.SHARED, (2, 3))
     assert cpus_of(first) == ["24-31", "24-31", "16-23", "16-23"]
-    assert first.why.startswith("nodes 2 and 3: its numatune allows no common node with CPUs; ")
+    assert first.why.startswith("nodes 2 and 3: its numatune puts its cells on different nodes")
     assert planned(FOUR, made, current=[first])["a"] is first
     nowhere = celled((2, 1), (2, 1), owned=UserPins(nodes=frozenset({9})))
     assert planned(FOUR, nowhere)["a"].why.startswith(
-        "not placed: its numatune allows no node with CPUs"
+        "not placed: its numatune allows no node of this host"
     )
 
 
@@ -332,12 +357,13 @@ def test_no_match_of_cells_is_better(rooms: list[int], sizes: list[int]) -> None
     of = board(loads={place: 8 - room for place, room in enumerate(rooms)})
     made = celled(*((size, 0.01) for size in sizes))
     wanted = demand(made, PlacementPolicy(), 2048)
-    seats = multi_node._match_cells(Floating(of, wanted))
+    matched = multi_node._match_cells(Floating(of, wanted))
     possible = placements_of_cells(rooms, sizes)
     if not possible:
-        assert seats is None
+        assert matched is None
         return
-    assert seats is not None
+    assert matched is not None
+    seats = matched.vcpus_by_node
     assert all(len(own) <= rooms[place] for place, own in seats.items())
     assert all(len(where) == 1 for where in homes(seats, made))
     assert (len(seats), multi_node.span(FOUR.grid.distances, seats)) == min(possible)
@@ -404,7 +430,7 @@ def test_of_as_many_nodes_the_nearest() -> None:
 def test_a_guest_over_several_nodes_as_it_is_shown() -> None:
     made = planned(FOUR, guest("a", 10, 2, topology=CpuTopology(cores=5, threads=2)))["a"]
     assert (made.kind, made.nodes) == (PlacementKind.SHARED, (0, 1))
-    assert cpus_of(made) == ["0-7"] * 6 + ["8-15"] * 4
+    assert cpus_of(made) == ["0-7"] * 8 + ["8-15"] * 2
     assert made.why == (
         "nodes 0 and 1: it needs 10 free vCPUs; node 0 has the most (8); these are"
         " the fewest and nearest nodes that have it"
