@@ -101,5 +101,8 @@ def _place(before: PlanningRun, after: PlanningRun) -> None:
     after.fixed = before.fixed
     after.wanted = [*before.wanted, *after.wanted]
     after.warnings = before.warnings
-    decided = DecidedPlacements(after.assignments, after.fixed, after.warnings, retained, untouched)
+    loose = before.result.decided.loose
+    decided = DecidedPlacements(
+        after.assignments, after.fixed, after.warnings, retained, untouched, loose
+    )
     after.result = PlacementResult(after.capacity, decided)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tuned_virt.kernel import cpuset
@@ -35,6 +35,7 @@ class DecidedPlacements:
     fixed      placements that are not ours to make
     retained   placements in force, of guests that stay where they are
     untouched  those of them that nothing has changed: taken as they are
+    loose      names of guests of which an owner or manager left vCPUs unpinned
     """
 
     assignments: Mapping[str, Assignment]
@@ -42,6 +43,7 @@ class DecidedPlacements:
     warnings: Iterable[str]
     retained: Mapping[str, Placement]
     untouched: Collection[str] = ()
+    loose: Sequence[str] = ()
 
 
 class PlacementResult:
@@ -73,12 +75,26 @@ class PlacementResult:
         return dict(sorted(made.items(), key=lambda item: (item[1].guest, item[1].uuid)))
 
     def _loose(self) -> list[str]:
+        """Who may run on CPUs that are dedicated to others."""
         placements = self.placements.values()
-        loose = [one.guest for one in placements if one.kind is PlacementKind.UNPLACED]
-        if loose and any(one.kind is PlacementKind.DEDICATED for one in placements):
-            names = ", ".join(loose[:3]) + (f" and {len(loose) - 3} more" if len(loose) > 3 else "")
-            return [f"not placed, and can run on CPUs that are dedicated to others: {names}"]
-        return []
+        if not any(one.kind is PlacementKind.DEDICATED for one in placements):
+            return []
+        said = "can run on CPUs that are dedicated to others"
+        alone = [one.guest for one in placements if one.kind is PlacementKind.UNPLACED]
+        found = [f"not placed, and {said}: {_some(alone)}"] if alone else []
+        if self.decided.loose and self._dedicates_balanced():
+            names = _some(self.decided.loose)
+            found.append(f"not all of their vCPUs are pinned, and these {said}: {names}")
+        return found
+
+    def _dedicates_balanced(self) -> bool:
+        """Whether CPUs are dedicated on which the scheduler may put any thread."""
+        nodes = self.capacity.grid.nodes
+        return any(
+            mask & ~nodes[node_index].isolated
+            for one in self.assignments.values()
+            for node_index, mask in one.masks.items()
+        )
 
     # --- cpusets --------------------------------------------------------------------------------
 
@@ -220,6 +236,10 @@ class PlacementResult:
         if wanted.shape not in self._reasons:
             self._reasons[wanted.shape] = unplaced_reason(self.capacity, wanted)
         return self._reasons[wanted.shape]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _ungranted(assignment: Assignment, memory_is_loose: bool) -> str:

@@ -100,7 +100,8 @@ class PlanningRun:
     # --- the host -------------------------------------------------------------------------------
 
     def _capacity(self) -> HostCapacity:
-        claimed = user_pins.claims(self.host, self.guests.values())
+        most = max((one.policy.overcommit for one in self.wanted), default=1)
+        claimed = user_pins.claims(self.host, self.guests.values(), most)
         self.warnings += user_pins.conflicts(self.host, self.guests.values())
         nodes = []
         for grid, kept, avoided, taken, load in zip(
@@ -133,8 +134,14 @@ class PlanningRun:
         for wanted in sorted(rest, key=lambda wanted: wanted.hardness):
             self.assignments[wanted.guest.key] = place_guest(self.capacity, wanted)
         rebalance.move(self.capacity, self.assignments, self.retained)
-        decided = DecidedPlacements(self.assignments, self.fixed, self.warnings, self.retained)
+        loose = [self.guests[key].name for key in self.fixed if self._is_loose(key)]
+        decided = DecidedPlacements(
+            self.assignments, self.fixed, self.warnings, self.retained, loose=loose
+        )
         self.result = PlacementResult(self.capacity, decided)
+
+    def _is_loose(self, key: str) -> bool:
+        return user_pins.unpinned(self.guests[key], self.host) > 0
 
     def _retain(self, current: Mapping[str, Placement]) -> list[GuestDemand]:
         """Reserve what still holds; the demands that are left."""

@@ -11,6 +11,8 @@ from tuned_virt.model.guest import Guest
 from tuned_virt.model.topology import Host
 from tuned_virt.placement.model import MemoryPlacement, Placement, PlacementKind
 
+ANYWHERE = frozenset[int]()
+
 
 def reason(guest: Guest, host: Host) -> str:
     """Why a guest is its owner's to place; "" where it is ours."""
@@ -41,17 +43,33 @@ class ClaimedCpus:
     load: list[float]
 
 
-def claims(host: Host, guests: Iterable[Guest]) -> ClaimedCpus:
-    """What all guests' own pins take; a set that holds every CPU takes nothing."""
+def claims(host: Host, guests: Iterable[Guest], vcpus_per_cpu: float = 1) -> ClaimedCpus:
+    """What all guests' own pins take; a set that holds every CPU takes nothing.
+
+    vCPUs that an owner or a manager left unpinned need CPUs as others do that float.
+    """
     nodes = len(host.grid.nodes)
     found = ClaimedCpus([0] * nodes, [0] * nodes, [0.0] * nodes)
     for guest in guests:
         owned = guest.owned
         for vcpu in guest.online:
-            _claim(found, host, owned.vcpus.get(vcpu, frozenset()), 1)
-        for cpus in (owned.emulator or frozenset(), *owned.iothreads.values()):
+            _claim(found, host, owned.vcpus.get(vcpu, ANYWHERE), 1)
+        for cpus in (owned.emulator or ANYWHERE, *owned.iothreads.values()):
             _claim(found, host, cpus, 0)
+        _float(found, host, guest, unpinned(guest, host) / vcpus_per_cpu)
     return found
+
+
+def unpinned(guest: Guest, host: Host) -> int:
+    """How many vCPUs may run anywhere of a guest that is not ours to place.
+
+    numad pins those of placement='auto' when the guest starts.
+    """
+    sets = (guest.owned.vcpus.get(vcpu, ANYWHERE) & host.cpus.keys() for vcpu in guest.online)
+    pinned = sum(0 < len(cpus) < len(host.cpus) for cpus in sets)
+    if guest.manager or guest.owned.realtime or pinned:
+        return len(guest.online) - pinned
+    return 0
 
 
 def _claim(found: ClaimedCpus, host: Host, cpus: frozenset[int], vcpus: int) -> None:
@@ -64,6 +82,18 @@ def _claim(found: ClaimedCpus, host: Host, cpus: frozenset[int], vcpus: int) -> 
         else:
             found.avoided[node_index] |= 1 << bit
             found.load[node_index] += vcpus / len(online)
+
+
+def _float(found: ClaimedCpus, host: Host, guest: Guest, vcpus: float) -> None:
+    """vCPUs that may run anywhere, over the CPUs that the scheduler balances: where the guest's
+    memory is, or its owner has put it, if that says something."""
+    wished = guest.resident.keys() or guest.owned.nodes
+    sizes = [bin(node.everything & ~node.isolated).count("1") for node in host.grid.nodes]
+    near = [size if node.memory_node in wished else 0 for node, size in zip(host.grid.nodes, sizes)]
+    weights = near if any(near) else sizes
+    for node_index, weight in enumerate(weights):
+        if vcpus and weight:
+            found.load[node_index] += vcpus * weight / sum(weights)
 
 
 def placement(guest: Guest, host: Host, why: str) -> Placement:

@@ -73,7 +73,7 @@ def test_where_there_is_nothing_better_all_stays_as_it_was() -> None:
 
 
 def test_a_guest_that_floats_though_it_asks_for_cpus_moves_to_some() -> None:
-    full = guest("o", 8, owned=UserPins(vcpus={n: frozenset({n}) for n in range(1, 8)}))
+    full = guest("o", 7, owned=UserPins(vcpus={n: frozenset({n + 1}) for n in range(7)}))
     held = in_force(PlacementKind.SHARED, {0: "0"}, 0)
     asks = guest("a", 1, wishes=DEDICATED)
     stays = planned(machine(), asks, full, current=[held])["a"]
