@@ -47,7 +47,7 @@ def merged(folders: list[str], names: str) -> dict[str, Any]:
 def main() -> None:
     """Answer each line, with what TuneD has logged; an exception ends it."""
     for checkout in sys.argv[1:]:
-        sys.path.append(checkout)
+        sys.path.insert(0, checkout)  # before what `make up` has installed
         from tuned_virt.tuned_api import import_hook
 
         import_hook.install()

@@ -37,6 +37,9 @@ SAMPLE = {
 }
 """A system test of each plugin, for the brief form."""
 
+BESIDE_INSTALLED = "test_beside.py::test_with_pages_at_boot_arguments_are_joined"
+"""Fails where a test takes what `make up` has installed for the checkout."""
+
 NO_NETWORK = "unshare --net "
 
 
@@ -76,7 +79,8 @@ def whole(machine: Machine) -> Iterator[Step]:
 
 def brief(machine: Machine) -> Iterator[Step]:
     """What fits into CI."""
-    tests = " ".join(sorted({f"tests/system/{test}" for test in SAMPLE.values()}))
+    chosen = sorted({*SAMPLE.values(), BESIDE_INSTALLED})
+    tests = " ".join(f"tests/system/{test}" for test in chosen)
     yield Step("make up", verified)
     yield Step("make check-unit")
     yield Step("CI=true make check-packages")
