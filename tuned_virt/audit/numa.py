@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tuned_virt.audit.pinning import TO_NODE, to_cpus
 from tuned_virt.audit.rule import ByProfile, Found, Severity, guest_rule
 from tuned_virt.audit.scene import AuditedGuest, Scene
 from tuned_virt.kernel import cpuset
@@ -186,8 +187,7 @@ def _cells(one: AuditedGuest, count: int) -> str:
     why="every DMA and interrupt crosses the link between the nodes",
     guide="5.4",
     page="https://docs.kernel.org/driver-api/vfio.html",
-    mends="virt-xml {guest} --edit --xml xpath.delete=./cputune/vcpupin"
-    " && virt-xml {guest} --edit --vcpus vcpu.cpuset={cpus}",
+    mends=TO_NODE,
     profile=ByProfile("vm_policy=node, without pins in the guest's XML", by_itself=True),
 )
 def device_elsewhere(one: AuditedGuest, scene: Scene) -> Iterator[Found]:
@@ -198,6 +198,5 @@ def device_elsewhere(one: AuditedGuest, scene: Scene) -> Iterator[Found]:
         if nodes and not scene.topology.devices and scene.several_nodes:
             raise NotKnown(NO_DEVICES)
         if node is not None and nodes and node not in nodes:
-            cpus = cpuset.text(scene.topology.by_id[node].cpus)
             told = f"{address} is on node {node}, the guest on {cpuset.text(nodes)}"
-            yield Found(told, {"cpus": cpus})
+            yield Found(told, to_cpus(one, scene.topology.by_id[node].cpus))

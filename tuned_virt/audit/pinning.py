@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from tuned_virt.audit.rule import ByProfile, Found, Severity, guest_rule
 from tuned_virt.audit.scene import AuditedGuest, Scene
@@ -13,10 +13,13 @@ from tuned_virt.model.topology import NumaNode
 CPUTUNE = "https://libvirt.org/formatdomain.html#cpu-tuning"
 ISOLCPUS = "https://docs.kernel.org/admin-guide/kernel-parameters.html"
 PLACES = ByProfile("vm_policy=node", by_itself=True)
-TO_NODE = (
-    "virt-xml {guest} --edit --xml xpath.delete=./cputune/vcpupin"
-    " && virt-xml {guest} --edit --vcpus vcpu.cpuset={cpus}"
-)
+TO_NODE = "for vcpu in $(seq 0 {last}); do virsh vcpupin {guest} $vcpu {cpus} --config; done"
+"""Overwrites the pins of all vCPUs."""
+
+
+def to_cpus(one: AuditedGuest, cpus: Collection[int]) -> dict[str, object]:
+    """What TO_NODE is filled in with."""
+    return {"last": one.guest.vcpus - 1, "cpus": cpuset.text(cpus)}
 
 
 @guest_rule(
@@ -59,7 +62,7 @@ def partial(one: AuditedGuest, scene: Scene) -> Iterator[Found]:
     without = [vcpu for vcpu in range(one.guest.vcpus) if vcpu not in one.pins.vcpus]
     if one.pins.vcpus and without:
         told = f"vCPUs {cpuset.text(without)} of {one.guest.vcpus} are not pinned"
-        yield Found(told, {"cpus": cpuset.text(one.allowed)})
+        yield Found(told, to_cpus(one, one.allowed))
 
 
 @guest_rule(
@@ -77,7 +80,7 @@ def fewer_cpus(one: AuditedGuest, scene: Scene) -> Iterator[Found]:
     online, allowed = len(one.guest.online), one.allowed
     if one.pins.vcpus.keys() >= set(one.guest.online) and len(allowed) < online:
         node = _fitting(one, scene) if scene.host else None
-        values = {"cpus": cpuset.text(node.cpus)} if node else None
+        values = to_cpus(one, node.cpus) if node else None
         yield Found(f"{online} vCPUs on CPUs {cpuset.text(allowed)}", values)
 
 
@@ -153,7 +156,7 @@ def over_nodes(one: AuditedGuest, scene: Scene) -> Iterator[Found]:
     nodes = scene.nodes_of(one.allowed)
     fitting = _fitting(one, scene)
     if len(nodes) > 1 and fitting:
-        values = {"cpus": cpuset.text(fitting.cpus)}
+        values = to_cpus(one, fitting.cpus)
         yield Found(f"its pins span nodes {cpuset.text(nodes)}; node {fitting.id} would do", values)
 
 

@@ -89,8 +89,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _code(gathered: AuditInput, result: AuditResult, level: Severity) -> int:
-    """2 where a document could not be read, or no question could be answered."""
-    if gathered.unreadable or not result.checked:
+    """2 where a document could not be read, none is a KVM guest's, or nothing could be answered."""
+    foreign = gathered.others and not gathered.scene.guests
+    if gathered.unreadable or foreign or not result.checked:
         return COULD_NOT
     return TO_REPORT if result.reaches(level) else FINE
 

@@ -44,6 +44,7 @@ class GuestDocument:
     xml: str
     file: str = ""
     running: bool = True
+    placed: bool = False
 
 
 def gather(capabilities: str | None, files: list[str], saved: str | None) -> AuditInput:
@@ -53,7 +54,7 @@ def gather(capabilities: str | None, files: list[str], saved: str | None) -> Aud
             raise CouldNot("--snapshot has the host and its guests: do not give --host and --guest")
         known = snapshot.load(Path(saved))
         found = [
-            GuestDocument(guest.name, one.xml, saved, one.now is not None)
+            GuestDocument(guest.name, one.xml, saved, placed=one.held is not None)
             for guest, one in zip(known.guests, known.described)
         ]
         return of(Scene(known.host), found, known.notes)
@@ -76,7 +77,10 @@ def here(fs: KernelFS, uri: str = SYSTEM) -> AuditInput:
     if found is None:
         return _without_libvirt(fs, facts)
     host = overlay(Host.from_xml(found.capabilities), fs)
-    documents = [GuestDocument(one.name, one.xml, running=one.running) for one in found.guests]
+    documents = [
+        GuestDocument(one.name, one.xml, running=one.running, placed=one.placed)
+        for one in found.guests
+    ]
     return of(Scene(host, facts), documents)
 
 
@@ -107,13 +111,17 @@ def of(
         try:
             kind = domain_type(one.xml)
             if kind in KVM:
-                guests.append(AuditedGuest(*read_whole(one.xml), one.file, one.running))
+                guests.append(_audited(one))
             else:
                 others.append((printable(one.name), _other(kind)))
         except GuestError as error:
             bad.append((printable(one.name), printable(str(error))))
     whole = Scene(scene.host, scene.facts, tuple(guests))
     return AuditInput(whole, tuple(others), tuple(bad), notes)
+
+
+def _audited(one: GuestDocument) -> AuditedGuest:
+    return AuditedGuest(*read_whole(one.xml), one.file, one.running, one.placed)
 
 
 def _other(kind: str) -> str:

@@ -7,7 +7,7 @@ import contextlib
 
 from tuned_virt.core.options import SYSTEM
 from tuned_virt.frozen_dataclasses import dataclass
-from tuned_virt.libvirt_api import binding
+from tuned_virt.libvirt_api import binding, placement_tag
 from tuned_virt.libvirt_api.connection import Connection, Domain
 from tuned_virt.libvirt_api.errors import LibvirtError
 from tuned_virt.libvirt_api.worker import GuestsView, ask_once
@@ -15,11 +15,15 @@ from tuned_virt.libvirt_api.worker import GuestsView, ask_once
 
 @dataclass(frozen=True)
 class GuestConfiguration:
-    """A guest's configuration; of a transient one, which has none, the XML of this run."""
+    """A guest's configuration; of a transient one, which has none, the XML of this run.
+
+    placed   it runs where vm_pinning has put it: its XML has our tag
+    """
 
     name: str
     xml: str
     running: bool
+    placed: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,4 +51,11 @@ def _configuration(connection: Connection, one: Domain) -> GuestConfiguration:
     with contextlib.suppress(LibvirtError), connection.asking():
         if one.running and one.domain.isPersistent():
             xml = one.domain.XMLDesc(binding.libvirt().VIR_DOMAIN_XML_INACTIVE)
-    return GuestConfiguration(one.name, xml, one.running)
+    return GuestConfiguration(one.name, xml, one.running, one.running and _placed(one.xml))
+
+
+def _placed(xml: str) -> bool:
+    try:
+        return bool(placement_tag.read(xml)[0])
+    except placement_tag.NotXML:
+        return False

@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from tuned_virt.audit.scene import AuditedGuest, Scene
-from tuned_virt.frozen_dataclasses import replace
+from tuned_virt.frozen_dataclasses import dataclass, field, replace
 from tuned_virt.model.guest import read_whole
 from tuned_virt.model.host_facts import (
     CpuFrequency,
@@ -114,14 +113,21 @@ FACTS: dict[str, Any] = {
 IN_GUEST = Fact("virtual-guest", "")
 
 
-def scene(*guests: str, on: Host | None = None, **facts: Any) -> Scene:
+@dataclass(frozen=True)
+class MadeScene(Scene):
+    """A scene, and the documents that its guests are read from."""
+
+    documents: tuple[str, ...] = ()
+
+
+def scene(*guests: str, on: Host | None = None, **facts: Any) -> MadeScene:
     """Running guests on a host; facts are changed by name."""
     known = {name: Fact(value, "") for name, value in {**FACTS, **facts}.items()}
     audited = [AuditedGuest(*read_whole(one), profile=IN_GUEST) for one in guests]
-    return Scene(on or host(), HostFacts(**known), tuple(audited))
+    return MadeScene(on or host(), HostFacts(**known), tuple(audited), documents=guests)
 
 
-def told_by_agent(made: Scene, profile: str) -> Scene:
+def told_by_agent(made: MadeScene, profile: str) -> MadeScene:
     """The same, and TuneD's profile inside each guest is known."""
     fact = Fact(profile, "")
     return replace(made, guests=tuple(replace(one, profile=fact) for one in made.guests))
@@ -134,7 +140,7 @@ class Case:
     also   more scenes in which it finds something, and what
     """
 
-    fails: Scene
+    fails: MadeScene
     found: str
     passes: Scene
     command: str = ""

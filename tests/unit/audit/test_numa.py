@@ -86,8 +86,7 @@ CASES = {
     "numa-device-elsewhere": Case(
         fails=scene(guest(devices=VF, body=pinned("0", "1")), on=WITH_VF),
         found="0000:3b:02.1 is on node 1, the guest on 0",
-        command="virt-xml vm1 --edit --xml xpath.delete=./cputune/vcpupin"
-        " && virt-xml vm1 --edit --vcpus vcpu.cpuset=4-7",
+        command="for vcpu in $(seq 0 1); do virsh vcpupin vm1 $vcpu 4-7 --config; done",
         passes=scene(guest(devices=VF, body=pinned("4", "5")), on=WITH_VF),
         fine=(scene(guest(devices=VF), on=WITH_VF),),
     ),

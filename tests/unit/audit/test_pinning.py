@@ -6,10 +6,7 @@ from __future__ import annotations
 from tests.unit.audit.scenes import Case, guest, host, numatune, pinned, scene
 
 TWO = host(nodes=2, cpus=4, gib=8)
-NODE = (
-    "virt-xml vm1 --edit --xml xpath.delete=./cputune/vcpupin"
-    " && virt-xml vm1 --edit --vcpus vcpu.cpuset={}"
-)
+NODE = "for vcpu in $(seq 0 {}); do virsh vcpupin vm1 $vcpu {} --config; done"
 
 CASES = {
     "pin-missing": Case(
@@ -26,14 +23,14 @@ CASES = {
     "pin-partial": Case(
         fails=scene(guest(vcpus=4, body=pinned("0", "1"))),
         found="vCPUs 2-3 of 4 are not pinned",
-        command=NODE.format("0-1"),
+        command=NODE.format(3, "0-1"),
         passes=scene(guest(vcpus=2, body=pinned("0", "1"))),
         fine=(scene(guest(vcpus=4, vcpu="cpuset='0-3'", body=pinned("0", "1"))), scene(guest())),
     ),
     "pin-fewer-cpus": Case(
         fails=scene(guest(vcpus=4, vcpu="cpuset='0-2'"), on=TWO),
         found="4 vCPUs on CPUs 0-2",
-        command=NODE.format("0-3"),
+        command=NODE.format(3, "0-3"),
         passes=scene(guest(vcpus=4, vcpu="cpuset='0-3'"), on=TWO),
     ),
     "pin-shared": Case(
@@ -54,7 +51,7 @@ CASES = {
     "pin-over-nodes": Case(
         fails=scene(guest(vcpus=4, body=pinned("3", "4", "5", "6")), on=TWO),
         found="its pins span nodes 0-1; node 0 would do",
-        command=NODE.format("0-3"),
+        command=NODE.format(3, "0-3"),
         passes=scene(guest(vcpus=4, vcpu="cpuset='4-7'"), on=TWO),
         fine=(
             scene(guest(vcpus=6, vcpu="cpuset='0-7'"), on=TWO),

@@ -4,18 +4,25 @@
 from __future__ import annotations
 
 import json
+import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.published.sources import LIBVIRT
 from tests.unit.audit.scenes import guest
+from tuned_virt.audit.check import check
+from tuned_virt.audit.rule import all_rules
 from tuned_virt.cli import audit, audit_input, main
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import guest_configurations
 from tuned_virt.libvirt_api.guest_configurations import Configurations, GuestConfiguration
 
-HOST = str(Path(__file__).parents[3] / "tests/data/hosts/two-nodes.xml")
+ROOT = Path(__file__).parents[3]
+HOST = str(ROOT / "tests/data/hosts/two-nodes.xml")
 LARGE = guest(name="large", vcpus=17)
 XEN = "<domain type='xen'><name>x</name><memory>1</memory></domain>"
 
@@ -62,6 +69,7 @@ def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ([large], ["--skip", "cpu-over-host", "--fail-on", "info"], 1),
         ([large], ["--rule", "cpu-over-host", "--fail-on", "error"], 1),
         ([xen, good], [], 0),
+        ([xen], [], 2),
         ([xen], ["--rule", "cpu-over-host"], 2),
         ([broken, good], [], 2),
         ([net], [], 2),
@@ -210,3 +218,44 @@ def test_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guest_configurations, "read", lambda uri: None)
     scene = audit_input.here(KernelFS()).scene
     assert scene.without_guests.startswith("libvirt is unavailable")
+
+
+def test_twenty_documents(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is found in each, as a KVM expert would sign it: tests/data/golden/audit.txt."""
+    documents = sorted((ROOT / "tests/data/audit").glob("*.xml"))
+    assert len(documents) == 20
+    text = "".join(line for file in documents for line in told(file, capsys))
+    golden = ROOT / "tests/data/golden/audit.txt"
+    if os.environ.get("REGENERATE_GOLDEN") == "1":
+        golden.write_text(text)
+    assert text == golden.read_text(), "REGENERATE_GOLDEN=1 writes it anew"
+
+
+def told(file: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[str]:
+    """A document's findings and commands, and what was not checked of all of it."""
+    code, content = printed(capsys, "--guest", str(file))
+    yield f"{file.stem}: exit {code}\n"
+    for one in content["findings"]:
+        subject = "" if one["guest"] else "host: "
+        yield f"  {one['severity']:7} {one['rule']}: {subject}{one['found']}\n"
+        if one["command"]:
+            yield f"          {one['command']}\n"
+    for one in content["not_checked"]:
+        if one["rule"] is None:
+            yield f"  not checked: {one['why'].replace(str(file), file.name)}\n"
+
+
+def test_documents_of_libvirts_own_tests() -> None:
+    """Over 1,100 without an exception, and within ten seconds of CPU time."""
+    if LIBVIRT.missing:
+        pytest.skip(LIBVIRT.missing)
+    files = LIBVIRT.files(LIBVIRT.domains)
+    began = time.process_time()
+    gathered = audit_input.gather(HOST, list(map(str, files)), None)
+    result = check(gathered.scene, all_rules().values())
+    assert time.process_time() - began < 10
+    assert len(files) >= 1100
+    assert len(gathered.scene.guests) > 1000
+    assert len(result.findings) > 1000
+    answered = {one.rule.id for one in result.findings}
+    assert len(answered) > 40, "rules that find something on what others have written"
