@@ -10,7 +10,8 @@ from tuned_virt.tuned_api import profile_function
 class virt_plus(profile_function.ProfileFunction):  # type: ignore[misc]
     """
     `${f:virt_plus:parts:PROFILE:FILE}`, `${f:virt_plus:value:FILE:NAME:DEFAULT}`,
-    `${f:virt_plus:boot:FILE}`: profiles to include, a setting, kernel arguments.
+    `${f:virt_plus:boot:FILE}`, `${f:virt_plus:leave_out:SECTION:SECTION.OPTION}`: profiles to
+    include, a setting, kernel arguments, what the stock profile before does not set.
     """
 
     questions = profile_questions.QUESTIONS

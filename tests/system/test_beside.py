@@ -274,6 +274,7 @@ def test_power_is_stocks_by_default(host: Loaded) -> None:
     cpu = host.units("virtual-host-plus")["cpu"]
     assert cpu["enabled"]
     assert cpu["options"].keys() >= LATENCY
+    assert "boost" not in cpu["options"]
     assert cpu["options"]["governor"] == "performance"
 
 
@@ -286,14 +287,14 @@ def test_balanced_power_has_no_limits_of_stocks(host: Loaded) -> None:
     assert options["energy_perf_bias"] == "normal"
     assert options["energy_performance_preference"] == "balance_performance"
     assert not {"min_perf_pct", "force_latency", "boost"} & options.keys()
-    assert not units["acpi"]["enabled"]
+    assert "acpi" not in units
 
 
 def test_power_that_is_kept_is_set_by_no_section(host: Loaded) -> None:
     host.settings.write_text("power=keep\n")
     units = host.units("virtual-host-plus")
-    assert not units["cpu"]["enabled"]
-    assert not units["acpi"]["enabled"]
+    assert not {"cpu", "acpi"} & units.keys()
+    assert "sysctl" in units
     host.add("later", "[cpu]\nno_turbo=1\n")
     cpu = host.units("virtual-host-plus later")["cpu"]
     assert cpu["enabled"]
@@ -304,10 +305,58 @@ def test_read_ahead_that_is_kept_is_set_by_no_section(loaded: Loaded, ours: str)
     loaded.settings.write_text("")
     assert loaded.units(ours)["disk"]["options"] == {"readahead": ">4096"}
     loaded.settings.write_text("read_ahead=keep\n")
-    assert not loaded.units(ours)["disk"]["enabled"]
+    assert "disk" not in loaded.units(ours)
     loaded.add("later", "[disk]\nelevator=none\n")
     disk = loaded.units(f"{ours} later")["disk"]
     assert (disk["enabled"], disk["options"]) == (True, {"elevator": "none"})
+
+
+OWN = """
+[cpu]
+governor=powersave
+no_turbo=1
+boost=0
+[acpi]
+platform_profile=low-power
+[disk]
+readahead=512
+"""
+
+
+@pytest.mark.parametrize("power", ["keep", "balanced"])
+def test_only_the_stock_parents_power_is_left_out(host: Loaded, power: str) -> None:
+    """Another profile's holds, before ours or after it, also where both are included."""
+    host.settings.write_text(f"power={power}\nread_ahead=keep\n")
+    host.add("own", OWN)
+    host.add("first", "[main]\ninclude=virtual-host-plus,own\n")
+    host.add("last", "[main]\ninclude=own,virtual-host-plus\n")
+    host.add("mine", f"[main]\ninclude=virtual-host-plus\n{OWN}")
+    for names in ("own virtual-host-plus", "virtual-host-plus own", "first", "last", "mine"):
+        units = host.units(names)
+        ours_wins = power == "balanced" and names in ("own virtual-host-plus", "last")
+        governor = "schedutil|ondemand|powersave" if ours_wins else "powersave"
+        options = units["cpu"]["options"]
+        assert (options["governor"], options["no_turbo"]) == (governor, "1"), names
+        assert options["boost"] == "0"
+        assert not {"min_perf_pct", "force_latency"} & options.keys()
+        assert (power == "balanced") == ("energy_perf_bias" in options)
+        assert units["acpi"]["options"] == {"platform_profile": "low-power"}
+        assert units["disk"]["options"] == {"readahead": "512"}
+        assert all(units[name]["enabled"] for name in ("cpu", "acpi", "disk"))
+        assert units["sysctl"]["options"]["vm.swappiness"] == "10"
+
+
+def test_a_profile_that_includes_the_same_stock_parent_keeps_its_power(host: Loaded) -> None:
+    """TuneD loads a file once, so throughput-performance is that profile's as well as ours."""
+    host.settings.write_text("power=keep\nread_ahead=keep\n")
+    host.add("throughput", "[main]\ninclude=throughput-performance\n")
+    host.add("both", "[main]\ninclude=virtual-host-plus,throughput\n")
+    for names in ("throughput virtual-host-plus", "virtual-host-plus throughput", "both"):
+        units = host.units(names)
+        options = units["cpu"]["options"]
+        assert options["governor"] == "performance"
+        assert "force_latency" not in options, "which only virtual-host sets"
+        assert units["disk"]["options"] == {"readahead": ">4096"}
 
 
 SET_BY_US = {

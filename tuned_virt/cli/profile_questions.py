@@ -10,6 +10,7 @@ from tuned_virt.cli import settings_file
 from tuned_virt.cli.common import CouldNot
 from tuned_virt.core import profile_parts, settings
 from tuned_virt.core.section_settings import SettingNames
+from tuned_virt.tuned_api.loading import leave_out
 
 log = logging.getLogger("tuned")
 
@@ -48,4 +49,9 @@ def boot(file: str) -> str:
     return text
 
 
-QUESTIONS: Mapping[str, Callable[..., str]] = {"parts": parts, "value": value, "boot": boot}
+QUESTIONS: Mapping[str, Callable[..., str]] = {
+    "parts": parts,
+    "value": value,
+    "boot": boot,
+    "leave_out": leave_out,
+}

@@ -76,12 +76,15 @@ class LoadedProfile:
 
 @dataclass
 class InstalledProfiles:
-    """All that TuneD can load below a root."""
+    """All that TuneD can load below a root, or from the folders `at`."""
 
     system: SystemRoot = field(default_factory=SystemRoot)
+    at: tuple[str, ...] = ()
 
     def folders(self) -> list[str]:
         """Folders of profiles, the one that wins last."""
+        if self.at:
+            return list(self.at)
         named = profile_dirs.named(self.system.text(profile_dirs.MAIN))
         if named:
             return named
@@ -139,14 +142,17 @@ class InstalledProfiles:
         """Why TuneD cannot load a profile, in its whole chain of includes; "" where it can."""
         return next((one.wrong for one in self.chain(name) if one.wrong), "")
 
-    def chain(self, name: str) -> Iterator[LoadedProfile]:
-        """A profile and all that it includes. A file that includes its own name means the same
-        profile of an earlier folder, as for TuneD. Raises OSError."""
+    def chain(self, name: str, without: Collection[str] = ()) -> Iterator[LoadedProfile]:
+        """A profile and all that it includes, but for some and what those include. A file that
+        includes its own name means the same profile of an earlier folder, as for TuneD. Raises
+        OSError."""
         todo: list[tuple[str, str]] = [(name, "")]
         seen: list[str] = []
         while todo:
             wanted, by = todo.pop(0)
             current, optional = wanted.lstrip("-"), wanted.startswith("-")
+            if current in without:
+                continue
             file = self.file(current, seen)
             if file is not None:
                 seen.append(file)
