@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable
 
 import pytest
@@ -93,8 +94,52 @@ def test_another_profiles_value_for_tuneds_own_plugin_is_told(
     t.switch("virtual-host-plus database")
     assert t.read(SWAPPINESS) == "60"
     assert not t.verify()
-    said = f"{FILE}: line 1: 'swappiness=7' does not hold: {SWAPPINESS} is 60; the profile database"
-    assert f"failed: 'crash_guard': {said} sets vm.swappiness=60 in [sysctl]" in t.verify_lines
+    said = f"'swappiness' = '60', expected '7': {FILE}: line 1 does not hold: the profile database"
+    assert f"failed: {said} sets vm.swappiness=60 in [sysctl]" in t.verify_lines
+
+
+def test_whoever_has_won_over_a_value_of_tuneds_own_plugins_is_named(
+    tuned: Tuned, version: str
+) -> None:
+    text = "swappiness=7\ndirty_background_ratio=3\npower=balanced\nread_ahead=stock\n"
+    t = switched(tuned, version, text, "virtual-host-plus")
+    t.verify()
+    assert "does not hold" not in t.verify_lines
+    other = "[sysctl]\nvm.dirty_background_bytes=209715200\n[cpu]\ngovernor=powersave\n"
+    for folder in ("/etc/tuned", "/etc/tuned/profiles"):
+        t.write(f"{folder}/other/tuned.conf", f"[main]\n{other}[disk]\nreadahead=128\n")
+    t.write("/etc/sysctl.d/zz-db.conf", "# mine\nvm.swappiness = 60\n")
+    t.switch("virtual-host-plus other")
+    assert t.read(SWAPPINESS) == "60"
+    assert not t.verify()
+    for said in (
+        f"'swappiness' = '60', expected '7': {FILE}: line 1 does not hold: /etc/sysctl.d/zz-db.con",
+        "line 2 does not hold: the profile other sets vm.dirty_background_bytes=209715200 in",
+        "line 3 does not hold: the profile other sets governor=powersave in [cpu]",
+        "line 4 does not hold: the profile other sets readahead=128 in [disk]",
+    ):
+        assert said in t.verify_lines
+    t.switch("other virtual-host-plus")
+    t.verify()
+    assert "line 1 does not hold" in t.verify_lines
+    assert "line 3 does not hold" not in t.verify_lines
+
+
+def test_a_value_that_is_kept_may_be_another_profiles(tuned: Tuned, version: str) -> None:
+    """power=keep and read_ahead=keep leave out what the stock profile sets, nothing of others."""
+    t = switched(tuned, version, "power=keep\nread_ahead=keep\n", "virtual-host-plus")
+    assert t.verify(), t.verify_lines
+    [disk, *_] = glob.glob("/sys/block/[nsv][dv]*/queue/read_ahead_kb")
+    before = t.read(disk)
+    for folder in ("/etc/tuned", "/etc/tuned/profiles"):
+        t.write(f"{folder}/other/tuned.conf", "[main]\n[disk]\nreadahead=512\n")
+    for names in ("other virtual-host-plus", "virtual-host-plus other"):
+        t.switch(names)
+        assert t.read(disk) == "512"
+        assert t.verify(), t.verify_lines
+        assert "note: 'read_ahead': " in t.verify_lines
+    t.switch("virtual-host-plus")
+    assert t.read(disk) == before
 
 
 def test_own_variables_that_a_profile_uses_are_no_errors(tuned: Tuned, version: str) -> None:

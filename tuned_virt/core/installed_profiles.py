@@ -68,6 +68,10 @@ class LoadedProfile:
     wrong: str = ""
     options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
+    def says(self, section: str, option: str) -> str | None:
+        """What it says for an option of a section, None where it does not."""
+        return self.options.get(section, {}).get(option)
+
     def sets(self, options: Collection[str]) -> Iterator[tuple[str, str, str]]:
         """Section, option and text of those that it sets."""
         for section, texts in self.options.items():

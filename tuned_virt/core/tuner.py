@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.options import OptionSpec, Section
-from tuned_virt.core.overridden import TunedSetting
+from tuned_virt.core.overridden import TunedChoice, TunedSetting
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.core.section_settings import SettingNames
 from tuned_virt.frozen_dataclasses import dataclass
@@ -106,6 +106,7 @@ class Tuner(Registered, Generic[P, S]):
     """At a profile switch, undoing waits for the next apply, which may want the same."""
     writer: Writer = Writer()
     tuned_settings: Mapping[str, TunedSetting] = {}
+    tuned_choices: Mapping[str, TunedChoice] = {}
     """Settings of the file that TuneD's own plugins apply: verify asks whether they hold."""
     sections: Sections[P] | None = None
     """None where a profile's sections are merged into one."""

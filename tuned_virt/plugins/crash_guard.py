@@ -12,9 +12,9 @@ from collections.abc import Mapping
 
 from tuned_virt.core import options as opt
 from tuned_virt.core.options import BadOptions, OptionError, OptionSpec
-from tuned_virt.core.overridden import TunedSetting
+from tuned_virt.core.overridden import TunedChoice, TunedSetting
 from tuned_virt.core.plan import Change, Plan, Values
-from tuned_virt.core.profile_parts import CHECKED
+from tuned_virt.core.profile_parts import CHECKED, CHOICES
 from tuned_virt.core.tuner import Tuner
 from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.kernel.files import WILD, KernelFS, active_word
@@ -60,6 +60,21 @@ TUNED_SETTINGS: Mapping[str, TunedSetting] = {
     ),
 }
 """Where settings for TuneD's own plugins end, and what else may set the same."""
+
+TUNED_CHOICES: Mapping[str, TunedChoice] = {
+    "power": TunedChoice(
+        {
+            "cpu": (
+                *("governor", "force_latency", "min_perf_pct", "energy_perf_bias"),
+                "energy_performance_preference",
+            ),
+            "acpi": ("platform_profile",),
+        },
+        CHOICES["power"],
+    ),
+    "read_ahead": TunedChoice({"disk": ("readahead",)}, CHOICES["read_ahead"]),
+}
+"""Settings that choose between the stock profile's options of TuneD's own plugins and others."""
 
 OPTIONS: Mapping[str, OptionSpec] = {
     "files": OptionSpec(
@@ -139,6 +154,7 @@ class CrashGuardTuner(Tuner[CrashGuardPolicy, CrashGuardState]):
     options = OPTIONS
     restore_is_deferred = False
     tuned_settings = TUNED_SETTINGS
+    tuned_choices = TUNED_CHOICES
     parse = staticmethod(parse)
 
     def read(self, fs: KernelFS, policy: CrashGuardPolicy, originals: Values) -> CrashGuardState:

@@ -16,7 +16,7 @@ from tuned_virt.core.installed_profiles import InstalledProfiles
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.options import BadOptions, OptionError, Section, is_yes
 from tuned_virt.core.originals import shared_originals
-from tuned_virt.core.overridden import overridden
+from tuned_virt.core.overridden import ProfilesInForce, overridden
 from tuned_virt.core.plan_runner import PlanRunner
 from tuned_virt.core.section_settings import SectionSettings, selection
 from tuned_virt.core.system_root import OutsideRootError, SystemRoot
@@ -33,6 +33,7 @@ from tuned_virt.tuned_api.common import (
     next_apply,
 )
 from tuned_virt.tuned_api.stock_journal import StockJournal
+from tuned_virt.tuned_api.stock_values import applied_sections
 
 log = logging.getLogger("tuned")
 
@@ -104,23 +105,25 @@ class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
         with contained(self.tuner.name):
             reasons = [str(error) for error in self._bad]
             reasons += ["internal error while it was applied; see the log"] if self._broken else []
-            reasons += self._overridden()
             bad = [Finding(Result.FAILED, f"'{self.tuner.name}': {reason}") for reason in reasons]
+            bad += self._overridden()
             return log_findings(bad + plan_runner(self.tuner).verify(ignore_missing)) and stock
         return False
 
-    def _overridden(self) -> list[str]:
+    def _overridden(self) -> list[Finding]:
         """Lines of the settings file for TuneD's own plugins that do not hold."""
-        if self._observed or not self.tuner.tuned_settings:
+        sections = applied_sections()
+        if self._observed or not self.tuner.tuned_settings or sections is None:
             return []
-        system = SystemRoot()
+        system, tuner = SystemRoot(), self.tuner
         try:
-            active = active_profile.read(system)
-            known = InstalledProfiles(system)
-            where = self.tuner.tuned_settings
-            return list(overridden(self._file, where, KernelFS(), known, active))
+            active, known = active_profile.read(system), InstalledProfiles(system)
+            force = ProfilesInForce(KernelFS(), known, active, sections)
+            found = overridden(self._file, tuner.tuned_settings, tuner.tuned_choices, force)
+            return [Finding(Result.FAILED if o.fails else Result.NOTE, o.text) for o in found]
         except (OSError, OutsideRootError, KernelFileError) as error:
-            return [f"{self._file.file}: what of it holds cannot be told: {error}"]
+            text = f"'{tuner.name}': {self._file.file}: what of it holds cannot be told: {error}"
+            return [Finding(Result.FAILED, text)]
 
     def _apply(self) -> None:
         asked = self.asked()

@@ -20,6 +20,7 @@ from typing import Any, cast
 
 import tuned_virt
 from tuned_virt.core.engine import Finding, Result
+from tuned_virt.core.overridden import AppliedSection
 from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.kernel.files import AnyPath
 
@@ -126,13 +127,31 @@ def findings(instance: Any) -> list[Finding]:
     return found + list(unloaded(manager, caller("tuned.daemon.daemon")))
 
 
-def unloaded(manager: Any, daemon: Any) -> Iterator[Finding]:
-    """Values of sections whose plugin this TuneD could not load, or does not support here."""
+def applied_sections() -> dict[str, AppliedSection] | None:
+    """Sections of the profile that TuneD verifies now, by name; None outside of a verify."""
+    manager, daemon = caller("tuned.units.manager"), caller("tuned.daemon.daemon")
+    if manager is None or daemon is None:
+        return None
+    return {
+        name: AppliedSection(unit.type, {k: str(v) for k, v in unit.options.items() if v})
+        for name, unit in _applying(manager, daemon)
+    }
+
+
+def _applying(manager: Any, daemon: Any) -> Iterator[tuple[str, Any]]:
+    """The merged profile's sections that are for this machine."""
     units: Mapping[str, Any] = getattr(getattr(daemon, "profile", None), "units", {})
-    loaded = {instance.name for instance in manager.instances}
     for name, unit in units.items():
         applies = manager._unit_matches_cpuinfo(unit) and manager._unit_matches_uname(unit)
-        if unit.enabled and applies and name not in loaded:
+        if unit.enabled and applies:
+            yield name, unit
+
+
+def unloaded(manager: Any, daemon: Any) -> Iterator[Finding]:
+    """Values of sections whose plugin this TuneD could not load, or does not support here."""
+    loaded = {instance.name for instance in manager.instances}
+    for name, unit in _applying(manager, daemon):
+        if name not in loaded:
             yield from _unloaded(name, unit)
 
 

@@ -181,6 +181,7 @@ def test_what_won_that_cannot_be_told_fails_verify(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whether another profile's section won is not known where TuneD's own files cannot be read."""
+    monkeypatch.setattr(planned_plugin, "applied_sections", dict)
     made = plugin("crash_guard", crash_guard=ours(file))
     assert failed(made, caplog) == []
 

@@ -6,12 +6,11 @@ from __future__ import annotations
 import os
 import re
 
+from tuned_virt.core import sysctl_files
 from tuned_virt.core.profile_lines import ProfileLine
+from tuned_virt.kernel.files import KernelFS
 from tuned_virt.tuned_api.preview.instances import ProfileInstances
 from tuned_virt.tuned_api.preview.shadow import COUPLED, SYSCTL, ShadowWrite
-
-SYSCTL_FOLDERS = ("/run/sysctl.d", "/etc/sysctl.d")
-"""As TuneD's plugin sysctl has them: those in /etc win; /etc/sysctl.conf comes last."""
 
 
 def of(new: ProfileInstances, write: ShadowWrite) -> tuple[str, str, ProfileLine | None]:
@@ -21,7 +20,11 @@ def of(new: ProfileInstances, write: ShadowWrite) -> tuple[str, str, ProfileLine
         name = sysctl_name(write.path)
         first = next(w for w in new.shadow.writes if w.path == write.path)
         if name not in one.instance.options or first is not write:
-            return one.type, name, sysctl_line(name) or new.loaded.line(one.name, name)
+            return (
+                one.type,
+                name,
+                sysctl_files.last_line(KernelFS(), [name]) or new.loaded.line(one.name, name),
+            )
         return one.type, name, new.loaded.line(one.name, name)
     option = write.option or os.path.basename(write.path)
     if one.type == "sysfs":
@@ -47,25 +50,3 @@ def sysctl_name(path: str) -> str:
     if not path.startswith(SYSCTL):
         return path
     return path[len(SYSCTL) :].translate(str.maketrans("./", "/."))
-
-
-def sysctl_line(name: str) -> ProfileLine | None:
-    """The line of the system's own sysctl files that TuneD applies after the profile."""
-    files = {
-        file: os.path.join(folder, file)
-        for folder in SYSCTL_FOLDERS
-        if os.path.isdir(folder)
-        for file in os.listdir(folder)
-        if file.endswith(".conf")
-    }
-    found = None
-    for path in [*(files[file] for file in sorted(files)), "/etc/sysctl.conf"]:
-        try:
-            with open(path, encoding="utf-8", errors="replace") as opened:
-                lines = opened.read().splitlines()
-        except OSError:
-            continue
-        for number, line in enumerate(lines, 1):
-            if line.partition("=")[0].strip() == name:
-                found = ProfileLine(path, number, line.strip())
-    return found
