@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import configparser
+import fnmatch
 import re
 from pathlib import Path
 
@@ -75,6 +76,14 @@ def test_the_settings_file_shows_settings_with_their_defaults_and_an_example(nam
     for variable in shown:
         assert re.search(rf"Example: .*\b{variable}=|\n#{variable}=", text)
     assert text.count("Example:") >= len(shown) - 1
+
+
+def test_settings_of_one_profile_alone_are_known_by_their_patterns() -> None:
+    both = {name: defaults(name).keys() for name in PROFILES}
+    for name, others in (PROFILES, PROFILES[::-1]):
+        patterns = section_settings.SETTINGS_OF_ONE[name]
+        found = {one for one in both[name] for word in patterns if fnmatch.fnmatchcase(one, word)}
+        assert found == both[name] - both[others]
 
 
 @pytest.mark.parametrize("name", PROFILES)

@@ -8,6 +8,7 @@ An option that the section itself sets comes before the file, the file before th
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -24,6 +25,15 @@ SELECTION = (DEVICES, EXCLUDE)
 
 FILE = OptionSpec("the settings file, such as /etc/tuned/virtual-host-plus-variables.conf")
 DEFAULTS = OptionSpec("the file that has all settings of the profile with their defaults")
+
+SETTINGS_OF_ONE: Mapping[str, tuple[str, ...]] = {
+    "virtual-host-plus": (
+        *("ksm_*", "vm_*", "disk_host_*", "power", "load_modules", "dirty_background_ratio"),
+        *("hugepages_headroom", "hugepages_restart_libvirt"),
+    ),
+    "virtual-guest-plus": ("disk_guest_*", "dirty_ratio", "memory_auto_online"),
+}
+"""Settings that only one of our profiles has, as patterns: the other may not be installed."""
 
 Used = Callable[[str, Collection[str]], Collection[str]]
 """Those of a settings file's names that a profile which includes it uses as ${name}."""
@@ -125,7 +135,8 @@ def unknown(
     names = {name for name in read.settings if template(name) not in profile.settings}
     names -= {name for one in read.settings.values() for name in one.uses}
     names -= set(used(read.path, names)) if names else set()
-    manual = f"{os.path.basename(os.path.dirname(profile.path))}-variables.conf(5)"
+    here = os.path.basename(os.path.dirname(profile.path))
+    manual = f"{here}-variables.conf(5)"
     for name in sorted(names, key=lambda name: read.settings[name].line):
         found = settings.alike(name, profile.settings)
         if own is None or not found or set(own) & set(found):
@@ -134,9 +145,21 @@ def unknown(
                 if found
                 else ", and no profile that includes the file uses it."
             )
-            valid = f"is not a setting{meant} All are in {manual}"
+            valid = _another_profiles(name, here) or f"is not a setting{meant} All are in {manual}"
             one = read.settings[name]
             yield SettingError(read.path, one.line, f"{name}={one.value}", valid)
+
+
+def _another_profiles(name: str, here: str) -> str:
+    """What to do with a setting that another profile of ours has; "" where none has it."""
+    for profile, patterns in SETTINGS_OF_ONE.items():
+        there = any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+        if there and profile != here and here in SETTINGS_OF_ONE:
+            return (
+                f"is not a setting of {here}, but of {profile}: move it to"
+                f" {profile}-variables.conf, or delete it"
+            )
+    return ""
 
 
 def combined(

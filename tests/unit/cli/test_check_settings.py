@@ -77,6 +77,23 @@ def test_all_that_is_wrong_is_named_in_order(
     assert said[8].endswith("did you mean madvise?")
 
 
+def test_a_setting_of_the_other_profile_is_told_as_such(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for own, other, names in (
+        ("host", "guest", ("dirty_ratio", "memory_auto_online", "disk_guest_virtio")),
+        ("guest", "host", ("ksm_mode", "vm_policy.db*", "power", "disk_host_backing", "ksm_mod")),
+    ):
+        file = tmp_path / f"virtual-{own}-plus-variables.conf"
+        file.write_text("".join(f"{name}=x\n" for name in names))
+        assert check(file) == 2
+        for line, name in zip(capsys.readouterr().out.splitlines(), names):
+            assert line.endswith(
+                f"'{name}=x' is not a setting of virtual-{own}-plus, but of virtual-{other}-plus:"
+                f" move it to virtual-{other}-plus-variables.conf, or delete it"
+            )
+
+
 def test_groups_of_guests_are_checked_too(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file.write_text(
         "vm_dedicated=gaming win-*\nvm_policy.db* !db-test=dedicated\nvm_smt.db*=isolate\n"
