@@ -22,12 +22,15 @@ from tuned_virt.core.engine import Engine
 from tuned_virt.core.installed_profiles import InstalledProfiles
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import OriginalsError, PluginOriginals, UnheldOriginals
-from tuned_virt.core.plan import shown
+from tuned_virt.core.plan import Values, shown
 from tuned_virt.core.system_root import OutsideRootError
+from tuned_virt.core.tuner import Registered, Tuner
 from tuned_virt.guests.restore import GuestRestore, LibvirtQuestions
 from tuned_virt.kernel import systemd
-from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.registry import tuners
+
+NO_SUCH = "this machine has no such setting"
 
 ENDED, STARTING = "ended", "starting"
 """What a TuneD has done whose leftovers are put back; the values of --leftover."""
@@ -142,7 +145,8 @@ def put_back(leftover: str | None, unmerge: str) -> int:
         for plugin, record in records.items()
         if plugin not in held and _plugin(plugin) not in spared
     }
-    if not free and not leftover:
+    remarks = baseline.remarks()
+    if not free and not leftover and not remarks:
         print("nothing to restore")
     taken = [plugin for plugin in _ordered(free) if _take(baseline, plugin)]
     for plugin in taken:
@@ -150,7 +154,7 @@ def put_back(leftover: str | None, unmerge: str) -> int:
     with LibvirtQuestions() as libvirt:
         codes = [_restore(baseline, plugin, free[plugin], unmerge, libvirt) for plugin in taken]
     codes += [TO_REPORT] if len(taken) < len(free) else []
-    remarks = baseline.remarks()
+    remarks = baseline.remarks()  # it may have been set aside meanwhile
     print(*remarks, sep="\n", end="\n" if remarks else "")
     return TO_REPORT if remarks else max(codes, default=FINE)
 
@@ -217,19 +221,37 @@ def _restore(
         print(f"{plugin}: {', '.join(before.originals)}: only its own TuneD plugin can restore it")
         return TO_REPORT
     tuner = tuners()[plugin]
+    policy = tuner.parse({"unmerge": unmerge}) if isinstance(tuner, Tuner) else None
     try:
         if isinstance(tuner, GuestRestore):
             tuner.restore(KernelFS(), baseline, Journal(), libvirt)
         else:
             engine = Engine(tuner, KernelFS(), baseline, Journal())
-            for change in engine.restore(tuner.parse({"unmerge": unmerge})).made:
+            for change in engine.restore(policy).made:
                 print(f"{plugin}: {change}")
         after = baseline.record(plugin)
     except OriginalsError as error:
         print(f"{plugin}: {error}")
         return TO_REPORT
-    for setting in sorted(before.originals.keys() - after.originals.keys()):
+    returned = sorted(before.originals.keys() - after.originals.keys())
+    gone = _gone(tuner, policy, before.originals, returned) if returned else {}
+    for setting in returned:
         text = before.originals[setting]
         what = "is" if text.startswith("{") else f"is '{text}'"  # a guest's is long
-        print(f"{plugin}: {shown(setting)} {what} as before")
+        said = f": nothing to restore: {gone[setting]}" if setting in gone else f" {what} as before"
+        print(f"{plugin}: {shown(setting)}{said}")
     return TO_REPORT if after.originals else FINE
+
+
+def _gone(tuner: Registered, policy: object, before: Values, returned: Iterable[str]) -> Values:
+    """Why settings are let go that are not there to be restored; those that are, are left out."""
+    if isinstance(tuner, GuestRestore):
+        return dict.fromkeys(tuner.strange(returned), NO_SUCH)
+    assert isinstance(tuner, Tuner)
+    fs = KernelFS()
+    try:
+        state = tuner.look(fs, policy, before)
+    except KernelFileError:
+        return {}  # what was restored has been read back
+    found = tuner.values(state)
+    return {one: tuner.gone(state, one) or NO_SUCH for one in returned if one not in found}

@@ -28,6 +28,9 @@ log = logging.getLogger("tuned")
 T = TypeVar("T")
 
 FOLDER = "/run/tuned-virt"
+FOLDER_MODE = 0o755
+"""Root's alone to write, and for everybody to read."""
+
 FORMAT = 1
 
 HUGE_PAGES_PROGRESS = "hugepages.json"
@@ -90,8 +93,11 @@ def only_root_writes(path: str, flags: int) -> int:
 
 
 def make_folder(path: str) -> None:
-    """Make the folder of a file of ours where there is none. Raises OSError."""
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    """Make the folder of a file of ours where there is none, for all to read. Raises OSError."""
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        os.makedirs(folder, mode=FOLDER_MODE, exist_ok=True)
+        os.chmod(folder, FOLDER_MODE)  # a umask may have kept `status` from others
 
 
 def believed(status: os.stat_result, path: str) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 from tuned_virt.core.journal import Journal
@@ -80,6 +80,10 @@ class GuestRestore(Registered, Generic[O]):
     def restored(self) -> None:
         """Everything is back: what else says that something is in force goes."""
 
+    def strange(self, settings: Iterable[str]) -> set[str]:
+        """Those that are no settings of this plugin: there is nothing to restore."""
+        return {one for one in settings if SEPARATOR not in one} - self.kernel_settings
+
     def restore(
         self, fs: KernelFS, originals: Originals, journal: Journal, libvirt: LibvirtQuestions
     ) -> None:
@@ -89,8 +93,7 @@ class GuestRestore(Registered, Generic[O]):
         """
         self.restore_kernel(fs, originals, journal)  # again, where it failed
         known = originals.record(self.name).originals
-        strange = {one for one in known if SEPARATOR not in one} - self.kernel_settings
-        originals.forget(self.name, strange)  # no setting of ours: there is nothing to restore
+        originals.forget(self.name, self.strange(known))
         kept = GuestOriginals(self.name, self.original, originals)
         pending: dict[str, str] = {}
         for key, one in list(kept.guests.items()):

@@ -189,9 +189,11 @@ def strip(xml: bytes) -> bytes | None:
 
 def _with_around(xml: bytes, tag: _Element) -> tuple[int, int]:
     """A tag's place; with <metadata> around it where that holds nothing else."""
-    before, after = xml[: tag.start].rstrip(), CLOSES.match(xml, tag.end)
-    if after and before.endswith(OPENS):
-        return len(before) - len(OPENS), after.end()
+    start, after = tag.start, CLOSES.match(xml, tag.end)
+    while after and xml[start - 1 : start].isspace():
+        start -= 1
+    if after and xml.endswith(OPENS, 0, start):
+        return start - len(OPENS), after.end()
     return tag.start, tag.end
 
 

@@ -25,6 +25,7 @@ from tuned_virt.core.originals import Originals, OriginalsError, UnheldOriginals
 from tuned_virt.kernel import systemd
 from tuned_virt.kernel.procfs import start_time
 from tuned_virt.plugins.ksm import KsmTuner
+from tuned_virt.plugins.vm_pinning.plugin import PinningTuner
 
 TUNED = {**FRESH, "run": "1", "sleep_millisecs": "50"}
 ORIGINALS = {"run": "0", "sleep_millisecs": "20"}
@@ -180,3 +181,36 @@ def test_beside_a_starting_tuned_an_unreadable_profile_restores_nothing(
     (tmp_path / "etc/tuned/active_profile").write_text("powersave\n")
     assert cli.main(["restore", "--leftover", "starting"]) == 0
     assert baseline.all() == {}
+
+
+def test_a_setting_that_there_is_not_is_not_said_to_be_as_before(
+    baseline: Originals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a damaged record, another kernel's, or a guest's plugin."""
+    monkeypatch.setattr(restore, "KernelFS", lambda: FakeKsm(TUNED))
+    pinning = PinningTuner(baseline._file.path)
+    tuners = {"ksm": KsmTuner(state=Path(baseline._file.path).parent), "vm_pinning": pinning}
+    monkeypatch.setattr(restore, "tuners", lambda: tuners)
+    for plugin in tuners:
+        baseline.keep(plugin, {"bogus": "1"})
+        baseline.release(plugin)
+    assert cli.main(["restore"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    for plugin in tuners:
+        assert f"{plugin}: bogus: nothing to restore: this machine has no such setting" in said
+    assert "ksm: run is '0' as before" in said
+    assert baseline.all() == {}
+
+
+def test_nothing_to_restore_is_not_said_beside_a_record_that_is_not_understood(
+    baseline: Originals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = Path(baseline._file.path)
+    file.write_text('{"format": 2, "boot_id": "boot", "plugins": {}}')
+    assert cli.main(["restore"]) == 1
+    said = capsys.readouterr().out
+    assert "another version of tuned-virt (format 2, not 1)" in said
+    assert "nothing to restore" not in said
+    file.unlink()
+    assert cli.main(["restore"]) == 0
+    assert capsys.readouterr().out == "nothing to restore\n"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,23 @@ from pathlib import Path
 import pytest
 
 from tests.unit.fake_ksm import FakeKsm
+from tuned_virt.core import active_profile
+from tuned_virt.core.active_profile import ActiveProfile
 from tuned_virt.core.engine import Engine, Result
+from tuned_virt.core.installed_profiles import InstalledProfiles
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.core.plan_runner import PlanRunner
+from tuned_virt.core.state_file import StateFile
+from tuned_virt.core.system_root import SystemRoot
+from tuned_virt.placement import unplaced
 from tuned_virt.plugins import ksm
+from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy
+from tuned_virt.plugins.blk_elevator_virt.policy_in_force import PolicyInForce
+from tuned_virt.plugins.hugepages_numa.progress import Progress, ProgressFile
+from tuned_virt.plugins.ksm.controller_state import ControllerState, ControllerStateFile
+from tuned_virt.plugins.vm_pinning import held_placements
+from tuned_virt.plugins.vm_pinning.held_placements import HeldPlacement
 
 Spoil = Callable[[Path, pytest.MonkeyPatch], None]
 
@@ -73,26 +86,44 @@ def test_originals_that_others_may_write_are_not_set(
     assert (folder / "baseline.json").exists()
 
 
+def make_every_file(root: Path) -> None:
+    """All that the product writes beside the kernel's files (docs/design.md, "Files")."""
+    run, etc = root / "run/tuned-virt", root / "etc/tuned"
+    kept, journal = Originals(run, "boot"), Journal(root / "lib/journal.jsonl", limit=1)
+    engine = Engine(ksm.KsmTuner(state=run), FakeKsm(), kept, journal)
+    engine.apply(ksm.parse({"sleep_millisecs": "50"}))
+    ControllerStateFile(run / "ksm.json").save(ControllerState())
+    PolicyInForce(run).save(DiskPolicy())
+    ProgressFile(run).write(Progress(0, 2048, 1, 2, 1.0))
+    held = HeldPlacement("u/1", "u", "web1", "web1", 7, unplaced("web1", "u", "why"))
+    assert held_placements.save("qemu:///system", {held.key: held}, run / "vm_pinning.json")
+    StateFile(run / "guests-look.json", dict).save({"delays": {}})
+    etc.mkdir(parents=True)
+    etc.chmod(0o755)
+    active_profile.remember(ActiveProfile(("virtual-host",)), InstalledProfiles(SystemRoot(root)))
+    (run / "baseline.json").write_text("damaged")
+    Originals(run, "boot").all()
+
+
 @pytest.mark.parametrize("umask", [0, 0o077])
 def test_every_file_and_folder_is_roots_alone_to_write(umask: int, tmp_path: Path) -> None:
-    """`tuned -d` runs with a umask of 0."""
+    """`tuned -d` runs with a umask of 0, and some start it with one that lets nobody read."""
     before = os.umask(umask)
     try:
-        Originals(tmp_path / "run", "boot").keep("ksm", {"run": "1"})
-        fs = FakeKsm()
-        engine = Engine(
-            ksm.KsmTuner(state=tmp_path / "run"),
-            fs,
-            Originals(tmp_path / "run", "boot"),
-            Journal(tmp_path / "lib/journal.jsonl"),
-        )
-        engine.apply(ksm.parse({"sleep_millisecs": "50"}))
+        make_every_file(tmp_path)
     finally:
         os.umask(before)
-    made = [
-        path for name in ("run", "lib") for path in (tmp_path / name, *(tmp_path / name).iterdir())
-    ]
-    assert len(made) >= 5
+    files = {path for path in tmp_path.rglob("*") if path.is_file()}
+    names = {re.sub(r"\.\d{9,}$", ".ASIDE", path.name) for path in files}
+    assert names == {
+        *("baseline.json.ASIDE", "baseline.lock", "ksm.json", "disks.json", "hugepages.json"),
+        *("vm_pinning.json", "guests-look.json", "journal.jsonl.1", "virt_plus_previous.json"),
+    }
+    made = [*files, tmp_path / "run/tuned-virt", tmp_path / "lib"]
     for path in made:
-        assert path.stat().st_mode & 0o022 == 0, path
+        mode = path.stat().st_mode
+        assert mode & 0o022 == 0, path
         assert path.stat().st_uid == os.geteuid()
+        if path.name != "baseline.lock" and not path.name.startswith("baseline.json."):
+            wanted = 0o055 if path.is_dir() else 0o044
+            assert mode & wanted == wanted, f"{path}: status is for everybody"
