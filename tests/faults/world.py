@@ -44,8 +44,15 @@ role=host
 devices=loop4???
 host_other=bfq
 [vm_blkio]
-[vm_pinning]
+[dedicated]
+type=vm_pinning
+devices=g1
 policy=dedicated
+housekeeping=0
+running=place
+[vm_pinning]
+devices=g2
+policy=node
 housekeeping=0
 running=place
 [vm_limits]
