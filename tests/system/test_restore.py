@@ -130,3 +130,38 @@ def kept(t: Sandbox) -> dict[str, dict[str, dict[str, str]]]:
     if file.exists():
         found = json.loads(file.read_text())["plugins"]
     return found
+
+
+HOLDER = """import fcntl, os, signal
+lock = open("/run/tuned-virt/baseline.lock")
+fcntl.flock(lock, fcntl.LOCK_EX)
+print(os.getpid(), flush=True)
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+"""As a `tuned-virt restore` that Ctrl-Z or a debugger stops at the wrong moment."""
+
+
+def test_a_stopped_holder_of_the_lock_blocks_nobody_and_is_named(
+    tuned: Callable[..., Sandbox], version: str
+) -> None:
+    t = tuned(version, profiles={"mine": "[main]\nsummary=x\n[ksm]\nrun=1\n"})
+    before = settings()
+    t.switch("mine")
+    t.off()  # the folder and the lock's file are there
+    with subprocess.Popen(
+        t.command(["/usr/bin/python3", "-c", HOLDER]), stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        pid = int(holder.stdout.readline())
+        named = f"process {pid} (python3), which is stopped, holds its lock"
+        began = time.monotonic()
+        t.switch("mine")
+        assert not t.verify()
+        assert named in t.verify_lines
+        assert time.monotonic() - began < 25, "D-Bus gives up after that"
+        assert settings() == before, "nothing is changed"
+        t.run(["kill", "-KILL", str(pid)])
+    t.switch("mine")
+    assert t.verify(), t.verify_lines
+    t.off()
+    wait_for("all is back", lambda: settings() == before and not kept(t))

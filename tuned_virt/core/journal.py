@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -14,6 +13,7 @@ from collections.abc import Iterator
 from tuned_virt.core.plan import Change
 from tuned_virt.core.state_file import make_folder, only_root_writes
 from tuned_virt.frozen_dataclasses import asdict, dataclass
+from tuned_virt.kernel import file_lock
 from tuned_virt.kernel.files import AnyPath
 
 log = logging.getLogger("tuned")
@@ -53,7 +53,7 @@ class Journal:
         try:
             make_folder(self._file)
             with open(self._file, "a", opener=only_root_writes) as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
+                file_lock.take(file.fileno(), self._file)
                 file.write(line)
                 if file.tell() > self._limit:
                     os.replace(self._file, self._older)

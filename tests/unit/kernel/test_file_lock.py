@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals, OriginalsError, UnheldOriginals
+from tuned_virt.core.plan import Change
 from tuned_virt.kernel import file_lock, procfs, timeouts
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 
@@ -79,3 +81,18 @@ def test_locks_that_cannot_be_read_name_nobody(held: int, monkeypatch: pytest.Mo
     monkeypatch.setattr(KernelFS, "read", unreadable)
     assert file_lock._holder(held) == file_lock.UNKNOWN
     assert file_lock._words(os.getpid()) == "another process holds its lock and"
+
+
+def test_a_journal_that_somebody_has_locked_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(timeouts, "LOCK", PATIENCE)
+    monkeypatch.setattr(file_lock, "_in_vain", {})
+    file = tmp_path / "journal.jsonl"
+    change = Change("run", "/sys/kernel/mm/ksm/run", "0", "1", "it is asked for")
+    with file.open("a") as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        Journal(file).add("ksm", change)
+    assert f"process {os.getpid()} " in caplog.text
+    Journal(file).add("ksm", change)
+    assert [entry.setting for entry in Journal(file).entries()] == ["run"]
