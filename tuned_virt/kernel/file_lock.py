@@ -37,7 +37,11 @@ def take(descriptor: int, path: str) -> None:
             holder = _holder(descriptor)
             if late or holder == known:
                 _in_vain[path] = holder
-                raise TimeoutError(errno.ETIMEDOUT, f"{_words(holder)} does not release it", path)
+                raise TimeoutError(
+                    errno.ETIMEDOUT,
+                    f"{_words(holder)} holds its lock and does not release it",
+                    path,
+                )
             del _in_vain[path]
         time.sleep(pause)
         pause = min(2 * pause, LONGEST)
@@ -72,6 +76,6 @@ def _words(pid: int) -> str:
     except KernelFileError:
         fields = {}
     if not fields:
-        return "another process holds its lock and"
+        return "another process"
     stopped = ", which is stopped," if fields.get("State", "").startswith(("T", "t")) else ""
-    return f"process {pid} ({fields.get('Name', '')}){stopped} holds its lock and"
+    return f"process {pid} ({fields.get('Name', '')}){stopped}"

@@ -66,10 +66,10 @@ def test_another_holder_is_waited_for_anew(
 def test_what_is_said_of_a_holder(monkeypatch: pytest.MonkeyPatch) -> None:
     status = {"Name": "tuned-virt", "State": "T (stopped)"}
     monkeypatch.setattr(procfs, "status", lambda *_: status)
-    assert file_lock._words(12) == ("process 12 (tuned-virt), which is stopped, holds its lock and")
+    assert file_lock._words(12) == "process 12 (tuned-virt), which is stopped,"
     status["State"] = "S (sleeping)"
-    assert file_lock._words(12) == "process 12 (tuned-virt) holds its lock and"
-    assert file_lock._words(file_lock.UNKNOWN) == "another process holds its lock and"
+    assert file_lock._words(12) == "process 12 (tuned-virt)"
+    assert file_lock._words(file_lock.UNKNOWN) == "another process"
 
 
 def test_locks_that_cannot_be_read_name_nobody(held: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ def test_locks_that_cannot_be_read_name_nobody(held: int, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(KernelFS, "read", unreadable)
     assert file_lock._holder(held) == file_lock.UNKNOWN
-    assert file_lock._words(os.getpid()) == "another process holds its lock and"
+    assert file_lock._words(os.getpid()) == "another process"
 
 
 def test_a_journal_that_somebody_has_locked_stops_nobody(
