@@ -124,10 +124,14 @@ _workers: weakref.WeakKeyDictionary[threading.Thread, Callable[[], None]] = (
 
 
 def run_loop() -> None:
-    """Run libvirt's default event loop, in one thread for the life of the process."""
+    """Run libvirt's default event loop, in one thread for the life of the process.
+
+    Raises LibvirtError.
+    """
     global _loop  # noqa: PLW0603 - libvirt has one per process
     with _loop_lock:
         if _loop is None:
+            need_files()
             libvirt().virEventRegisterDefaultImpl()
             libvirt().virEventAddTimeout(LOOP_WAKES, lambda *_: None, None)
             _loop = threading.Thread(target=_loop_forever, name="virt-libvirt-loop", daemon=True)
