@@ -116,10 +116,15 @@ def _validate(content: Any) -> None:
         raise ValueError(_wrong(error))
 
 
+def _tells(error: Any) -> tuple[int, bool]:
+    """How much one of several errors says: the deepest the most, and null alone the least."""
+    return len(error.absolute_path), error.schema.get("type") != "null"
+
+
 def _wrong(error: Any) -> str:
     """What a jsonschema.ValidationError says, in the words of the schema's descriptions."""
     while error.validator == "anyOf":
-        error = max(error.context, key=lambda inner: len(inner.absolute_path))
+        error = max(error.context, key=_tells)
     steps = error.absolute_path
     where = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in steps).lstrip(".")
     if error.validator == "required":
