@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import MISSING, FrozenInstanceError, asdict, field, fields, replace
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 if TYPE_CHECKING:
     from dataclasses import dataclass
@@ -27,7 +27,32 @@ else:
         return made if cls is None else made(cls)
 
 
-__all__ = ["asdict", "dataclass", "field", "fields", "replace"]
+__all__ = ["asdict", "dataclass", "field", "fields", "replace", "typed"]
+
+T = TypeVar("T")
+
+PLAIN: dict[str, set[type]] = {
+    "str": {str},
+    "int": {int},
+    "float": {int, float},
+    "bool": {bool},
+    "None": {type(None)},
+}
+"""Annotations of which a value's type is looked at."""
+
+
+def typed(one: T) -> T:
+    """What was made of text, if its plain fields are of the types that they are written with.
+
+    Raises TypeError: JSON has whatever was written into it.
+    """
+    for known in fields(one):  # type: ignore[arg-type]
+        words = str(known.type).split(" | ")
+        value = getattr(one, known.name)
+        plain = all(word in PLAIN for word in words)
+        if plain and not any(type(value) in PLAIN[word] for word in words):
+            raise TypeError(f"{known.name} is {type(value).__name__}, not {known.type}")
+    return one
 
 
 def _frozen(plain: type) -> Any:

@@ -12,8 +12,9 @@ import functools
 import io
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -253,7 +254,15 @@ def states(data: bytes) -> None:
     parse = STATES.get(text_of(name))
     if parse is not None:
         with contextlib.suppress(UnusableStateError):
-            StateFile(written("state.json", rest), parse, BOOT).read()
+            found = StateFile(written("state.json", rest), parse, BOOT).read()
+            for one in _held_in(found):
+                assert one.placed in (True, False)
+                assert one.placement.pins() == one.placement.pins(0)
+                cpuset.text(one.placement.nodes)
+
+
+def _held_in(found: object) -> Iterable[held_placements.HeldPlacement]:
+    return chain(*found.values()) if isinstance(found, dict) else ()
 
 
 def guest_originals(data: bytes) -> None:

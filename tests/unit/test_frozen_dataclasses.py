@@ -95,3 +95,20 @@ def test_none_has_a_method_of_its_own() -> None:
     disk, named, _ = OURS
     assert disk.__init__ is named.__init__
     assert disk.__eq__ is named.__eq__
+
+
+@pytest.mark.parametrize("made_by", [frozen_dataclasses, dataclasses])
+def test_what_was_read_is_of_the_types_that_are_written(made_by: Any) -> None:
+    @made_by.dataclass(frozen=True)
+    class Read:
+        name: str = ""
+        count: int = 0
+        rate: float | None = None
+        on: bool = False
+        more: Any = None
+
+    for fine in ({}, {"name": "x", "count": 7, "rate": 1, "on": True}, {"rate": 0.5, "more": []}):
+        assert frozen_dataclasses.typed(Read(**fine)) == Read(**fine)
+    for wrong in ({"name": 7}, {"count": True}, {"count": 1.0}, {"rate": "1"}, {"on": None}):
+        with pytest.raises(TypeError, match=f"^{next(iter(wrong))} is "):
+            frozen_dataclasses.typed(Read(**wrong))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from tuned_virt.core.plan import Change
 from tuned_virt.core.state_file import make_folder, only_root_writes
-from tuned_virt.frozen_dataclasses import asdict, dataclass
+from tuned_virt.frozen_dataclasses import asdict, dataclass, typed
 from tuned_virt.kernel import file_lock
 from tuned_virt.kernel.files import AnyPath
 
@@ -66,16 +66,7 @@ class Journal:
             with contextlib.suppress(FileNotFoundError), open(file, errors="replace") as lines:
                 for line in lines:
                     with contextlib.suppress(ValueError, TypeError, RecursionError):
-                        yield _read(line)
-
-
-def _read(line: str) -> Entry:
-    """Raises ValueError, TypeError or RecursionError for what is no entry."""
-    entry = Entry(**json.loads(line))
-    texts = (entry.plugin, entry.setting, entry.path, entry.before, entry.after, entry.why)
-    if type(entry.when) not in (int, float) or not all(isinstance(text, str) for text in texts):
-        raise TypeError("not what `add` has written")
-    return entry
+                        yield typed(Entry(**json.loads(line)))
 
 
 def _entry(plugin: str, change: Change) -> Entry:

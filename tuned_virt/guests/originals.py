@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.core.plan import Values
-from tuned_virt.frozen_dataclasses import asdict, dataclass
+from tuned_virt.frozen_dataclasses import asdict, dataclass, typed
 from tuned_virt.kernel.procfs import start_time
 from tuned_virt.model.guest import printable
 
@@ -22,7 +22,7 @@ log = logging.getLogger("tuned")
 
 SEPARATOR = "/"
 
-MOST_DIGITS = 1 << 63
+MOST = 1 << 63
 """Numbers of runs, processes and moments are below this."""
 
 
@@ -56,11 +56,12 @@ O = TypeVar("O", bound=GuestOriginal)  # noqa: E741
 
 def checked(one: O) -> O:
     """What was read of a guest, if it is of the types that were kept. Raises ValueError."""
-    texts, numbers = (one.uri, one.uuid, one.name), (one.id, one.pid, one.start)
-    if not all(isinstance(text, str) for text in texts):
-        raise ValueError("its libvirt, UUID or name is not text")
-    if not all(type(number) is int and abs(number) < MOST_DIGITS for number in numbers):
-        raise ValueError("its number, process or start is not a number")
+    try:
+        typed(one)
+    except TypeError as error:
+        raise ValueError(f"{error}") from error
+    if not all(abs(number) < MOST for number in (one.id, one.pid, one.start)):
+        raise ValueError("its number, process or start is beyond all that the kernel has")
     return one
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tuned_virt.core.state_file import FOLDER, StateFile
+from tuned_virt.frozen_dataclasses import typed
 from tuned_virt.kernel.files import AnyPath
 from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy, MachineRole, SchedulerRule
 
@@ -33,7 +34,7 @@ class PolicyInForce:
 
 def _policy(content: Mapping[str, Any]) -> DiskPolicy:
     rules = tuple(
-        SchedulerRule(**{**section, "role": MachineRole(section["role"])})
+        typed(SchedulerRule(**{**section, "role": MachineRole(section["role"])}))
         for section in content["sections"]
     )
     return DiskPolicy(rules, dict(content["conflicting"]))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tuned_virt.core.state_file import FOLDER, HUGE_PAGES_PROGRESS, StateFile
-from tuned_virt.frozen_dataclasses import asdict, dataclass
+from tuned_virt.frozen_dataclasses import asdict, dataclass, typed
 from tuned_virt.kernel.files import AnyPath
 from tuned_virt.kernel.procfs import start_time
 from tuned_virt.plugins.hugepages_numa.pools import size_name
@@ -48,4 +48,4 @@ class ProgressFile:
 def _progress(content: Mapping[str, Any]) -> Progress | None:
     """What is under way; None where whoever did it is gone."""
     alive = start_time(content["pid"]) == content["started"]
-    return Progress(**content["progress"]) if alive else None
+    return typed(Progress(**content["progress"])) if alive else None

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tuned_virt.core.state_file import StateFile
-from tuned_virt.frozen_dataclasses import asdict, dataclass, field, fields
+from tuned_virt.frozen_dataclasses import asdict, dataclass, field, fields, typed
 from tuned_virt.kernel.files import AnyPath
 from tuned_virt.plugins.ksm.decision import ControllerMemory, Counters, Phase
 
@@ -63,14 +63,16 @@ class ControllerStateFile:
 
 
 def _state(content: Mapping[str, Any]) -> ControllerState:
-    decisions = tuple(LoggedDecision(**made) for made in content["decisions"])
+    decisions = tuple(typed(LoggedDecision(**made)) for made in content["decisions"])
     name = content.get("algorithm") or content["law"]  # as the first version wrote it
-    return ControllerState(name, _memory(content["memory"]), decisions)
+    return typed(ControllerState(name, _memory(content["memory"]), decisions))
 
 
 def _memory(content: dict[str, Any]) -> ControllerMemory:
     marks = {
-        name: Counters(**content[name]) for name in ("begun", "judged", "last") if content[name]
+        name: typed(Counters(**content[name]))
+        for name in ("begun", "judged", "last")
+        if content[name]
     }
     pairs = {
         name: tuple(tuple(pair) for pair in content[name])
@@ -80,4 +82,4 @@ def _memory(content: dict[str, Any]) -> ControllerMemory:
     known = {one.name: content[one.name] for one in fields(ControllerMemory) if one.name in content}
     phase, guests = Phase(content["phase"]), frozenset(content["guests"])
     plain = {"phase": phase, "guests": guests, "resident": resident}
-    return ControllerMemory(**{**known, **marks, **pairs, **plain})
+    return typed(ControllerMemory(**{**known, **marks, **pairs, **plain}))

@@ -30,9 +30,6 @@ def parse(text: str) -> OriginalLimits:
     try:
         content = json.loads(text)
         memory = {str(name): int(kib) for name, kib in content["memory"].items()}
-        found = checked(OriginalLimits(**{**content, "memory": memory}))
+        return checked(OriginalLimits(**{**content, "memory": memory}))
     except WRONG as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
-    if found.shares is not None and type(found.shares) is not int:
-        raise ValueError("its CPU weight is not a number")
-    return found

@@ -21,7 +21,7 @@ from tuned_virt.core.state_file import (
     StateFile,
     UnusableStateError,
 )
-from tuned_virt.frozen_dataclasses import asdict, dataclass, field
+from tuned_virt.frozen_dataclasses import asdict, dataclass, field, typed
 from tuned_virt.kernel.files import AnyPath, KernelFileError
 from tuned_virt.model.pins import Pins, numbered
 from tuned_virt.placement import MemoryPlacement, Placement, PlacementKind
@@ -140,7 +140,7 @@ def _guests(content: Mapping[str, Any]) -> dict[str, list[HeldPlacement]]:
 def placement_of(content: dict[str, Any]) -> Placement:
     """A placement that was kept as JSON. Raises KeyError, TypeError or ValueError."""
     memory = content["memory"]
-    return Placement(
+    found = Placement(
         **{
             **content,
             "kind": PlacementKind(content["kind"]),
@@ -152,6 +152,9 @@ def placement_of(content: dict[str, Any]) -> Placement:
             else None,
         }
     )
+    if not all(type(node) is int for node in found.nodes):
+        raise TypeError("a node is not a number")
+    return typed(found)
 
 
 def _cells(memory: Mapping[str, Any]) -> dict[int, int]:
@@ -160,7 +163,7 @@ def _cells(memory: Mapping[str, Any]) -> dict[int, int]:
 
 def _held(content: dict[str, Any]) -> HeldPlacement:
     placed, pins = placement_of(content["placement"]), Pins.from_json(content["pins"])
-    return HeldPlacement(**{**content, "placement": placed, "pins": pins})
+    return typed(HeldPlacement(**{**content, "placement": placed, "pins": pins}))
 
 
 def _content(held: HeldPlacement) -> dict[str, Any]:

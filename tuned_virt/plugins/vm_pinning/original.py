@@ -75,9 +75,6 @@ def parse(text: str) -> OriginalPins:
         pins = Pins.from_json(content)
         for name in pins.to_json():
             del content[name]
-        found = checked(OriginalPins(**content, pins=pins))
+        return checked(OriginalPins(**content, pins=pins))
     except WRONG as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
-    if not isinstance(found.nodes, str):
-        raise ValueError("its nodes are not text")
-    return found
