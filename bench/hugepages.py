@@ -34,9 +34,9 @@ from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model import topology
+from tuned_virt.model.topology.huge_pages import folder
 from tuned_virt.plugins import hugepages_numa
 from tuned_virt.plugins.hugepages_numa import HugepagesPolicy, HugepagesTuner
-from tuned_virt.plugins.hugepages_numa.pools import folder
 from tuned_virt.plugins.hugepages_numa.state import HugepagesState
 
 M2 = 2048

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from tuned_virt.kernel.files import KernelFileAbsent, KernelFileError, KernelFS
 from tuned_virt.model import topology
-from tuned_virt.plugins.hugepages_numa.pools import FOLDER, TRANSPARENT, folder
+from tuned_virt.model.topology.huge_pages import FOLDER, folder
+from tuned_virt.plugins.hugepages_numa.pools import TRANSPARENT
 
 M2 = 2048
 G1 = 1 << 20
@@ -86,14 +87,14 @@ class FakeHugetlb(KernelFS):
         return {place: counts.persistent for place, counts in self.pools.items()}
 
     def glob(self, pattern: str) -> list[str]:
-        if pattern == f"{topology.NODES}/node[0-9]*/hugepages/hugepages-*kB":
-            return [folder(node, size) for node, size in self.pools]
-        if pattern == f"{FOLDER}/hugepages-*kB":
-            return [f"{FOLDER}/hugepages-{size}kB" for size in self.sizes]
         return []
 
     def names(self, path: str) -> list[str]:
-        return []
+        if path == topology.NODES:
+            return ["possible", *{f"node{node}": None for node, _ in self.pools}]
+        folders = [folder(node, size) for node, size in self.pools]
+        folders += [folder(None, size) for size in self.sizes]
+        return [one.rpartition("/")[2] for one in folders if one.rpartition("/")[0] == path]
 
     def link(self, path: str) -> str | None:
         return None

@@ -27,7 +27,8 @@ def by_name(fs: KernelFS, wanted: Container[str]) -> dict[str, list[int]]:
 
     Any user may give a process any name, so people's own count for nothing. Raises KernelFileError.
     """
-    names = MACHINE.read() if fs.root == "/" else ProcessNames(fs).read()
+    here = type(fs) is KernelFS and fs.root == "/"
+    names = MACHINE.read() if here else ProcessNames(fs).read()
     found: dict[str, list[int]] = {}
     for pid, name in names.items():
         if name in wanted and _is_services(fs, pid):

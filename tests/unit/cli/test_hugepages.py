@@ -12,8 +12,8 @@ import pytest
 from tuned_virt import __version__, cli
 from tuned_virt.cli import hugepages as command
 from tuned_virt.kernel.files import KernelFS
+from tuned_virt.model.topology.huge_pages import Pool
 from tuned_virt.plugins.hugepages_numa import pools as hugepages
-from tuned_virt.plugins.hugepages_numa.pools import Pool
 
 M2 = 2048
 G1 = 1 << 20

@@ -10,6 +10,7 @@ from tuned_virt.model.topology.memory import (
     meminfo,
     memory_nodes,
     node_meminfo,
+    node_numbers,
     nodes,
     page_size,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "meminfo",
     "memory_nodes",
     "node_meminfo",
+    "node_numbers",
     "nodes",
     "overlay",
     "page_size",

@@ -62,11 +62,17 @@ def fields(text: str) -> dict[str, int]:
     return {name: int(value) for name, value in re.findall(r"(\S+):\s+(\d+)", text)}
 
 
+def node_numbers(fs: KernelFS) -> list[int]:
+    """Numbers of the online nodes; none in a kernel without NUMA. Raises KernelFileError."""
+    names = (re.fullmatch(r"node(\d+)", name) for name in fs.names(NODES))
+    return sorted(int(name[1]) for name in names if name)
+
+
 def nodes(fs: KernelFS) -> list[MemoryNode]:
     """The online NUMA nodes, by number; empty in a kernel without NUMA."""
     found = []
-    for path in fs.glob(f"{NODES}/node[0-9]*"):
-        number = int(path.rpartition("node")[2])
+    for number in node_numbers(fs):
+        path = f"{NODES}/node{number}"
         memory = node_meminfo(fs, number)
         found.append(
             MemoryNode(
@@ -77,7 +83,7 @@ def nodes(fs: KernelFS) -> list[MemoryNode]:
                 distances=tuple(map(int, (fs.read_optional(f"{path}/distance") or "").split())),
             )
         )
-    return sorted(found, key=lambda node: node.id)
+    return found
 
 
 def memory_nodes(fs: KernelFS) -> frozenset[int]:

@@ -15,7 +15,8 @@ from tuned_virt.kernel import cpuset
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model.topology.grid import EFFICIENT
 from tuned_virt.model.topology.host import LOCAL, Cache, CpuDetail, Host, HostError, NumaNode
-from tuned_virt.model.topology.memory import CACHE, NODES, fields, meminfo
+from tuned_virt.model.topology.huge_pages import pools_of
+from tuned_virt.model.topology.memory import CACHE, NODES, fields, meminfo, node_numbers
 
 CPUS = "/sys/devices/system/cpu"
 PCI = "/sys/bus/pci/devices"
@@ -36,7 +37,7 @@ def read(fs: KernelFS) -> Host:
     modules = _has_modules(fs)
     cpus = {cpu: _cpu(fs, cpu, where[cpu], frozenset(placed), modules) for cpu in placed}
     left_out = {
-        "NUMA nodes have only CPUs of other nodes": len(_node_numbers(fs)) - len(of_node),
+        "NUMA nodes have only CPUs of other nodes": len(node_numbers(fs)) - len(of_node),
         "online CPUs are in no NUMA node": len(present - offline - where.keys()),
     }
     notes = tuple(f"{count} {what}: left out" for what, count in left_out.items() if count)
@@ -115,7 +116,7 @@ def _cpus_of_nodes(fs: KernelFS, present: frozenset[int]) -> dict[int, frozenset
     and one that has only CPUs of others is left out, as hwloc does."""
     found: dict[int, frozenset[int]] = {}
     taken = frozenset[int]()
-    for number in _node_numbers(fs):
+    for number in node_numbers(fs):
         folder = f"{NODES}/node{number}"
         cpus = _set(fs, f"{folder}/cpulist", f"{folder}/cpumap") & present
         if not cpus or cpus - taken:
@@ -178,18 +179,13 @@ def _caches(fs: KernelFS, cpus: Mapping[int, CpuDetail]) -> tuple[Cache, ...]:
 # --- nodes ----------------------------------------------------------------------------------------
 
 
-def _node_numbers(fs: KernelFS) -> list[int]:
-    names = (re.fullmatch(r"node(\d+)", name) for name in fs.names(NODES))
-    return sorted(int(name[1]) for name in names if name)
-
-
 def _whole(fs: KernelFS, present: frozenset[int]) -> NumaNode:
     """Without NUMA in the kernel, node 0 has everything."""
     return NumaNode(0, present, meminfo(fs).get("MemTotal", 0), {0: LOCAL}, _pools(fs, None)[0])
 
 
 def _nodes(fs: KernelFS, cpus: Mapping[int, frozenset[int]]) -> Iterator[NumaNode]:
-    numbers = _node_numbers(fs)
+    numbers = node_numbers(fs)
     for number in cpus:
         row = (fs.read_optional(f"{NODES}/node{number}/distance") or "").split()
         memory = fields(fs.read_optional(f"{NODES}/node{number}/meminfo") or "")
@@ -225,14 +221,9 @@ def _measured(fs: KernelFS, node: NumaNode, nodes: int) -> NumaNode:
 
 def _pools(fs: KernelFS, node: int | None) -> tuple[dict[int, int], dict[int, int]]:
     """Huge pages by size in KiB: all of the pool, and free ones."""
-    top = "/sys/kernel/mm/hugepages" if node is None else f"{NODES}/node{node}/hugepages"
-    total, free = {}, {}
-    for name in fs.names(top):
-        found = re.fullmatch(r"hugepages-(\d+)kB", name)
-        if found:
-            total[int(found[1])] = fs.read_number(f"{top}/{name}/nr_hugepages")
-            free[int(found[1])] = fs.read_number(f"{top}/{name}/free_hugepages")
-    return total, free
+    found = pools_of(fs, node)
+    total = {pool.size_kib: pool.total for pool in found}
+    return total, {pool.size_kib: pool.free for pool in found}
 
 
 # --- devices --------------------------------------------------------------------------------------

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator
 
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.frozen_dataclasses import dataclass, replace
+from tuned_virt.model.topology.huge_pages import folder
 from tuned_virt.plugins.hugepages_numa import plan_notes, setting_types, targets
 from tuned_virt.plugins.hugepages_numa.policy import HugepagesPolicy, OnPartial, Remedy
-from tuned_virt.plugins.hugepages_numa.pools import folder
 from tuned_virt.plugins.hugepages_numa.setting_types import (
     HugetlbMount,
     MountSetting,

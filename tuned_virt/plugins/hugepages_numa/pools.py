@@ -10,50 +10,11 @@ from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.kernel import procfs
 from tuned_virt.kernel.files import KernelFS, active_word
 from tuned_virt.model import topology
+from tuned_virt.model.topology.huge_pages import Pool, folder, pools_of, sizes
 
-FOLDER = "/sys/kernel/mm/hugepages"
 TRANSPARENT = "/sys/kernel/mm/transparent_hugepage"
 
 UNITS = ((1 << 20, "G"), (1 << 10, "M"))
-
-
-@dataclass(frozen=True)
-class Pool:
-    """A node's huge pages of one size: `size_kib` in KiB, the rest in pages of that size.
-
-    `surplus` are those of `total` that go back to the kernel once nobody uses them.
-    """
-
-    node: int
-    size_kib: int
-    total: int
-    free: int
-    surplus: int
-
-    @property
-    def persistent(self) -> int:
-        """Pages that stay in the pool when they are freed."""
-        return self.total - self.surplus
-
-    @property
-    def mapped(self) -> int:
-        """Pages that guests and others use."""
-        return self.total - self.free
-
-    def growth(self, persistent: int) -> int:
-        """Pages that so many persistent ones take from the kernel; negative: give back to it.
-
-        More turn surplus pages into persistent ones first. Less frees none that are mapped, which
-        become surplus instead (mm/hugetlb.c, set_max_huge_pages).
-        """
-        if persistent >= self.persistent:
-            return max(0, persistent - self.total)
-        return min(0, max(persistent, self.mapped) - self.persistent)
-
-    @property
-    def mib(self) -> int:
-        """Memory of all its pages in MiB, rounded down."""
-        return self.total * self.size_kib // 1024
 
 
 @dataclass(frozen=True)
@@ -81,11 +42,6 @@ def size_of(name: str) -> int:
     return int(found[1]) * dict((letter, unit) for unit, letter in (*UNITS, (1, "K")))[found[2]]
 
 
-def folder(node: int, size_kib: int) -> str:
-    """The folder of a node's pool."""
-    return f"{topology.NODES}/node{node}/hugepages/hugepages-{size_kib}kB"
-
-
 def persistent(fs: KernelFS, node: int, size_kib: int) -> int:
     """The persistent pages of one pool now. Raises KernelFileError."""
     home = folder(node, size_kib)
@@ -99,11 +55,11 @@ def read(fs: KernelFS) -> list[Pool]:
     Nodes without memory are left out: newer kernels have empty pools for them that cannot be
     filled. A kernel without NUMA has one node, 0.
     """
-    folders = fs.glob(f"{topology.NODES}/node[0-9]*/hugepages/hugepages-*kB")
+    found = [pool for node in topology.node_numbers(fs) for pool in pools_of(fs, node)]
+    if not found:
+        return pools_of(fs, None)
     with_memory = topology.memory_nodes(fs)
-    pools = [_pool(fs, path) for path in folders or fs.glob(f"{FOLDER}/hugepages-*kB")]
-    kept = [pool for pool in pools if not folders or not with_memory or pool.node in with_memory]
-    return sorted(kept, key=lambda pool: (pool.node, pool.size_kib))
+    return [pool for pool in found if not with_memory or pool.node in with_memory]
 
 
 def reserved(fs: KernelFS) -> dict[int, int]:
@@ -111,9 +67,9 @@ def reserved(fs: KernelFS) -> dict[int, int]:
 
     The kernel does not count them by node.
     """
-    folders = fs.glob(f"{FOLDER}/hugepages-*kB")
-    sizes = {_size(path): fs.read_number(f"{path}/resv_hugepages") for path in folders}
-    return dict(sorted(sizes.items()))
+    return {
+        size: fs.read_number(f"{folder(None, size)}/resv_hugepages") for size in sizes(fs, None)
+    }
 
 
 def transparent(fs: KernelFS) -> TransparentHugePages | None:
@@ -148,21 +104,6 @@ def mapped(fs: KernelFS, pid: int) -> int | None:
     It can miss memory that is shared with another process which touched it first.
     """
     return procfs.kib(procfs.status(fs, str(pid)), "HugetlbPages")
-
-
-def _pool(fs: KernelFS, path: str) -> Pool:
-    node = re.search(r"/node(\d+)/", path)
-    return Pool(
-        node=int(node[1]) if node else 0,
-        size_kib=_size(path),
-        total=fs.read_number(f"{path}/nr_hugepages"),
-        free=fs.read_number(f"{path}/free_hugepages"),
-        surplus=fs.read_number(f"{path}/surplus_hugepages"),
-    )
-
-
-def _size(path: str) -> int:
-    return int(path.rpartition("-")[2][: -len("kB")])
 
 
 def _numbers(pattern: str, words: list[str]) -> list[tuple[str, str]]:

@@ -9,7 +9,8 @@ from typing import NamedTuple, Union
 
 from tuned_virt.core.plan import Values
 from tuned_virt.frozen_dataclasses import dataclass
-from tuned_virt.plugins.hugepages_numa.pools import FOLDER, TRANSPARENT, Pool, size_name, size_of
+from tuned_virt.model.topology.huge_pages import FOLDER, Pool
+from tuned_virt.plugins.hugepages_numa.pools import TRANSPARENT, size_name, size_of
 
 
 class PoolSetting(NamedTuple):

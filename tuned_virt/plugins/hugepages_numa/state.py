@@ -13,9 +13,10 @@ from tuned_virt.frozen_dataclasses import dataclass, field
 from tuned_virt.kernel.files import KernelFS, active_word
 from tuned_virt.libvirt_api.guest_pages import Asking
 from tuned_virt.model import topology
+from tuned_virt.model.topology.huge_pages import FOLDER
 from tuned_virt.plugins.hugepages_numa import boot, conflicts, demand, mounts, pools, setting_types
 from tuned_virt.plugins.hugepages_numa.policy import TRANSPARENT, HugepagesPolicy
-from tuned_virt.plugins.hugepages_numa.pools import FOLDER, size_name
+from tuned_virt.plugins.hugepages_numa.pools import size_name
 from tuned_virt.plugins.hugepages_numa.setting_types import (
     HugetlbMount,
     MountSetting,

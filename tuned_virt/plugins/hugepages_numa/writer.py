@@ -24,10 +24,11 @@ from tuned_virt.core.plan import Change
 from tuned_virt.core.tuner import Writer
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.model import topology
+from tuned_virt.model.topology.huge_pages import FOLDER, folder
 from tuned_virt.plugins.hugepages_numa import boot, conflicts, mounts, pools, state
 from tuned_virt.plugins.hugepages_numa.planner import MountChange, PoolChange
 from tuned_virt.plugins.hugepages_numa.policy import Remedy
-from tuned_virt.plugins.hugepages_numa.pools import FOLDER, folder, size_name
+from tuned_virt.plugins.hugepages_numa.pools import size_name
 from tuned_virt.plugins.hugepages_numa.progress import Progress, ProgressFile
 from tuned_virt.plugins.hugepages_numa.setting_types import HugetlbMount, NotMounted
 

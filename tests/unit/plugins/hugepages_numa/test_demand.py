@@ -18,10 +18,10 @@ from tuned_virt.core.originals import Originals
 from tuned_virt.core.plan_runner import PlanRunner
 from tuned_virt.libvirt_api.guest_pages import Asking
 from tuned_virt.model.guest import Guest, read_guest
+from tuned_virt.model.topology.huge_pages import Pool
 from tuned_virt.plugins import hugepages_numa
 from tuned_virt.plugins.hugepages_numa import HugepagesTuner, demand
 from tuned_virt.plugins.hugepages_numa.policy import HugepagesPolicy
-from tuned_virt.plugins.hugepages_numa.pools import Pool
 from tuned_virt.plugins.hugepages_numa.setting_types import PoolSetting
 from tuned_virt.plugins.hugepages_numa.state import HugepagesState
 

@@ -10,11 +10,11 @@ import pytest
 
 from tests.unit.hugetlb import G1, M2
 from tuned_virt.core.plan import Change, Plan
+from tuned_virt.model.topology.huge_pages import Pool
 from tuned_virt.plugins import hugepages_numa
 from tuned_virt.plugins.hugepages_numa import planner
 from tuned_virt.plugins.hugepages_numa.planner import MountChange, PoolChange
 from tuned_virt.plugins.hugepages_numa.policy import Remedy
-from tuned_virt.plugins.hugepages_numa.pools import Pool
 from tuned_virt.plugins.hugepages_numa.setting_types import (
     HugetlbMount,
     MountSetting,

@@ -18,10 +18,10 @@ from tuned_virt.core.journal import Journal
 from tuned_virt.core.options import BadOptions
 from tuned_virt.core.originals import Originals
 from tuned_virt.model import topology
+from tuned_virt.model.topology.huge_pages import folder
 from tuned_virt.plugins import hugepages_numa
 from tuned_virt.plugins.hugepages_numa import HugepagesTuner, boot, targets
 from tuned_virt.plugins.hugepages_numa.policy import HugepagesPolicy
-from tuned_virt.plugins.hugepages_numa.pools import folder
 from tuned_virt.plugins.hugepages_numa.state import HugepagesState
 
 GIB = 1 << 20

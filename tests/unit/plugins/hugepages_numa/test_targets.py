@@ -8,10 +8,10 @@ from collections.abc import Collection
 import pytest
 
 from tests.unit.hugetlb import G1, M2
+from tuned_virt.model.topology.huge_pages import Pool
 from tuned_virt.plugins import hugepages_numa
 from tuned_virt.plugins.hugepages_numa import planner, targets
 from tuned_virt.plugins.hugepages_numa.planner import PoolChange
-from tuned_virt.plugins.hugepages_numa.pools import Pool
 from tuned_virt.plugins.hugepages_numa.setting_types import PoolSetting, Setting
 from tuned_virt.plugins.hugepages_numa.state import HugepagesState, NodeFreeMemory
 
