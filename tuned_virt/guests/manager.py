@@ -21,6 +21,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from tuned_virt.core.deferred_restore import DeferredRestore
 from tuned_virt.core.engine import Finding, Result
 from tuned_virt.core.originals import shared_originals
+from tuned_virt.core.tuner import Registered
 from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.guests.originals import GuestOriginals, O
 from tuned_virt.guests.restore import GuestRestore
@@ -92,6 +93,12 @@ class GuestTuner(GuestRestore[O], Generic[P, O]):
         """Each libvirt that originals are kept of."""
         return GuestOriginals(self.name, self.original, shared_originals()).uris()
 
+    def keeps(self) -> bool:
+        """Whether an original is kept of any guest, or of the kernel for them."""
+        others = (one.name for one in Registered.classes.values() if one.part_of == self.name)
+        kept = shared_originals()
+        return any(kept.record(name).originals for name in (self.name, *others))
+
     def put_back(self, view: GuestsView, fs: KernelFS, kept: O) -> str:
         """See `GuestRestore`."""
         active = view.guests.get(kept.uuid)
@@ -123,7 +130,8 @@ class GuestManager(Generic[P]):
     def __init__(self, tuner: GuestTuner[P, Any], uri: str) -> None:
         self.tuner = tuner
         self.control = libvirt_worker(uri)
-        self._guests = tuner.guests(uri)
+        self._made: GuestController[P] | None = None
+        self._active_since = math.inf
         self._lock = threading.Lock()
         self._listener: GuestListener | None = None
         self._claims: Mapping[Run, Claim[P]] | None = None
@@ -134,6 +142,17 @@ class GuestManager(Generic[P]):
         self._listed: Mapping[str, Domain] | None = None
         self._deferred = DeferredRestore(tuner.name, self._release)
 
+    def _guests(self) -> GuestController[P]:
+        """What tunes the guests, made once there is libvirt to ask, or something to put back."""
+        if self._made is None:
+            self._made = self.tuner.guests(self.control.uri)
+            self._made.active_since = self._active_since
+        return self._made
+
+    def _defer_restore(self, why: str) -> None:
+        if not self.idle:
+            self._guests().defer_restore(why)
+
     # --- from TuneD -------------------------------------------------------------------------
 
     def attach(self, listener: GuestListener) -> Mapping[str, Domain]:
@@ -142,7 +161,9 @@ class GuestManager(Generic[P]):
             self._listener = listener
             self._starting = self._claims is None  # what a killed TuneD left may be claimed again
             if self._starting:
-                self._guests.active_since = time.clock_gettime(time.CLOCK_BOOTTIME)
+                self._active_since = time.clock_gettime(time.CLOCK_BOOTTIME)
+                if self._made is not None:
+                    self._made.active_since = self._active_since
         self._turn()
         deadline = time.monotonic() + timeouts.FIRST_LISTING
         self._until(lambda: self._listed is not None, deadline)
@@ -187,19 +208,21 @@ class GuestManager(Generic[P]):
         wanted = self._wanted
         done = self._until(lambda: self._done >= wanted, time.monotonic() + patience)
         if not done and self._claims is None:
-            self._guests.defer_restore(self.control.unavailable or "libvirtd has not answered yet")
+            self._defer_restore(self.control.unavailable or "libvirtd has not answered yet")
         return done
 
     @property
     def idle(self) -> bool:
         """Whether nothing is left to put back."""
-        return self._guests.idle
+        if self._made is None:
+            return not self.tuner.keeps()
+        return self._made.idle
 
     def findings(self, runs: Iterable[Run], ignore_missing: bool) -> list[Finding]:
         """What verify says of some of the claimed guests."""
         known = self._claims or {}
         claims = {run: known[run] for run in runs if run in known}
-        return list(self._guests.findings(claims, self.control, ignore_missing))
+        return list(self._guests().findings(claims, self.control, ignore_missing))
 
     def unavailable(self) -> list[Finding]:
         """What verify says where libvirt is unavailable: not a failure, others' settings hold."""
@@ -238,7 +261,7 @@ class GuestManager(Generic[P]):
             if said is not None and wanted == before and said != self._claims:
                 self._claims, self._starting = said, False  # else what came since is newer
             claims, starting = self._claims, self._starting
-        due = None if starting else self._guests.adjust(view, claims)
+        due = None if starting else self._guests().adjust(view, claims)
         with self._reached:
             self._done = wanted
             self._reached.notify_all()
@@ -251,20 +274,18 @@ class GuestManager(Generic[P]):
         with self._reached:
             self._reached.notify_all()
         if self._claims is None:
-            self._guests.defer_restore(why)
+            self._defer_restore(why)
         self._leave_if_done(self._wanted)
 
     def _leave_if_done(self, wanted: int) -> None:
         with self._lock:
             busy = (
-                self._listener
-                or self._claims is not None
-                or not self._guests.idle
-                or self._wanted > wanted
+                self._listener or self._claims is not None or not self.idle or self._wanted > wanted
             )
             if not busy:
                 self._listed = None
-                self._guests.rest()
+                if self._made is not None:
+                    self._made.rest()
                 self.control.unregister(self)
 
 

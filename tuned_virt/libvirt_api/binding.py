@@ -28,7 +28,7 @@ from tuned_virt.core.options import SYSTEM
 from tuned_virt.libvirt_api.errors import LibvirtError
 from tuned_virt.model.guest import printable
 
-__all__ = ["SYSTEM", "libvirt", "missing", "missing_package", "open_uri", "run_loop", "work"]
+__all__ = ["SYSTEM", "libvirt", "missing", "not_installed", "open_uri", "run_loop", "work"]
 
 log = logging.getLogger("tuned")
 
@@ -58,20 +58,28 @@ def libvirt() -> Any:
     return found
 
 
-def missing_package() -> str:
-    """What has to be installed to ask libvirt; "" for nothing."""
-    if libvirt() is None:
-        return "python3-libvirt is not installed"
-    if importlib.util.find_spec("defusedxml") is None:
-        return "python3-defusedxml is not installed"
-    return ""
+PACKAGES = {"libvirt": "python3-libvirt", "defusedxml": "python3-defusedxml"}
+"""Modules that it takes to ask libvirt, with the packages that have them."""
+
+
+def not_installed() -> str:
+    """What has to be installed to ask libvirt; "" for nothing. Imports nothing."""
+    package = next((name for module, name in PACKAGES.items() if not _is_there(module)), "")
+    return f"{package} is not installed" if package else ""
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # ValueError: sys.modules has an entry without a spec
+        return False
 
 
 def missing(uri: str = SYSTEM) -> str:
     """What this machine lacks to ask libvirt, found out without asking it; "" for nothing."""
     if uri == SYSTEM and not any(map(os.path.exists, SOCKETS)):
-        return missing_package() or f"there is no libvirt socket ({' or '.join(SOCKETS)})"
-    return missing_package()
+        return not_installed() or f"there is no libvirt socket ({' or '.join(SOCKETS)})"
+    return not_installed() or ("" if libvirt() else "python3-libvirt cannot be imported")
 
 
 @contextlib.contextmanager

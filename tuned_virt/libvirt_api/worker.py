@@ -192,7 +192,7 @@ class LibvirtWorker:
             if not why:
                 continue  # it was closed for want of reconcilers, and one has come since
             self._say_unavailable(why)
-            if binding.missing_package():
+            if binding.not_installed():
                 with self._lock:
                     self._worker = None  # until somebody registers
                 return

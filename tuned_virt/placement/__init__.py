@@ -5,6 +5,8 @@
 `PlacementPolicy` that they decide by.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from tuned_virt.placement.model import (
     WALLS,
     MemoryPlacement,
@@ -13,7 +15,6 @@ from tuned_virt.placement.model import (
     PlacementPlan,
     unplaced,
 )
-from tuned_virt.placement.planner import Planner, plan
 from tuned_virt.placement.policy import (
     OPTIONS,
     PlacementMode,
@@ -23,7 +24,24 @@ from tuned_virt.placement.policy import (
     parse,
     policy_for,
 )
-from tuned_virt.placement.residents import for_guests
+
+if TYPE_CHECKING:
+    from tuned_virt.placement.planner import Planner, plan
+    from tuned_virt.placement.residents import for_guests
+else:
+
+    def __getattr__(name: str) -> Any:
+        """What plans, which is imported once somebody plans: TuneD reads options without it."""
+        if name == "for_guests":
+            from tuned_virt.placement.residents import for_guests
+
+            return for_guests
+        if name in ("Planner", "plan"):
+            from tuned_virt.placement.planner import Planner, plan
+
+            return {"Planner": Planner, "plan": plan}[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "OPTIONS",

@@ -67,6 +67,9 @@ class RecordingTuner(GuestTuner[str, Any]):
     def uris(self) -> Iterable[str]:
         return ()
 
+    def keeps(self) -> bool:
+        return True
+
     def original(self, text: str) -> Any:
         raise NotImplementedError
 

@@ -65,7 +65,7 @@ def test_the_profile_counts_from_its_activation(
     before = time.clock_gettime(time.CLOCK_BOOTTIME)
     plugin = Silent()
     manager.attach(plugin)
-    first = tuner.controller.active_since
+    first = manager._guests().active_since
     assert before <= first <= time.clock_gettime(time.CLOCK_BOOTTIME)
     manager.claim({("uuid1", 1): Claim("guest1", "p")})
     manager.attach(plugin)

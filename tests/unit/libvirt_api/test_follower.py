@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from __future__ import annotations
 
+import importlib.util
 import logging
 import threading
 import time
@@ -123,19 +124,11 @@ def test_differences_in_words() -> None:
 # --- hosts without libvirt -------------------------------------------------------------------
 
 
-def no_libvirt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binding, "libvirt", lambda: None)
-
-
-def no_xml(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-
-
 @pytest.mark.parametrize(
-    ("lacks", "package"), [(no_libvirt, "python3-libvirt"), (no_xml, "python3-defusedxml")]
+    ("module", "package"), [("libvirt", "python3-libvirt"), ("defusedxml", "python3-defusedxml")]
 )
 def test_a_package_that_is_missing_is_said_once(
-    lacks: Callable[[pytest.MonkeyPatch], None],
+    module: str,
     package: str,
     fake: FakeLibvirt,
     monkeypatch: pytest.MonkeyPatch,
@@ -143,7 +136,10 @@ def test_a_package_that_is_missing_is_said_once(
     said: list[str],
 ) -> None:
     caplog.set_level(logging.INFO, "tuned")
-    lacks(monkeypatch)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == module else find(name)
+    )
     follower = follow(said.append, binding.SYSTEM)
     until(lambda: not workers())
     assert follower.guests is None
@@ -155,9 +151,15 @@ def test_a_package_that_is_missing_is_said_once(
     assert messages == [f"libvirt is unavailable: {package} is not installed"]
 
 
-def test_without_a_socket_libvirt_is_not_asked(
+def test_a_binding_that_cannot_be_imported_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binding, "libvirt", lambda: None)
+    assert missing("test:///default") == "python3-libvirt cannot be imported"
+
+
+def test_without_a_socket_libvirt_is_not_asked_and_its_binding_not_imported(
     fake: FakeLibvirt, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(binding, "libvirt", None)
     caplog.set_level(logging.INFO, "tuned")
     monkeypatch.setattr(binding, "SOCKETS", ("/nowhere/ro",))
     monkeypatch.setattr(fake, "_open", None)

@@ -11,7 +11,6 @@ from tuned_virt.guests.manager import GuestController, GuestTuner
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api.connection import Connection, Domain
 from tuned_virt.plugins.vm_limits import original, policy
-from tuned_virt.plugins.vm_limits.controller import LimitsController, put_back
 from tuned_virt.plugins.vm_limits.original import OriginalLimits
 from tuned_virt.plugins.vm_limits.policy import LimitsPolicy
 
@@ -27,10 +26,14 @@ class LimitsTuner(GuestTuner[LimitsPolicy, OriginalLimits]):
 
     def guests(self, uri: str) -> GuestController[LimitsPolicy]:
         """See `GuestTuner`."""
+        from tuned_virt.plugins.vm_limits.controller import LimitsController
+
         return LimitsController(uri, KernelFS(), shared_originals(), Journal())
 
     def put_back_run(
         self, link: Connection, active: Domain, fs: KernelFS, kept: OriginalLimits
     ) -> Mapping[str, str]:
         """See `GuestTuner`."""
+        from tuned_virt.plugins.vm_limits.controller import put_back
+
         return put_back(link, active, kept)

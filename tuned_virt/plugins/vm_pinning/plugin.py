@@ -24,10 +24,7 @@ from tuned_virt.plugins.vm_pinning import (
     policy,
 )
 from tuned_virt.plugins.vm_pinning.configured_guest import ConfiguredGuest
-from tuned_virt.plugins.vm_pinning.controller import PinningController
 from tuned_virt.plugins.vm_pinning.original import OriginalPins
-from tuned_virt.plugins.vm_pinning.persistent_pins import clean_guest
-from tuned_virt.plugins.vm_pinning.pinner import Pinner
 from tuned_virt.plugins.vm_pinning.policy import PinningPolicy
 
 
@@ -46,6 +43,8 @@ class PinningTuner(GuestTuner[PinningPolicy, OriginalPins]):
 
     def guests(self, uri: str) -> GuestController[PinningPolicy]:
         """See `GuestTuner`."""
+        from tuned_virt.plugins.vm_pinning.controller import PinningController
+
         return PinningController(uri, KernelFS(), shared_originals(), Journal())
 
     def notes(self) -> Iterable[str]:
@@ -64,6 +63,8 @@ class PinningTuner(GuestTuner[PinningPolicy, OriginalPins]):
         self, link: Connection, active: Domain, fs: KernelFS, kept: OriginalPins
     ) -> Mapping[str, str]:
         """See `GuestTuner`."""
+        from tuned_virt.plugins.vm_pinning.pinner import Pinner
+
         seen = TrackedGuest(active, kept.key, kept.pid, kept.start, None, "", 0.0, False)
         held = held_placements.load(kept.uri, self._file).get(kept.key)
         return Pinner(fs, Journal()).put_back(link, seen, kept, held.pins if held else Pins())
@@ -89,5 +90,7 @@ class ConfigurationRestore(GuestRestore[ConfiguredGuest]):
 
     def put_back(self, view: GuestsView, fs: KernelFS, kept: ConfiguredGuest) -> str:
         """See `GuestRestore`."""
+        from tuned_virt.plugins.vm_pinning.persistent_pins import clean_guest
+
         clean_guest(view.connection, kept)
         return ""
