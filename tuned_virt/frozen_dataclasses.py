@@ -60,6 +60,9 @@ def _frozen(plain: type) -> Any:
     names = tuple(one.name for one in fields(cls))
     cls._frozen_names = names
     cls._frozen_known = frozenset(names)
+    cls._frozen_required = frozenset(
+        one.name for one in fields(cls) if one.default is MISSING and one.default_factory is MISSING
+    )
     cls._frozen_defaults = {one.name: one.default for one in fields(cls)}
     cls._frozen_factories = {
         one.name: one.default_factory for one in fields(cls) if one.default_factory is not MISSING
@@ -83,13 +86,13 @@ def _completed(self: Any, values: tuple[Any, ...], named: dict[str, Any]) -> dic
     given = dict(zip(self._frozen_names, values), **named)
     if len(given) < len(values) + len(named) or not given.keys() <= self._frozen_known:
         raise TypeError(f"{type(self).__name__}() is given a field twice, or what is no field")
+    if not self._frozen_required <= given.keys():
+        lacking = sorted(self._frozen_required - given.keys(), key=self._frozen_names.index)
+        raise TypeError(f"{type(self).__name__}() is not given {', '.join(lacking)}")
     found = {**self._frozen_defaults, **given}
     for name, factory in self._frozen_factories.items():
         if name not in given:
             found[name] = factory()
-    lacking = [name for name, value in found.items() if value is MISSING]
-    if lacking:
-        raise TypeError(f"{type(self).__name__}() is not given {', '.join(lacking)}")
     return found
 
 

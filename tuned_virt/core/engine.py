@@ -244,6 +244,8 @@ class Engine(Generic[P, S]):
 
     def _carry_out(self, changes: tuple[Change, ...]) -> tuple[tuple[Change, ...], dict[str, str]]:
         """Make the changes; those that were made, and by setting why one was not."""
+        if not changes:
+            return (), {}
         made: list[Change] = []
         by_key: dict[str, list[Change]] = {}
         for change in changes:
@@ -316,6 +318,8 @@ class Engine(Generic[P, S]):
 
     def _let_go(self, prepared: Prepared, failed: Mapping[str, str]) -> None:
         """Forget the originals that are back; of the others say why they are not, once."""
+        if not (prepared.kept or prepared.plan.pending or self._returned or self._told):
+            return
         name = self.tuner.name
         unclaimed = prepared.kept.keys() - prepared.plan.originals.keys()
         busy = self._workers.busy

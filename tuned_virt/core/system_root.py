@@ -42,7 +42,8 @@ class SystemRoot:
     def text(self, name: str) -> str:
         """A file's text, "" where there is none. Raises OutsideRootError and OSError."""
         try:
-            with open(self.path(name), encoding="utf-8", errors="replace") as file:
+            here = name if self.root == "/" else self.path(name)  # a link may lead anywhere from /
+            with open(here, encoding="utf-8", errors="replace") as file:
                 return file.read()
         except FileNotFoundError:
             return ""

@@ -68,11 +68,19 @@ def not_installed() -> str:
     return f"{package} is not installed" if package else ""
 
 
+_installed: set[str] = set()
+"""Modules that were found once; the others may be installed while TuneD runs."""
+
+
 def _is_there(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):  # ValueError: sys.modules has an entry without a spec
-        return False
+    if module not in _installed:
+        try:
+            found = importlib.util.find_spec(module)
+        except (ImportError, ValueError):  # ValueError: sys.modules has an entry without a spec
+            return False
+        if found is not None:
+            _installed.add(module)
+    return module in _installed
 
 
 def missing(uri: str = SYSTEM) -> str:

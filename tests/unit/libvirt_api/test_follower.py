@@ -136,6 +136,7 @@ def test_a_package_that_is_missing_is_said_once(
     said: list[str],
 ) -> None:
     caplog.set_level(logging.INFO, "tuned")
+    monkeypatch.setattr(binding, "_installed", set())
     find = importlib.util.find_spec
     monkeypatch.setattr(
         "importlib.util.find_spec", lambda name: None if name == module else find(name)
