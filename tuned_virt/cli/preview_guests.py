@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from tuned_virt.cli import plan, plan_text, planning_input
 from tuned_virt.cli.common import CouldNot
@@ -13,11 +13,16 @@ from tuned_virt.core.options import SYSTEM
 from tuned_virt.core.originals import Originals
 from tuned_virt.core.preview import PreviewedValue, PreviewRemark, SwitchPreview, known, unknown
 from tuned_virt.frozen_dataclasses import dataclass
+from tuned_virt.guests.originals import GuestOriginals
 from tuned_virt.kernel.files import KernelFS
+from tuned_virt.libvirt_api import guest_limits
+from tuned_virt.libvirt_api.guest_limits import LimitsNow
 from tuned_virt.model.guest import Guest, printable
 from tuned_virt.placement import Placement, PlacementKind
 from tuned_virt.plugins.vm_limits import controller as limits
-from tuned_virt.plugins.vm_limits.policy import LIBVIRT, LimitsPolicy, wanted
+from tuned_virt.plugins.vm_limits import original
+from tuned_virt.plugins.vm_limits.original import OriginalLimits
+from tuned_virt.plugins.vm_limits.policy import LIBVIRT, SHARES, UNLIMITED, LimitsPolicy, wanted
 from tuned_virt.plugins.vm_pinning.policy import PinningPolicy
 from tuned_virt.tuned_api.preview.ours import GuestSection
 
@@ -87,33 +92,55 @@ def _pin(
 
 def _limit(sections: Sequence[GuestSection], gathered: PlanningInput, found: SwitchPreview) -> None:
     documents = {guest.key: one.xml for guest, one in zip(gathered.guests, gathered.described)}
+    uris = {one.policy.uri for one in sections}
+    now = guest_limits.current(min(uris)) if uris else {}
+    kept = GuestOriginals(LIMITS, original.parse, Originals(), min(uris)).guests if uris else {}
+    ours = {one.uuid: one for one in kept.values()}
     for guest in gathered.guests:
         names = (guest.name, guest.uuid)
         section = next((one for one in sections if selects(one.devices, names)), None)
         if section is not None:
-            found.values += _limits(section, guest, documents[guest.key], found)
+            mine = ours.get(guest.uuid)
+            owners = limits.owned(documents[guest.key]).keys() - _ours(mine)
+            told = now.get(guest.uuid) or LimitsNow(error="libvirt does not tell it")
+            found.values += _limits(section, guest, owners, told, found)
+
+
+def _ours(kept: OriginalLimits | None) -> set[str]:
+    """The limits of a guest that we have set."""
+    if kept is None:
+        return set()
+    return {*kept.memory, *([] if kept.shares is None else [SHARES])}
 
 
 def _limits(
-    section: GuestSection, guest: Guest, xml: str, found: SwitchPreview
+    section: GuestSection,
+    guest: Guest,
+    owners: Collection[str],
+    now: LimitsNow,
+    found: SwitchPreview,
 ) -> Iterator[PreviewedValue]:
-    """A guest's limits; what its XML says already may be its owner's, which is not changed."""
+    """A guest's limits; those that its owner has set are not changed."""
     asked, name = wanted(section.policy, guest), printable(guest.name)
     found.refused += [PreviewRemark(LIMITS, name, reason) for reason in asked.refused]
     if section.policy.observe:
         found.notes.append(PreviewRemark(LIMITS, name, "observe=1: no limit is set"))
         return
-    owners = limits.owned(xml)
-    values = {**{option: asked.memory.get(own) for option, own in LIBVIRT.items()}}
-    values["cpu_shares"] = asked.shares
-    for option, value in values.items():
+    values = {option: asked.memory.get(own) for option, own in LIBVIRT.items()}
+    for option, value in {**values, SHARES: asked.shares}.items():
         own = LIBVIRT.get(option, option)
         if value is not None and own in owners:
-            reason = f"{option} is set in its XML already; one that its owner set is not changed"
+            reason = f"{option} is set by its owner, in its XML, and is not changed"
             found.notes.append(PreviewRemark(LIMITS, name, reason))
         elif value is not None:
-            text = str(value) if option == "cpu_shares" else f"{value} KiB"
-            now = unknown("libvirt is asked at the switch")
-            why = "set by the profile"
+            before = now.shares if option == SHARES else now.memory.get(own)
+            reading = unknown(now.error) if before is None else known(_shown(option, before))
             names = (LIMITS, section.section, option, "")
-            yield PreviewedValue(*names, now, known(text), why, None, name)
+            after = known(_shown(option, value))
+            yield PreviewedValue(*names, reading, after, "set by the profile", None, name)
+
+
+def _shown(option: str, value: int) -> str:
+    if option == SHARES:
+        return str(value)
+    return "unlimited" if value >= UNLIMITED else f"{value} KiB"

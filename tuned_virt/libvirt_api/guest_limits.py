@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tuned_virt.frozen_dataclasses import dataclass, field
 from tuned_virt.libvirt_api import binding
 from tuned_virt.libvirt_api.connection import Connection, Domain
 from tuned_virt.libvirt_api.errors import LibvirtError
 from tuned_virt.libvirt_api.guest_pins import CallBatch
+from tuned_virt.libvirt_api.worker import GuestsView, ask_once
 
 MEMORY = ("hard_limit", "soft_limit", "swap_hard_limit")
 
@@ -25,6 +27,29 @@ def memory_limits(link: Connection, active: Domain) -> dict[str, int]:
     with link.asking():
         limits = active.domain.memoryParameters(0)
     return {name: int(limits[name]) for name in MEMORY if name in limits}
+
+
+@dataclass(frozen=True)
+class LimitsNow:
+    """A running guest's limits in KiB by libvirt's names, and its weight; why it is not known."""
+
+    memory: Mapping[str, int] = field(default_factory=dict)
+    shares: int | None = None
+    error: str = ""
+
+
+def current(uri: str) -> dict[str, LimitsNow]:
+    """The limits of every running guest by UUID; nothing where libvirt does not tell."""
+    told = ask_once(lambda view: {uuid: _now(view, one) for uuid, one in view.guests.items()}, uri)
+    return told or {}
+
+
+def _now(view: GuestsView, active: Domain) -> LimitsNow:
+    link = view.connection
+    try:
+        return LimitsNow(memory_limits(link, active), cpu_shares(link, active))
+    except LibvirtError as error:
+        return LimitsNow(error=str(error))
 
 
 def cpu_shares(link: Connection, active: Domain) -> int | None:

@@ -11,9 +11,13 @@ from tuned_virt.cli import planning_input, preview_guests
 from tuned_virt.cli.common import CouldNot
 from tuned_virt.cli.planning_input import DescribedGuest
 from tuned_virt.core.preview import SwitchPreview
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.libvirt_api import guest_limits
+from tuned_virt.libvirt_api.guest_limits import LimitsNow
 from tuned_virt.model.pins import Pins
 from tuned_virt.model.topology import Host
 from tuned_virt.plugins.vm_limits import policy as limits
+from tuned_virt.plugins.vm_limits.policy import UNLIMITED
 from tuned_virt.plugins.vm_pinning import policy as pinning
 from tuned_virt.tuned_api.preview.ours import GuestSection
 
@@ -65,14 +69,29 @@ def test_observe_pins_nobody(running: None) -> None:
     assert "observe=1" in str(found.notes)
 
 
-def test_limits_are_shown_and_harmful_ones_refused(running: None) -> None:
+def test_limits_are_shown_and_harmful_ones_refused(
+    running: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = LimitsNow({"hard_limit": UNLIMITED, "soft_limit": 3 << 20}, 1024)
+    uuid = next(one.uuid for one in planning_input.here(KernelFS(), "").guests if one.name == "web")
+    monkeypatch.setattr(guest_limits, "current", lambda _uri: {uuid: told})
     found = SwitchPreview()
     preview_guests.guests([limit("web", cpu_shares="256", memory_soft_limit="1G")], found)
     values = {(one.device, one.setting): str(one.after) for one in found.values}
     assert values["web", "cpu_shares"] == "256"
     assert values["web", "memory_soft_limit"] == f"{1 << 20} KiB"
-    assert {str(one.before) for one in found.values} == {"not known"}
+    before = {one.setting: str(one.before) for one in found.values}
+    assert before == {"cpu_shares": "1024", "memory_soft_limit": f"{3 << 20} KiB"}
     assert {one.device for one in found.values} == {"web"}
+    found = SwitchPreview()
+    preview_guests.guests([limit("web", memory_hard_limit="900%")], found)
+    assert [str(one.before) for one in found.values] == ["unlimited"]
+    monkeypatch.setattr(guest_limits, "current", lambda _uri: {uuid: LimitsNow(error="no cgroup")})
+    found = SwitchPreview()
+    preview_guests.guests([limit("web", cpu_shares="256")], found)
+    assert [(str(one.before), one.before.why) for one in found.values] == [
+        ("not known", "no cgroup")
+    ]
     found = SwitchPreview()
     preview_guests.guests([limit("*", memory_hard_limit="1M")], found)
     assert found.values == []

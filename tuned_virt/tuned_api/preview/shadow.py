@@ -40,7 +40,7 @@ COUPLED: Mapping[str, str] = {
 """Writing the one, the kernel zeroes the other (Documentation/admin-guide/sysctl/vm.rst)."""
 
 READ_ONLY = re.compile(
-    r"lscpu|nproc|virt-what|getconf \w+|rpm-ostree status|hdparm -[BC] /dev/[\w!-]+"
+    r"lscpu|nproc|virt-what|getconf \w+|rpm-ostree (?:status|kargs)|hdparm -[BC] /dev/[\w!-]+"
     r"|x86_energy_perf_policy (-c \d+ )?-r"
 )
 """Programs of TuneD's own functions and plugins that only read."""

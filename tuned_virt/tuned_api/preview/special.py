@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -130,12 +131,29 @@ def apply_bootloader(plugin: Any, instance: Any, shadow: Shadow) -> list[Preview
         text = str(plugin._variables.expand(commands().unquote(cmdline)))
         program = NOT_RUN.search(text)
         unknown = f"TuneD runs «{program[1]}» for it, which a preview does not" if program else ""
+        if not unknown and hasattr(plugin, "_get_appended_rpm_ostree_kargs"):
+            text, unknown = _for_rpm_ostree(text)
         shadow.context.option = "cmdline"
         shadow.note(BOOT, text, unknown=unknown)
     if options:
         reason = f"what it does to the boot loader's files: {', '.join(sorted(options))}"
         remarks.append(PreviewRemark("bootloader", "", reason))
     return remarks
+
+
+def _for_rpm_ostree(text: str) -> tuple[str, str]:
+    """Of arguments those that TuneD 2.26 and later adds with rpm-ostree, which are those that are
+    not there without it; and why that is not known."""
+    if shutil.which("rpm-ostree") is None:
+        return text, ""
+    code, out = commands().execute(["rpm-ostree", "kargs"])
+    if code != 0:
+        return text, "rpm-ostree does not tell the arguments that are there"
+    there, now = out.split(), request(BOOT, None)
+    for argument in (now.value or "").split():
+        if argument in there:
+            there.remove(argument)
+    return " ".join(one for one in text.split() if one not in there), ""
 
 
 APPLIED: Mapping[str, Callable[[Any, Any, Shadow], list[PreviewRemark]]] = {
