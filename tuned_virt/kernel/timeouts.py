@@ -55,6 +55,9 @@ NFS server keeps its reader for ever."""
 GUEST_WEIGHTS = 3.0
 """An apply, for the weights of all guests: up to some milliseconds each."""
 
+SYSTEMD_ANSWERS = 5.0
+"""A question to systemd, or a property set: TuneD's D-Bus may be waiting for it."""
+
 PROGRAM = 30.0
 """mount, umount, modprobe and rmmod."""
 

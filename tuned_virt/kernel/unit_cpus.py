@@ -39,7 +39,9 @@ def unavailable(fs: KernelFS) -> str:
 
 def read(units: Iterable[str]) -> dict[str, str]:
     """AllowedCPUs= by unit, as a list; "" where all are allowed. Raises ToolError."""
-    told = systemd.systemctl("show", "--property=Id,AllowedCPUs", *units, seconds=timeouts.PROGRAM)
+    told = systemd.systemctl(
+        "show", "--property=Id,AllowedCPUs", *units, seconds=timeouts.SYSTEMD_ANSWERS
+    )
     found = {}
     for block in told.split("\n\n"):
         fields = dict(line.partition("=")[::2] for line in block.splitlines())
@@ -56,7 +58,7 @@ def is_runtime(fs: KernelFS, unit: str) -> bool:
 def write(fs: KernelFS, unit: str, cpus: str, runtime: bool) -> None:
     """Set a unit's CPUs, "" for all; without `runtime` no drop-in stays. Raises ToolError."""
     words = ("set-property", "--runtime", "--", unit, f"AllowedCPUs={cpus}")
-    systemd.systemctl(*words, seconds=timeouts.PROGRAM)
+    systemd.systemctl(*words, seconds=timeouts.SYSTEMD_ANSWERS)
     if not cpus:
         _clear(fs, unit)
     if not runtime:

@@ -13,6 +13,7 @@ from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.core.plan import Values
 from tuned_virt.core.tuner import Tuner
 from tuned_virt.frozen_dataclasses import replace
+from tuned_virt.kernel import procfs
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.kernel.irqbalance import Irqbalance
 from tuned_virt.plugins.vm_pinning.isolation import host, planner, tasks
@@ -46,10 +47,19 @@ class IsolationTuner(Tuner[HostIsolationPolicy, IsolationState]):
         """See `Tuner`."""
         return state.values
 
+    def remember(self, wanted: Values) -> None:
+        """What has been set: what differs from it later is somebody else's."""
+        self._reader.ours = wanted
+
     @property
     def immovable(self) -> frozenset[str]:
         """Interrupts that the kernel does not let be moved."""
         return frozenset(self._reader.immovable)
+
+    def is_deaf(self, fs: KernelFS) -> bool:
+        """Whether an irqbalance runs that cannot be told anything."""
+        running = procfs.by_name(fs, ("irqbalance",))
+        return bool(running) and self._reader.irqbalance.banned() is None
 
 
 class HostIsolation:
@@ -78,7 +88,10 @@ class HostIsolation:
             if not anew and (policy, online) == (self._policy, self._online):
                 return
             self._policy, self._online = policy, online
-            self._result = self._engine.apply(policy) if policy else None
+            self._result = result = self._engine.apply(policy) if policy else None
+            if result is not None:
+                done = result.plan.wanted.keys() - result.failed.keys()
+                self._tuner.remember({name: result.plan.wanted[name] for name in done})
         if not policy:
             self.restore()
 
@@ -114,13 +127,17 @@ class HostIsolation:
             return
         try:
             yield from self._engine.verify(result, policy, ignore_missing=False)
-            yield from self._immovable(policy)
+            yield from self._interrupts(policy)
             yield from tasks.findings(self._fs, policy.cpus, guests, RECORD)
         except (KernelFileError, OriginalsError) as error:
             yield Finding(Result.FAILED, f"{RECORD}: {error}")
 
-    def _immovable(self, policy: HostIsolationPolicy) -> Iterator[Finding]:
+    def _interrupts(self, policy: HostIsolationPolicy) -> Iterator[Finding]:
         if policy.irqs and self._tuner.immovable:
             names = sorted(self._tuner.immovable, key=lambda one: int(one.split()[1]))
             text = f"{len(names)} interrupts that the kernel does not let be moved"
             yield Finding(Result.NOTE, f"{RECORD}: {text}: {', '.join(names)}")
+        if policy.irqs and self._tuner.is_deaf(self._fs):
+            text = "irqbalance is running and does not answer: it may move interrupts back"
+            advice = "set IRQBALANCE_BANNED_CPULIST and restart it"
+            yield Finding(Result.FAILED, f"{RECORD}: {text}; {advice}")

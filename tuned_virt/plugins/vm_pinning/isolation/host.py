@@ -63,6 +63,7 @@ class HostReader:
         self.irqbalance = irqbalance
         self.immovable: set[str] = set()
         """Interrupts that the kernel has refused to move, for the life of the process."""
+        self.ours: Values = {}
         self.units: dict[str, str] = {}
         """Units' settings that were read to decide, until one is written."""
 
@@ -84,6 +85,7 @@ class HostReader:
             found,
             policy.irqs,
             frozenset(self.immovable),
+            self.ours,
         )
 
     def _interrupts(self, fs: KernelFS) -> Iterator[tuple[str, str]]:

@@ -60,6 +60,7 @@ class IsolationState:
     found        settings' values; of irqs only those that this kernel lets be moved
     immovable    interrupts that were refused to be moved
     irqs         CPUs that are to be kept free of interrupts
+    ours         what this process has set last, where it knows
     """
 
     online: Cpus = frozenset()
@@ -68,6 +69,12 @@ class IsolationState:
     found: Values = field(default_factory=dict)
     irqs: Cpus = frozenset()
     immovable: frozenset[str] = frozenset()
+    ours: Values = field(default_factory=dict)
+
+    def is_others(self, setting: str) -> bool:
+        """Whether somebody else has set a unit's or the work queues' CPUs since we did."""
+        watched = setting.endswith(UNIT) or setting == WORKQUEUES
+        return watched and self.found[setting] != self.ours.get(setting, self.found[setting])
 
     @property
     def values(self) -> dict[str, str]:
@@ -94,7 +101,9 @@ def decide(policy: HostIsolationPolicy, state: IsolationState, originals: Values
     """Keep what is asked for off the CPUs; kept originals of all else are put back."""
     asked = _asked(policy, state, originals)
     now = state.found
-    back = {name: value for name, value in originals.items() if name in now}
+    known = {name: value for name, value in originals.items() if name in now}
+    others = [name for name in known if name not in asked.values and state.is_others(name)]
+    back = {name: value for name, value in known.items() if name not in others}
     targets = {**back, **asked.values}
     expected = {name: value for name, value in asked.values.items() if not name.startswith(IRQ)}
     if policy.irqs and state.online - policy.cpus:
@@ -113,7 +122,7 @@ def decide(policy: HostIsolationPolicy, state: IsolationState, originals: Values
             for name in originals
             if name.endswith(UNIT) and name not in now and state.unavailable
         },
-        notes=tuple(asked.notes),
+        notes=(*asked.notes, *(f"{name}: {now[name]} was set by others: left" for name in others)),
     )
 
 

@@ -177,3 +177,27 @@ def test_a_machine_that_cannot_says_why_and_isolates_the_rest(
     assert said(one)[line] is Result.FAILED
     assert host.text("sys/devices/virtual/workqueue/cpumask") == "f"
     assert {host.units[unit] for unit in UNITS} == {""}
+
+
+def test_an_irqbalance_that_cannot_be_told_is_said(host: IsolatedHost, tmp_path: Path) -> None:
+    host.task(50, "irqbalance", "0-3", "/system.slice/irqbalance.service")
+    one = isolation(host, tmp_path, FakeIrqbalance(None))
+    one.adjust(ALL)
+    [line] = [text for text in said(one) if "does not answer" in text]
+    assert said(one)[line] is Result.FAILED
+    one.adjust(HOST)
+    assert not [text for text in said(one) if "does not answer" in text], "none is to be moved"
+
+
+def test_a_hook_that_releases_the_cpus_first_is_not_undone(
+    host: IsolatedHost, tmp_path: Path
+) -> None:
+    """A hook for GPU passthrough beside us: its restriction is not what the host had before."""
+    hook = ("set-property", "--runtime", "--", "system.slice")
+    host._systemctl(*hook, "AllowedCPUs=0-1")
+    one = isolation(host, tmp_path)
+    one.adjust(HOST)
+    host._systemctl(*hook, "AllowedCPUs=0-7")
+    one.adjust(HostIsolationPolicy())
+    assert host.units == {"system.slice": "0-7", "user.slice": "", "init.scope": ""}
+    assert not one.incomplete
