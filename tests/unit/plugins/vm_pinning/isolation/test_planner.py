@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tuned_virt.kernel import cpuset
 from tuned_virt.plugins.vm_pinning.isolation.planner import (
@@ -168,3 +170,27 @@ def test_a_guest_or_interrupt_that_has_gone_is_forgotten() -> None:
     kept = {GUEST: "0-11", "irq 24": "0-11"}
     plan = decide(HostIsolationPolicy(), state(), kept)
     assert (plan.changes, plan.originals, plan.pending) == ((), {}, {})
+
+
+SOME = st.frozensets(st.integers(0, 11), min_size=1).map(cpuset.text)
+
+
+@given(first=SOME, second=SOME, before=st.fixed_dictionaries({"irq 24": SOME, UNITS[0]: SOME}))
+def test_nobody_is_left_without_a_cpu_and_all_comes_back(
+    first: str, second: str, before: dict[str, str]
+) -> None:
+    """Whatever CPUs are dedicated, one set after another, and whatever the host had before."""
+    found = {**state().found, **before}
+    kept: dict[str, str] = {}
+    for dedicated in (first, second):
+        plan = decide(policy(dedicated, dedicated), state(found=found), kept)
+        taken = cpuset.parse(dedicated)
+        found.update({one.setting: str(one.after) for one in plan.changes})
+        kept = {**plan.originals, **{name: kept[name] for name in kept if name in plan.originals}}
+        for name in plan.originals.keys() - {"irqbalance banned CPUs"}:
+            left = cpuset.parse(found[name].partition(" ")[0])
+            assert left, name
+            assert not left & taken, name
+    plan = decide(HostIsolationPolicy(), state(found=found), kept)
+    found.update({one.setting: str(one.after) for one in plan.changes})
+    assert found == {**state().found, **before}
