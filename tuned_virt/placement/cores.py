@@ -11,55 +11,66 @@ from typing import NamedTuple
 from tuned_virt.model.guest import Guest
 from tuned_virt.model.topology.grid import Cluster
 from tuned_virt.placement.node_capacity import NodeCapacity, count
-from tuned_virt.placement.policy import Smt
+from tuned_virt.placement.policy import PlacementPolicy, Prefer, Smt
 
 
 class VcpuShape(NamedTuple):
     """What a guest takes its vCPUs for: so many are threads of a core, so many are on one of its
-    dies or clusters (0: it has one)."""
+    dies or clusters (0: it has one); and which LLCs are preferred for it."""
 
     threads: int = 1
     die: int = 0
+    prefer: Prefer = Prefer.NONE
 
     @staticmethod
-    def of(guest: Guest) -> VcpuShape:
+    def of(guest: Guest, policy: PlacementPolicy) -> VcpuShape:
         """A guest's."""
-        return VcpuShape(guest.threads, guest.die)
+        return VcpuShape(guest.threads, guest.die, policy.prefer)
 
 
 class Fit(NamedTuple):
     """How well a guest would sit on a node's free CPUs, smaller is better.
 
     slower   vCPUs on cores that are not of the node's fastest kind, of a node that has several
+    lean     KiB of cache of the LLC that is preferred least, negative where more is better
     spans    LLCs; torn: guest cores that would be torn apart; over: CPUs left in the last LLC
     """
 
     slower: int
+    lean: int
     spans: int
     torn: int
     over: int
 
 
-def fit(node: NodeCapacity, vcpus: int, threads: int) -> Fit:
+def fit(node: NodeCapacity, vcpus: int, shape: VcpuShape) -> Fit:
     """How well a guest of so many vCPUs would sit: on the fastest kind of core that holds it."""
     clusters, free_in = node.grid.clusters, node.free_in
     usable, slower = _usable(clusters, free_in, vcpus)
+    threads, prefer = shape.threads, shape.prefer
     best = None
     for at in usable:
         free = free_in[at]
         if free >= vcpus:
             torn = _torn(node, clusters[at], vcpus) if threads > 1 else 0
-            key = (torn, free - vcpus)
+            key = (_lean(clusters[at], prefer), torn, free - vcpus)
             best = key if best is None or key < best else best
     if best:
-        return Fit(slower, 1, *best)
+        return Fit(slower, best[0], 1, best[1], best[2])
     spans, rest = 0, vcpus
     for free in sorted((free_in[at] for at in usable), reverse=True):
         spans += 1
         rest -= free
         if rest <= 0:
             break
-    return Fit(slower, spans, 0, -rest)
+    return Fit(slower, max(_lean(clusters[at], prefer) for at in usable), spans, 0, -rest)
+
+
+def _lean(cluster: Cluster, prefer: Prefer) -> int:
+    """How little an LLC is preferred."""
+    if prefer is Prefer.NONE:
+        return 0
+    return -cluster.cache if prefer is Prefer.CACHE else cluster.cache
 
 
 def _usable(
@@ -89,17 +100,18 @@ def _torn(node: NodeCapacity, cluster: Cluster, vcpus: int) -> int:
 
 
 def seat(
-    node: NodeCapacity, vcpus: Sequence[int], guest: Guest, smt: Smt
+    node: NodeCapacity, vcpus: Sequence[int], guest: Guest, policy: PlacementPolicy
 ) -> tuple[dict[int, int], int]:
     """vCPU → bit of its CPU, and the mask of CPUs to be kept idle; there must be room.
 
     Threads of a guest core that are not plugged in have their places beside the others where there
     is room for that: a guest core sits on one host core.
     """
+    smt = policy.smt
     slots = _slots(vcpus, guest) if smt is not Smt.ISOLATE else vcpus
     if len(slots) > len(vcpus) and len(slots) > node.dedicable(smt):
         slots = vcpus
-    bits, idle = allot(node, len(slots), VcpuShape.of(guest), smt)
+    bits, idle = allot(node, len(slots), VcpuShape.of(guest, policy), smt)
     seated = dict(zip(slots, bits))
     unplugged = [seated.pop(slot) for slot in set(slots).difference(vcpus)]
     return seated, idle | _mask(unplugged) if smt is Smt.REQUIRE else idle
@@ -187,15 +199,19 @@ def _shares(
     """
     clusters = node.grid.clusters
     left = list(_usable(clusters, room, vcpus)[0])
+    lean = [_lean(cluster, shape.prefer) for cluster in clusters]
     shares: list[tuple[int, int]] = []
     while vcpus:
         fitting = [
-            (-clusters[at].capacity, torn[at], room[at], at) for at in left if room[at] >= vcpus
+            (-clusters[at].capacity, lean[at], torn[at], room[at], at)
+            for at in left
+            if room[at] >= vcpus
         ]
         if fitting:
             return [*shares, (min(fitting)[-1], vcpus)]
         best = min(
-            (at for at in left if room[at]), key=lambda at: (-clusters[at].capacity, -room[at], at)
+            (at for at in left if room[at]),
+            key=lambda at: (-clusters[at].capacity, lean[at], -room[at], at),
         )
         left.remove(best)
         shares.append((best, _share(room[best], [room[at] for at in left], vcpus, shape)))

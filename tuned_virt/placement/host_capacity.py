@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from tuned_virt.model.guest import Guest
@@ -35,6 +36,9 @@ class HostCapacity:
         self.memory = memory
         self.uncapped = False
         self.unplaceable: set[Hashable] = set()
+        homes = Counter(host.devices.values())
+        self._devices = [homes[node.id] for node in host.grid.nodes]
+        self._no_devices = [0] * len(nodes)
 
     def copy(self) -> HostCapacity:
         """Another to try something on."""
@@ -148,6 +152,11 @@ class HostCapacity:
             for known in (some & self.host.by_id.keys() for some in homes)
             if known
         )
+
+    def devices_kept(self, guest: Guest) -> Sequence[int]:
+        """PCI devices by node index, for a guest that has none: where all else is equal it leaves
+        their nodes to guests that have some."""
+        return self._no_devices if guest.devices else self._devices
 
     def to_move(self, guest: Guest, node_index: int) -> int:
         """KiB of its memory that is on other nodes now."""

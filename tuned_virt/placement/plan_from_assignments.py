@@ -17,6 +17,7 @@ from tuned_virt.placement.model import (
     PlacementPlan,
     unplaced,
 )
+from tuned_virt.placement.node_capacity import NodeCapacity
 from tuned_virt.placement.place_guest import unplaced_reason
 from tuned_virt.placement.policy import EmulatorMode, IoThreadMode, MemoryMode, ignored_wishes
 
@@ -55,6 +56,7 @@ class PlacementResult:
         self.assignments = decided.assignments
         self._shared = [node.grid.numbers(node.shared) for node in capacity.nodes]
         self._housekeeping = [node.grid.numbers(node.housekeeping) for node in capacity.nodes]
+        self._efficient = [_efficient(node) for node in capacity.nodes]
         self._texts: dict[tuple[bool, tuple[int, ...]], str] = {}
         self._growth = self._hotplug_growth()
         self._reasons: dict[Hashable, str] = {}
@@ -130,6 +132,10 @@ class PlacementResult:
         mode = assignment.wanted.policy.emulator
         if mode is EmulatorMode.VCPU0:
             return vcpus[min(vcpus)]
+        if mode is EmulatorMode.NODE and assignment.dedicated:
+            slow = [cpu for at in assignment.vcpus_by_node for cpu in self._efficient[at]]
+            if slow:
+                return cpuset.text(slow)
         return self._text(assignment.vcpus_by_node, housekeeping=mode is EmulatorMode.HOUSEKEEPING)
 
     def _iothreads(self, assignment: Assignment, emulator: str) -> dict[int, str]:
@@ -236,6 +242,17 @@ class PlacementResult:
         if wanted.shape not in self._reasons:
             self._reasons[wanted.shape] = unplaced_reason(self.capacity, wanted)
         return self._reasons[wanted.shape]
+
+
+def _efficient(node: NodeCapacity) -> list[int]:
+    """Undedicated CPUs on the slowest cores of a node that has several kinds."""
+    clusters = node.grid.clusters
+    slowest = clusters[-1].capacity
+    if clusters[0].capacity == slowest:
+        return []
+    return node.grid.numbers(
+        node.shared & sum(one.mask for one in clusters if one.capacity == slowest)
+    )
 
 
 def _some(names: Sequence[str]) -> str:

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 
 from tuned_virt.core.options import BadOptions
 from tuned_virt.model.guest import Guest
 from tuned_virt.model.topology import Host
+from tuned_virt.model.topology.grid import GridNode
 from tuned_virt.placement import rebalance, user_pins
 from tuned_virt.placement.assignment import Assignment
 from tuned_virt.placement.demand import GuestDemand, demand
@@ -17,7 +18,13 @@ from tuned_virt.placement.model import Placement, PlacementKind, unplaced
 from tuned_virt.placement.node_capacity import MemoryShare, NodeCapacity, NodeMemory
 from tuned_virt.placement.place_guest import place_guest
 from tuned_virt.placement.plan_from_assignments import DecidedPlacements, PlacementResult
-from tuned_virt.placement.policy import PlacementMode, PlacementPolicy, ignored_wishes, policy_for
+from tuned_virt.placement.policy import (
+    PlacementMode,
+    PlacementPolicy,
+    Prefer,
+    ignored_wishes,
+    policy_for,
+)
 from tuned_virt.placement.residents import resident
 from tuned_virt.placement.retain import promoted, retain
 
@@ -182,14 +189,25 @@ def housekeeping(host: Host, wanted: list[GuestDemand], warnings: list[str]) -> 
         names = ", ".join(map(str, sorted(unknown)[:8]))
         warnings.append(f"housekeeping: these CPUs are not online here: {names}")
     automatic = not wanted or any(one.policy.housekeeping is None for one in wanted)
+    preferred = {one.policy.prefer for one in wanted if one.dedicated} - {Prefer.NONE}
     masks = []
     for node in host.grid.nodes:
         mask = sum(1 << bit for bit, cpu in enumerate(node.cpus) if cpu in named)
         usual = node.everything & ~node.isolated
         if automatic and usual:
-            slowest = min(cluster.capacity for cluster in node.clusters if cluster.mask & usual)
-            slow = sum(one.mask for one in node.clusters if one.capacity == slowest)
-            lowest = min(node.numbers(usual & slow))
+            lowest = min(node.numbers(_least_wanted(node, usual, preferred)))
             mask |= node.core_of[node.cpus.index(lowest)] & usual
         masks.append(mask)
     return masks
+
+
+def _least_wanted(node: GridNode, usual: int, preferred: Set[Prefer]) -> int:
+    """Of some CPUs the slowest; of those, on LLCs that no guest prefers, where all prefer alike."""
+    clusters = [cluster for cluster in node.clusters if cluster.mask & usual]
+    slowest = min(cluster.capacity for cluster in clusters)
+    slow = [cluster for cluster in clusters if cluster.capacity == slowest]
+    sizes = [cluster.cache for cluster in slow]
+    if len(preferred) == 1:
+        size = min(sizes) if Prefer.CACHE in preferred else max(sizes)
+        slow = [cluster for cluster in slow if cluster.cache == size]
+    return usual & sum(cluster.mask for cluster in slow)

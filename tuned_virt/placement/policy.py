@@ -63,6 +63,17 @@ class MemoryMode(str, Enum):
     NONE = "none"
 
 
+class Prefer(str, Enum):
+    """Which last-level caches dedicated vCPUs are given first where those differ in size.
+
+    CACHE  the largest (3D V-Cache);  CLOCK  the smallest, whose cores have the higher clock there
+    """
+
+    CACHE = "cache"
+    CLOCK = "clock"
+    NONE = "none"
+
+
 ALL, OPT_OUT, NOBODY = "all", "opt-out", "none"
 """Whose metadata counts, see GUESTS_OWN; opt-out: everybody's policy=none, which takes no CPUs from
 neighbours. Anything else names the guests."""
@@ -102,6 +113,7 @@ class PlacementPolicy:
     rebalance: int = 0
     wishes: str = ALL
     groups: tuple[GuestGroup, ...] = ()
+    prefer: Prefer = Prefer.NONE
 
 
 Policies = Union[PlacementPolicy, Mapping[str, PlacementPolicy]]
@@ -113,9 +125,10 @@ WORDS: Mapping[str, type[Enum]] = {
     "emulator": EmulatorMode,
     "iothreads": IoThreadMode,
     "memory": MemoryMode,
+    "prefer": Prefer,
 }
 
-GUESTS_OWN = ("policy", "smt", "emulator", "iothreads", "memory")
+GUESTS_OWN = ("policy", "smt", "emulator", "iothreads", "memory", "prefer")
 """Options of one guest, which its metadata or a group may set; the others concern its
 neighbours."""
 
@@ -153,6 +166,11 @@ OPTIONS: Mapping[str, OptionSpec] = {
         " are not placed",
         "1",
     ),
+    "prefer": OptionSpec(
+        "Dedicated vCPUs where last-level caches differ in size (3D V-Cache): cache (the largest"
+        " first), clock (the smallest first, whose cores have the higher clock), none",
+        "none",
+    ),
     "dedicated": OptionSpec(
         "Guests that get a CPU for each vCPU whatever policy says, by name, pattern or UUID,"
         " separated by spaces; ! excludes",
@@ -174,7 +192,7 @@ OPTIONS: Mapping[str, OptionSpec] = {
             refines=name,
         )
         for name, example in zip(
-            GUESTS_OWN, ("dedicated", "isolate", "housekeeping", "emulator", "strict")
+            GUESTS_OWN, ("dedicated", "isolate", "housekeeping", "emulator", "strict", "cache")
         )
     },
 }
@@ -200,7 +218,7 @@ def changed(policy: PlacementPolicy, options: Mapping[str, str | None]) -> Place
 MOST_QUOTED = 60
 """Characters, far more than any of the words has."""
 
-MOST_NAMED = len(GUESTS_OWN)
+MOST_NAMED = 5
 """Wishes of a guest that are named."""
 
 

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import ClassVar
 
 from tuned_virt.placement.assignment import Assignment, NodeChoice, assigned, reserve
-from tuned_virt.placement.cores import fit, seat
+from tuned_virt.placement.cores import VcpuShape, fit, seat
 from tuned_virt.placement.demand import GuestDemand
 from tuned_virt.placement.host_capacity import UNCAPPED, HostCapacity
 from tuned_virt.placement.model import PlacementKind
@@ -19,6 +19,12 @@ Score = tuple[float, ...]
 on other nodes (the reverse where that memory cannot move), then as the strategy says."""
 
 
+DEVICES_KEPT = (
+    "{} PCI devices there, compared with {}: nodes with devices are left to guests that have some"
+)
+"""Why a guest without devices is not on a node with some, where all else is equal."""
+
+
 class Strategy(ABC):
     """One guest to be placed in one way, on a host as it is now."""
 
@@ -27,6 +33,7 @@ class Strategy(ABC):
     def __init__(self, capacity: HostCapacity, wanted: GuestDemand) -> None:
         self.capacity = capacity
         self.wanted = wanted
+        self.policy = wanted.policy
 
     @property
     def attempt(self) -> Hashable:
@@ -73,8 +80,8 @@ class Dedicated(Strategy):
     """A CPU for each vCPU.
 
     Scores: vCPUs on CPUs that are not isolated, where other nodes have such; vCPUs on slower cores;
-    LLCs spanned, cores torn apart (first, for a guest with threads), CPUs left in the LLC, CPUs
-    left in the node.
+    the cache that prefer= asks for; LLCs spanned, cores torn apart (first, for a guest with
+    threads), CPUs left in the LLC, CPUs left in the node, devices of the node.
     """
 
     kind = PlacementKind.DEDICATED
@@ -85,17 +92,20 @@ class Dedicated(Strategy):
 
     def rate(self, possible: list[int]) -> Iterator[tuple[Score, int]]:
         """See `Strategy`."""
-        vcpus, threads = len(self.wanted.whole.vcpus), self.wanted.guest.threads
-        smt, nodes, tied = self.wanted.policy.smt, self.capacity.nodes, self.tied
+        vcpus, shape = len(self.wanted.whole.vcpus), VcpuShape.of(self.wanted.guest, self.policy)
+        smt, nodes, tied = self.policy.smt, self.capacity.nodes, self.tied
         isolation = any(node.grid.isolated for node in nodes)
+        devices = self.capacity.devices_kept(self.wanted.guest)
         for node_index in possible:
             node = nodes[node_index]
             if node.free_count >= vcpus and node.dedicable(smt) >= vcpus:
-                slower, spans, torn, over = fit(node, vcpus, threads)
-                first = (slower, *((torn, spans) if threads > 1 else (spans, torn)))
+                slower, lean, spans, torn, over = fit(node, vcpus, shape)
+                first = (torn, spans) if shape.threads > 1 else (spans, torn)
                 ties = self.ties(node_index) if tied else (0, 0)
                 plain = vcpus if isolation and not node.grid.isolated else 0
-                yield (*ties, plain, *first, over, node.free_count - vcpus), node_index
+                left = node.free_count - vcpus
+                score = (*ties, plain, slower, lean, *first, over, left, devices[node_index])
+                yield score, node_index
 
     def reason(self, decided: int, best: float, second: float) -> str:
         """See `Strategy`."""
@@ -108,11 +118,13 @@ class Dedicated(Strategy):
         words = [
             "{} of its vCPUs on CPUs that are not isolated, compared with {}",
             "{} of its vCPUs on slower cores, compared with {}",
+            "LLCs of {} KiB, compared with {}",
             *words,
             "{} CPUs of an LLC left over, compared with {}",
             "{} free CPUs left over, compared with {}",
+            DEVICES_KEPT,
         ]
-        return words[decided].format(int(best), int(second))
+        return words[decided].format(abs(int(best)), abs(int(second)))
 
     @property
     def room(self) -> str:
@@ -131,17 +143,38 @@ class Dedicated(Strategy):
         masks = {}
         for node_index, vcpus in choice.vcpus_by_node.items():
             node = capacity.nodes[node_index]
-            seated, idle = seat(node, vcpus, wanted.guest, wanted.policy.smt)
+            seated, idle = seat(node, vcpus, wanted.guest, wanted.policy)
             masks[node_index] = idle | sum(1 << bit for bit in seated.values())
             cpus.update({vcpu: node.grid.cpus[bit] for vcpu, bit in seated.items()})
         made.cpus, made.masks = cpus, masks
+        made.why += self._caches(made)
         return reserve(capacity, made)
+
+    def _caches(self, made: Assignment) -> str:
+        """Which last-level caches those are, where the host's differ in size; "" where not."""
+        capacity = self.capacity
+        sizes = {one.cache for node in capacity.grid.nodes for one in node.clusters}
+        if 0 in sizes or len(sizes) == 1:
+            return ""
+        where = capacity.grid.where
+        used = {
+            one.cache
+            for cpu in made.cpus.values()
+            for one in capacity.grid.nodes[where[cpu][0]].clusters
+            if one.mask >> where[cpu][1] & 1
+        }
+        asked = f"prefer={self.policy.prefer.value}"
+        return f"; LLC of {_mib(used)}, this host has {_mib(sizes)} ({asked})"
+
+
+def _mib(sizes: Iterable[int]) -> str:
+    return " and ".join(f"{size / 1024:g}" for size in sorted(sizes)) + " MiB"
 
 
 class Floating(Strategy):
     """vCPUs float over a node's shared CPUs.
 
-    Score: the node's load with the guest, in shared CPUs needed per shared CPU.
+    Scores: the node's load with the guest, in shared CPUs needed per shared CPU; its devices.
     """
 
     kind = PlacementKind.SHARED
@@ -156,15 +189,19 @@ class Floating(Strategy):
         """See `Strategy`."""
         need = len(self.wanted.whole.vcpus) / self.wanted.policy.overcommit
         nodes, uncapped, tied = self.capacity.nodes, self.capacity.uncapped, self.tied
+        devices = self.capacity.devices_kept(self.wanted.guest)
         for node_index in possible:
             node = nodes[node_index]
             load = node.load + need
             if load <= node.shared_count + TINY or uncapped:
                 ties = self.ties(node_index) if tied else (0, 0)
-                yield (*ties, round(load / (node.shared_count or 1), 6)), node_index
+                full = round(load / (node.shared_count or 1), 6)
+                yield (*ties, full, devices[node_index]), node_index
 
     def reason(self, decided: int, best: float, second: float) -> str:
         """See `Strategy`."""
+        if decided:
+            return DEVICES_KEPT.format(int(best), int(second))
         return f"it would be {100 * best:.0f} % full, not {100 * second:.0f} %"
 
     @property

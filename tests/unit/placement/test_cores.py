@@ -67,7 +67,7 @@ def allotted(free: NodeCapacity, vcpus: int, threads: int = 1, how: Smt = Smt.PR
 def test_llcs_spanned_and_cpus_left_over(
     free: NodeCapacity, vcpus: int, threads: int, expected: tuple[int, int, int]
 ) -> None:
-    assert cores.fit(free, vcpus, threads) == (0, *expected)
+    assert cores.fit(free, vcpus, cores.VcpuShape(threads)) == (0, 0, *expected)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_llcs_spanned_and_cpus_left_over(
 def test_guest_cores_torn_apart(
     free: NodeCapacity, vcpus: int, threads: int, expected: tuple[int, int, int]
 ) -> None:
-    assert cores.fit(free, vcpus, threads) == (0, *expected)
+    assert cores.fit(free, vcpus, cores.VcpuShape(threads)) == (0, 0, *expected)
 
 
 # --- which CPUs -----------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def test_the_fast_cores_of_a_hybrid_node() -> None:
     free = NodeCapacity(HYBRID.grid.nodes[0], 0, 0, 0)
     assert allotted(free, 4, 2) == [0, 1, 2, 3]
     assert allotted(free, 6, 2) == [0, 1, 2, 3, 4, 5]
-    assert cores.fit(free, 4, 2) == (0, 1, 0, 0)
+    assert cores.fit(free, 4, cores.VcpuShape(2)) == (0, 0, 1, 0, 0)
 
 
 @pytest.mark.parametrize(

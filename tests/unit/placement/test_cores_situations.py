@@ -164,3 +164,79 @@ def test_holes_give_way_where_there_is_no_room_for_them() -> None:
     wants = replace(guest("a", 8, topology=pairs(8)), online=(0, 2, 4, 6))
     made = dedicated(host, wants)
     assert cpus_of(made) == ["2", "3", "4", "5"]
+
+
+# --- caches of different size ---------------------------------------------------------------------
+
+X3D = replace(
+    machine(1, cores=16, threads=2, llcs=2, gib=64),
+    caches=(
+        Cache(frozenset(range(16)), 96 << 10),
+        Cache(frozenset(range(16, 32)), 32 << 10),
+    ),
+)
+"""A 7950X3D: CPUs 0-15 share 96 MiB, 16-31 have 32 MiB and the higher clock."""
+
+
+@pytest.mark.parametrize("vcpus", [4, 8, 16])
+@pytest.mark.parametrize("smt", ["prefer", "require"])
+@pytest.mark.parametrize(("prefer", "cpus"), [("cache", range(16)), ("clock", range(16, 32))])
+def test_a_game_is_on_the_cache_that_is_preferred_and_the_host_on_the_other(
+    vcpus: int, smt: str, prefer: str, cpus: range
+) -> None:
+    """https://github.com/spheenik/vfio-isolate/issues/14,
+    https://github.com/FeralInteractive/gamemode/issues/412."""
+    wants = guest("win11", vcpus, topology=pairs(vcpus))
+    made = dedicated(X3D, wants, prefer=prefer, smt=smt)
+    assert {int(text) for text in made.vcpus.values()} <= set(cpus), made.why
+    size = 96 if prefer == "cache" else 32
+    assert made.why.endswith(f"; LLC of {size} MiB, this host has 32 and 96 MiB (prefer={prefer})")
+    assert planned(X3D, wants, current=[made], policy="dedicated", smt=smt, prefer=prefer) == {
+        "win11": made
+    }
+
+
+def test_a_guest_that_prefers_none_is_told_which_cache_it_has() -> None:
+    made = dedicated(X3D, guest("win11", 16, topology=pairs(16)))
+    assert made.why.endswith("; LLC of 32 MiB, this host has 32 and 96 MiB (prefer=none)")
+    both = dedicated(X3D, guest("win11", 24, topology=pairs(24)), prefer="cache")
+    assert both.why.endswith("; LLC of 32 and 96 MiB, this host has 32 and 96 MiB (prefer=cache)")
+    chosen = [int(text) for text in cpus_of(both)]
+    assert chosen[:16] == list(range(16)), "as much of it as possible"
+    equal = replace(X3D, caches=tuple(replace(one, size=32 << 10) for one in X3D.caches))
+    assert "LLC" not in dedicated(equal, guest("win11", 16), prefer="cache").why
+
+
+def test_the_node_with_the_preferred_cache_is_chosen_where_each_cache_is_a_node() -> None:
+    host = machine(2, cores=8, threads=2, llcs=1, gib=32)
+    sizes = replace(
+        host,
+        caches=tuple(replace(one, size=s << 10) for one, s in zip(host.caches, (32, 96))),
+    )
+    assert dedicated(sizes, guest("a", 8), prefer="cache").nodes == (1,)
+    assert dedicated(sizes, guest("a", 8), prefer="clock").nodes == (0,)
+
+
+def test_guests_that_prefer_differently_share_the_host() -> None:
+    asks = [
+        guest(name, 8, wishes={"policy": "dedicated", "prefer": name})
+        for name in ("cache", "clock")
+    ]
+    made = planned(X3D, *asks)
+    ccd = {name: {int(text) // 16 for text in one.vcpus.values()} for name, one in made.items()}
+    assert ccd == {"cache": {0}, "clock": {1}}
+
+
+# --- emulator threads -----------------------------------------------------------------------------
+
+
+def test_the_emulator_of_a_dedicated_guest_runs_on_efficient_cores() -> None:
+    """8P+4E: CPUs 16 to 19 are efficient, 16 is housekeeping."""
+    host = hybrid(8, 4)
+    made = dedicated(host, guest("win11", 4, topology=pairs(4), iothreads={1: ()}))
+    assert (cpus_of(made), made.emulator) == (["0", "1", "2", "3"], "16-19")
+    assert made.iothreads == {1: "4-19"}, "they are near their disk, on all that is not dedicated"
+    kept = dedicated(host, guest("win11", 4), emulator="housekeeping")
+    assert kept.emulator == "16"
+    floating = planned(host, guest("a", 4))["a"]
+    assert floating.emulator == "0-19", "nobody is confined for what gains nothing"

@@ -26,12 +26,14 @@ class Cluster:
 
     threads   most of a core
     capacity  of its cores where the host's differ: 1024 for the fastest, see `CpuDetail`
+    cache     KiB of the last-level cache that they share; 0 where none is told
     """
 
     mask: int
     cores: tuple[int, ...]
     threads: int
     capacity: int = 1024
+    cache: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,12 +98,15 @@ def _node(
 ) -> GridNode:
     order = [cpu for group in groups for core in group for cpu in core]
     bit = {cpu: 1 << place for place, cpu in enumerate(order)}
+    cache_of = _useful_caches(host)
     clusters = []
     core_of: list[int] = []
     for group in groups:
         cores = tuple(sum(bit[cpu] for cpu in core) for core in group)
         capacity = capacities[group[0][0]]
-        clusters.append(Cluster(sum(cores), cores, max(map(len, group)), capacity))
+        place = cache_of.get(group[0][0])
+        cache = 0 if place is None else host.caches[place].size
+        clusters.append(Cluster(sum(cores), cores, max(map(len, group)), capacity, cache))
         core_of += [mask for mask, core in zip(cores, group) for _ in core]
     return GridNode(
         id=number,

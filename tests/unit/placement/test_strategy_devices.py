@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Guests without PCI devices leave their node to those that have some, where that costs nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.unit.machines import guest, machine, planned
+
+DEVICE = "0000:3b:00.0"
+HOST = replace(machine(2, cores=8, threads=2, llcs=1, gib=64), devices={DEVICE: 0})
+
+
+@pytest.mark.parametrize("mode", ["node", "dedicated"])
+def test_the_node_with_the_device_is_kept_for_who_has_it(mode: str) -> None:
+    """Nova's "PCI avoided" (test_hardware.py, pci_requests): the other node first."""
+    made = planned(HOST, guest("plain", 4), policy=mode)["plain"]
+    assert (made.nodes, made.why) == (
+        (1,),
+        "node 1 rather than node 0: 0 PCI devices there, compared with 1: nodes with devices are"
+        " left to guests that have some",
+    )
+    later = planned(
+        HOST, guest("plain", 4), guest("gpu", 8, devices=(DEVICE,)), current=[made], policy=mode
+    )
+    assert (later["plain"].nodes, later["gpu"].nodes) == ((1,), (0,))
+    alone = planned(HOST, guest("gpu", 4, devices=(DEVICE,)), policy=mode)["gpu"]
+    assert alone.nodes == (0,)
+
+
+def test_it_costs_nothing() -> None:
+    level = planned(HOST, guest("a", 4), guest("b", 4))
+    assert {one.nodes for one in level.values()} == {(0,), (1,)}, "floating guests stay level"
+    there = guest("a", 4, resident={0: 1 << 20})
+    assert planned(HOST, there)["a"].nodes == (0,), "no memory is moved for it"
