@@ -178,6 +178,7 @@ def _host(content: Mapping[str, Any]) -> Host:
         arch=content["arch"],
         huge_page=content["huge_page"],
         notes=tuple(content["notes"]),
+        cpusets={name: frozenset(cpus) for name, cpus in content.get("cpusets", {}).items()},
     )
     _check(host)
     return host

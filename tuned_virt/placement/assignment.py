@@ -63,6 +63,7 @@ def assigned(wanted: GuestDemand, kind: PlacementKind, choice: NodeChoice) -> As
 
 def reserve(capacity: HostCapacity, assignment: Assignment) -> Assignment:
     """Take from the host what an assignment uses."""
+    capacity = capacity.base
     if not assignment.shares:
         assignment.shares = capacity.shares(
             assignment.wanted,
@@ -78,6 +79,7 @@ def reserve(capacity: HostCapacity, assignment: Assignment) -> Assignment:
 
 def release(capacity: HostCapacity, assignment: Assignment) -> None:
     """Give it back."""
+    capacity = capacity.base
     capacity.unplaceable.clear()
     for node_index, mask in assignment.masks.items():
         capacity.nodes[node_index].give_back(mask)
@@ -89,4 +91,8 @@ def _charge(capacity: HostCapacity, assignment: Assignment, sign: int) -> None:
     if not assignment.dedicated:
         for node_index, vcpus in assignment.vcpus_by_node.items():
             load = len(vcpus) / assignment.wanted.policy.overcommit
-            capacity.nodes[node_index].load += sign * load
+            node = capacity.nodes[node_index]
+            node.load += sign * load
+            mask = capacity.mask(assignment.wanted.guest, node_index)
+            if mask is not None:
+                node.confined[mask] = node.confined.get(mask, 0) + sign * load

@@ -63,6 +63,7 @@ class GuestDemand:
         return (
             self.policy.smt,
             self.policy.overcommit,
+            guest.partition,
             guest.threads,
             _shape(self.whole),
             tuple(map(_shape, self.cells)),

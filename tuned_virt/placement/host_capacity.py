@@ -36,9 +36,41 @@ class HostCapacity:
         self.memory = memory
         self.uncapped = False
         self.unplaceable: set[Hashable] = set()
+        self._base: HostCapacity | None = None
+        self._masks: dict[frozenset[int], list[int]] = {}
         homes = Counter(host.devices.values())
         self._devices = [homes[node.id] for node in host.grid.nodes]
         self._no_devices = [0] * len(nodes)
+
+    def mask(self, guest: Guest, node_index: int) -> int | None:
+        """CPUs of a node that the cpuset of its control group leaves a guest; None for all."""
+        cpus = self.host.allowed(guest.partition)
+        if cpus is None:
+            return None
+        if cpus not in self._masks:
+            self._masks[cpus] = [
+                sum(1 << bit for bit, cpu in enumerate(node.cpus) if cpu in cpus)
+                for node in self.grid.nodes
+            ]
+        return self._masks[cpus][node_index]
+
+    def within(self, guest: Guest) -> HostCapacity:
+        """What of the host a guest may have by the cpuset of its control group: itself where that
+        is all, else a view of it as it is now, see `base`."""
+        if self.host.allowed(guest.partition) is None:
+            return self.base
+        view: HostCapacity = object.__new__(HostCapacity)
+        view.__dict__.update(self.base.__dict__)
+        view.nodes = [
+            node.within(self.mask(guest, at) or 0) for at, node in enumerate(self.base.nodes)
+        ]
+        view._base = self.base
+        return view
+
+    @property
+    def base(self) -> HostCapacity:
+        """The whole host, of which this may be a view: what is taken is taken there."""
+        return self._base or self
 
     def copy(self) -> HostCapacity:
         """Another to try something on."""

@@ -67,6 +67,9 @@ def _begun(before: PlanningRun, after: PlanningRun, new: list[Guest]) -> bool:
         return False
     if any(one.guest.resident or one.guest.owned != UserPins() for one in after.wanted):
         return False
+    groups = {one.guest.partition for one in after.wanted}
+    if after.host.cpusets and groups - {one.guest.partition for one in before.wanted}:
+        return False
     if any(not one.vcpus_by_node and one.shares for one in before.assignments.values()):
         return False
     if before.capacity.uncapped and any(one.dedicated for one in after.wanted):

@@ -26,6 +26,7 @@ class NodeCapacity:
 
     free      may be dedicated;  shared: guests and emulators may float on them
     load      how many of the shared CPUs the floating guests need
+    confined  mask → the part of that which is of guests that a cpuset confines to it
     free_in   cluster → number of its free CPUs
     """
 
@@ -37,6 +38,7 @@ class NodeCapacity:
         self.shared = grid.everything & ~(grid.isolated | taken)
         self._at_first = (self.free, self.shared)
         self.load = 0.0
+        self.confined: dict[int, float] = {}
         self.free_in = [count(cluster.mask & self.free) for cluster in grid.clusters]
         self.free_count = sum(self.free_in)
         self.shared_count = count(self.shared)
@@ -46,7 +48,22 @@ class NodeCapacity:
         other: NodeCapacity = object.__new__(NodeCapacity)
         other.__dict__.update(self.__dict__)
         other.free_in = list(self.free_in)
+        other.confined = dict(self.confined)
         return other
+
+    def within(self, mask: int) -> NodeCapacity:
+        """What of it guests have that a cpuset confines to some CPUs: a copy."""
+        other = self.copy()
+        other._set(self.free & mask, self.shared & mask)
+        other.load = self._part(self.load - sum(self.confined.values()), self.shared, mask)
+        for own, load in self.confined.items():
+            other.load += self._part(load, own & self.shared, mask)
+        return other
+
+    @staticmethod
+    def _part(load: float, over: int, mask: int) -> float:
+        """Of a load over some CPUs that on those of a mask."""
+        return load * count(over & mask) / (count(over) or 1)
 
     @property
     def slack(self) -> float:

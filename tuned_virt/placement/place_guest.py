@@ -17,6 +17,7 @@ from tuned_virt.placement.strategy import Dedicated, Floating, Strategy
 
 def place_guest(capacity: HostCapacity, wanted: GuestDemand) -> Assignment:
     """A guest's assignment, reserved."""
+    capacity = capacity.within(wanted.guest)
     lacking = ""
     for way in _ways(capacity, wanted):
         assignment = None if way.attempt in capacity.unplaceable else _attempt(way)
@@ -38,6 +39,7 @@ def _ways(capacity: HostCapacity, wanted: GuestDemand) -> tuple[Strategy, ...]:
 
 def unplaced_reason(capacity: HostCapacity, wanted: GuestDemand) -> str:
     """Why a guest is not placed, once all others have their places."""
+    capacity = capacity.within(wanted.guest)
     reasons = "; ".join(map(single_node.no_room, _ways(capacity, wanted)))
     floating = Floating(capacity, wanted)
     free = [floating.free_vcpus(node_index) for node_index in capacity.nodes_for(wanted)]

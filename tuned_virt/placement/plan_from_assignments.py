@@ -7,6 +7,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tuned_virt.kernel import cpuset
+from tuned_virt.model.guest import Guest
 from tuned_virt.placement.assignment import Assignment
 from tuned_virt.placement.demand import GuestDemand
 from tuned_virt.placement.host_capacity import HostCapacity
@@ -27,6 +28,10 @@ a node that fills kills."""
 
 LEAST_MARGIN = 256 << 10
 """KiB; the kernel's own needs on a small node."""
+
+SHARED, HOUSEKEEPING, EFFICIENT = "shared", "housekeeping", "efficient"
+"""Sorts of CPUs: undedicated ones, those never dedicated, and undedicated ones on the slowest cores
+of a node that has several kinds."""
 
 
 @dataclass
@@ -54,10 +59,13 @@ class PlacementResult:
         self.capacity = capacity
         self.decided = decided
         self.assignments = decided.assignments
-        self._shared = [node.grid.numbers(node.shared) for node in capacity.nodes]
-        self._housekeeping = [node.grid.numbers(node.housekeeping) for node in capacity.nodes]
-        self._efficient = [_efficient(node) for node in capacity.nodes]
-        self._texts: dict[tuple[bool, tuple[int, ...]], str] = {}
+        nodes = capacity.nodes
+        self._sets = {
+            SHARED: [node.grid.numbers(node.shared) for node in nodes],
+            HOUSEKEEPING: [node.grid.numbers(node.housekeeping) for node in nodes],
+            EFFICIENT: list(map(_efficient, nodes)),
+        }
+        self._texts: dict[tuple[frozenset[int] | None, str, tuple[int, ...]], str] = {}
         self._growth = self._hotplug_growth()
         self._reasons: dict[Hashable, str] = {}
         self.placements = self._built()
@@ -100,30 +108,36 @@ class PlacementResult:
 
     # --- cpusets --------------------------------------------------------------------------------
 
-    def _text(self, nodes: Iterable[int], housekeeping: bool = False) -> str:
-        """Undedicated (or housekeeping) CPUs of nodes; the nearest other's where they have none."""
-        key = (housekeeping, tuple(nodes))
+    def _text(self, guest: Guest, nodes: Iterable[int], sort: str = SHARED) -> str:
+        """CPUs of a sort that a guest may use, of nodes; else of the nearest that has some."""
+        key = (self.capacity.host.allowed(guest.partition), sort, tuple(nodes))
         if key not in self._texts:
-            self._texts[key] = cpuset.text(self._cpus(key[1], housekeeping))
+            self._texts[key] = cpuset.text(self._cpus(*key))
         return self._texts[key]
 
-    def _cpus(self, nodes: tuple[int, ...], housekeeping: bool) -> list[int]:
-        sets = self._housekeeping if housekeeping else self._shared
+    def _cpus(self, allowed: frozenset[int] | None, sort: str, nodes: tuple[int, ...]) -> list[int]:
+        sets = [
+            cpus if allowed is None else [cpu for cpu in cpus if cpu in allowed]
+            for cpus in self._sets[sort]
+        ]
         found = [cpu for node_index in nodes for cpu in sets[node_index]]
         if found:
             return found
+        if sort == EFFICIENT or (sort == HOUSEKEEPING and allowed is not None and not any(sets)):
+            return self._cpus(allowed, SHARED, nodes)
         table = self.capacity.grid.distances
         near = sorted(range(len(sets)), key=lambda other: (table[nodes[0]][other], other))
         return next((sets[node_index] for node_index in near if sets[node_index]), [])
 
     def _vcpus(self, assignment: Assignment) -> dict[int, str]:
+        guest = assignment.wanted.guest
         if assignment.dedicated:
             return {vcpu: str(cpu) for vcpu, cpu in sorted(assignment.cpus.items())}
         if len(assignment.vcpus_by_node) == 1:
             [(node_index, vcpus)] = assignment.vcpus_by_node.items()
-            return dict.fromkeys(vcpus, self._text((node_index,)))
+            return dict.fromkeys(vcpus, self._text(guest, (node_index,)))
         by_node = assignment.vcpus_by_node.items()
-        return dict(sorted((v, self._text((at,))) for at, vcpus in by_node for v in vcpus))
+        return dict(sorted((v, self._text(guest, (at,))) for at, vcpus in by_node for v in vcpus))
 
     def _emulator(self, assignment: Assignment, vcpus: Mapping[int, str]) -> str:
         guest = assignment.wanted.guest
@@ -132,11 +146,10 @@ class PlacementResult:
         mode = assignment.wanted.policy.emulator
         if mode is EmulatorMode.VCPU0:
             return vcpus[min(vcpus)]
-        if mode is EmulatorMode.NODE and assignment.dedicated:
-            slow = [cpu for at in assignment.vcpus_by_node for cpu in self._efficient[at]]
-            if slow:
-                return cpuset.text(slow)
-        return self._text(assignment.vcpus_by_node, housekeeping=mode is EmulatorMode.HOUSEKEEPING)
+        if mode is EmulatorMode.HOUSEKEEPING:
+            return self._text(guest, assignment.vcpus_by_node, HOUSEKEEPING)
+        sort = EFFICIENT if assignment.dedicated else SHARED
+        return self._text(guest, assignment.vcpus_by_node, sort)
 
     def _iothreads(self, assignment: Assignment, emulator: str) -> dict[int, str]:
         guest = assignment.wanted.guest
@@ -149,15 +162,15 @@ class PlacementResult:
         }
 
     def _iothread(self, assignment: Assignment, disks: tuple[str, ...], emulator: str) -> str:
-        mode = assignment.wanted.policy.iothreads
+        mode, guest = assignment.wanted.policy.iothreads, assignment.wanted.guest
         if mode is IoThreadMode.EMULATOR:
             return emulator
         if mode is IoThreadMode.HOUSEKEEPING:
-            return self._text(assignment.vcpus_by_node, housekeeping=True)
+            return self._text(guest, assignment.vcpus_by_node, HOUSEKEEPING)
         host, grid = self.capacity.host, self.capacity.grid
         nodes = (host.disks.get(disk, host.devices.get(disk, -1)) for disk in disks)
         near = [grid.node_index[node] for node in nodes if node in grid.node_index]
-        return self._text(near[:1] or assignment.vcpus_by_node)
+        return self._text(guest, near[:1] or assignment.vcpus_by_node)
 
     # --- memory ---------------------------------------------------------------------------------
 

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
 
 from tuned_virt.core.options import BadOptions
+from tuned_virt.kernel import cpuset
 from tuned_virt.model.guest import Guest
 from tuned_virt.model.topology import Host
 from tuned_virt.model.topology.grid import GridNode
@@ -110,6 +111,7 @@ class PlanningRun:
         most = max((one.policy.overcommit for one in self.wanted), default=1)
         claimed = user_pins.claims(self.host, self.guests.values(), most)
         self.warnings += user_pins.conflicts(self.host, self.guests.values())
+        self.warnings += self._confining()
         nodes = []
         for grid, kept, avoided, taken, load in zip(
             self.host.grid.nodes, self.housekeeping, claimed.avoided, claimed.taken, claimed.load
@@ -124,6 +126,16 @@ class PlanningRun:
             guest = self.guests[key]
             capacity.memory.charge(resident(guest, self.host) or self._where_owned(guest))
         return capacity
+
+    def _confining(self) -> Iterator[str]:
+        """Control groups whose cpuset keeps guests off CPUs."""
+        for partition in sorted({one.guest.partition for one in self.wanted}):
+            cpus = self.host.allowed(partition)
+            if cpus is not None:
+                yield (
+                    f"the cpuset of control group {partition} leaves its guests CPUs"
+                    f" {cpuset.text(cpus)}: they are placed on these alone"
+                )
 
     def _where_owned(self, guest: Guest) -> list[MemoryShare]:
         """A guest that does not run: its memory in equal parts on the nodes its owner chose."""

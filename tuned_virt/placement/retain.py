@@ -23,6 +23,7 @@ def retain(capacity: HostCapacity, wanted: GuestDemand, current: Placement) -> A
 
     vCPUs that have come since go beside the others.
     """
+    capacity = capacity.within(wanted.guest)
     if current.kind is PlacementKind.DEDICATED and wanted.dedicated:
         return _keep_dedicated(Dedicated(capacity, wanted), current)
     if current.kind is PlacementKind.SHARED:
@@ -38,7 +39,7 @@ def promoted(capacity: HostCapacity, floating: Assignment) -> Assignment | None:
         return None
     [node_index] = vcpus_by_node
     release(capacity, floating)
-    way = Dedicated(capacity, wanted)
+    way = Dedicated(capacity.within(wanted.guest), wanted)
     if way.free_vcpus(node_index) < len(wanted.whole.vcpus):
         reserve(capacity, floating)
         return None
@@ -204,6 +205,7 @@ def _extend(
     capacity: HostCapacity, assignment: Assignment, node_index: int, new: list[int]
 ) -> bool:
     """Give CPUs of a node to further vCPUs; False where it has none: nothing has changed then."""
+    capacity = capacity.within(assignment.wanted.guest)
     whole = assignment.wanted.whole  # its memory has been counted
     way = Dedicated(capacity, replace(assignment.wanted, whole=replace(whole, memory=0, huge={})))
     own = assignment.masks.get(node_index, 0)
@@ -212,7 +214,8 @@ def _extend(
     rest = tuple(vcpu for vcpu in new if vcpu not in beside)
     if way.free_vcpus(node_index) < len(rest) + count(mask & ~own):
         return False
-    capacity.nodes[node_index].take(mask)
+    capacity.base.nodes[node_index].take(mask)
+    way.capacity = capacity.within(assignment.wanted.guest)
     more = way.assign(NodeChoice({node_index: rest}, assignment.why))
     cpus = capacity.grid.nodes[node_index].cpus
     plugged = {vcpu: cpus[bit] for vcpu, bit in beside.items()}

@@ -88,6 +88,7 @@ class Guest:
     device_held a mediated or vDPA device reads and writes its memory, so that no page moves
     notes       what was not understood, and limits of its machine type
     resident    node → KiB of its memory there now; empty for one that does not run
+    partition   its control group, as <resource><partition> names it
     """
 
     name: str
@@ -114,6 +115,7 @@ class Guest:
     shares_pages: bool = True
     notes: tuple[str, ...] = ()
     resident: Mapping[int, int] = field(default_factory=dict)
+    partition: str = "/machine"
 
     @property
     def threads(self) -> int:

@@ -121,6 +121,7 @@ def _guest(root: Element) -> Guest:
         protected=root.find("launchSecurity") is not None,
         device_held=devices.hold_memory(root),
         shares_pages=root.find("memoryBacking/nosharepages") is None,
+        partition=root.findtext("resource/partition", "").strip() or "/machine",
         notes=(*_notes(root), *machines.notes(arch, machine, vcpus)),
     )
     if not guest.name:

@@ -9,6 +9,7 @@ from xml.etree.ElementTree import Element
 
 from tuned_virt.frozen_dataclasses import dataclass, field, replace
 from tuned_virt.model import memory_units, xml, xml_values
+from tuned_virt.model.topology import partitions
 from tuned_virt.model.topology.grid import Grid, build
 from tuned_virt.model.xml import ElementError, XmlError
 
@@ -74,6 +75,8 @@ class Host:
     devices    PCI address ("0000:3b:00.0") → NUMA node, where the firmware says one
     disks      kernel name ("nvme0n1") → NUMA node of its controller
     huge_page  default size of huge pages, in KiB
+    cpusets    libvirt's partition of guests ("/machine") → CPUs that its control group leaves them,
+               where those differ; see `partitions`
     notes      what was not understood
     """
 
@@ -88,6 +91,7 @@ class Host:
     arch: str = ""
     huge_page: int = 2048
     notes: tuple[str, ...] = ()
+    cpusets: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
     @staticmethod
     def from_xml(text: str) -> Host:
@@ -103,6 +107,13 @@ class Host:
     def grid(self) -> Grid:
         """The CPUs as bits, see `grid`."""
         return build(self)
+
+    def allowed(self, partition: str) -> frozenset[int] | None:
+        """CPUs that the cpuset of a partition leaves its guests; None for all."""
+        if not self.cpusets:
+            return None
+        cpus = partitions.of(self.cpusets, partition)
+        return None if cpus is None or self.cpus.keys() <= cpus else cpus
 
     def distance(self, one: int, other: int) -> int:
         """Between two nodes; 10 is local."""

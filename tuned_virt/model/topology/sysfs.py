@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from tuned_virt.kernel import cpuset
 from tuned_virt.kernel.files import KernelFS
+from tuned_virt.model.topology import partitions
 from tuned_virt.model.topology.grid import EFFICIENT
 from tuned_virt.model.topology.host import LOCAL, Cache, CpuDetail, Host, HostError, NumaNode
 from tuned_virt.model.topology.huge_pages import pools_of
@@ -46,7 +47,7 @@ def read(fs: KernelFS) -> Host:
 
 def overlay(host: Host, fs: KernelFS) -> Host:
     """The host with what sysfs says of it: CPUs online now, isolated and without tick, kinds of
-    cores, free memory and huge pages by node, nodes of PCI devices and disks."""
+    cores, free memory and huge pages by node, nodes of PCI devices and disks, guests' cpusets."""
     if not fs.exists(CPUS):
         return host
     offline = _offline(fs, frozenset(host.cpus))
@@ -70,6 +71,7 @@ def overlay(host: Host, fs: KernelFS) -> Host:
         devices=devices,
         disks=dict(_disks(fs, devices)),
         huge_page=meminfo(fs).get("Hugepagesize", host.huge_page),
+        cpusets=partitions.read(fs, cpus.keys()),
     )
 
 

@@ -60,8 +60,8 @@ def _systemd(fs: KernelFS) -> Iterator[str]:
         confined = fs.read_optional(f"{folder}/cpuset.cpus") or ""
         if confined and online and not _within(online, confined):
             yield (
-                f"the cpuset of {folder} confines guests to {confined}: pins elsewhere are refused,"
-                " or without effect"
+                f"the cpuset of {folder} confines guests to {confined}: they are placed on these"
+                " CPUs alone, and an owner's pins elsewhere are refused or without effect"
             )
 
 

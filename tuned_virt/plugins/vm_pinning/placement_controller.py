@@ -15,7 +15,7 @@ from tuned_virt.kernel import numa_maps
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.libvirt_api.connection import Connection
 from tuned_virt.model.guest import Guest
-from tuned_virt.model.topology import Host, HostError, NumaNode, measured, overlay
+from tuned_virt.model.topology import Host, HostError, NumaNode, measured, overlay, partitions
 from tuned_virt.placement import Placement, PlacementPolicy
 from tuned_virt.plugins.vm_pinning import already_running
 from tuned_virt.plugins.vm_pinning.already_running import RunningDecision, bound
@@ -100,7 +100,7 @@ class PlacementController:
         self._plan = plan or placement.Planner().plan
         self._link: Connection | None = None
         self._xml = ""
-        self._online: str | None = None
+        self._online: tuple[str | None, Mapping[str, frozenset[int]]] | None = None
         self._free: Host | None = None
         self._host: Host | None = None
         self._resident: dict[str, Mapping[int, int]] = {}
@@ -172,13 +172,18 @@ class PlacementController:
 
     def _read_host(self, link: Connection, seen: Seen) -> Host | None:
         """The host; measured again where CPUs or libvirt's view of it are not what they were."""
-        online = self._fs.read_optional(ONLINE)
+        online = self._online_now()
         if link is self._link and online == self._online and self._host is not None:
             return self._host
         xml = link.capabilities()
         same = (xml, online) == (self._xml, self._online) and self._host is not None
         self._link, self._xml, self._online = link, xml, online
         return self._host if same else self._measure_host(seen)
+
+    def _online_now(self) -> tuple[str | None, Mapping[str, frozenset[int]]]:
+        """CPUs that are online, and what of them cpusets leave to guests."""
+        online = self._fs.read_optional(ONLINE)
+        return online, partitions.read(self._fs, self._free.cpus.keys() if self._free else ())
 
     def _measure_host(self, seen: Seen) -> Host | None:
         """The host with what is free now, and with what its guests have now as theirs to have."""

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Guests are offered only CPUs that the cpuset of their control group has."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.unit.machines import cpus_of, guest, machine, planned
+from tuned_virt.kernel import cpuset
+from tuned_virt.model.guest import Guest
+from tuned_virt.placement import PlacementKind, Planner, parse, plan
+
+TWO = machine(2, cores=8, threads=2, llcs=1, gib=64)
+"""CPUs 0-15 and 16-31."""
+
+SLICE = replace(TWO, cpusets={"/machine": frozenset(range(8, 24))})
+"""https://github.com/spheenik/vfio-isolate/issues/6: AllowedCPUs=8-23 of machine.slice."""
+
+RT = replace(
+    TWO,
+    cpusets={"/machine/rt": frozenset(range(8, 16)), "/machine/nort": frozenset({0, 1, 2, 3})},
+)
+"""https://github.com/seapath/ansible/issues/439: slices of their own for guests."""
+
+
+def used(*texts: str) -> frozenset[int]:
+    return frozenset[int]().union(*map(cpuset.parse, texts))
+
+
+@pytest.mark.parametrize("mode", ["node", "dedicated"])
+@pytest.mark.parametrize("emulator", ["node", "housekeeping"])
+def test_all_threads_of_a_guest_are_within_machine_slice(mode: str, emulator: str) -> None:
+    wants = [guest(name, 4, iothreads={1: ()}) for name in "abc"]
+    made = planned(SLICE, *wants, policy=mode, emulator=emulator)
+    for one in made.values():
+        cpus = used(*cpus_of(one), one.emulator, *one.iothreads.values())
+        assert one.kind is not PlacementKind.UNPLACED
+        assert cpus <= set(range(8, 24)), one
+    assert planned(SLICE, *wants, current=made.values(), policy=mode, emulator=emulator) == made
+
+
+def test_what_a_cpuset_leaves_is_said() -> None:
+    made = plan(SLICE, [guest("a", 2)], parse({}), {})
+    assert made.warnings == (
+        "the cpuset of control group /machine leaves its guests CPUs 8-23: they are placed on"
+        " these alone",
+    )
+    assert plan(TWO, [guest("a", 2)], parse({}), {}).warnings == ()
+    assert plan(SLICE, [guest("a", 2, partition="/other")], parse({}), {}).warnings == ()
+    wide = planned(SLICE, guest("a", 9), policy="dedicated")["a"]
+    assert "it needs 9 CPUs that can be dedicated; node 0 has the most (8)" in wide.why
+
+
+def test_the_load_of_a_cpuset_is_that_of_its_guests() -> None:
+    """8 of node 0's CPUs and 8 of node 1's: 16 vCPUs and no more."""
+    crowd = [guest(f"g{number}", 4) for number in range(5)]
+    made = planned(SLICE, *crowd, overcommit="1")
+    kinds = [one.kind for one in made.values()]
+    assert kinds.count(PlacementKind.SHARED) == 4
+    other = planned(SLICE, *crowd, guest("free", 8, partition="/other"), overcommit="1")["free"]
+    assert (other.kind, used(*cpus_of(other))) in (
+        (PlacementKind.SHARED, frozenset(range(16))),
+        (PlacementKind.SHARED, frozenset(range(16, 32))),
+    )
+
+
+def test_guests_of_different_slices_are_each_in_their_own() -> None:
+    in_rt = guest("rt", 6, partition="/machine/rt", wishes={"policy": "dedicated"})
+    in_nort = guest("nort", 4, partition="/machine/nort")
+    made = planned(RT, in_rt, in_nort, guest("any", 4))
+    assert (made["rt"].kind, used(*cpus_of(made["rt"])) <= set(range(8, 16))) == (
+        PlacementKind.DEDICATED,
+        True,
+    )
+    assert used(*cpus_of(made["nort"])) == {0, 1, 2, 3}
+    assert made["any"].nodes == (1,)
+    more = planned(RT, in_rt, replace(in_rt, name="rt2", uuid="uuid-rt2"))
+    assert [more[name].kind for name in ("rt", "rt2")] == [
+        PlacementKind.DEDICATED, PlacementKind.UNPLACED,
+    ]  # fmt: skip
+
+
+def test_a_placement_outside_a_cpuset_that_came_since_is_not_kept() -> None:
+    wants = guest("a", 4)
+    for mode in ("node", "dedicated"):
+        before = planned(replace(TWO, cpusets={}), wants, policy=mode)["a"]
+        host = replace(TWO, cpusets={"/machine": frozenset(range(16, 32))})
+        after = planned(host, wants, current=[before], policy=mode)["a"]
+        assert (before.nodes, after.nodes) == ((0,), (1,))
+
+
+def test_a_vcpu_that_is_plugged_in_stays_within_it() -> None:
+    wants = replace(guest("a", 8), online=(0, 1, 2, 3))
+    made = planned(SLICE, wants, policy="dedicated")["a"]
+    grown = planned(
+        SLICE, replace(wants, online=tuple(range(8))), current=[made], policy="dedicated"
+    )
+    assert used(*cpus_of(grown["a"])) <= set(range(8, 24))
+    assert len(used(*cpus_of(grown["a"]))) == 8
+
+
+def test_one_more_guest_is_planned_as_all_at_once() -> None:
+    planner, policy = Planner(), parse({"overcommit": "4"})
+    some: list[Guest] = [guest("a", 4), guest("b", 4)]
+    first = planner.plan(SLICE, some, policy, {})
+    more = [*some, guest("c", 4)]
+    current = {one.uuid: one for one in first.placements}
+    assert planner.plan(SLICE, more, policy, current) == plan(SLICE, more, policy, current)
+    other = [*more, guest("d", 4, partition="/machine/rt")]
+    host = replace(SLICE, cpusets={**SLICE.cpusets, "/machine/rt": frozenset({8, 9})})
+    said = plan(host, other, policy, {}).warnings
+    assert len(said) == 2
