@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -141,6 +142,20 @@ os.kill(os.getpid(), signal.SIGSTOP)
 """As a `tuned-virt restore` that Ctrl-Z or a debugger stops at the wrong moment."""
 
 
+@contextlib.contextmanager
+def stopped_holder(t: Sandbox) -> Iterator[int]:
+    """Its number inside the sandbox. nsenter stops with it."""
+    command = t.command(["/usr/bin/python3", "-c", HOLDER])
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as entered:
+        assert entered.stdout is not None
+        pid = int(entered.stdout.readline())
+        try:
+            yield pid
+        finally:
+            t.run(["kill", "-KILL", str(pid)])
+            entered.kill()
+
+
 def test_a_stopped_holder_of_the_lock_blocks_nobody_and_is_named(
     tuned: Callable[..., Sandbox], version: str
 ) -> None:
@@ -148,11 +163,7 @@ def test_a_stopped_holder_of_the_lock_blocks_nobody_and_is_named(
     before = settings()
     t.switch("mine")
     t.off()  # the folder and the lock's file are there
-    with subprocess.Popen(
-        t.command(["/usr/bin/python3", "-c", HOLDER]), stdout=subprocess.PIPE, text=True
-    ) as holder:
-        assert holder.stdout is not None
-        pid = int(holder.stdout.readline())
+    with stopped_holder(t) as pid:
         named = f"process {pid} (python3), which is stopped, holds its lock"
         began = time.monotonic()
         t.switch("mine")
@@ -160,7 +171,6 @@ def test_a_stopped_holder_of_the_lock_blocks_nobody_and_is_named(
         assert named in t.verify_lines
         assert time.monotonic() - began < 25, "D-Bus gives up after that"
         assert settings() == before, "nothing is changed"
-        t.run(["kill", "-KILL", str(pid)])
     t.switch("mine")
     assert t.verify(), t.verify_lines
     t.off()
