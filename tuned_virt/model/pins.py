@@ -124,6 +124,8 @@ class Pins(Mapping[Target, str]):
         memory, emulator = content["memory"], content["emulator"]
         if not isinstance(emulator, (str, type(None))):
             raise TypeError("the emulator's CPUs are not text")
+        if memory and not (memory[0].isalpha() and isinstance(memory[1], str)):
+            raise ValueError("its memory has no mode of <numatune>")
         return Pins(
             numbered(content["vcpus"]),
             emulator,
