@@ -131,18 +131,29 @@ class GuestPlugin(TunerOptions, hotplug.Plugin):  # type: ignore[misc]
         self._devices_supported = True
         self._assigned_devices: set[str] = set()
         self._free_devices: set[str] = set()
+        self._others_due = True
         with contained(self.name):
             super()._init_devices()
 
     def _hardware_events_init(self) -> None:
         self._manager = guest_manager(self.tuner, self._uri())
         running = self._manager.attach(self)
-        for uri in self.tuner.uris():
-            if uri != self._manager.control.uri:
-                guest_manager(self.tuner, uri).restore_unclaimed()
+        self._restore_others()
         with self._turn:
             self._known = _by_device(running)
             self._free_devices |= self._known.keys()
+
+    def _restore_others(self) -> None:
+        """Have guests of libvirts that no section uses restored; what cannot be read now, later."""
+        try:
+            uris = self.tuner.uris()
+        except OriginalsError as error:
+            log.error("%s: %s", self.name, error)
+            return
+        self._others_due = False
+        for uri in uris:
+            if self._manager is not None and uri != self._manager.control.uri:
+                guest_manager(self.tuner, uri).restore_unclaimed()
 
     def _hardware_events_cleanup(self) -> None:
         """TuneD before 2.25 keeps every plugin object for ever: it may hold nothing any more."""
@@ -161,6 +172,8 @@ class GuestPlugin(TunerOptions, hotplug.Plugin):  # type: ignore[misc]
         with contained(self.name), self._turn:
             if self._closed or not self._live:
                 return None
+            if self._others_due:
+                self._restore_others()
             now = _by_device(guests)
             for name in (self._assigned_devices | self._free_devices) - self._still(now):
                 self._hardware_events_callback("remove", _Device(name))

@@ -16,11 +16,13 @@ from tests.unit.guests.recording import RecordingTuner, until
 from tests.unit.libvirt_api.fake_binding import FakeDomain, FakeLibvirt, install
 from tests.unit.tuned_api import made_up
 from tuned_virt.core.options import OptionSpec
+from tuned_virt.core.originals import OriginalsError
 from tuned_virt.guests import manager
 from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFileError
 from tuned_virt.libvirt_api import binding, worker
 from tuned_virt.libvirt_api.connection import Domain
+from tuned_virt.tuned_api import guest_plugin
 from tuned_virt.tuned_api.guest_plugin import GuestPlugin
 
 Applied = tuple[Any, list[Any]]
@@ -268,3 +270,36 @@ def test_a_tuned_that_keeps_what_it_cleans_up_lets_go_of_it(
     made.instance_unapply_tuning(instance)
     manager.destroy_all()
     assert made not in repository.plugins
+
+
+def test_originals_that_cannot_be_read_at_the_start_are_read_again(
+    fake: FakeLibvirt,
+    tuner: RecordingTuner,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of guests of a libvirt that no section uses any more something may be kept."""
+    asked = []
+
+    def uris() -> list[str]:
+        asked.append(tuner.name)
+        if len(asked) == 1:
+            raise OriginalsError("cannot read baseline.json: Too many open files")
+        return ["other:///system"]
+
+    restored: list[str] = []
+    real = manager.guest_manager
+
+    def guest_manager(one: Any, uri: str) -> Any:
+        other = SimpleNamespace(restore_unclaimed=lambda: restored.append(uri))
+        return other if uri.startswith("other:") else real(one, uri)
+
+    monkeypatch.setattr(guest_plugin, "guest_manager", guest_manager)
+    monkeypatch.setattr(tuner, "uris", uris)
+    fake.domains = [FakeDomain(1, "web1")]
+    plugin(tuner, all={"policy": "a"})
+    until(lambda: restored == ["other:///system"])
+    assert claimed(tuner) == {"web1": "a"}
+    assert caplog.messages.count("vm_recorder: cannot read baseline.json: Too many open files") == 1
+    assert "internal error" not in caplog.text
+    assert len(asked) == 2
