@@ -9,6 +9,7 @@ the values of the named files; at unapply, after those plugins, it puts back wha
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from tuned_virt.core import options as opt
 from tuned_virt.core.options import BadOptions, OptionError, OptionSpec
@@ -98,12 +99,21 @@ class CrashGuardPolicy:
     patterns: tuple[str, ...] = ()
 
 
+class GuardedFile(NamedTuple):
+    """A kernel file that TuneD's own plugins set; its value is its text, of choices the chosen."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+
 @dataclass(frozen=True)
 class CrashGuardState:
-    """Values by path, of the files that the policy's patterns match and of those kept."""
+    """Values of the files that the policy's patterns match and of those kept."""
 
-    values: Values
-    matched: frozenset[str]
+    values: Mapping[GuardedFile, str]
+    matched: frozenset[GuardedFile]
 
 
 def parse(options: Mapping[str, str]) -> CrashGuardPolicy:
@@ -134,15 +144,14 @@ def decide(state: CrashGuardState, originals: Values) -> Plan:
     itself is refused, so values other than 0 go first; the zeros are then already there.
     """
     now = state.values
-    differing = [path for path in originals if path in now and now[path] != originals[path]]
+    kept = {GuardedFile(path): text for path, text in originals.items()}
+    differing = [one for one, text in kept.items() if one in now and now[one] != text]
     return Plan(
         changes=tuple(
-            Change(path, path, now[path], originals[path], "original value before TuneD")
-            for path in sorted(differing, key=lambda path: (originals[path] == "0", path))
+            Change(str(one), one.path, now[one], kept[one], "original value before TuneD")
+            for one in sorted(differing, key=lambda one: (kept[one] == "0", one))
         ),
-        originals={
-            path: originals.get(path, value) for path, value in now.items() if path in state.matched
-        },
+        originals={str(one): kept.get(one, now[one]) for one in now if one in state.matched},
     )
 
 
@@ -166,12 +175,14 @@ class CrashGuardTuner(Tuner[CrashGuardPolicy, CrashGuardState]):
         }
         paths = filter(is_setting, sorted(matched | originals.keys()))
         texts = {path: fs.read_optional(path) for path in paths}
-        values = {path: active_word(text) for path, text in texts.items() if text is not None}
-        return CrashGuardState(values, frozenset(matched))
+        values = {
+            GuardedFile(path): active_word(text) for path, text in texts.items() if text is not None
+        }
+        return CrashGuardState(values, frozenset(map(GuardedFile, matched)))
 
     def values(self, state: CrashGuardState) -> Values:
         """The settings' values."""
-        return state.values
+        return {str(one): text for one, text in state.values.items()}
 
     def decide(self, policy: CrashGuardPolicy, state: CrashGuardState, originals: Values) -> Plan:
         """The state has all of the policy that matters."""

@@ -12,7 +12,9 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from enum import Enum
+from typing import NamedTuple, Union
 
 from tuned_virt.core import options as opt
 from tuned_virt.core.options import BadOptions, OneOf, OptionError, OptionSpec
@@ -34,8 +36,58 @@ UDEV_FOLDERS = (
     "/lib/udev/rules.d",
 )
 
-LOADED = "loaded"
-ABSENT = "absent"
+
+class ModuleSetting(NamedTuple):
+    """Whether a kernel module is loaded."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"module {self.name}"
+
+    @property
+    def path(self) -> str:
+        """Its folder in sysfs, while it is loaded."""
+        return f"/sys/module/{self.name}"
+
+
+class OnlineSetting(NamedTuple):
+    """What becomes of hot-plugged memory; its value is the kernel's word."""
+
+    path: str = ONLINE_FILE
+
+    def __str__(self) -> str:
+        return ONLINE
+
+
+class Presence(str, Enum):
+    """A module's value."""
+
+    LOADED = "loaded"
+    ABSENT = "absent"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+Setting = Union[ModuleSetting, OnlineSetting]
+Value = Union[Presence, str]
+
+AUTO_ONLINE = OnlineSetting()
+
+
+def setting(text: str) -> Setting:
+    """A setting as the originals have it in text."""
+    return AUTO_ONLINE if text == ONLINE else ModuleSetting(text.partition(" ")[2])
+
+
+def value(of: Setting, text: str) -> Value:
+    """Its value as the originals have it in text; a module of which they say anything but absent
+    stays."""
+    if isinstance(of, OnlineSetting):
+        return text
+    return Presence.ABSENT if text == Presence.ABSENT.value else Presence.LOADED
+
 
 OPTIONS: Mapping[str, OptionSpec] = {
     "load_modules": OptionSpec(
@@ -83,10 +135,13 @@ class SystemState:
     online_rule: str = ""
 
     @property
-    def values(self) -> dict[str, str]:
+    def values(self) -> dict[Setting, Value]:
         """Value by setting."""
-        words = {_key(name): _word(module) for name, module in self.modules.items()}
-        return {**words, ONLINE: self.online} if self.online else words
+        found: dict[Setting, Value] = {
+            ModuleSetting(name): Presence.LOADED if module.loaded else Presence.ABSENT
+            for name, module in self.modules.items()
+        }
+        return {**found, AUTO_ONLINE: self.online} if self.online else found
 
 
 def parse(options: Mapping[str, str]) -> SystemPolicy:
@@ -109,62 +164,65 @@ def parse(options: Mapping[str, str]) -> SystemPolicy:
 
 def decide(policy: SystemPolicy, state: SystemState, originals: Values) -> Plan:
     """Load what is asked for and absent; set hot-plugged memory's fate; put the rest back."""
+    kept = {setting(name): text for name, text in originals.items()}
     asked, notes = _asked_modules(policy, state)
-    word, note = _online_word(policy, state, originals)
+    word, note = _online_word(policy, state, kept.get(AUTO_ONLINE, state.online))
     if word:
-        asked[ONLINE] = word
+        asked[AUTO_ONLINE] = word
     now = state.values
-    targets = {**{name: value for name, value in originals.items() if name in now}, **asked}
-    pending = _in_use(state, [name for name, value in targets.items() if value == ABSENT])
+    back = {one: value(one, text) for one, text in kept.items() if one in now}
+    targets = {**back, **asked}
+    pending = _in_use(state, [one for one, to in targets.items() if to is Presence.ABSENT])
     return Plan(
         changes=tuple(
-            Change(name, _path(name), now[name], value, _why(name, asked))
-            for name, value in targets.items()
-            if now[name] != value and name not in pending
+            Change(str(one), one.path, str(now[one]), str(to), _why(one, asked))
+            for one, to in targets.items()
+            if now[one] != to and one not in pending
         ),
-        originals={name: now[name] for name in asked},
-        wanted=asked,
-        pending=pending,
+        originals={str(one): str(now[one]) for one in asked},
+        wanted={str(one): str(to) for one, to in asked.items()},
+        pending={str(one): why for one, why in pending.items()},
         notes=(*notes, *([note] if note else [])),
     )
 
 
 def _asked_modules(
     policy: SystemPolicy, state: SystemState
-) -> tuple[dict[str, str], tuple[str, ...]]:
+) -> tuple[dict[Setting, Value], tuple[str, ...]]:
     """Modules to have, each before those it needs, which modprobe loads along with it."""
-    asked: dict[str, str] = {}
+    asked: dict[Setting, Value] = {}
     notes = []
     for name in policy.modules:
         if state.modules[name].loaded or name in state.needs:
-            asked.update(dict.fromkeys(map(_key, (name, *state.needs.get(name, ()))), LOADED))
+            needed = map(ModuleSetting, (name, *state.needs.get(name, ())))
+            asked.update(dict.fromkeys(needed, Presence.LOADED))
         else:
             notes.append(f"module {name} is not available in this kernel")
     return asked, tuple(notes)
 
 
-def _in_use(state: SystemState, unloading: list[str]) -> dict[str, str]:
+def _in_use(state: SystemState, unloading: Iterable[Setting]) -> dict[Setting, str]:
     """Modules that cannot be unloaded, in the order in which the others are."""
-    pending: dict[str, str] = {}
+    pending: dict[Setting, str] = {}
     gone: set[str] = set()
-    for key in unloading:
-        module = state.modules[key.split()[1]]
-        users = module.users - len(module.holders & gone)
-        if module.loaded and users > 0:
-            pending[key] = f"in use by {users}"
-        else:
-            gone.add(key.split()[1])
+    for one in unloading:
+        if isinstance(one, ModuleSetting):
+            module = state.modules[one.name]
+            users = module.users - len(module.holders & gone)
+            if module.loaded and users > 0:
+                pending[one] = f"in use by {users}"
+            else:
+                gone.add(one.name)
     return pending
 
 
-def _online_word(policy: SystemPolicy, state: SystemState, originals: Values) -> tuple[str, str]:
+def _online_word(policy: SystemPolicy, state: SystemState, before: str) -> tuple[str, str]:
     """The word to set ("" for none), and what to say."""
     word = policy.memory_auto_online
     if word and not state.online:
         return "", "this kernel has no memory hotplug"
     if word != "auto":
         return word, ""
-    before = originals.get(ONLINE, state.online)
     if state.machine == "s390x":
         return "", "hot-plugged memory is not changed: on s390x it is standby memory of the machine"
     if state.online_rule:
@@ -174,20 +232,8 @@ def _online_word(policy: SystemPolicy, state: SystemState, originals: Values) ->
     return "online", ""
 
 
-def _why(name: str, asked: Values) -> str:
-    return "set by the profile" if name in asked else "original value"
-
-
-def _key(module: str) -> str:
-    return f"module {module}"
-
-
-def _word(module: Module) -> str:
-    return LOADED if module.loaded else ABSENT
-
-
-def _path(name: str) -> str:
-    return ONLINE_FILE if name == ONLINE else f"/sys/module/{name.split()[1]}"
+def _why(one: Setting, asked: Collection[Setting]) -> str:
+    return "set by the profile" if one in asked else "original value"
 
 
 def online_rule(fs: KernelFS) -> str:
@@ -236,17 +282,19 @@ class SystemWriter(Writer):
 
     def current(self, fs: KernelFS, change: Change) -> object:
         """loaded or absent for a module, else the file's word."""
-        if change.setting == ONLINE:
+        if isinstance(setting(change.setting), OnlineSetting):
             return super().current(fs, change)
-        return LOADED if fs.exists(change.path) else ABSENT
+        return str(Presence.LOADED if fs.exists(change.path) else Presence.ABSENT)
 
     def write(self, fs: KernelFS, change: Change, abandoned: threading.Event) -> str:
         """A module is loaded with what it needs, but unloaded alone; the rest is a write."""
-        if change.setting == ONLINE:
+        one = setting(change.setting)
+        if isinstance(one, OnlineSetting):
             return super().write(fs, change, abandoned)
-        tool = ("modprobe", "--quiet") if change.after == LOADED else ("rmmod",)
+        loads = change.after == Presence.LOADED.value
+        tool = ("modprobe", "--quiet") if loads else ("rmmod",)
         try:
-            commands.run(*tool, "--", change.path.rpartition("/")[2], seconds=timeouts.PROGRAM)
+            commands.run(*tool, "--", one.name, seconds=timeouts.PROGRAM)
         except ToolError as error:
             raise NotDone(change.path, str(error), str(change.after)) from error
         return ""
@@ -263,7 +311,8 @@ class SystemTuner(Tuner[SystemPolicy, SystemState]):
 
     def read(self, fs: KernelFS, policy: SystemPolicy, originals: Values) -> SystemState:
         """The named modules and the fate of hot-plugged memory."""
-        kept = {name.split()[1] for name in originals if name.startswith("module ")}
+        found = map(setting, originals)
+        kept = {one.name for one in found if isinstance(one, ModuleSetting)}
         names = {*policy.modules, *kept}
         wanted: dict[str, tuple[str, ...]] = {}
         if kept or any(not fs.exists(f"/sys/module/{name}") for name in policy.modules):
@@ -279,4 +328,4 @@ class SystemTuner(Tuner[SystemPolicy, SystemState]):
 
     def values(self, state: SystemState) -> Values:
         """The settings' values."""
-        return state.values
+        return {str(one): str(now) for one, now in state.values.items()}

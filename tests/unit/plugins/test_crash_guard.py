@@ -10,7 +10,13 @@ from tuned_virt.core.journal import Journal
 from tuned_virt.core.options import BadOptions
 from tuned_virt.core.originals import Originals
 from tuned_virt.kernel.files import KernelFS
-from tuned_virt.plugins.crash_guard import CrashGuardState, CrashGuardTuner, decide, parse
+from tuned_virt.plugins.crash_guard import (
+    CrashGuardState,
+    CrashGuardTuner,
+    GuardedFile,
+    decide,
+    parse,
+)
 
 
 @pytest.mark.parametrize(
@@ -26,7 +32,10 @@ def test_patterns_are_separated_by_commas_and_white_space() -> None:
 
 
 def test_what_a_crash_left_is_put_back_and_kept_on() -> None:
-    state = {"/proc/sys/vm/swappiness": "10", "/proc/sys/vm/new": "3"}
+    state = {
+        GuardedFile("/proc/sys/vm/swappiness"): "10",
+        GuardedFile("/proc/sys/vm/new"): "3",
+    }
     plan = decide(CrashGuardState(state, frozenset(state)), {"/proc/sys/vm/swappiness": "60"})
     assert [(c.path, c.before, c.after) for c in plan.changes] == [
         ("/proc/sys/vm/swappiness", "10", "60")
@@ -35,7 +44,9 @@ def test_what_a_crash_left_is_put_back_and_kept_on() -> None:
 
 
 def test_of_a_pair_the_zero_is_written_last() -> None:
-    state = CrashGuardState({"/sys/bytes": "0", "/sys/ratio": "5"}, frozenset())
+    state = CrashGuardState(
+        {GuardedFile("/sys/bytes"): "0", GuardedFile("/sys/ratio"): "5"}, frozenset()
+    )
     plan = decide(state, {"/sys/bytes": "4096", "/sys/ratio": "0"})
     assert [change.path for change in plan.changes] == ["/sys/bytes", "/sys/ratio"]
 
