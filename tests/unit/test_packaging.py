@@ -22,6 +22,7 @@ PROVIDED_BY = {
     "dbus": "python3-dbus",
     "defusedxml": "python3-defusedxml",
     "libvirt": "python3-libvirt",
+    "libvirt_qemu": "python3-libvirt",
     "jinja2": "python3-jinja2",
     "jsonschema": "python3-jsonschema",
     "argcomplete": "python3-argcomplete",

@@ -7,10 +7,9 @@ import re
 from collections.abc import Iterator
 
 from tuned_virt.audit.rule import Found, Severity, guest_rule
-from tuned_virt.audit.scene import AuditedGuest, Scene
+from tuned_virt.audit.scene import AGENT, AuditedGuest, Scene
 from tuned_virt.model.guest import printable
 
-AGENT = "org.qemu.guest_agent.0"
 DEPRECATED = "https://www.qemu.org/docs/master/about/deprecated.html"
 
 VERSION = re.compile(r"(?:pc|pc-i440fx|pc-q35|virt|pseries|s390-ccw-virtio)-(\d{1,2})\.(\d{1,2})")
@@ -89,7 +88,7 @@ def i440fx(one: AuditedGuest, scene: Scene) -> Iterator[Found]:
 )
 def agent_missing(one: AuditedGuest, scene: Scene) -> Iterator[Found]:
     """Managers bring their own."""
-    if AGENT not in one.hardware.channels and not one.guest.manager:
+    if not one.has_agent and not one.guest.manager:
         yield Found("no channel org.qemu.guest_agent.0")
 
 
@@ -118,7 +117,7 @@ def managed(one: AuditedGuest, scene: Scene) -> Iterator[Found]:
 )
 def guest_profile(one: AuditedGuest, scene: Scene) -> Iterator[Found]:
     """As the guest agent says it."""
-    if not one.running or AGENT not in one.hardware.channels:
+    if not one.running or not one.has_agent:
         return
     active = one.profile.get()
     if not any(name.startswith("virtual-guest") for name in active.split()):

@@ -13,6 +13,9 @@ from tuned_virt.model.topology import Host
 
 X86 = ("x86_64", "i686")
 
+AGENT = "org.qemu.guest_agent.0"
+"""The channel of QEMU's guest agent."""
+
 NO_HOST = "no host is given (--host CAPABILITIES.xml)"
 
 
@@ -54,6 +57,11 @@ class AuditedGuest:
     def is_x86(self) -> bool:
         """Where the XML does not say, it is."""
         return (self.guest.arch or "x86_64") in X86
+
+    @property
+    def has_agent(self) -> bool:
+        """Whether it has the channel of a guest agent."""
+        return AGENT in self.hardware.channels
 
     @property
     def allowed(self) -> frozenset[int]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -10,12 +11,13 @@ from tuned_virt.audit.scene import AuditedGuest, Scene
 from tuned_virt.cli import planning_input, snapshot
 from tuned_virt.cli.common import CouldNot
 from tuned_virt.core.options import SYSTEM
-from tuned_virt.frozen_dataclasses import dataclass
+from tuned_virt.frozen_dataclasses import dataclass, replace
 from tuned_virt.kernel.files import KernelFS
-from tuned_virt.libvirt_api import guest_configurations
+from tuned_virt.libvirt_api import guest_agent, guest_configurations
 from tuned_virt.libvirt_api.binding import missing
 from tuned_virt.model import host_facts
 from tuned_virt.model.guest import GuestError, domain_type, printable, qemu_process, read_whole
+from tuned_virt.model.host_facts import Fact
 from tuned_virt.model.topology import Host, HostError, overlay, read
 
 KVM = ("kvm", "qemu")
@@ -81,7 +83,23 @@ def here(fs: KernelFS, uri: str = SYSTEM) -> AuditInput:
         GuestDocument(one.name, one.xml, running=one.running, placed=one.placed)
         for one in found.guests
     ]
-    return of(Scene(host, facts), documents)
+    return _asked(of(Scene(host, facts), documents), uri)
+
+
+def _asked(gathered: AuditInput, uri: str) -> AuditInput:
+    """With what guest agents say; only root may ask them."""
+    scene = gathered.scene
+    running = [one.guest.uuid for one in scene.guests if one.running and one.has_agent]
+    if not running:
+        return gathered
+    if os.geteuid() == 0:
+        told = guest_agent.profiles(running, uri)
+    else:
+        told = dict.fromkeys(running, Fact[str](None, "only root may ask the guest agent"))
+    guests = tuple(
+        replace(one, profile=told.get(one.guest.uuid, one.profile)) for one in scene.guests
+    )
+    return replace(gathered, scene=replace(scene, guests=guests))
 
 
 def _without_libvirt(fs: KernelFS, facts: host_facts.HostFacts) -> AuditInput:

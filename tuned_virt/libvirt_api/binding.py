@@ -28,7 +28,16 @@ from tuned_virt.core.options import SYSTEM
 from tuned_virt.libvirt_api.errors import LibvirtError
 from tuned_virt.model.guest import printable
 
-__all__ = ["SYSTEM", "libvirt", "missing", "not_installed", "open_uri", "run_loop", "work"]
+__all__ = [
+    "SYSTEM",
+    "agent_command",
+    "libvirt",
+    "missing",
+    "not_installed",
+    "open_uri",
+    "run_loop",
+    "work",
+]
 
 log = logging.getLogger("tuned")
 
@@ -56,6 +65,14 @@ def libvirt() -> Any:
     except ImportError:
         return None
     return found
+
+
+def agent_command(domain: Any, command: str, seconds: int) -> str:
+    """The answer of a guest's agent, as JSON. Raises the binding's errors."""
+    import libvirt_qemu
+
+    answer: str = libvirt_qemu.qemuAgentCommand(domain, command, seconds, 0)
+    return answer
 
 
 PACKAGES = {"libvirt": "python3-libvirt", "defusedxml": "python3-defusedxml"}
