@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Write docs/audit-rules.7.md from the rules' own metadata; a test compares the two."""
+"""Write docs/audit-rules.7.md and the audit's column of docs/guide.md from the rules' own metadata.
+
+Tests compare them.
+"""
 
 from __future__ import annotations
 
 import itertools
+import re
 import sys
 from pathlib import Path
 
@@ -13,6 +17,7 @@ sys.path.insert(0, str(SOURCE))
 from tuned_virt.audit.rule import GUIDE, AuditRule, all_rules  # noqa: E402
 
 PAGE = SOURCE / "docs/audit-rules.7.md"
+GUIDES = SOURCE / "docs/guide.md"
 
 HEAD = f"""# tuned-virt-audit-rules(7)
 
@@ -51,5 +56,20 @@ def entry(rule: AuditRule) -> str:
     return "\n".join(lines)
 
 
+def guide(text: str) -> str:
+    """The guide's tables, the third column with the rules of each section."""
+    lines = []
+    for line in text.splitlines():
+        row = re.match(r"\| (\d+(?:\.\d+)+) ", line)
+        if row:
+            cells = line.split(" | ")
+            found = [rule.id for rule in all_rules().values() if rule.guide == row[1]]
+            cells[2] = ", ".join(f"`{name}`" for name in found) or "–"
+            line = " | ".join(cells)  # noqa: PLW2901 - the line is what is written
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
     PAGE.write_text(page())
+    GUIDES.write_text(guide(GUIDES.read_text()))

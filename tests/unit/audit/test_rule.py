@@ -88,3 +88,12 @@ def test_a_rule_is_there_once() -> None:
 
 def test_the_page_of_rules_is_what_the_rules_say() -> None:
     assert audit_rules.PAGE.read_text() == audit_rules.page(), "run scripts/audit_rules.py"
+
+
+def test_the_guide_has_its_sections_and_each_its_rules() -> None:
+    text = audit_rules.GUIDES.read_text()
+    assert audit_rules.guide(text) == text, "run scripts/audit_rules.py"
+    found = re.findall(r"^(?:## |\| )(\d[\d.]*) (.*?)(?: \| .*)?$", text, re.MULTILINE)
+    assert found == list(SECTIONS.items())
+    rows = [line for line in text.splitlines() if re.match(r"\| \d", line)]
+    assert all(line.count(" | ") == 4 for line in rows)
