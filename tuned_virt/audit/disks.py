@@ -94,7 +94,7 @@ def cache_writethrough(one: AuditedGuest, scene: Scene) -> Iterator[Found]:
     Severity.INFO,
     checks="a disk that is cached by the host too (writeback, which is QEMU's default)",
     advice="cache='none', which is the only one to support migration",
-    why="data is in memory twice, and guests with such disks are migrated only with shared storage",
+    why="data is in memory twice, and libvirt takes migration with it for unsafe",
     guide="7.3",
     page=DISKS,
     mends=EDIT + "cache=none",

@@ -23,7 +23,7 @@ KVM_DEFAULT = 200_000
     advice="virtual-host-plus, or virtual-host",
     why="swappiness, write-back, governor and KSM are those of an ordinary server",
     guide="4.2",
-    page="https://tuned-project.org/docs/manual/tuned-profiles.7.html",
+    page="https://manpages.ubuntu.com/manpages/noble/man7/tuned-profiles.7.html",
     mends="tuned-adm profile virtual-host-plus",
 )
 def profile(scene: Scene) -> Iterator[Found]:

@@ -67,8 +67,8 @@ def _newest(machine: str) -> str:
     "machine-i440fx",
     Severity.INFO,
     checks="a guest on the i440fx chipset of 1996",
-    advice="q35 for new guests; an installed Windows may not boot after a change",
-    why="it has no PCI Express, so no native hot plug, and RHEL deprecates it since 9.4",
+    advice="q35 for new guests; an installed guest is better left as it is",
+    why="it has no PCI Express, so no native hot plug, and RHEL 8 and later deprecate it",
     page="https://www.qemu.org/docs/master/system/i386/pc.html",
 )
 def i440fx(one: AuditedGuest, scene: Scene) -> Iterator[Found]:
@@ -113,7 +113,7 @@ def managed(one: AuditedGuest, scene: Scene) -> Iterator[Found]:
     advice="in the guest: tuned-adm profile virtual-guest-plus, or virtual-guest",
     why="its swappiness, write-back and schedulers are those of a real machine",
     guide="4.2",
-    page="https://tuned-project.org/docs/manual/tuned-profiles.7.html",
+    page="https://manpages.ubuntu.com/manpages/noble/man7/tuned-profiles.7.html",
 )
 def guest_profile(one: AuditedGuest, scene: Scene) -> Iterator[Found]:
     """As the guest agent says it."""

@@ -100,9 +100,14 @@ def choose(
     known: Mapping[str, AuditRule], wanted: Sequence[str], skipped: Sequence[str]
 ) -> list[AuditRule]:
     """The rules that are asked, in their order. Raises CouldNot for what names none."""
-    chosen = [one for pattern in wanted for one in _named(known, pattern)] or list(known)
-    out = {one for pattern in skipped for one in _named(known, pattern)}
+    chosen = [one for pattern in _each(wanted) for one in _named(known, pattern)] or list(known)
+    out = {one for pattern in _each(skipped) for one in _named(known, pattern)}
     return [rule for name, rule in known.items() if name in chosen and name not in out]
+
+
+def _each(words: Sequence[str]) -> list[str]:
+    """Each word, also of lists with commas."""
+    return [one for word in words for one in word.split(",") if one]
 
 
 def _named(known: Mapping[str, AuditRule], pattern: str) -> list[str]:

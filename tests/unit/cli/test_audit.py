@@ -68,6 +68,7 @@ def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ([large], ["--skip", "cpu-over-host"], 0),
         ([large], ["--skip", "cpu-over-host", "--fail-on", "info"], 1),
         ([large], ["--rule", "cpu-over-host", "--fail-on", "error"], 1),
+        ([large], ["--rule", "cpu-over-host,cpu-model-*", "--skip", "cpu-over-host"], 0),
         ([xen, good], [], 0),
         ([xen], [], 2),
         ([xen], ["--rule", "cpu-over-host"], 2),
