@@ -83,6 +83,7 @@ def check(file: AnyPath, profile: str) -> CheckedFile:
         found = settings_file.load(tuner.setting_names, tuner.options, file, profile)
         functions = {name: one for name, one in found.lines.items() if "${f:" in one.value}
         unchecked.update((one.name, one) for one in functions.values())
+        errors += (one for one in found.errors if isinstance(one, SettingError))
         errors += _refused(tuner, found, functions)
     once = {str(error): error for error in errors}
     by_line = sorted(once.values(), key=lambda error: error.line)

@@ -154,10 +154,19 @@ def template(name: str) -> str:
     return f"{option}.{GROUP}" if dot and group else name
 
 
-def guests(option: str, text: str) -> str:
-    """An option that names guests, as TuneD selects devices. Raises OptionError."""
-    if not text.isprintable() or "\N{REPLACEMENT CHARACTER}" in text:
-        valid = "guests by name, pattern or UUID, separated by spaces, such as db* !db-test"
+NO_NAMES = ("all", "none", *YES, *NO)
+"""What nobody calls a guest or a disk, and means otherwise; all[l] names one that is called so."""
+
+
+def names(option: str, text: str) -> str:
+    """An option that names guests or disks, as TuneD selects devices. Raises OptionError."""
+    quoted = any(word[0] in "\"'" or word[-1] in "\"'" for word in text.split())
+    wrong = not text.isprintable() or "\N{REPLACEMENT CHARACTER}" in text
+    if quoted or wrong or text.lower() in NO_NAMES:
+        valid = (
+            "names, patterns or UUIDs, separated by spaces, such as db* !db-test; * for all,"
+            " empty for none"
+        )
         raise OptionError(option, text, valid)
     return text
 

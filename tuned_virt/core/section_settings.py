@@ -13,10 +13,11 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
+from tuned_virt.core import options as opt
 from tuned_virt.core import settings
 from tuned_virt.core.options import GROUP, OptionError, OptionSpec, template
 from tuned_virt.core.settings import Setting, SettingError, SettingsFile
-from tuned_virt.frozen_dataclasses import dataclass, field
+from tuned_virt.frozen_dataclasses import dataclass, field, replace
 
 DEVICES = "devices"
 EXCLUDE = "exclude"
@@ -116,13 +117,14 @@ def load(
     lines = {named[name]: one for name, one in read.settings.items() if name in named}
     texts = {named[name]: one.value for name, one in profile.settings.items() if name in named}
     texts.update((option, one.value) for option, one in lines.items())
-    return SectionSettings(
-        file,
-        {option: name for name, option in named.items()},
-        texts,
-        lines,
-        (*profile.errors, *read.errors, *unknown(read, profile, used, named)),
-    )
+    errors = (*profile.errors, *read.errors, *unknown(read, profile, used, named))
+    names_of = {option: name for name, option in named.items()}
+    found = SectionSettings(file, names_of, texts, lines, errors)
+    wrong = opt.parsed(
+        {option: lines[option].value for option in SELECTION if option in lines},
+        {option: opt.names for option in SELECTION},
+    )[1]
+    return replace(found, errors=(*errors, *found.told(wrong, {}))) if wrong else found
 
 
 def unknown(

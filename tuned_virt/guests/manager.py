@@ -15,7 +15,7 @@ import math
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 from tuned_virt.core.deferred_restore import DeferredRestore
@@ -85,8 +85,9 @@ class GuestTuner(GuestRestore[O], Generic[P, O]):
     def guests(self, uri: str) -> GuestController[P]:
         """What carries policies out on the guests of a libvirt."""
 
-    def notes(self) -> Iterable[str]:
-        """What verify says of the machine besides."""
+    def notes(self, policies: Iterable[P], running: Collection[tuple[str, str]]) -> Iterable[str]:
+        """What verify says besides of the machine, and of sections' policies for the guests that
+        run, by name and UUID."""
         return ()
 
     def uris(self) -> Iterable[str]:

@@ -23,6 +23,7 @@ from tuned_virt.placement.policy import (
     of_group,
     parse,
     policy_for,
+    unselected,
 )
 
 if TYPE_CHECKING:
@@ -60,4 +61,5 @@ __all__ = [
     "plan",
     "policy_for",
     "unplaced",
+    "unselected",
 ]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from enum import Enum
 from functools import lru_cache
@@ -245,6 +245,18 @@ def policy_for(guest: Guest, policy: PlacementPolicy) -> PlacementPolicy:
     return _wished(own, tuple(wishes))
 
 
+def unselected(policies: Iterable[PlacementPolicy], running: Collection[tuple[str, str]]) -> str:
+    """Names and patterns of groups that select none of these guests, by name and UUID; in words."""
+    groups = dict.fromkeys(group for policy in policies for group in policy.groups)
+    missing = [
+        f"{word} ({group.option}={getattr(group.value, 'value', group.value)})"
+        for group in groups
+        for word in group.guests.replace(",", " ").split()
+        if not word.startswith("!") and not any(selects(word, names) for names in running)
+    ]
+    return f"no running guest is selected by {', '.join(missing)}" if missing else ""
+
+
 def ignored_wishes(guest: Guest, policy: PlacementPolicy) -> str:
     """What of a guest's metadata does not count, in words; "" where all does."""
     ignored = [
@@ -290,7 +302,7 @@ def _changed(
                 groups.append(_group(name, text))
             elif name == "dedicated":
                 mode = PlacementMode.DEDICATED
-                groups.insert(0, GuestGroup(opt.guests(name, text), "policy", mode))
+                groups.insert(0, GuestGroup(opt.names(name, text), "policy", mode))
             else:
                 values[name] = _value(name, text)
         except OptionError as error:
@@ -308,7 +320,7 @@ def _replaced(policy: PlacementPolicy, values: Mapping[str, object]) -> Placemen
 
 def _group(name: str, text: str) -> GuestGroup:
     option, _, guests = name.partition(".")
-    return GuestGroup(opt.guests(name, guests), option, _word(name, WORDS[option], text))
+    return GuestGroup(opt.names(name, guests), option, _word(name, WORDS[option], text))
 
 
 def _word(name: str, kind: type[Enum], text: str) -> Enum:
@@ -322,7 +334,19 @@ def _value(name: str, text: str) -> object:
         return _housekeeping(text)
     if name == "overcommit":
         return _overcommit(text)
-    return opt.guests(name, text) if name == "wishes" else _moves(text)
+    return _whose(name, text) if name == "wishes" else _moves(text)
+
+
+def _whose(name: str, text: str) -> str:
+    """Whose metadata counts; a word that looks like one of these is no guest's name."""
+    from difflib import get_close_matches  # takes time to import
+
+    words = (ALL, OPT_OUT, NOBODY)
+    if text in words:
+        return text
+    if get_close_matches(text.lower(), words, cutoff=0.8):
+        raise OptionError(name, text, f"{OneOf(words).valid}, or guests by name, pattern or UUID")
+    return opt.names(name, text)
 
 
 def _housekeeping(text: str) -> frozenset[int] | None:

@@ -352,7 +352,9 @@ class GuestPlugin(TunerOptions, hotplug.Plugin):  # type: ignore[misc]
             return found
         if instance is next(iter(self._instances.values())):
             found += self._manager.unavailable()
-            notes = self.tuner.notes()
+            running = [(one.name, one.uuid) for one in self._known.values()]
+            policies = () if found else tuple(self._policies.values())
+            notes = self.tuner.notes(policies, running)
             found += [Finding(Result.NOTE, f"{self.name}: {note}") for note in notes]
         known = [self._known[name].run for name in devices if name in self._known]
         return found + self._manager.findings(known, ignore_missing)

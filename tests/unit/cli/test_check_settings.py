@@ -94,6 +94,28 @@ def test_a_setting_of_the_other_profile_is_told_as_such(
             )
 
 
+def test_quotes_around_names_and_words_instead_of_names_are_refused(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With quotes nobody is selected, or excluded."""
+    file.write_text(
+        "vm_exclude='router'\nvm_devices=all\nvm_dedicated=\"gaming\"\nvm_wishes=opt_out\n"
+        "disk_devices=none\n"
+    )
+    assert check(file) == 2
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(": line ")[2].partition(" is ")[0] for line in said] == [
+        "1: 'vm_exclude='router''",
+        "2: 'vm_devices=all'",
+        "3: 'vm_dedicated=\"gaming\"'",
+        "4: 'vm_wishes=opt_out'",
+        "5: 'disk_devices=none'",
+    ]
+    assert said[0].endswith("write router without quotes")
+    assert "* for all, empty for none" in said[1]
+    assert "one of all, opt-out, none, or guests by name" in said[3]
+
+
 def test_groups_of_guests_are_checked_too(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file.write_text(
         "vm_dedicated=gaming win-*\nvm_policy.db* !db-test=dedicated\nvm_smt.db*=isolate\n"

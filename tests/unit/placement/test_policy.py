@@ -19,6 +19,7 @@ from tuned_virt.placement.policy import (
     ignored_wishes,
     parse,
     policy_for,
+    unselected,
 )
 
 
@@ -201,6 +202,30 @@ def test_groups_of_guests_have_a_policy_of_their_own() -> None:
     assert [error.option for error in caught.value.errors] == [
         *("policy.db*", "overcommit.db*", "policy.")
     ]
+
+
+def test_names_that_select_nobody_who_runs_are_said() -> None:
+    """A misspelt name is nobody's; one of a guest that does not run yet is the same."""
+    policies = [parse({"dedicated": "gamign db*", "smt.u-1 !x": "isolate"}), parse({})]
+    running = [("gaming", "u-1"), ("db1", "u-2")]
+    said = "no running guest is selected by gamign (policy=dedicated)"
+    assert unselected(policies, running) == said
+    assert unselected(policies, []).endswith("db* (policy=dedicated), u-1 (smt=isolate)")
+    assert unselected([parse({})], []) == ""
+
+
+def test_what_is_no_name_of_a_guest_is_refused() -> None:
+    for option, text in (
+        *(
+            ("dedicated", text)
+            for text in ("'gaming'", 'gaming "db 1"', "all", "yes", "None", "a\tb")
+        ),
+        *(("wishes", text) for text in ("opt_out", "optout", "al", "non", "no", "0", "'db*'")),
+    ):
+        with pytest.raises(BadOptions) as caught:
+            parse({option: text})
+        assert [error.option for error in caught.value.errors] == [option], text
+    assert parse({"wishes": "nobody al[l]"}).wishes == "nobody al[l]"
 
 
 def test_a_group_alone_gets_cpus_of_its_own() -> None:

@@ -250,7 +250,7 @@ def test_what_verify_cannot_read_now_fails_it_in_words(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def unreadable() -> list[str]:
+    def unreadable(*_args: object) -> list[str]:
         raise KernelFileError("/sys/devices/system/cpu/isolated", "Too many open files")
 
     made, [instance] = plugin(tuner, all={"policy": "a"})

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
+from tuned_virt import placement
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals, shared_originals
 from tuned_virt.guests.manager import GuestController, GuestTuner
@@ -47,9 +48,12 @@ class PinningTuner(GuestTuner[PinningPolicy, OriginalPins]):
 
         return PinningController(uri, KernelFS(), shared_originals(), Journal())
 
-    def notes(self) -> Iterable[str]:
+    def notes(
+        self, policies: Iterable[PinningPolicy], running: Collection[tuple[str, str]]
+    ) -> Iterable[str]:
         """See `GuestTuner`."""
-        return conflicts.notes(KernelFS())
+        unselected = placement.unselected((one.placement for one in policies), running)
+        return [*conflicts.notes(KernelFS()), *filter(None, [unselected])]
 
     def restore_kernel(self, fs: KernelFS, originals: Originals, journal: Journal) -> None:
         """kernel.numa_balancing."""
