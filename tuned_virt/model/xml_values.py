@@ -35,3 +35,11 @@ def cpu_set(element: Element, name: str, excluding: bool = True) -> frozenset[in
         return (cpuset.parse_excluding if excluding else cpuset.parse)(element.get(name, ""))
     except ValueError as error:
         raise ElementError(element, f"<{element.tag} {name}>: {error}") from error
+
+
+def cpu_set_text(element: Element) -> frozenset[int]:
+    """The CPUs or nodes in an element's text ("0-3,^2")."""
+    try:
+        return cpuset.parse_excluding((element.text or "").strip())
+    except ValueError as error:
+        raise ElementError(element, f"<{element.tag}>: {error}") from error

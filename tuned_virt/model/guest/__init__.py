@@ -10,6 +10,7 @@ from tuned_virt.model.guest.model import (
     Guest,
     GuestError,
     HugePages,
+    MemoryDevice,
     UserPins,
 )
 from tuned_virt.model.guest.reader import domain_type, read_guest, read_whole
@@ -25,6 +26,7 @@ __all__ = [
     "GuestError",
     "Hardware",
     "HugePages",
+    "MemoryDevice",
     "UserPins",
     "VirtualDisk",
     "VirtualNic",

@@ -34,7 +34,7 @@ class CpuTopology:
 
 @dataclass(frozen=True)
 class Cell:
-    """A vNUMA cell of the guest: its vCPUs and its memory in KiB, DIMMs in it included."""
+    """A vNUMA cell of the guest: its vCPUs and its memory in KiB, devices' in it included."""
 
     id: int
     vcpus: frozenset[int]
@@ -47,6 +47,25 @@ class HugePages:
 
     size: int | None
     cells: frozenset[int] | None = None
+
+
+@dataclass(frozen=True)
+class MemoryDevice:
+    """A DIMM or virtio-mem device, in KiB.
+
+    cell      the vNUMA cell that it is in
+    memory    what the guest gets of it; of virtio-mem the requested part, or what it still has
+    size      the most that it can be
+    growing   requested and not there yet, of a guest that runs
+    page_kib  pages that it names for itself (None: as its cell); nodes: the host's (none: the same)
+    """
+
+    cell: int
+    memory: int
+    size: int = 0
+    growing: int = 0
+    page_kib: int | None = None
+    nodes: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -76,7 +95,8 @@ class Guest:
     """A guest. Memory is in KiB; the name is another's text, see `printable`.
 
     vcpus       most that it can have; online: those that it has now
-    memory      what it may use at start, DIMMs included; max_memory: with all that can be plugged
+    memory      what it may use at start, memory devices included; max_memory: with all that can be
+                plugged
     devices     PCI addresses ("0000:3b:00.0") on the host that it is given
     iothreads   IOThread → disks ("nvme0n1" or a PCI address) that it serves
     owned       what the owner wrote about places
@@ -103,6 +123,7 @@ class Guest:
     memory: int = 0
     max_memory: int = 0
     huge_pages: tuple[HugePages, ...] = ()
+    memory_devices: tuple[MemoryDevice, ...] = ()
     devices: tuple[str, ...] = ()
     iothreads: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     owned: UserPins = field(default_factory=UserPins)

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from xml.etree.ElementTree import Element
 
 from tuned_virt.kernel import cpuset
 from tuned_virt.model import memory_units, xml, xml_values
-from tuned_virt.model.guest import devices, hardware, machines, user_pins
+from tuned_virt.model.guest import devices, hardware, machines, memory_devices, user_pins
 from tuned_virt.model.guest.hardware import Hardware
 from tuned_virt.model.guest.model import (
     PLACEMENT_NAMESPACE,
@@ -19,6 +19,7 @@ from tuned_virt.model.guest.model import (
     Guest,
     GuestError,
     HugePages,
+    MemoryDevice,
 )
 from tuned_virt.model.guest.text import printable
 from tuned_virt.model.xml import ElementError
@@ -80,6 +81,7 @@ def _bounded(root: Element) -> Guest:
     numbers = 0
     for element in root.iter():
         numbers += sum(cpuset.size(element.attrib[name]) for name in SETS & element.attrib.keys())
+        numbers += cpuset.size(element.text or "") if element.tag == "nodemask" else 0
         if numbers > MOST_NUMBERS:
             raise ElementError(element, f"up to here its sets have over {MOST_NUMBERS} numbers")
     return _guest(root)
@@ -96,7 +98,8 @@ def _guest(root: Element) -> Guest:
         ("", "") if os_type is None else (os_type.get("arch", ""), os_type.get("machine", ""))
     )
     vcpus, online = _vcpus(root)
-    memory = _memory(root)
+    added = memory_devices.read(root)
+    memory = _memory(root, added)
     tagged = _attributes(root, f"{{{PLACEMENT_NAMESPACE}}}placement")
     guest = Guest(
         name=root.findtext("name", "").strip(),
@@ -107,10 +110,11 @@ def _guest(root: Element) -> Guest:
         vcpus=vcpus,
         online=online,
         topology=_topology(root),
-        cells=_cells(root, vcpus),
+        cells=_cells(root, vcpus, added),
         memory=memory,
         max_memory=max(memory, _kib(root, "maxMemory")),
         huge_pages=_huge_pages(root),
+        memory_devices=added,
         devices=tuple(sorted(set(devices.passed_through(root)))),
         iothreads=devices.iothreads(root),
         owned=user_pins.read(root, vcpus, tagged),
@@ -174,8 +178,7 @@ def _topology(root: Element) -> CpuTopology | None:
     return CpuTopology(**parts)
 
 
-def _cells(root: Element, vcpus: int) -> tuple[Cell, ...]:
-    plugged = _plugged(root)
+def _cells(root: Element, vcpus: int, added: Sequence[MemoryDevice]) -> tuple[Cell, ...]:
     cells = []
     taken: set[int] = set()
     for place, element in enumerate(root.iterfind("cpu/numa/cell")):
@@ -187,31 +190,23 @@ def _cells(root: Element, vcpus: int) -> tuple[Cell, ...]:
             raise ElementError(element, f"<cell cpus>: the guest has no vCPU {max(cpus)}")
         taken |= cpus
         memory = memory_units.kib(element, element.get("memory", ""), element.get("unit", "KiB"))
-        cells.append(Cell(number, cpus, memory + plugged.get(number, 0)))
+        plugged = sum(device.memory for device in added if device.cell == number)
+        cells.append(Cell(number, cpus, memory + plugged))
     if len({cell.id for cell in cells}) < len(cells):
         raise ElementError(root, "<numa>: two cells have the same id")
     return tuple(sorted(cells, key=lambda cell: cell.id))
 
 
-def _plugged(root: Element) -> Mapping[int, int]:
-    """vNUMA cell → KiB of DIMMs and virtio-mem in it; nvdimm and pmem are files, not memory."""
-    found: dict[int, int] = {}
-    for element in root.iterfind("devices/memory"):
-        size = element.find("target/size")
-        if element.get("model") in {"dimm", "virtio-mem"} and size is not None:
-            node = element.find("target/node")
-            cell = 0 if node is None else xml_values.number(node)
-            found[cell] = found.get(cell, 0) + memory_units.element_kib(size)
-    return found
-
-
-def _memory(root: Element) -> int:
-    """<memory> counts DIMMs as libvirt writes it; what only cells and DIMMs say counts too."""
+def _memory(root: Element, added: Sequence[MemoryDevice]) -> int:
+    """<memory> counts devices in full as libvirt writes it; what only cells and devices say counts
+    too."""
     cells = sum(
         memory_units.kib(element, element.get("memory", ""), element.get("unit", "KiB"))
         for element in root.iterfind("cpu/numa/cell")
     )
-    memory = max(_kib(root, "memory"), cells + sum(_plugged(root).values()))
+    unused = sum(device.size - device.memory for device in added)
+    plugged = sum(device.memory for device in added)
+    memory = max(_kib(root, "memory") - unused, cells + plugged)
     if memory == 0:
         memory = _kib(root, "currentMemory")
     if memory == 0:

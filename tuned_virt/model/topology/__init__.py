@@ -12,6 +12,7 @@ from tuned_virt.model.topology.memory import (
     node_meminfo,
     node_numbers,
     nodes,
+    nodes_without_cpus,
     page_size,
 )
 from tuned_virt.model.topology.sysfs import measured, overlay, read
@@ -32,6 +33,7 @@ __all__ = [
     "node_meminfo",
     "node_numbers",
     "nodes",
+    "nodes_without_cpus",
     "overlay",
     "page_size",
     "read",

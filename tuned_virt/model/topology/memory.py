@@ -89,3 +89,9 @@ def nodes(fs: KernelFS) -> list[MemoryNode]:
 def memory_nodes(fs: KernelFS) -> frozenset[int]:
     """Numbers of the nodes that have memory; empty in a kernel without NUMA."""
     return cpuset.parse(fs.read_optional(f"{NODES}/has_memory") or "")
+
+
+def nodes_without_cpus(fs: KernelFS) -> frozenset[int]:
+    """Nodes with memory alone (CXL, HBM, a GPU's); empty where the kernel does not tell."""
+    text = fs.read_optional(f"{NODES}/has_cpu")
+    return memory_nodes(fs) - cpuset.parse(text) if text else frozenset()

@@ -9,7 +9,8 @@ conflicts who else decides on them       targets   what each pool is to have
 progress  an allocation under way, on tmpfs
 setting_types  pool, mount, … as objects, and as the texts that originals keep
 plan_notes     what the kernel's command line should have, and what verify says besides
-controller     pools grow as guests come
+controller     pools follow guests, and nodes whose memory comes later
+history        what guests have asked for lately; node_events: the kernel's, of memory
 plugin         all of it for the engine
 """
 

@@ -70,19 +70,22 @@ def plan(policy: HugepagesPolicy, state: HugepagesState, originals: Values) -> P
     """The writes that take huge pages from `state` to the policy, with kept originals put back.
 
     What a machine does not have, or a node cannot spare, is refused, and then nothing of the
-    policy is applied.
+    policy is applied. Guests that could not start with it are refused, and all of it is applied.
     """
     if not state.pools and policy.pools:
         nothing = plan(replace(policy, pools=(), mounts={}, overcommit={}), state, originals)
         return replace(nothing, missing={**nothing.missing, "pages": NONE})
     refused = dict(targets.impossible(policy, state))
-    pages, notes = ({}, ()) if refused else targets.pools(policy, state)
+    before = setting_types.parse(originals)
+    pages, notes = ({}, ()) if refused else targets.pools(policy, state, before)
     if not refused:
         refused = dict(targets.starved(policy, state, pages))
     if refused:
         nothing = plan(policy.undoing, state, originals)
         return replace(nothing, refused=refused)
-    return _PoolPlanning(policy, state, originals, pages).plan(notes)
+    notes = (*notes, *targets.everywhere(policy, state))
+    made = _PoolPlanning(policy, state, originals, pages).plan(notes)
+    return replace(made, refused=dict(targets.unserved(policy, state, pages)))
 
 
 class _PoolPlanning:

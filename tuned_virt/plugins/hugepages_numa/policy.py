@@ -95,11 +95,13 @@ REMEDIES: Mapping[str, tuple[Remedy, ...]] = {
 }
 
 TIMEOUT = Number(1, 86_400, "s")
+SHRINK_DELAY = Number(0, 86_400, "s")
 OVERCOMMIT = Number(0, 2**40, "pages")
 WORDS: Mapping[str, OneOf] = {
     "remedies": OneOf(tuple(REMEDIES)),
     "on_partial": OneOf(tuple(OnPartial)),
     "boot": OneOf(("never", "auto")),
+    "shrink": OneOf(("never", "on_stop")),
 }
 
 
@@ -147,6 +149,12 @@ OPTIONS: Mapping[str, OptionSpec] = {
         " they are not",
         "never",
     ),
+    "shrink": OptionSpec(
+        "guests: never: pools keep their size until the profile is deactivated; on_stop: pages"
+        " that no guest, running or defined, has requested for shrink_delay are given back",
+        "never",
+    ),
+    "shrink_delay": OptionSpec("guests: seconds before pages are given back", "300"),
     **{name: OptionSpec(TRANSPARENT_HINTS[name]) for name in TRANSPARENT},
     "observe": opt.OBSERVE,
 }
@@ -181,7 +189,8 @@ class PoolRequest:
 class HugepagesPolicy:
     """What a profile asks of huge pages. `overcommit` is in pages by size in KiB; `timeout` in s.
 
-    `reserve` and `headroom` are in MiB where they are no percentage.
+    `reserve` and `headroom` are in MiB where they are no percentage; `shrink_delay` is in s, None
+    where pools of guests only grow.
     """
 
     pools: tuple[PoolRequest, ...] = ()
@@ -195,6 +204,7 @@ class HugepagesPolicy:
     on_partial: OnPartial = OnPartial.KEEP
     restart_libvirt: bool = False
     boot: bool = False
+    shrink_delay: int | None = None
 
     @property
     def asks(self) -> bool:
@@ -228,6 +238,7 @@ class _Parser:
         """Raises BadOptions."""
         remedies = REMEDIES[self._word("remedies")]
         transparent = {name: self._try(_transparent, name, "") for name in TRANSPARENT}
+        delay = self._try(SHRINK_DELAY.plain, "shrink_delay", 300)
         policy = HugepagesPolicy(
             pools=tuple(self._by_size("pages", _pool).values()),
             overcommit=self._by_size("overcommit", OVERCOMMIT.plain),
@@ -240,6 +251,7 @@ class _Parser:
             on_partial=OnPartial(self._word("on_partial")),
             restart_libvirt=self._try(opt.is_yes, "restart_libvirt", False),
             boot=self._word("boot") == "auto",
+            shrink_delay=delay if self._word("shrink") == "on_stop" else None,
         )
         if self._errors:
             raise BadOptions(self._errors)

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from tuned_virt.core.guest_source import GuestSource
 from tuned_virt.core.plan import Values
@@ -13,8 +14,10 @@ from tuned_virt.frozen_dataclasses import dataclass, field
 from tuned_virt.kernel.files import KernelFS, active_word
 from tuned_virt.libvirt_api.guest_pages import Asking
 from tuned_virt.model import topology
+from tuned_virt.model.guest import printable
 from tuned_virt.model.topology.huge_pages import FOLDER
 from tuned_virt.plugins.hugepages_numa import boot, conflicts, demand, mounts, pools, setting_types
+from tuned_virt.plugins.hugepages_numa.demand import PageDemand
 from tuned_virt.plugins.hugepages_numa.policy import TRANSPARENT, HugepagesPolicy
 from tuned_virt.plugins.hugepages_numa.pools import size_name
 from tuned_virt.plugins.hugepages_numa.setting_types import (
@@ -51,7 +54,10 @@ class HugepagesState:
 
     demotes     page size → the size that its pages are split into, both in KiB
     overcommit  surplus pages allowed, by size in KiB, where the kernel allows any
-    demand      pages that guests ask for, `remark` why that is not known
+    demand      pages that guests ask for, `remark` why that is not known; `far` are those of them
+                for which only nodes without CPUs (`without_cpus`) have room
+    lately      the most that they have asked for within the policy's delay; None: nothing shrinks
+    requests    what each guest that does not run asks for, by name; `invalid` what libvirt refuses
     cmdline     the kernel's command line, `release` its version
     blind       libvirt's daemons that do not see a mount which is there, by the mount's setting
     conflicts   who else decides on huge pages, in words
@@ -64,6 +70,11 @@ class HugepagesState:
     transparent: Values = field(default_factory=dict)
     mounts: Mapping[MountSetting, HugetlbMount | NotMounted] = field(default_factory=dict)
     demand: Pages = field(default_factory=dict)
+    far: Pages = field(default_factory=dict)
+    requests: tuple[tuple[str, tuple[PageDemand, ...]], ...] = ()
+    invalid: tuple[tuple[str, str], ...] = ()
+    without_cpus: frozenset[int] = frozenset()
+    lately: Pages | None = None
     remark: str = ""
     cmdline: str = ""
     release: tuple[int, int] = (6, 18)
@@ -115,10 +126,12 @@ def read(
     daemons = conflicts.libvirt_daemons(fs) if wanted else {}
     nodes = _memory(fs, {pool.node for pool in found})
     known = guests.guests if policy.follows_guests else None
+    without_cpus = topology.nodes_without_cpus(fs) & nodes.keys()
     return HugepagesState(
         pools=kinds,
         nodes=nodes,
-        demand=_demand(fs, known or {}, kinds, nodes),
+        without_cpus=without_cpus,
+        **_demand(fs, tuple((known or {}).values()), kinds, nodes, without_cpus),
         remark=f"the requests of guests are unknown: {guests.unavailable}" if known is None else "",
         demotes=dict(_demotes(fs, sizes)),
         overcommit=dict(_overcommit(fs, sizes)),
@@ -134,12 +147,28 @@ def read(
 
 def _demand(
     fs: KernelFS,
-    guests: Mapping[str, Asking],
+    guests: Sequence[Asking],
     kinds: Pools,
     nodes: Mapping[int, NodeFreeMemory],
-) -> dict[PoolSetting, int]:
+    without_cpus: frozenset[int],
+) -> dict[str, Any]:
+    """The state's fields that tell of guests."""
+    if not guests:
+        return {}
     spare = {node: memory.available for node, memory in nodes.items()}
-    return demand.asked(guests.values(), kinds, default_size(fs), spare) if guests else {}
+    default, base = default_size(fs), topology.page_size() // 1024
+    spread = demand.spread(guests, kinds, default, spare, without_cpus, base)
+    idle = [
+        (printable(one.guest.name), one.guest) for one in guests if one.guest and not one.running
+    ]
+    return {
+        "demand": spread.pages,
+        "far": spread.far,
+        "requests": tuple(
+            (name, tuple(demand.portions(guest, default, base))) for name, guest in idle
+        ),
+        "invalid": tuple((name, why) for name, guest in idle if (why := demand.invalid(guest))),
+    }
 
 
 def _memory(fs: KernelFS, nodes: Collection[int]) -> dict[int, NodeFreeMemory]:

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 
 from tuned_virt.kernel import cpuset
 from tuned_virt.plugins.hugepages_numa import boot
@@ -14,6 +15,7 @@ from tuned_virt.plugins.hugepages_numa.setting_types import (
     Pages,
     PoolSetting,
     Setting,
+    Value,
 )
 from tuned_virt.plugins.hugepages_numa.state import HugepagesState
 
@@ -22,10 +24,12 @@ RESERVE_PERCENT, RESERVE_MIB = 10, 8192
 
 KIB = 1024
 
+NO_ORIGINALS: Mapping[Setting, Value] = {}
+
 
 def impossible(policy: HugepagesPolicy, state: HugepagesState) -> Iterator[tuple[str, str]]:
     """What this machine does not have, with what would be valid."""
-    sizes = ", ".join(map(size_name, state.sizes)) or "none"
+    sizes = _sizes(state)
     nodes = cpuset.text(state.nodes)
     for request in policy.pools:
         name = f"pages_{size_name(request.size_kib)}"
@@ -45,10 +49,17 @@ def impossible(policy: HugepagesPolicy, state: HugepagesState) -> Iterator[tuple
             )
 
 
+def _sizes(state: HugepagesState) -> str:
+    return ", ".join(map(size_name, state.sizes)) or "none"
+
+
 def pools(
-    policy: HugepagesPolicy, state: HugepagesState
+    policy: HugepagesPolicy,
+    state: HugepagesState,
+    originals: Mapping[Setting, Value] = NO_ORIGINALS,
 ) -> tuple[dict[PoolSetting, int], tuple[str, ...]]:
-    """Persistent pages by pool, and what was noticed; pools of guests only grow."""
+    """Persistent pages by pool, and what was noticed; pools of guests only grow, or shrink to what
+    they were at first."""
     asked = {
         pool: count
         for request in policy.pools
@@ -59,10 +70,11 @@ def pools(
     if not sizes:
         return asked, ()
     notes = [state.remark] if state.remark else []
+    notes += far(state)
     targets = dict(asked)
     for pool in sorted(state.pools, key=lambda pool: (-pool.size_kib, pool.node)):
         if pool.size_kib in sizes:
-            targets[pool], note = _for_guests(policy, state, targets, pool)
+            targets[pool], note = _for_guests(policy, state, targets, pool, originals)
             notes += [note] if note else []
     return targets, tuple(notes)
 
@@ -77,15 +89,24 @@ def explicit(request: PoolRequest, state: HugepagesState) -> Iterator[tuple[Pool
 
 
 def _for_guests(
-    policy: HugepagesPolicy, state: HugepagesState, targets: Pages, pool: PoolSetting
+    policy: HugepagesPolicy,
+    state: HugepagesState,
+    targets: Pages,
+    pool: PoolSetting,
+    originals: Mapping[Setting, Value],
 ) -> tuple[int, str]:
     """Pages for what guests ask for and headroom, as far as the node can spare them."""
     now = state.pools[pool]
     asked = state.demand.get(pool, 0)
-    if not asked:
-        return now.persistent, ""
-    headroom = _headroom(policy.headroom, asked, pool.size_kib)
-    wanted = max(now.persistent, asked + headroom)
+    least, lately = now.persistent, asked
+    if state.lately is not None:
+        original = originals.get(pool, now.persistent)
+        least = min(now.persistent, original if isinstance(original, int) else 0)
+        lately = max(asked, state.lately.get(pool, 0))
+    if not lately:
+        return least, ""
+    headroom = _headroom(policy.headroom, lately, pool.size_kib)
+    wanted = max(least, lately + headroom)
     spare = spare_kib(policy, state, pool.node) - growth_kib(state, targets, pool.node)
     most = max(now.persistent, now.total + max(0, spare) // pool.size_kib)
     if wanted <= most:
@@ -93,6 +114,67 @@ def _for_guests(
     return most, (
         f"{pool}: guests request {asked} pages, with headroom {wanted}; the node can spare {most}"
     )
+
+
+def unserved(
+    policy: HugepagesPolicy, state: HugepagesState, targets: Pages
+) -> Iterator[tuple[str, str]]:
+    """Guests that could not start with these targets, and why, each as if it were the next."""
+    for name, why in state.invalid:
+        yield f"pages for guest {name}", f"libvirt does not start it: {why}"
+    offered = set(state.sizes) - {one.size_kib for one in policy.pools if one.guests}
+    for name, portions in state.requests:
+        wanted: Counter[tuple[int, tuple[int, ...]]] = Counter()
+        for one in portions:
+            wanted[one.size_kib, one.nodes] += one.pages
+        for (size, nodes), pages in wanted.items():
+            why = _unserved(state, targets, size, nodes, pages)
+            option = f"pages_{size_name(size)}"
+            hint = f"; {option}=guests requests them" if size in offered else ""
+            if why:
+                yield f"{option} for guest {name}", f"it could not start: {why}{hint}"
+
+
+def _unserved(
+    state: HugepagesState, targets: Pages, size: int, nodes: tuple[int, ...], pages: int
+) -> str:
+    """Why so many pages on any of these nodes (none: of all) are not there; "" where they are."""
+    if size not in state.sizes:
+        return f"huge pages of this machine are of {_sizes(state)}"
+    missing = set(nodes) - state.nodes.keys()
+    if missing:
+        return f"nodes with memory here are {cpuset.text(state.nodes)}, not {cpuset.text(missing)}"
+    places = [pool for pool in state.pools if pool.size_kib == size]
+    free = state.overcommit.get(size, 0)
+    for pool in places:
+        if not nodes or pool.node in nodes:
+            now = state.pools[pool]
+            free += max(0, targets.get(pool, now.persistent) - now.mapped)
+    if free >= pages:
+        return ""
+    where = f" on node {cpuset.text(nodes)}" if nodes else ""
+    return f"{pages} pages are requested{where}, {free} are free"
+
+
+def far(state: HugepagesState) -> Iterator[str]:
+    """What guests get on nodes without CPUs, though they name none."""
+    for pool, pages in sorted(state.far.items()):
+        yield (
+            f"{pool}: {pages} pages for guests that name no node: it has no CPUs, but no node with"
+            " CPUs has room for them"
+        )
+
+
+def everywhere(policy: HugepagesPolicy, state: HugepagesState) -> Iterator[str]:
+    """Requests for all nodes that take memory of nodes without CPUs, too."""
+    for request in policy.pools:
+        if None in request.nodes:
+            bare = state.without_cpus - {node for node in request.nodes if node is not None}
+            if bare:
+                yield (
+                    f"pages_{size_name(request.size_kib)}: '{request.text}' takes memory of node"
+                    f" {cpuset.text(bare)} too, without CPUs; node numbers instead of all leave it"
+                )
 
 
 def _headroom(headroom: Amount, asked: int, size_kib: int) -> int:

@@ -59,6 +59,21 @@ def test_a_dimm_that_names_no_cell_is_in_the_first() -> None:
     assert [cell.memory // 1024 for cell in found.cells] == [1536, 2048]
 
 
+def test_virtio_mem_counts_with_what_is_requested_or_there() -> None:
+    elastic = DIMM.replace(">512<", ">4096<")
+    more = "<node>1</node><requested unit='MiB'>{}</requested>"
+    full = "<memory unit='GiB'>7</memory>"
+    assert mib(full, elastic.format("virtio-mem", more.format(0)), cells=CELLS) == 3072
+    shrinking = more.format(256) + "<current unit='MiB'>768</current>"
+    found = guest(f"{full}{CELLS}<devices>{elastic.format('virtio-mem', shrinking)}</devices>")
+    assert [cell.memory // 1024 for cell in found.cells] == [1024, 2048 + 768]
+    assert found.memory_devices[0].growing == 0
+    for source, error in (("<pagesize>0</pagesize>", "pagesize"), ("<nodemask>x</nodemask>", "x")):
+        wrong = DIMM.format("dimm", "").replace("<target>", f"<source>{source}</source><target>")
+        with pytest.raises(GuestError, match=error):
+            guest(f"<devices>{wrong}</devices>")
+
+
 def test_a_dimm_without_a_size_counts_nothing() -> None:
     assert mib("", "<memory model='dimm'><target/></memory>", cells=CELLS) == 3072
 

@@ -16,7 +16,7 @@ from tests.guests import crowds, guests
 from tests.hosts import hosts
 from tests.unit.model.guest.test_reader_published import TWO_NODES
 from tests.unit.seen import UNTIL_SEEN, SeenEnough, seen_enough
-from tuned_virt.model.guest import Guest, read_guest
+from tuned_virt.model.guest import Guest, MemoryDevice, read_guest
 from tuned_virt.model.xml import MOST_CHARACTERS
 
 FEATURES: Mapping[str, Callable[[Guest], bool]] = {
@@ -60,7 +60,9 @@ def test_by_xml(data: Any) -> None:
     guest = data.draw(guests(data.draw(hosts()), 1))
     text = domain(guest, plugged(guest))
     assert len(text) < MOST_CHARACTERS
-    assert replace(read_guest(text), notes=()) == replace(guest, resident={})
+    dimms = tuple(MemoryDevice(cell, kib, kib) for cell, kib in plugged(guest).items())
+    expected = replace(guest, resident={}, memory_devices=dimms)
+    assert replace(read_guest(text), notes=()) == expected
 
 
 WITH_DEVICES = replace(TWO_NODES, devices={"0000:3b:00.0": 1}, disks={"nvme0n1": 1})
