@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from tuned_virt.cli import hugepages_plan, json_output, table
 from tuned_virt.cli.common import FINE
 from tuned_virt.frozen_dataclasses import asdict, dataclass
+from tuned_virt.kernel import procfs
 from tuned_virt.kernel.files import KernelFileError, KernelFS
-from tuned_virt.model.guest import qemu_process
+from tuned_virt.model import topology
+from tuned_virt.model.guest import printable, qemu_process
+from tuned_virt.plugins.hugepages_numa import mounts
 from tuned_virt.plugins.hugepages_numa import pools as hugepages
 from tuned_virt.plugins.hugepages_numa.pools import size_name
 
@@ -22,6 +25,7 @@ NOT_TOLD = "this kernel does not show which guest uses them: it has no /proc/PID
 
 POOLS = ("node", "size", "total", "persistent", "free", "surplus", "MiB")
 GUESTS = ("<guest", "pid", "node", "size", "pages", "MiB")
+OTHERS = ("<other process", *GUESTS[1:])
 """Columns of the tables, see `table.show`."""
 
 
@@ -90,25 +94,46 @@ def gather(fs: KernelFS) -> dict[str, Any]:
         "reserved": {size_name(kib): count for kib, count in hugepages.reserved(fs).items()},
         "guests": list(map(_guest, uses)),
         "guests_remark": remark,
+        "others": list(map(_other, others(fs, [use.pid for use in uses]) if pools else [])),
+        "mounts": _mounts(fs),
         "transparent": _transparent(fs),
     }
 
 
 def guests(fs: KernelFS) -> tuple[list[PageUse], str]:
     """The guests by name, and a remark where it cannot be read what one of them uses."""
-    uses = []
+    found = qemu_process.QemuProcesses(fs).guests(time.monotonic())
+    uses = [
+        use
+        for guest in found
+        if (use := _use(fs, guest.pid, guest.name or str(guest.pid), guest.uuid)) is not None
+    ]
     remark = ""
-    for guest in qemu_process.QemuProcesses(fs).guests(time.monotonic()):
-        kib = hugepages.mapped(fs, guest.pid)
-        pages = _pages(fs, guest.pid, kib)
-        if pages is None and not fs.exists(f"/proc/{guest.pid}"):
-            continue  # it has ended meanwhile
-        if pages is None:
-            remark = NOT_ROOT if fs.exists(f"/proc/{guest.pid}/numa_maps") else NOT_TOLD
-        name = guest.name or str(guest.pid)
-        mapped = None if kib is None else kib // 1024
-        uses.append(PageUse(name, guest.uuid, guest.pid, mapped, pages))
+    for use in uses:
+        if use.pages is None:
+            remark = NOT_ROOT if fs.exists(f"/proc/{use.pid}/numa_maps") else NOT_TOLD
     return sorted(uses, key=lambda use: (use.guest, use.pid)), remark
+
+
+def others(fs: KernelFS, known: Collection[int]) -> list[PageUse]:
+    """Processes that are no guests of QEMU's and have pages mapped, by name: a DPDK switch, another
+    hypervisor."""
+    uses = []
+    for pid in procfs.pids(fs) - set(known):
+        if hugepages.mapped(fs, pid):
+            name = printable(fs.read_permitted(f"/proc/{pid}/comm") or str(pid))
+            use = _use(fs, pid, name, "")
+            uses += [use] if use else []
+    return sorted(uses, key=lambda use: (use.guest, use.pid))
+
+
+def _use(fs: KernelFS, pid: int, name: str, uuid: str) -> PageUse | None:
+    """What a process uses; None for one that has ended meanwhile."""
+    kib = hugepages.mapped(fs, pid)
+    pages = _pages(fs, pid, kib)
+    if pages is None and not fs.exists(f"/proc/{pid}"):
+        return None
+    return PageUse(name, uuid, pid, None if kib is None else kib // 1024, pages)
 
 
 def _pages(fs: KernelFS, pid: int, kib: int | None) -> dict[tuple[int, int], int] | None:
@@ -122,6 +147,17 @@ def _pages(fs: KernelFS, pid: int, kib: int | None) -> dict[tuple[int, int], int
         return hugepages.used(fs.read(f"/proc/{pid}/numa_maps"))
     except KernelFileError:
         return None
+
+
+def _mounts(fs: KernelFS) -> list[dict[str, str]]:
+    found = mounts.read(fs, topology.meminfo(fs).get("Hugepagesize", 0))
+    return [{"path": one.path, "size": size_name(one.size_kib)} for one in found if one.size_kib]
+
+
+def _other(use: PageUse) -> dict[str, Any]:
+    content = _guest(use)
+    del content["uuid"]
+    return {"process": content.pop("guest"), **content}
 
 
 def _guest(use: PageUse) -> dict[str, Any]:
@@ -168,6 +204,11 @@ def _print(content: dict[str, Any]) -> None:
         table.show(GUESTS, rows)
     elif content["guests"]:
         print(f"guests    {len(content['guests'])} running, none uses pages of these pools")
+    named = [{**one, "guest": one["process"]} for one in content["others"]]
+    if named:
+        table.show(OTHERS, [row for one in named for row in _guest_rows(one)])
+    for mount in content["mounts"]:
+        print(f"mount     {mount['path']}: pages of {mount['size']}")
 
 
 def _transparent_line(thp: dict[str, Any] | None) -> str:

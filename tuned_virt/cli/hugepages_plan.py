@@ -15,6 +15,7 @@ from tuned_virt.core.plan import Change, Plan
 from tuned_virt.core.section_settings import SectionSettings
 from tuned_virt.kernel.files import AnyPath, KernelFS
 from tuned_virt.libvirt_api.guest_pages import Asking, GuestPageReader
+from tuned_virt.model import topology
 from tuned_virt.plugins.hugepages_numa import (
     HugepagesPolicy,
     HugepagesTuner,
@@ -103,6 +104,9 @@ def _arguments(policy: HugepagesPolicy) -> tuple[str, list[str]]:
         for pool in policy.pools
         if pool.guests and pool.size_kib >= boot.GIGANTIC
     ]
+    totals = {size: sum(numbers.values()) for size, numbers in counts.items()}
+    saving = boot.without_vmemmap(totals, found.cmdline, release, topology.page_size())
+    said += [saving] if saving else []
     texts = {size: boot.numbers(numbers, nodes, release) for size, numbers in counts.items()}
     return boot.arguments(texts), said
 

@@ -215,6 +215,28 @@ def test_the_whole_picture(host: Host, capsys: pytest.CaptureFixture[str]) -> No
     )
 
 
+def test_who_holds_pages_and_is_no_guest(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    """A DPDK switch looked like a leak."""
+    host.node(0, (M2, 64, 32, 0))
+    host.guest(41, "web", MAPS, kib=M2)
+    host.put("/proc/50/comm", "ovs-vswitchd")
+    host.put("/proc/50/status", f"HugetlbPages:\t{32 * M2} kB")
+    host.put("/proc/50/numa_maps", "7f00 default file=/x huge N0=32 kernelpagesize_kB=2048")
+    host.put("/proc/51/status", "HugetlbPages:\t0 kB")
+    host.put("/proc/self/mounts", "hugetlbfs /dev/hugepages hugetlbfs rw,pagesize=2M 0 0")
+    text = output(capsys)
+    assert ["ovs-vswitchd", "50", "0", "2M", "32", "64"] in [
+        line.split() for line in text.splitlines()
+    ]
+    assert "mount     /dev/hugepages: pages of 2M" in text
+    found = content(capsys)
+    use = {"node": 0, "size": "2M", "size_kib": M2, "pages": 32, "mib": 64}
+    assert found["others"] == [
+        {"process": "ovs-vswitchd", "pid": 50, "mapped_mib": 64, "used": [use]}
+    ]
+    assert found["mounts"] == [{"path": "/dev/hugepages", "size": "2M"}]
+
+
 def test_for_programs(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     host.four_nodes()
     host.guest(41, "web", None, kib=3 * G1)
@@ -303,6 +325,8 @@ def test_a_kernel_without_huge_pages(host: Host, capsys: pytest.CaptureFixture[s
         "reserved": {},
         "guests": [],
         "guests_remark": "",
+        "others": [],
+        "mounts": [],
         "transparent": None,
     }
 

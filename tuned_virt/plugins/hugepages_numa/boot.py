@@ -10,7 +10,7 @@ to lie on other nodes.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from tuned_virt.plugins.hugepages_numa.pools import size_name, size_of
@@ -48,6 +48,37 @@ def remark(counts: Mapping[int, int], nodes: int, release: tuple[int, int]) -> s
     return ""
 
 
+VMEMMAP = "hugetlb_free_vmemmap"
+VMEMMAP_SINCE = (5, 14)
+WORTH_MIB = 256
+STRUCT_PAGE = 64
+"""Bytes that the kernel keeps for each base page; all but one page of those can be freed."""
+
+
+def without_vmemmap(
+    counts: Mapping[int, int], cmdline: str, release: tuple[int, int], base: int
+) -> str:
+    """What the kernel could free of its own tables for pages by size in KiB; "" for little.
+
+    `base` is the base page in bytes.
+    """
+    freed = sum(
+        max(0, size * 1024 // base * STRUCT_PAGE - base) * pages for size, pages in counts.items()
+    )
+    if release < VMEMMAP_SINCE or f"{VMEMMAP}=" in cmdline or freed >> 20 < WORTH_MIB:
+        return ""
+    return f"{VMEMMAP}=on would free {freed >> 20} MiB of the kernel's tables for these pages"
+
+
+def left_out(cmdline: str, size_kib: int) -> str:
+    """Why the kernel may lack a size that its machine has; "" for another reason."""
+    words = [word for word in cmdline.split() if word.startswith("default_hugepagesz=")]
+    named = f"hugepagesz={size_name(size_kib)}" in cmdline.split()
+    if not words or named or _size(words[0].partition("=")[2]) == size_kib:
+        return ""
+    return f"{words[0]} on its command line leaves out others: add hugepagesz={size_name(size_kib)}"
+
+
 def arguments(wanted: Mapping[int, str]) -> str:
     """The arguments for numbers by size in KiB, in the order that the kernel needs."""
     pairs = (
@@ -66,31 +97,97 @@ class BootPages(NamedTuple):
     words: str
 
 
-def requests(cmdline: str, default_kib: int = 2048) -> Iterator[BootPages]:
-    """All that a command line asks for, in its order."""
-    size, before = None, ""
+def requests(
+    cmdline: str, default_kib: int = 2048, sizes: Collection[int] = ()
+) -> dict[int, BootPages]:
+    """By size in KiB, what a command line asks for that has an effect; `sizes` are the kernel's.
+
+    As mm/hugetlb.c reads it: a size that is not valid, or comes again, has what follows it ignored;
+    hugepages= before any size is for the default size, wherever on the line that is given.
+    """
+    reader = _Reader(sizes)
     for word in cmdline.split():
         name, _, text = word.partition("=")
-        if name in ("default_hugepagesz", "hugepagesz"):
-            size = _size(text)
-            before = f"{word} " if name == "hugepagesz" else ""
-            default_kib = size if name == "default_hugepagesz" and size else default_kib
+        if name == "default_hugepagesz":
+            reader.default_size(text)
+        elif name == "hugepagesz":
+            reader.size(text, word)
         elif name == "hugepages":
-            yield BootPages(size or default_kib, text, f"{before}{word}")
-            before = ""
+            reader.pages(text, word)
+    return reader.found(default_kib)
 
 
-def parse(cmdline: str, default_kib: int = 2048) -> dict[int, str]:
-    """Numbers by size in KiB, as the kernel reads its command line: the first of a size counts."""
-    found: dict[int, str] = {}
-    for one in requests(cmdline, default_kib):
-        found.setdefault(one.size_kib, one.numbers)
-    return found
+class _Reader:
+    """The kernel's state while it reads: the size that numbers are for, and the sizes it knows."""
+
+    def __init__(self, sizes: Collection[int]) -> None:
+        self._sizes = sizes
+        self._known: set[int] = set()
+        self._valid = True
+        self._current: int | None = None
+        self._last: int | None = -1
+        self._default: int | None = None
+        self._asked: dict[int | None, BootPages] = {}
+        self._before = ""
+
+    def default_size(self, text: str) -> None:
+        """default_hugepagesz=: the first counts."""
+        size = self._parsed(text)
+        self._valid = self._default is None and size is not None
+        self._before = ""
+        if self._default is None and size is not None:
+            self._default = size
+            self._add(size)
+            self._give_to_default(size)
+
+    def size(self, text: str, word: str) -> None:
+        """hugepagesz=: each once, and the default size's once more while it has no number."""
+        size = self._parsed(text)
+        again = size in self._known and (size != self._default or size in self._asked)
+        self._valid = size is not None and not again
+        self._before = f"{word} "
+        if size is not None and not again:
+            self._known.add(size)
+            self._current = size
+
+    def pages(self, text: str, word: str) -> None:
+        """hugepages=: for the size before it; None stands for the default size, not yet known."""
+        words, self._before = f"{self._before}{word}", ""
+        if not self._valid:
+            self._valid = True
+            return
+        size = self._current if self._known else None
+        if size != self._last:
+            self._last = size
+            self._asked[size] = BootPages(size or 0, text, words)
+
+    def found(self, default_kib: int) -> dict[int, BootPages]:
+        """All that counts, in the line's order."""
+        self._give_to_default(self._default or default_kib)
+        return {size: one for size, one in self._asked.items() if size is not None}
+
+    def _add(self, size: int) -> None:
+        if size not in self._known:
+            self._known.add(size)
+            self._current = size
+
+    def _give_to_default(self, size: int) -> None:
+        if None in self._asked:
+            self._asked[size] = self._asked.pop(None)._replace(size_kib=size)
+
+    def _parsed(self, text: str) -> int | None:
+        size = _size(text)
+        return size if not self._sizes or size in self._sizes else None
+
+
+def parse(cmdline: str, default_kib: int = 2048, sizes: Collection[int] = ()) -> dict[int, str]:
+    """Numbers by size in KiB, as the kernel reads its command line."""
+    return {size: one.numbers for size, one in requests(cmdline, default_kib, sizes).items()}
 
 
 def in_the_way(cmdline: str, size_kib: int, text: str) -> str:
     """The words that come before numbers to add, which the kernel then ignores; "" for none."""
-    first = next((one for one in requests(cmdline) if one.size_kib == size_kib), None)
+    first = requests(cmdline).get(size_kib)
     return first.words if first and first.numbers != text else ""
 
 

@@ -100,7 +100,7 @@ class HugepagesState:
     @property
     def values(self) -> dict[str, str]:
         """The same in words, and what the kernel's command line has."""
-        found = boot.parse(self.cmdline)
+        found = boot.parse(self.cmdline, sizes=self.sizes)
         return {
             **{str(setting): str(value) for setting, value in self.settings.items()},
             **{boot_setting(size): found.get(size, "") for size in self.sizes},

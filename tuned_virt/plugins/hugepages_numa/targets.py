@@ -35,7 +35,9 @@ def impossible(policy: HugepagesPolicy, state: HugepagesState) -> Iterator[tuple
         name = f"pages_{size_name(request.size_kib)}"
         unknown = {node for node in request.nodes if node is not None} - state.nodes.keys()
         if request.size_kib not in state.sizes:
-            yield name, f"'{request.text}': huge pages of this machine are of {sizes}"
+            why = boot.left_out(state.cmdline, request.size_kib)
+            more = f"; {why}" if why else ""
+            yield name, f"'{request.text}': huge pages of this machine are of {sizes}{more}"
         elif unknown:
             yield name, f"'{request.text}': nodes with memory here are {nodes}"
     for size in (*policy.mounts, *policy.overcommit):

@@ -531,12 +531,36 @@ def test_numbers_for_the_command_line_are_right_for_the_kernel(
         ("hugepagesz=1G hugepagesz=2M hugepages=7", {M2: "7"}),
         ("hugepagesz=1G hugepages=2 hugepagesz=1G hugepages=9", {G1: "2"}),
         ("default_hugepagesz=1G hugepages=3", {G1: "3"}),
-        ("hugepagesz=x hugepages=3", {M2: "3"}),
+        ("hugepages=16 default_hugepagesz=1G", {G1: "16"}),
+        ("hugepages=16 quiet hugepagesz=1G hugepages=2 default_hugepagesz=1G", {G1: "16"}),
+        ("hugepages=16 hugepagesz=2M hugepages=5", {M2: "16"}),
+        ("hugepagesz=x hugepages=3", {}),
+        ("hugepagesz=3M hugepages=3 hugepages=4", {M2: "4"}),
+        ("hugepagesz=1G hugepages=2 hugepages=5", {G1: "2"}),
+        ("hugepagesz=1G hugepages=2 hugepagesz=1G hugepages=9 hugepages=7", {G1: "2"}),
+        ("default_hugepagesz=1G hugepagesz=1G hugepages=4", {G1: "4"}),
+        ("default_hugepagesz=1G hugepages=3 hugepagesz=1G hugepages=4", {G1: "3"}),
+        ("default_hugepagesz=1G default_hugepagesz=2M hugepages=4", {}),
+        ("hugepagesz=1g hugepages=1", {G1: "1"}),
         ("quiet", {}),
     ],
 )
 def test_the_command_line_is_read_in_its_order(cmdline: str, found: dict[int, str]) -> None:
-    assert boot.parse(cmdline) == found
+    assert boot.parse(cmdline, sizes=[M2, G1]) == found
+
+
+def test_what_helps_on_the_command_line() -> None:
+    counts = {G1: 200}
+    saved = "hugetlb_free_vmemmap=on would free 3199 MiB of the kernel's tables for these pages"
+    assert boot.without_vmemmap(counts, "quiet", (6, 1), 4096) == saved
+    assert boot.without_vmemmap({G1: 3}, "quiet", (6, 1), 4096) == ""
+    assert boot.without_vmemmap(counts, "hugetlb_free_vmemmap=off", (6, 1), 4096) == ""
+    assert boot.without_vmemmap(counts, "", (5, 13), 4096) == ""
+    line = "quiet default_hugepagesz=1G hugepagesz=1G hugepages=2"
+    why = "default_hugepagesz=1G on its command line leaves out others: add hugepagesz=2M"
+    assert boot.left_out(line, M2) == why
+    assert boot.left_out(line, G1) == boot.left_out(f"{line} hugepagesz=2M", M2) == ""
+    assert boot.left_out("quiet", M2) == ""
 
 
 def test_larger_pages_come_first_on_the_command_line() -> None:
