@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -307,6 +308,56 @@ def test_what_cannot_be_put_back_is_pending_said_and_tried_again(
     again = t.run(["tuned-virt", "restore", "--unmerge"])
     assert "merge_across_nodes is '1' as before" in again.stdout
     assert t.snapshot() == before
+
+
+@contextlib.contextmanager
+def memory_cgroup() -> Iterator[tuple[Path, Path]]:
+    """A memory cgroup and the file of its limit, in the version that this kernel has mounted."""
+    v1 = Path("/sys/fs/cgroup/memory")
+    limit = "memory.limit_in_bytes" if v1.is_dir() else "memory.max"
+    home = (v1 if v1.is_dir() else v1.parent) / f"tuned-virt-test-{os.getpid()}"
+    home.mkdir()
+    try:
+        yield home, home / limit
+    finally:
+        wait_for("the cgroup is empty", lambda: not (home / "cgroup.procs").read_text())
+        home.rmdir()
+
+
+@pytest.mark.parametrize("policy", [{"mode": "unmerge"}, {"run": "2", "unmerge": "force"}])
+def test_guests_in_a_cgroup_are_not_killed_by_unmerging(
+    tuned: Callable[..., Sandbox], policy: dict[str, str]
+) -> None:
+    """The host has the memory, their cgroup has not: before, the kernel killed them, and verify
+    passed."""
+    fast = profile(run="1", pages_to_scan="20000", sleep_millisecs="1")
+    t = tuned(TIMED, profiles={"scan": fast, "unmerge": profile(**policy)})
+    t.switch("scan")
+    holder = str(Path(__file__).with_name("ksm_memory.py"))
+    with memory_cgroup() as (home, limit):
+        start = f"echo $$ > {home}/cgroup.procs; exec {PYTHON} {holder} 60 2"
+        with subprocess.Popen(
+            t.command(["sh", "-c", start]), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+        ) as guests:
+            assert guests.stdin
+            try:
+                wait_for("pages merged", lambda: sharing() > 2 * 59 * 256, seconds=60)
+                running = (home / "cgroup.procs").read_text()
+                limit.write_text(str(50 << 20))
+                t.switch("unmerge")
+                why = f"of memory cgroup /{home.name} needs"
+                assert not t.verify()
+                assert why in t.verify_lines
+                assert "(limit 50 MiB, " in t.verify_lines
+                assert (home / "cgroup.procs").read_text() == running
+                limit.write_text(str(400 << 20))
+                t.switch("scan")
+                t.switch("unmerge")
+                assert t.verify()
+                assert sharing() < 2 * 59 * 256 / 10
+                assert (home / "cgroup.procs").read_text() == running
+            finally:
+                guests.stdin.close()
 
 
 def test_pages_of_the_dead_are_told_from_those_of_the_living() -> None:

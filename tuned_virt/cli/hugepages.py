@@ -116,8 +116,8 @@ def guests(fs: KernelFS) -> tuple[list[PageUse], str]:
 
 
 def others(fs: KernelFS, known: Collection[int]) -> list[PageUse]:
-    """Processes that are no guests of QEMU's and have pages mapped, by name: a DPDK switch, another
-    hypervisor."""
+    """Processes that are no guests of QEMU's and have pages mapped, by name: a DPDK switch, a
+    database."""
     uses = []
     for pid in procfs.pids(fs) - set(known):
         if hugepages.mapped(fs, pid):

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from tuned_virt.cli import json_output
+from tuned_virt.cli import json_output, ksm_table
 from tuned_virt.core.originals import Originals
 from tuned_virt.core.state_file import FOLDER as STATE_FOLDER
 from tuned_virt.kernel.files import KernelFS, active_word
@@ -101,6 +101,7 @@ def gather(fs: KernelFS) -> dict[str, Any] | None:
         "general_profit_mib": None if profit is None else round(profit / 2**20, 1),
         "ksmd_cpu_seconds": sampler.cpu_seconds(fs, thread) if thread else None,
         "conflicts": asdict(conflicts.read(fs)),
+        "processes": [asdict(one) for one in ksm_table.others(fs)],
         "loop": running(),
     }
 
@@ -127,6 +128,7 @@ def lines(content: dict[str, Any] | None) -> list[str]:
         *_profit(content["general_profit_mib"]),
         f"cost      {_cost(content['ksmd_cpu_seconds'])}",
         f"services  {_conflicts(KsmConflicts(**content['conflicts']))}",
+        *map(_process, content["processes"]),
         f"loop      {_loop(content['loop'])}",
         *map(_decision, content["loop"]["decisions"] if content["loop"] else ()),
     ]
@@ -150,6 +152,12 @@ def _conflicts(found: KsmConflicts) -> str:
         condition = f" with {found.on_request}" if found.on_request else ""
         words.append(f"{found.other} controls KSM{condition}")
     return ", ".join(words) or "no conflicting service (ksm, ksmtuned, MOM, KubeVirt, Harvester)"
+
+
+def _process(one: Mapping[str, Any]) -> str:
+    scope = "all its memory (MemoryKSM=)" if one["whole"] else "memory that it has advised"
+    figures = f"{one['merged_mib']} MiB merged, profit {one['profit_mib']} MiB"
+    return f"process   {one['process']} ({one['pid']}), no guest: {scope}: {figures}"
 
 
 def _loop(content: dict[str, Any] | None) -> str:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from tuned_virt.frozen_dataclasses import dataclass
+from tuned_virt.kernel import procfs
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import binding
 from tuned_virt.libvirt_api.running_guests import RunningGuest, RunningGuestReader
@@ -90,6 +91,35 @@ def _name(process: qemu_process.QemuProcess | None, known: RunningGuest | None) 
         return printable(known.name)
     assert process
     return process.name or str(process.pid)
+
+
+@dataclass(frozen=True)
+class KsmProcess:
+    """A process that is no guest and takes part: `whole` where all its memory does (prctl(2),
+    PR_SET_MEMORY_MERGE, as systemd's MemoryKSM= has it), else what it has advised (madvise(2))."""
+
+    process: str
+    pid: int
+    whole: bool
+    merged_mib: float | None
+    profit_mib: float | None
+
+
+def others(fs: KernelFS) -> list[KsmProcess]:
+    """Those processes by name; none where ksm_stat does not tell (before 6.1; root only)."""
+    found = []
+    for pid in procfs.pids(fs):
+        text = fs.read_permitted(f"/proc/{pid}/ksm_stat") or ""
+        whole = re.search(r"^ksm_merge_any: yes$", text, re.MULTILINE) is not None
+        if (whole or _counts_pages(text)) and qemu_process.identify(fs, pid) is None:
+            _, merged, profit = sizes_of(pid, fs.read_permitted)
+            name = printable(fs.read_permitted(f"/proc/{pid}/comm") or str(pid))
+            found.append(KsmProcess(name, pid, whole, merged, profit))
+    return sorted(found, key=lambda one: (one.process, one.pid))
+
+
+def _counts_pages(stat: str) -> bool:
+    return re.search(r"^ksm_(merging_pages|zero_pages) [1-9]", stat, re.MULTILINE) is not None
 
 
 def sizes_of(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from xml.etree.ElementTree import Element
 
 from tuned_virt.frozen_dataclasses import dataclass, replace
 from tuned_virt.libvirt_api.connection import Connection, Domain
@@ -26,20 +27,22 @@ class RunningGuest:
     """A running guest as libvirt knows it.
 
     `memory` is what it may use now (balloon.current), in KiB. `shares_pages` is False with
-    <memoryBacking><nosharepages/>. The name is another's text: see `printable`.
+    <memoryBacking><nosharepages/>; `huge` where all its memory is in huge pages, `in_shared` where
+    it is shared with other programs (vhost-user, virtiofs): KSM merges neither. The name is
+    another's text: see `printable`.
     """
 
     uuid: str
     name: str
     memory: int
     shares_pages: bool
+    huge: bool = False
+    in_shared: bool = False
 
-
-def shares_pages(xml: str) -> bool:
-    """Whether a guest's XML lets the kernel merge its pages. Raises XmlError."""
-    return safexml.read(
-        xml, "domain", lambda root: root.find("memoryBacking/nosharepages") is None, XmlError
-    )
+    @property
+    def mergeable(self) -> bool:
+        """Whether KSM can merge its memory."""
+        return self.shares_pages and not self.huge and not self.in_shared
 
 
 class RunningGuestReader(GuestReader[RunningGuest]):
@@ -59,7 +62,7 @@ class RunningGuestReader(GuestReader[RunningGuest]):
             memory = int(domain.domain.info()[2])
         if old is not None:
             return old if old.memory == memory else replace(old, memory=memory)
-        return RunningGuest(domain.uuid, domain.name, memory, _shares_pages(domain))
+        return RunningGuest(domain.uuid, domain.name, memory, *_backing(domain))
 
     def differences(
         self, before: Mapping[str, RunningGuest], after: Mapping[str, RunningGuest]
@@ -78,10 +81,30 @@ class RunningGuestReader(GuestReader[RunningGuest]):
                 yield f"guest {name} has {guest.memory >> 10} MiB"
 
 
-def _shares_pages(domain: Domain) -> bool:
+def backing(xml: str) -> tuple[bool, bool, bool]:
+    """Whether a guest's pages may be merged, are all huge, and are shared. Raises XmlError."""
+    return safexml.read(xml, "domain", _read_backing, XmlError)
+
+
+def _read_backing(root: Element) -> tuple[bool, bool, bool]:
+    pages = root.findall("memoryBacking/hugepages/page")
+    huge = root.find("memoryBacking/hugepages") is not None
+    access = root.find("memoryBacking/access")
+    source = root.find("memoryBacking/source")
+    cells = [cell.get("memAccess") for cell in root.iterfind("cpu/numa/cell")]
+    shared = access is not None and access.get("mode") == "shared"
+    memfd = access is None and source is not None and source.get("type") == "memfd"
+    return (
+        root.find("memoryBacking/nosharepages") is None,
+        huge and (not pages or any(page.get("nodeset") is None for page in pages)),
+        shared or memfd or (bool(cells) and set(cells) == {"shared"}),
+    )
+
+
+def _backing(domain: Domain) -> tuple[bool, bool, bool]:
     try:
-        return shares_pages(domain.xml)
+        return backing(domain.xml)
     except XmlError as error:
         why = printable(str(error))
         log.warning("guest %s: its XML cannot be read: %s", printable(domain.name), why)
-        return True
+        return True, False, False

@@ -275,6 +275,10 @@ def test_ksm_in_full(
     host.put("/etc/systemd/system/ksmtuned.service", "")
     (host.root / "etc/systemd/system/ksm.service").symlink_to("/dev/null")
     host.put("/proc/77/comm", "momd")
+    host.put("/proc/78/comm", "java")
+    host.put("/proc/78/ksm_stat", STAT.replace("any: no", "any: yes"))
+    host.put("/proc/79/comm", "idle")
+    host.put("/proc/79/ksm_stat", "ksm_merging_pages 0\nksm_merge_any: no")
     monkeypatch.setattr("tuned_virt.plugins.ksm.conflicts.state", lambda unit: "active")
     host.loop("memory is short", when=1_000_000_000)
     host.hold()
@@ -294,6 +298,10 @@ def test_ksm_in_full(
     assert content["saved_mib"] == 9.0
     assert content["ksmd_cpu_seconds"] == 12.34
     assert content["conflicts"]["masked"] == ["ksm.service"]
+    service = {"process": "java", "pid": 78, "whole": True}
+    assert content["processes"] == [{**service, "merged_mib": 410.0, "profit_mib": 401.0}]
+    text = "java (78), no guest: all its memory (MemoryKSM=): 410.0 MiB merged, profit 401.0 MiB"
+    assert f"process   {text}\n" in shown
     assert content["variables"][0] == {
         "name": "full_scans",
         "value": "0",

@@ -16,7 +16,7 @@ from tests.unit.libvirt_api.fake_binding import install as installed
 from tuned_virt.libvirt_api import binding, connection, worker
 from tuned_virt.libvirt_api.binding import missing
 from tuned_virt.libvirt_api.follower import GuestFollower, summary
-from tuned_virt.libvirt_api.running_guests import RunningGuest, RunningGuestReader, shares_pages
+from tuned_virt.libvirt_api.running_guests import RunningGuest, RunningGuestReader, backing
 from tuned_virt.model.guest import printable
 
 Follower = GuestFollower[RunningGuest]
@@ -88,7 +88,32 @@ def guest(number: int, **changes: Any) -> RunningGuest:
     ],
 )
 def test_nosharepages(inside: str, shared: bool) -> None:
-    assert shares_pages(f"<domain>{inside}</domain>") is shared
+    assert backing(f"<domain>{inside}</domain>")[0] is shared
+
+
+@pytest.mark.parametrize(
+    ("inside", "huge", "shared"),
+    [
+        ("<memoryBacking><hugepages/></memoryBacking>", True, False),
+        ("<memoryBacking><hugepages><page size='2048'/></hugepages></memoryBacking>", True, False),
+        (
+            "<memoryBacking><hugepages><page size='2048' nodeset='0'/></hugepages></memoryBacking>",
+            False,
+            False,
+        ),
+        ("<memoryBacking><access mode='shared'/></memoryBacking>", False, True),
+        ("<memoryBacking><source type='memfd'/></memoryBacking>", False, True),
+        (
+            "<memoryBacking><source type='memfd'/><access mode='private'/></memoryBacking>",
+            False,
+            False,
+        ),
+        ("<cpu><numa><cell id='0' memAccess='shared'/></numa></cpu>", False, True),
+        ("<cpu><numa><cell id='0' memAccess='shared'/><cell/></numa></cpu>", False, False),
+    ],
+)
+def test_memory_that_is_never_merged(inside: str, huge: bool, shared: bool) -> None:
+    assert backing(f"<domain>{inside}</domain>") == (True, huge, shared)
 
 
 BOMB = '<!DOCTYPE d [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><domain>&b;</domain>'
@@ -99,7 +124,7 @@ HOSTILE = [BOMB, FILE, "<!DOCTYPE d><domain/>", "<domain>", ""]
 @pytest.mark.parametrize("xml", HOSTILE)
 def test_hostile_xml_is_refused(xml: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
-        shares_pages(xml)
+        backing(xml)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ slow scan wastes is memory, and what a fast one wastes comes afterwards. So:
 
 The share is kept by measuring what a page costs (CPU seconds of ksmd over pages scanned) and giving
 batches of BATCH seconds and sleeps in between; over each minute what was used is counted, and never
-more than `max_cpu` of it given.
+more than `max_cpu` of it given. What KSM cannot merge counts neither as used nor as there.
 """
 
 from __future__ import annotations
@@ -190,12 +190,13 @@ def _scanned(sample: Sample, last: Counters, elapsed: float) -> int:
 
 def _shortage(policy: AutoPolicy, sample: Sample, memory: ControllerMemory) -> str:
     """Why memory is short, by the guide's rules or by PSI; "" if it is not."""
-    threshold = policy.threshold(sample.total)
-    if sample.available < threshold:
-        return f"memory is short: {mib(sample.available)} available, threshold {mib(threshold)}"
-    if sample.committed + threshold > sample.total:
+    total, obtainable = sample.mergeable_total, sample.obtainable
+    threshold = policy.threshold(total)
+    if obtainable < threshold:
+        return f"memory is short: {mib(obtainable)} available, threshold {mib(threshold)}"
+    if sample.committed + threshold > total:
         return (
-            f"memory is short: guests may use {mib(sample.committed)} of {mib(sample.total)},"
+            f"memory is short: guests may use {mib(sample.committed)} of {mib(total)},"
             f" threshold {mib(threshold)}"
         )
     if _pressed(sample, memory):
@@ -362,8 +363,8 @@ def _stay(sample: Sample, memory: ControllerMemory) -> ControllerMemory:
 def _remember(
     policy: AutoPolicy, sample: Sample, memory: ControllerMemory, short: bool
 ) -> ControllerMemory:
-    threshold = policy.threshold(sample.total)
-    plentiful = not short and sample.available >= RELAXED * threshold
+    threshold = policy.threshold(sample.mergeable_total)
+    plentiful = not short and sample.obtainable >= RELAXED * threshold
     since = sample.now if memory.relaxed is None else memory.relaxed
     return replace(
         memory,

@@ -24,7 +24,10 @@ class Sample:
     now             seconds, monotonic
     cpus            online CPUs
     total, free, available  KiB: MemTotal; MemFree + Buffers + Cached; MemAvailable
-    committed       KiB that the guests may come to use
+    committed       KiB that the guests may come to use; auto leaves out those whose memory KSM does
+                    not merge
+    unmergeable     KiB in pools of huge pages, and of guests in shared memory or with nosharepages
+    reclaimable     KiB of caches that MemAvailable does not count: ZFS's ARC over its minimum
     resident        KiB that the guests' processes have now, merged pages counted each time
     guests          name and identity of each running guest
     pressure        PSI: percent of the last 10 s in which some task waited for memory; None without
@@ -43,6 +46,8 @@ class Sample:
     cpus: int = 8
     free: int = 0
     committed: int = 0
+    unmergeable: int = 0
+    reclaimable: int = 0
     resident: int = 0
     guests: frozenset[str] = frozenset()
     pressure: float | None = None
@@ -51,6 +56,16 @@ class Sample:
     full_scans: int = 0
     merged: int = 0
     known: int = 0
+
+    @property
+    def mergeable_total(self) -> int:
+        """KiB that merging can make a difference to."""
+        return max(self.total - self.unmergeable, 0)
+
+    @property
+    def obtainable(self) -> int:
+        """KiB that programs can have without swapping."""
+        return self.available + self.reclaimable
 
 
 class Phase(str, Enum):

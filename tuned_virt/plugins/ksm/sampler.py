@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from tuned_virt.core.guest_source import GuestSource
+from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.kernel import procfs
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api.running_guests import RunningGuest
@@ -41,7 +42,7 @@ class Sampler:
         self._ksmd: str | None = None
         self._counted = float("-inf")
         self._hidden: Mapping[str, RunningGuest] = {}
-        self._guests: tuple[frozenset[str], int, int] = (frozenset(), 0, 0)
+        self._guests = Counted(frozenset(), 0, 0, 0)
 
     def start(self, changed: Callable[[str], None]) -> None:
         """Begin to follow libvirt's guests."""
@@ -56,7 +57,7 @@ class Sampler:
         """The machine at `now`, in seconds of a steady clock; `changed` says the guests have."""
         if changed or now - self._counted >= COUNT_AGAIN:
             self._count(now)
-        guests, committed, resident = self._guests
+        counted = self._guests
         memory = topology.meminfo(self._fs)
         number = self._fs.read_number
         scanned = self._fs.read_optional(f"{FOLDER}/pages_scanned")
@@ -67,9 +68,11 @@ class Sampler:
             settings={name: self._fs.read(f"{FOLDER}/{name}") for name in CONTROLLED},
             cpus=os.cpu_count() or 1,
             free=sum(memory.get(name, 0) for name in ("MemFree", "Buffers", "Cached")),
-            committed=committed,
-            resident=resident,
-            guests=guests,
+            committed=counted.committed,
+            unmergeable=counted.unmergeable + pools(self._fs, memory),
+            reclaimable=arc(self._fs),
+            resident=counted.resident,
+            guests=counted.labels,
             pressure=self._pressure(),
             cpu=self._ksmd_seconds(),
             scanned=None if scanned is None else int(scanned),
@@ -100,22 +103,58 @@ class Sampler:
         return cpu_seconds(self._fs, self._ksmd) if self._ksmd else None
 
 
-def count(
-    processes: Collection[GuestProcess], libvirt: Mapping[str, RunningGuest]
-) -> tuple[frozenset[str], int, int]:
-    """Labels of the guests, and the KiB that they may come to use and have now.
+@dataclass(frozen=True)
+class Counted:
+    """Guests: labels of those whose memory can be merged, and in KiB what those may come to use,
+    what others may that are not in pools of huge pages, and what all have now."""
 
-    A guest counts with what libvirt lets it use, or with what its process has where libvirt does
-    not know it. One that libvirt knows and whose process is not to be seen has what it may use.
+    labels: frozenset[str]
+    committed: int
+    unmergeable: int
+    resident: int
+
+
+def count(processes: Collection[GuestProcess], libvirt: Mapping[str, RunningGuest]) -> Counted:
+    """The guests, each with what libvirt lets it use, or with what its process has where libvirt
+    does not know it; one of libvirt's whose process is not to be seen has what it may use.
     """
     hidden = libvirt.keys() - {process.guest.uuid for process in processes}
-    elsewhere = sum(libvirt[uuid].memory for uuid in hidden)
-    known = sum(guest.memory for guest in libvirt.values())
-    unknown = sum(one.resident for one in processes if one.guest.uuid not in libvirt)
-    labels = {process.label for process in processes}
-    labels |= {f"{printable(libvirt[uuid].name)} ({uuid})" for uuid in hidden}
-    resident = sum(process.resident for process in processes) + elsewhere
-    return frozenset(labels), known + unknown, resident
+    unknown = [process for process in processes if process.guest.uuid not in libvirt]
+    apart = {uuid for uuid, guest in libvirt.items() if not guest.mergeable}
+    labels = {
+        process.label
+        for process in processes
+        if process.guest.shares_pages and process.guest.uuid not in apart
+    }
+    labels |= {f"{printable(libvirt[uuid].name)} ({uuid})" for uuid in hidden - apart}
+    return Counted(
+        frozenset(labels),
+        sum(guest.memory for guest in libvirt.values() if guest.mergeable)
+        + sum(process.resident for process in unknown if process.guest.shares_pages),
+        sum(libvirt[uuid].memory for uuid in apart if not libvirt[uuid].huge)
+        + sum(process.resident for process in unknown if not process.guest.shares_pages),
+        sum(process.resident for process in processes)
+        + sum(libvirt[uuid].memory for uuid in hidden),
+    )
+
+
+def pools(fs: KernelFS, memory: Mapping[str, int]) -> int:
+    """KiB in pools of huge pages of all sizes, also of a kernel before 4.20, which has no sum."""
+    if "Hugetlb" in memory:
+        return memory["Hugetlb"]
+    folders = fs.glob("/sys/kernel/mm/hugepages/hugepages-*kB")
+    sizes = {folder: int(re.sub(r"\D", "", folder.rpartition("-")[2])) for folder in folders}
+    return sum(fs.read_number(f"{folder}/nr_hugepages") * kib for folder, kib in sizes.items())
+
+
+def arc(fs: KernelFS) -> int:
+    """KiB that ZFS's cache gives back when memory is asked for: its size over its minimum.
+
+    /proc/meminfo does not count it as available (OpenZFS, zfs(4), zfs_arc_min).
+    """
+    text = fs.read_permitted("/proc/spl/kstat/zfs/arcstats") or ""
+    found = dict(re.findall(r"^(\w+)\s+\d+\s+(\d+)$", text, re.MULTILINE))
+    return max(int(found.get("size", 0)) - int(found.get("c_min", 0)), 0) // 1024
 
 
 def ksmd(fs: KernelFS) -> str:

@@ -5,10 +5,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.unit.model.guest.test_qemu_process import KIB, process
 from tuned_virt.core.guest_source import FixedGuests
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api.running_guests import RunningGuest
+from tuned_virt.plugins.ksm import auto
+from tuned_virt.plugins.ksm.auto import AutoPolicy
+from tuned_virt.plugins.ksm.decision import ControllerMemory, Phase
 from tuned_virt.plugins.ksm.sampler import Sampler, cpu_seconds, ksmd
 
 COUNTERS = {
@@ -83,6 +88,72 @@ def test_guests_count_with_what_libvirt_lets_them_use(tmp_path: Path) -> None:
     libvirt.guests = None
     sample = sampler.sample(1.0, changed=True)
     assert sample.guests == everyone, "libvirt's absence is no guest's end"
+
+
+HOST = """MemTotal: {} kB
+MemFree: 1000 kB
+MemAvailable: {} kB
+Buffers: 0 kB
+Cached: 0 kB
+"""
+GIB = 1 << 20
+ARC = """13 1 0x01 123 33456 6789 9876
+name                            type data
+c_min                           4    {}
+size                            4    {}
+"""
+
+
+def idle_for_ten_minutes(fs: KernelFS, libvirt: FixedGuests[RunningGuest]) -> bool:
+    """Whether auto, from a new start, never lets ksmd run."""
+    sampler, memory = Sampler(fs, libvirt), ControllerMemory()
+    for now in range(0, 601, 10):
+        decision = auto.decide(AutoPolicy(), sampler.sample(float(now)), memory)
+        memory = decision.memory
+        if memory.phase is not Phase.IDLE or decision.changes.get("run", "0") != "0":
+            return False
+    return True
+
+
+@pytest.mark.parametrize("told", ["meminfo", "sysfs"])
+def test_memory_in_pools_is_not_short(tmp_path: Path, told: str) -> None:
+    """256 GiB, of which 200 are in pools and 45 available: for ever in maintenance, before."""
+    fs = machine(tmp_path)
+    (tmp_path / "sys/kernel/mm/ksm/run").write_text("0\n")
+    process(tmp_path, 7, "qemu-kvm", "/usr/libexec/qemu-kvm", "q -name a -uuid aa", pages=10)
+    text = HOST.format(256 * GIB, 45 * GIB)
+    if told == "meminfo":
+        text += f"Hugetlb: {200 * GIB} kB\n"
+    for size, count in ((GIB, 100), (2048, 51200)) if told == "sysfs" else ():
+        folder = tmp_path / f"sys/kernel/mm/hugepages/hugepages-{size}kB"
+        folder.mkdir(parents=True)
+        (folder / "nr_hugepages").write_text(f"{count}\n")
+    (tmp_path / "proc/meminfo").write_text(text)
+    guests = {
+        "aa": RunningGuest("aa", "a", 4 * GIB, True),
+        "huge": RunningGuest("huge", "huge", 196 * GIB, True, huge=True),
+    }
+    assert idle_for_ten_minutes(fs, FixedGuests(guests))
+    assert Sampler(fs, FixedGuests(guests)).sample(0.0).guests == {"a (process 7)"}
+    more = {**guests, "b": RunningGuest("b", "b", 50 * GIB, True)}
+    assert not idle_for_ten_minutes(fs, FixedGuests(more)), "those that can be merged count"
+    shared = {**guests, "b": RunningGuest("b", "b", 30 * GIB, True, in_shared=True)}
+    assert idle_for_ten_minutes(fs, FixedGuests(shared))
+
+
+def test_what_zfs_gives_back_is_there(tmp_path: Path) -> None:
+    fs = machine(tmp_path)
+    (tmp_path / "sys/kernel/mm/ksm/run").write_text("0\n")
+    process(tmp_path, 7, "qemu-kvm", "/usr/libexec/qemu-kvm", "q -name a", pages=10)
+    (tmp_path / "proc/meminfo").write_text(HOST.format(64 * GIB, 8 * GIB))
+    assert not idle_for_ten_minutes(fs, FixedGuests())
+    (tmp_path / "proc/spl/kstat/zfs").mkdir(parents=True)
+    arcstats = tmp_path / "proc/spl/kstat/zfs/arcstats"
+    arcstats.write_text(ARC.format(2 << 30, 34 << 30))
+    assert Sampler(fs, FixedGuests()).sample(0.0).reclaimable == 32 * GIB
+    assert idle_for_ten_minutes(fs, FixedGuests())
+    arcstats.write_text(ARC.format(2 << 30, 1 << 30))
+    assert Sampler(fs, FixedGuests()).sample(0.0).reclaimable == 0
 
 
 def test_guests_are_counted_now_and_then_or_when_they_change(tmp_path: Path) -> None:
