@@ -141,6 +141,11 @@ class Tuner(Registered, Generic[P, S]):
         """What goes on tuning once the plan is carried out; None for a plan that is all."""
         return None
 
+    def files(self, policy: P) -> Values:
+        """Kernel files that TuneD's own plugins may set too, with the policy's value ("" where that
+        is decided later)."""
+        return {}
+
     def restored(self) -> None:
         """Everything is back: what else says that something is in force goes."""
 

@@ -21,20 +21,13 @@ from tuned_virt.core.options import BadOptions, OneOf, OptionError, OptionSpec
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.core.tuner import Tuner, Writer
 from tuned_virt.frozen_dataclasses import dataclass, field
-from tuned_virt.kernel import commands, timeouts
+from tuned_virt.kernel import commands, timeouts, udev_rules
 from tuned_virt.kernel.commands import ToolError
 from tuned_virt.kernel.files import KernelFS, NotDone
 
 ONLINE = "memory_auto_online"
 ONLINE_FILE = "/sys/devices/system/memory/auto_online_blocks"
 ONLINE_WORDS = OneOf(("auto", "offline", "online", "online_kernel", "online_movable"))
-
-UDEV_FOLDERS = (
-    "/etc/udev/rules.d",
-    "/run/udev/rules.d",
-    "/usr/lib/udev/rules.d",
-    "/lib/udev/rules.d",
-)
 
 
 class ModuleSetting(NamedTuple):
@@ -236,15 +229,21 @@ def _why(one: Setting, asked: Collection[Setting]) -> str:
     return "set by the profile" if one in asked else "original value"
 
 
-def online_rule(fs: KernelFS) -> str:
-    """Path of the first udev rule file that brings hot-plugged memory online itself, or ""."""
-    for folder in UDEV_FOLDERS:
-        for path in fs.glob(f"{folder}/*.rules"):
-            text = re.sub(r"^\s*#.*$", "", fs.read_optional(path) or "", flags=re.MULTILINE)
-            if re.search(r'SUBSYSTEM[!=]=\s*"memory"', text) and re.search(
-                r'ATTR\{state\}\s*=\s*"', text
-            ):
-                return path
+def online_rule(fs: KernelFS, machine: str = "") -> str:
+    """Path of the first udev rule file that brings hot-plugged memory online itself, or "".
+
+    With its conditions: Ubuntu's 40-vm-hotadd.rules does so under Hyper-V and Xen alone.
+    """
+    block = {
+        "SUBSYSTEM": "memory",
+        "ACTION": "add",
+        "KERNEL": "memory999",
+        "DEVPATH": "/devices/system/memory/memory999",
+    }
+    device = udev_rules.NewDevice(block, {"state": "offline"}, machine)
+    for path, text in udev_rules.files(fs):
+        if "memory" in text and udev_rules.sets(fs, text, device, "state"):
+            return path
     return ""
 
 
@@ -318,13 +317,19 @@ class SystemTuner(Tuner[SystemPolicy, SystemState]):
         if kept or any(not fs.exists(f"/sys/module/{name}") for name in policy.modules):
             wanted = needs(fs, os.uname().release, policy.modules)
         names.update(*wanted.values())
+        machine = os.uname().machine
         return SystemState(
             modules={name: module(fs, name) for name in sorted(names)},
             needs=wanted,
             online=fs.read_optional(ONLINE_FILE) or "",
-            machine=os.uname().machine,
-            online_rule=online_rule(fs) if policy.memory_auto_online == "auto" else "",
+            machine=machine,
+            online_rule=online_rule(fs, machine) if policy.memory_auto_online == "auto" else "",
         )
+
+    def files(self, policy: SystemPolicy) -> Values:
+        """That of hot-plugged memory, where a word for it is set."""
+        word = policy.memory_auto_online
+        return {ONLINE_FILE: word} if word not in ("", "auto") else {}
 
     def values(self, state: SystemState) -> Values:
         """The settings' values."""

@@ -24,6 +24,7 @@ from tuned_virt.core.tuner import Sections, Tuner
 from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.kernel import systemd
 from tuned_virt.kernel.files import KernelFileError, KernelFS
+from tuned_virt.tuned_api import same_files
 from tuned_virt.tuned_api.common import (
     TunerOptions,
     contained,
@@ -107,8 +108,13 @@ class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
             reasons += ["internal error while it was applied; see the log"] if self._broken else []
             bad = [Finding(Result.FAILED, f"'{self.tuner.name}': {reason}") for reason in reasons]
             bad += self._overridden()
+            bad += [] if self._bad else same_files.findings(self._files(), instance.name)
             return log_findings(bad + plan_runner(self.tuner).verify(ignore_missing)) and stock
         return False
+
+    def _files(self) -> Mapping[str, str]:
+        """Kernel files that the sections set and TuneD's own plugins may set, too."""
+        return {} if self._observed else self.tuner.files(self.asked().policy)
 
     def _overridden(self) -> list[Finding]:
         """Lines of the settings file for TuneD's own plugins that do not hold."""

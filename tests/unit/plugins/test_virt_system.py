@@ -130,6 +130,61 @@ def test_udev_rules_that_bring_memory_online(text: str, found: bool, tmp_path: P
     assert online_rule(KernelFS(tmp_path)) == expected
 
 
+VM_HOTADD = """# On Hyper-V and Xen we want to add memory and cpus as soon as they appear
+ATTR{[dmi/id]sys_vendor}=="Microsoft Corporation", \\
+  ATTR{[dmi/id]product_name}=="Virtual Machine", GOTO="vm_hotadd_apply"
+ATTR{[dmi/id]sys_vendor}=="Xen", GOTO="vm_hotadd_apply"
+GOTO="vm_hotadd_end"
+LABEL="vm_hotadd_apply"
+SUBSYSTEM=="memory", ACTION=="add", DEVPATH=="/devices/system/memory/memory[0-9]*", \\
+  TEST=="state", ATTR{state}!="online", ATTR{state}="online"
+LABEL="vm_hotadd_end"
+"""
+RED_HAT = """SUBSYSTEM!="memory", GOTO="memory_hotplug_end"
+ACTION!="add", GOTO="memory_hotplug_end"
+PROGRAM="/bin/uname -p", RESULT=="s390*", GOTO="memory_hotplug_end"
+ENV{.state}="online"
+PROGRAM="/bin/systemd-detect-virt", RESULT=="none", ENV{.state}="online_movable"
+ATTR{state}=="offline", ATTR{state}="$env{.state}"
+LABEL="memory_hotplug_end"
+"""
+RUN = """ACTION=="add", SUBSYSTEM=="memory", RUN+="/bin/sh -c 'echo online > /sys$devpath/state'"
+"""
+ARCH = 'SUBSYSTEM=="memory", CONST{arch}=="s390*|ppc64*", ATTR{state}="online"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "vendor", "machine", "found"),
+    [
+        (VM_HOTADD, "QEMU", "x86_64", False),
+        (VM_HOTADD, "Microsoft Corporation", "x86_64", True),
+        (VM_HOTADD, "Xen", "x86_64", True),
+        (RED_HAT, "QEMU", "x86_64", True),
+        (RED_HAT, "QEMU", "s390x", False),
+        (RUN, "QEMU", "x86_64", True),
+        (RUN.replace("add", "remove"), "QEMU", "x86_64", False),
+        (ARCH, "QEMU", "x86_64", False),
+        (ARCH, "QEMU", "s390x", True),
+        ('SUBSYSTEM=="cpu", ACTION=="add", ATTR{online}=="0", ATTR{online}="1"', "", "", False),
+        ('KERNEL!="memory*", GOTO="x"\nATTR{state}="online"', "", "", True),
+    ],
+)
+def test_udev_rules_are_read_with_their_conditions(
+    text: str, vendor: str, machine: str, found: bool, tmp_path: Path
+) -> None:
+    for folder, name, content in (
+        ("usr/lib/udev/rules.d", "40-x.rules", text),
+        ("usr/lib/udev/rules.d", "50-hidden.rules", RUN),
+        ("etc/udev/rules.d", "50-hidden.rules", "# switched off"),
+        ("sys/class/dmi/id", "sys_vendor", vendor),
+        ("sys/class/dmi/id", "product_name", "Virtual Machine"),
+    ):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / name).write_text(content)
+    expected = "/usr/lib/udev/rules.d/40-x.rules" if found else ""
+    assert online_rule(KernelFS(tmp_path), machine) == expected
+
+
 def test_modules_and_what_they_need(tmp_path: Path) -> None:
     folder = tmp_path / "lib/modules/6.1"
     folder.mkdir(parents=True)

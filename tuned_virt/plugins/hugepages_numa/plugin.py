@@ -19,6 +19,7 @@ from tuned_virt.plugins.hugepages_numa.history import DemandHistory
 from tuned_virt.plugins.hugepages_numa.node_events import NodeEvents
 from tuned_virt.plugins.hugepages_numa.policy import HugepagesPolicy
 from tuned_virt.plugins.hugepages_numa.progress import ProgressFile
+from tuned_virt.plugins.hugepages_numa.setting_types import TransparentSetting
 from tuned_virt.plugins.hugepages_numa.state import HugepagesState
 from tuned_virt.plugins.hugepages_numa.writer import HugepagesWriter
 
@@ -73,6 +74,10 @@ class HugepagesTuner(Tuner[HugepagesPolicy, HugepagesState]):
         if guests is None and self._nodes is None:
             return None
         return PoolController(replan, guests, policy.shrink_delay, self._nodes)
+
+    def files(self, policy: HugepagesPolicy) -> Values:
+        """Those of transparent huge pages."""
+        return {TransparentSetting(name).file: word for name, word in policy.transparent.items()}
 
     def values(self, state: HugepagesState) -> Values:
         """The settings' values."""

@@ -82,6 +82,15 @@ class KsmTuner(Tuner[KsmPolicy, KsmState]):
         """See `settings.read`."""
         return settings.read(fs, conflicts.read(fs))
 
+    def files(self, policy: KsmPolicy) -> Values:
+        """The settings' files."""
+        names = {**policy.settings, **dict.fromkeys(CONTROLLED if policy.algorithm else (), "")}
+        return {
+            f"{settings.FOLDER}/{name}": wanted if isinstance(wanted, str) else str(wanted.value)
+            for name, wanted in names.items()
+            if wanted != "auto"
+        }
+
     def restored(self) -> None:
         """No controller's record is left."""
         self._record.remove()

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""TuneD's own sections that set the same kernel files as ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from tuned_virt.plugins import hugepages_numa, ksm
+from tuned_virt.plugins.hugepages_numa import HugepagesTuner
+from tuned_virt.plugins.ksm import KsmTuner
+from tuned_virt.plugins.virt_system import SystemTuner
+from tuned_virt.tuned_api.same_files import StockFile, files, remarks
+
+RUN = "/sys/kernel/mm/ksm/run"
+THP = "/sys/kernel/mm/transparent_hugepage/enabled"
+
+
+def instance(name: str, **options: str) -> Any:
+    variables = SimpleNamespace(expand=lambda text: text)
+    return SimpleNamespace(
+        name=name, options=options, plugin=SimpleNamespace(name=name, _variables=variables)
+    )
+
+
+def test_what_tuneds_own_plugins_set(tmp_path: Path) -> None:
+    for number in (0, 1):
+        (tmp_path / f"queue{number}").touch()
+    found = files(
+        [
+            instance("sysfs", **{f"{tmp_path}/queue*": "5", "/sys/none/such": "1"}),
+            instance("sysctl", **{"vm.swappiness": ">10", "vm.dirty_ratio": ""}),
+            instance("vm", transparent_hugepages="never", dirty_ratio="5"),
+            instance("cpu", governor="performance"),
+        ]
+    )
+    assert {(one.section, one.path, one.value) for one in found} == {
+        ("sysfs", f"{tmp_path}/queue0", "5"),
+        ("sysfs", f"{tmp_path}/queue1", "5"),
+        ("sysctl", "/proc/sys/vm/swappiness", "10"),
+        ("vm", THP, "never"),
+    }
+
+
+def test_a_recipe_for_real_time_guests_that_cannot_hold() -> None:
+    """Stock realtime-virtual-host unmerges all, and [ksm] mode=off below it stops merging."""
+    stock = [
+        StockFile("sysfs", RUN, RUN, "2"),
+        StockFile("vm", "transparent_hugepages", THP, "never"),
+    ]
+    tuner = KsmTuner()
+    [said] = remarks(tuner.files(ksm.parse({"mode": "off"})), "ksm", stock)
+    assert said == (
+        f"[sysfs] sets {RUN} to '2', and [ksm] sets it to '0': only one can hold; leave it out of"
+        f" [ksm], or put drop={RUN} into [sysfs] of your profile"
+    )
+    assert not [*remarks(tuner.files(ksm.parse({"mode": "unmerge"})), "ksm", stock)]
+    [said] = remarks(tuner.files(ksm.parse({"mode": "auto"})), "ksm", stock)
+    assert "and [ksm] sets it itself: only one" in said
+    pages = HugepagesTuner().files(hugepages_numa.parse({"transparent_hugepages": "madvise"}))
+    assert len([*remarks(pages, "hugepages_numa", stock)]) == 1
+    system = SystemTuner()
+    online = system.files(system.parse({"memory_auto_online": "online"}))
+    assert online == {"/sys/devices/system/memory/auto_online_blocks": "online"}
+    assert system.files(system.parse({"memory_auto_online": "auto"})) == {}
