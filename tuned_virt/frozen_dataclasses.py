@@ -67,7 +67,9 @@ def _frozen(plain: type) -> Any:
     cls._frozen_factories = {
         one.name: one.default_factory for one in fields(cls) if one.default_factory is not MISSING
     }
-    cls._frozen_values = attrgetter(*names) if names else type
+    compared = [one.name for one in fields(cls) if one.compare]
+    cls._frozen_values = attrgetter(*compared) if compared else type
+    cls._frozen_shown = tuple(one.name for one in fields(cls) if one.repr)
     for name, method in METHODS.items():
         if name not in cls.__dict__:
             setattr(cls, name, method)
@@ -97,7 +99,7 @@ def _completed(self: Any, values: tuple[Any, ...], named: dict[str, Any]) -> dic
 
 
 def _repr(self: Any) -> str:
-    values = (f"{name}={getattr(self, name)!r}" for name in self._frozen_names)
+    values = (f"{name}={getattr(self, name)!r}" for name in self._frozen_shown)
     return f"{type(self).__qualname__}({', '.join(values)})"
 
 

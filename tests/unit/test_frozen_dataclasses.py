@@ -83,6 +83,23 @@ def test_they_are_made_compared_shown_and_refused_alike(
         assert told(ours, call) == told(theirs, call)
 
 
+def test_fields_that_are_neither_compared_nor_shown() -> None:
+    """A guest is the same as before though libvirt's binding has made another object for it."""
+    made = []
+    for made_by in (frozen_dataclasses, dataclasses):
+        any_made_by: Any = made_by
+
+        class Domain:
+            uuid: str
+            handle: Any = any_made_by.field(default=None, compare=False, repr=False)
+
+        of: Any = any_made_by.dataclass(frozen=True)(Domain)
+        assert of("a", 1) == of("a", 2) != of("b", 1)
+        assert hash(of("a", [])) == hash(of("a", 2))
+        made.append(repr(of("a", 1)).rpartition(".")[2])
+    assert made == ["Domain(uuid='a')"] * 2
+
+
 def test_what_is_wrong_with_a_call_is_said() -> None:
     disk = OURS[0]
     with pytest.raises(TypeError, match=r"Disk\(\) is not given name"):

@@ -4,7 +4,8 @@
 A process is a guest's if the program that it executes, or where that cannot be read its name, is
 one of QEMU's system emulators: qemu-system-x86_64 and its kin, qemu-kvm (RHEL), kvm (a link to
 qemu-system-x86_64 on Debian and Proxmox). libvirt, `-name process=` and KVM or TCG change nothing
-about that. User-mode emulators (qemu-x86_64) run no guests.
+about that. User-mode emulators (qemu-x86_64) run no guests. Cloud Hypervisor's processes are guests
+too: KSM, huge pages and disks do not depend on who runs a guest.
 """
 
 from __future__ import annotations
@@ -13,17 +14,22 @@ import os
 import re
 import resource
 
-from tuned_virt.frozen_dataclasses import dataclass, replace
+from tuned_virt.frozen_dataclasses import dataclass, field, replace
 from tuned_virt.kernel import procfs
 from tuned_virt.kernel.files import KernelFileAbsent, KernelFileError, KernelFS
 from tuned_virt.model import topology
 from tuned_virt.model.guest import printable
 
-PROGRAM = re.compile(r"(qemu-system-[\w.-]+|qemu-kvm|kvm)( \(deleted\))?")
-"""QEMU's program; the kernel appends "(deleted)" once a package upgrade has replaced it."""
+PROGRAM = re.compile(r"(qemu-system-[\w.-]+|qemu-kvm|kvm|cloud-hypervisor)( \(deleted\))?")
+"""The program; the kernel appends "(deleted)" once a package upgrade has replaced it."""
 
-NAME = re.compile(r"qemu-system-\S*|qemu-kvm|kvm")
+NAME = re.compile(r"qemu-system-\S*|qemu-kvm|kvm|cloud-hyperviso")
 """The same as /proc/PID/comm has it: at most 15 characters."""
+
+CLOUD_HYPERVISOR = "cloud-hypervisor"
+
+LIBVIRTS = "/libvirt/qemu/"
+"""In the command line of each guest that libvirt has started: its folder of sockets and keys."""
 
 FIRST = re.compile(r"(?:[^,]|,,)*")
 """The first of QEMU's comma-separated values, in which a comma is doubled."""
@@ -44,7 +50,7 @@ class QemuProcess:
     """A QEMU process: what its command line says of the guest ("" for nothing), and its memory.
 
     `resident` is in KiB; merged pages are counted. `shares_pages` is False with mem-merge=off,
-    as <nosharepages/> has it.
+    as <nosharepages/> has it. `by_libvirt`: libvirt has started it.
     """
 
     pid: int
@@ -52,6 +58,7 @@ class QemuProcess:
     name: str
     shares_pages: bool
     resident: int = 0
+    by_libvirt: bool = field(default=True, compare=False)
 
     @property
     def label(self) -> str:
@@ -162,12 +169,25 @@ def identify(fs: KernelFS, pid: int) -> QemuProcess | None:
     words = _words(fs, pid)
     if words == [""]:
         return None  # a kernel thread or a zombie
+    if CLOUD_HYPERVISOR in (program or "").rpartition("/")[2] or found[0] == CLOUD_HYPERVISOR[:15]:
+        return _cloud_hypervisor(pid, words)
     return QemuProcess(
         pid=pid,
         uuid=_after(words, "-uuid"),
         name=_name(_after(words, "-name")),
         shares_pages="mem-merge=off" not in _after(words, "-machine").split(","),
+        by_libvirt=any(LIBVIRTS in word for word in words),
     )
+
+
+def _cloud_hypervisor(pid: int, words: list[str]) -> QemuProcess:
+    """Its memory is merged where it is asked for; it names its guest by nothing but its socket."""
+    memory = _after(words, "-memory").split(",")
+    merged = "mergeable=on" in memory and "shared=on" not in memory
+    uuid = re.search(r"(?:^|,)uuid=([^,]+)", _after(words, "-platform"))
+    socket = _after(words, "-api-socket").rpartition("/")[2]
+    name = printable(socket.partition(".")[0].partition("path=")[2] or socket.partition(".")[0])
+    return QemuProcess(pid, uuid[1] if uuid else "", name, merged, by_libvirt=False)
 
 
 def claimed_uuid(fs: KernelFS, pid: int) -> str:

@@ -7,16 +7,32 @@ from collections.abc import Iterator
 
 from tuned_virt.kernel import cpuset, procfs
 from tuned_virt.kernel.files import KernelFS
+from tuned_virt.model.guest import qemu_process
 from tuned_virt.plugins.vm_pinning import numa_balancing
 
 CPU = "/sys/devices/system/cpu"
 MACHINES = ("/sys/fs/cgroup/machine.slice", "/sys/fs/cgroup/machine")
 ACTIVE = "/etc/tuned/active_profile"
 
+NAMED = 5
+"""Most guests that one note names."""
+
 
 def notes(fs: KernelFS) -> list[str]:
     """What an administrator should know of this machine's other placers."""
-    return [*_daemons(fs), *_kernel(fs), *_systemd(fs), *_tuned(fs)]
+    return [*_daemons(fs), *_guests(fs), *_kernel(fs), *_systemd(fs), *_tuned(fs)]
+
+
+def _guests(fs: KernelFS) -> Iterator[str]:
+    """Guests that cannot be pinned through libvirt: Proxmox VE's, plain QEMU's and others'."""
+    found = [qemu_process.identify(fs, pid) for pid in sorted(procfs.pids(fs))]
+    others = [one.label for one in found if one and not one.by_libvirt]
+    if others:
+        named = ", ".join(others[:NAMED]) + (", …" if len(others) > NAMED else "")
+        yield (
+            f"guests that libvirt has not started are not placed: {named}; whoever starts them pins"
+            " them"
+        )
 
 
 def _daemons(fs: KernelFS) -> Iterator[str]:

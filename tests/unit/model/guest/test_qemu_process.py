@@ -40,6 +40,8 @@ def process(
         ("qemu-system-x86", "/usr/bin/qemu-system-x86_64 (deleted)"),
         ("qemu-system-x86", "/opt/my qemu/bin/qemu-system-x86_64-headless"),
         ("qemu-system-s39", ""),
+        ("cloud-hyperviso", "/usr/bin/cloud-hypervisor"),
+        ("cloud-hyperviso", ""),
     ],
 )
 def test_qemu_under_any_of_its_names(tmp_path: Path, comm: str, exe: str) -> None:
@@ -117,3 +119,29 @@ def test_files_kept_open_are_bounded_and_closed(
     assert len(os.listdir("/proc/self/fd")) == before + 3
     processes.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "uuid", "shares"),
+    [
+        ("--api-socket /run/ch/web.sock --memory size=4G,mergeable=on", "web", "", True),
+        ("--api-socket path=/run/db.sock --memory size=4G", "db", "", False),
+        ("--memory size=4G,mergeable=on,shared=on", "", "", False),
+        ("--platform serial_number=1,uuid=aa-bb --memory mergeable=on", "", "aa-bb", True),
+    ],
+)
+def test_cloud_hypervisor(tmp_path: Path, command: str, name: str, uuid: str, shares: bool) -> None:
+    process(tmp_path, 7, "cloud-hyperviso", "/usr/bin/cloud-hypervisor", f"ch {command}")
+    found = identify(KernelFS(tmp_path), 7)
+    assert found == qemu_process.QemuProcess(7, uuid, name, shares)
+    assert not found.by_libvirt
+
+
+def test_who_has_started_it(tmp_path: Path) -> None:
+    """Proxmox VE starts its guests itself."""
+    proxmox = "/usr/bin/kvm -id 100 -name web -pidfile /var/run/qemu-server/100.pid"
+    process(tmp_path, 7, "kvm", "/usr/bin/qemu-system-x86_64", proxmox)
+    key = "file=/var/lib/libvirt/qemu/domain-1-db/master-key.aes"
+    process(tmp_path, 8, "qemu-kvm", "/usr/libexec/qemu-kvm", f"q -name db -object secret,{key}")
+    found = [identify(KernelFS(tmp_path), pid) for pid in (7, 8)]
+    assert [(one.name, one.by_libvirt) for one in found if one] == [("web", False), ("db", True)]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tests.unit.model.guest.test_qemu_process import process
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.vm_pinning import conflicts
 
@@ -38,3 +39,15 @@ def test_the_manuals_child_profile_spares_qemu_from_the_scheduler_plugin() -> No
     for program in ("qemu-system-x86_64", "/usr/libexec/qemu-kvm", "/usr/bin/qemu-system-aarch64"):
         assert any(re.search(pattern, program) for pattern in found[1].split(";"))
     assert "include=virtual-host-plus,cpu-partitioning" in manual
+
+
+def test_guests_that_are_not_libvirts(tmp_path: Path) -> None:
+    for pid in range(7, 14):
+        words = f"kvm -id {pid} -name vm{pid} -pidfile /var/run/qemu-server/{pid}.pid"
+        process(tmp_path, pid, "kvm", "/usr/bin/qemu-system-x86_64", words)
+    process(tmp_path, 20, "qemu-kvm", "/usr/libexec/qemu-kvm", "q -S /var/lib/libvirt/qemu/d")
+    [said] = [note for note in conflicts.notes(KernelFS(tmp_path)) if "not placed" in note]
+    assert said == (
+        "guests that libvirt has not started are not placed: vm7 (process 7), vm8 (process 8),"
+        " vm9 (process 9), vm10 (process 10), vm11 (process 11), …; whoever starts them pins them"
+    )
