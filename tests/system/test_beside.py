@@ -73,7 +73,8 @@ class Loaded:
         self.folders = [stock / "profiles" if (stock / "profiles").exists() else stock]
         self.mine = folder / "profiles"
         self.settings = folder / "variables.conf"
-        for name in (ours, part(ours), "virt-plus-boot", *KEPT):
+        bytes_parts = [f"{part(ours)}-{end}" for end in ("background-bytes", "dirty-bytes")]
+        for name in (ours, part(ours), "virt-plus-boot", *KEPT, *bytes_parts):
             shutil.copytree(REPO / "profiles" / name, self.mine / name)
             text = (self.mine / name / "tuned.conf").read_text()
             text = text.replace(f"/etc/tuned/{ours}-variables.conf", str(self.settings))
@@ -357,6 +358,22 @@ def test_a_profile_that_includes_the_same_stock_parent_keeps_its_power(host: Loa
         assert options["governor"] == "performance"
         assert "force_latency" not in options, "which only virtual-host sets"
         assert units["disk"]["options"] == {"readahead": ">4096"}
+
+
+def test_write_back_in_bytes_replaces_the_percentage(loaded: Loaded, ours: str) -> None:
+    loaded.settings.write_text("dirty_background_bytes=67108864\ndirty_bytes=134217728\n")
+    units = loaded.units(ours)
+    options = {**units["sysctl"]["options"], **units["vm"]["options"]}
+    assert {name: text for name, text in options.items() if "dirty" in name} == {
+        "vm.dirty_background_bytes": "67108864",
+        "vm.dirty_bytes": "134217728",
+    }
+    loaded.settings.write_text("dirty_background_bytes=67108864\n")
+    units = loaded.units(ours)
+    options = {**units["sysctl"]["options"], **units["vm"]["options"]}
+    assert options["vm.dirty_background_bytes"] == "67108864"
+    assert not {"vm.dirty_background_ratio", "dirty_background_ratio"} & options.keys()
+    assert {"vm.dirty_ratio", "dirty_ratio", "dirty_bytes"} & options.keys()
 
 
 SET_BY_US = {

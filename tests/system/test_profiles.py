@@ -42,6 +42,23 @@ def plus(request: pytest.FixtureRequest) -> str:
     return name
 
 
+def test_write_back_in_bytes(tuned: Callable[..., Sandbox], version: str, plus: str) -> None:
+    """5 % of 512 GiB are 25 GiB."""
+    wanted = {"dirty_background_bytes": "67108864", "dirty_bytes": "134217728"}
+    t = tuned(version)
+    before = t.snapshot()
+    text = "".join(f"{name}={value}\n" for name, value in wanted.items())
+    t.write(f"/etc/tuned/{plus}-variables.conf", text)
+    t.switch(plus)
+    assert {name: t.read(f"{VM}/{name}") for name in wanted} == wanted
+    t.verify()
+    assert [
+        line for line in t.verify_lines.splitlines() if "failed" in line and "dirty" in line
+    ] == []
+    t.off()
+    assert t.snapshot() == before
+
+
 def set_values(t: Sandbox, values: Mapping[str, str]) -> None:
     for path, value in values.items():
         t.run(["sh", "-c", f"echo {value} > {path}"])

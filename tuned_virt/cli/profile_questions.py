@@ -10,6 +10,8 @@ from tuned_virt.cli import settings_file
 from tuned_virt.cli.common import CouldNot
 from tuned_virt.core import profile_parts, settings
 from tuned_virt.core.section_settings import SettingNames
+from tuned_virt.kernel import swap
+from tuned_virt.kernel.files import KernelFS
 from tuned_virt.tuned_api.loading import leave_out
 
 log = logging.getLogger("tuned")
@@ -34,9 +36,12 @@ def parts(tuning: str, file: str) -> str:
 
 
 def value(file: str, name: str, default: str) -> str:
-    """A setting, or what it is by default."""
+    """A setting, or what it is by default; swappiness=auto as this machine's swap calls for it."""
     found = settings.read(file).settings.get(name)
-    return found.value if found and found.value else default
+    text = found.value if found and found.value else default
+    if (name, text) == ("swappiness", profile_parts.AUTO):
+        return swap.swappiness(KernelFS(), default)
+    return text
 
 
 def boot(file: str) -> str:

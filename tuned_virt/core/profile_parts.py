@@ -11,13 +11,39 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tuned_virt.core import options as opt
-from tuned_virt.core.options import Number, OneOf, OptionError
+from tuned_virt.core.options import Number, OneOf, OptionError, WantedValue
 from tuned_virt.frozen_dataclasses import dataclass
 
-VALUES: Mapping[str, Number | OneOf] = {
-    "swappiness": Number(0, 200),
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class NumberOrAuto:
+    """A number, or the word for one that depends on the machine."""
+
+    number: Number
+
+    @property
+    def valid(self) -> str:
+        """What may be written, for messages and hints."""
+        return f"{self.number.valid}, or {AUTO}"
+
+    def parse(self, option: str, text: str) -> WantedValue | str:
+        """Raises OptionError."""
+        if text == AUTO:
+            return text
+        try:
+            return self.number.parse(option, text)
+        except OptionError as error:
+            raise OptionError(option, text, self.valid) from error
+
+
+VALUES: Mapping[str, Number | OneOf | NumberOrAuto] = {
+    "swappiness": NumberOrAuto(Number(0, 200)),
     "dirty_ratio": Number(1, 100, "percent"),
     "dirty_background_ratio": Number(1, 100, "percent"),
+    "dirty_bytes": Number(8192, 2**50, "bytes"),
+    "dirty_background_bytes": Number(1, 2**50, "bytes"),
     "arp_filter": OneOf(("0", "1")),
 }
 """Settings that TuneD's own plugins apply, with what is valid."""
@@ -33,7 +59,13 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
 }
 """Settings that decide on a part: by valid word the profile to include, "" for none."""
 
-CHECKED: Mapping[str, Number | OneOf] = {
+BYTES: Mapping[str, str] = {
+    "dirty_background_bytes": "background-bytes",
+    "dirty_bytes": "dirty-bytes",
+}
+"""Settings in bytes, which replace percentages: the end of the name of the part that each needs."""
+
+CHECKED: Mapping[str, Number | OneOf | NumberOrAuto] = {
     **VALUES,
     **{name: OneOf(tuple(CHOICES[name])) for name in ("power", "read_ahead")},
 }
@@ -66,6 +98,7 @@ def wanted(tuning: str, settings: Mapping[str, str]) -> Parts:
     readers = {name: valid.parse for name, valid in VALUES.items()}
     _, errors = opt.parsed(given, readers)
     names = [] if errors else [tuning]
+    names += [f"{tuning}-{end}" for name, end in BYTES.items() if name in given and names]
     choices = {name: OneOf(tuple(parts)).parse for name, parts in CHOICES.items()}
     chosen, bad = opt.parsed(given, choices)
     names += [CHOICES[name][word] for name, word in chosen.items()]

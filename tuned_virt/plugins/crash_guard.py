@@ -43,19 +43,15 @@ STOCK_FILES = (
 )
 """What TuneD's own plugins write in our profiles and those they include, TuneD 2.20 to 2.27."""
 
+DIRTY = ("vm.dirty_ratio", "vm.dirty_bytes", "dirty_ratio", "dirty_bytes")
+BACKGROUND = tuple(name.replace("dirty_", "dirty_background_") for name in DIRTY)
+
 TUNED_SETTINGS: Mapping[str, TunedSetting] = {
     "swappiness": TunedSetting("/proc/sys/vm/swappiness", ("vm.swappiness",)),
-    "dirty_ratio": TunedSetting(
-        "/proc/sys/vm/dirty_ratio",
-        ("vm.dirty_ratio", "vm.dirty_bytes", "dirty_ratio", "dirty_bytes"),
-    ),
-    "dirty_background_ratio": TunedSetting(
-        "/proc/sys/vm/dirty_background_ratio",
-        (
-            *("vm.dirty_background_ratio", "vm.dirty_background_bytes"),
-            *("dirty_background_ratio", "dirty_background_bytes"),
-        ),
-    ),
+    "dirty_ratio": TunedSetting("/proc/sys/vm/dirty_ratio", DIRTY),
+    "dirty_bytes": TunedSetting("/proc/sys/vm/dirty_bytes", DIRTY),
+    "dirty_background_ratio": TunedSetting("/proc/sys/vm/dirty_background_ratio", BACKGROUND),
+    "dirty_background_bytes": TunedSetting("/proc/sys/vm/dirty_background_bytes", BACKGROUND),
     "arp_filter": TunedSetting(
         "/proc/sys/net/ipv4/conf/all/arp_filter", ("net.ipv4.conf.all.arp_filter",), at_least=True
     ),
