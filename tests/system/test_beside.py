@@ -376,6 +376,16 @@ def test_write_back_in_bytes_replaces_the_percentage(loaded: Loaded, ours: str) 
     assert {"vm.dirty_ratio", "dirty_ratio", "dirty_bytes"} & options.keys()
 
 
+def test_an_option_for_a_group_of_guests_reaches_its_section(host: Loaded) -> None:
+    """Whatever its name has in it: patterns, dots, and several names."""
+    host.settings.write_text("")
+    options = {"policy.db* !db-test": "dedicated", "smt.web.example.com": "isolate"}
+    text = "\n".join(f"{name}={value}" for name, value in options.items())
+    host.add("mine", f"[main]\ninclude=virtual-host-plus\n[vm_pinning]\n{text}\n")
+    found = host.units("mine")["vm_pinning"]["options"]
+    assert {name: found[name] for name in options} == options
+
+
 SET_BY_US = {
     "sysctl": {
         *("vm.swappiness", "vm.dirty_ratio", "vm.dirty_background_ratio"),
