@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from tuned_virt.core import sysctl_files
+from tuned_virt.core import profile_dirs, sysctl_files
 from tuned_virt.core.active_profile import ActiveProfile
 from tuned_virt.core.installed_profiles import OURS, InstalledProfiles, LoadedProfile
 from tuned_virt.core.options import Modifier, Number, OptionError
@@ -154,10 +154,8 @@ def _winners(setting: TunedSetting, now: str, force: ProfilesInForce) -> Iterabl
     own, *_ = setting.options
     line = sysctl_files.last_line(force.fs, [one for one in setting.options if "." in one])
     if line is not None and _is_in_force(line, own, now):
-        return [
-            f"{line} sets {line.text}, and TuneD applies it after every profile; remove that line,"
-            " or set reapply_sysctl=0 in /etc/tuned/tuned-main.conf"
-        ]
+        again = profile_dirs.reapplies_sysctls(force.fs.read_optional(profile_dirs.MAIN) or "")
+        return [f"{line} sets {line.text}{REAPPLIED if again else APPLIED_SINCE}"]
     others = force.others()
     told = [
         _sets(one, section, option, text)
@@ -170,6 +168,11 @@ def _winners(setting: TunedSetting, now: str, force: ProfilesInForce) -> Iterabl
     return list(_spoilers(others, "sysctl")) or [NOT_APPLIED.format(option=own)]
 
 
+REAPPLIED = (
+    ", and TuneD applies it after every profile; remove that line, or set reapply_sysctl=0 in"
+    f" {profile_dirs.MAIN}"
+)
+APPLIED_SINCE = ", which was applied after the profile; activate the profile again"
 NOT_APPLIED = "no section of the active profile sets {option}; TuneD's log says why"
 
 

@@ -14,9 +14,17 @@ def named(text: str) -> list[str]:
     return [folder.strip() for folder in found if folder.strip()]
 
 
+OFF = ("0", "N", "NO", "F", "FALSE")
+
+
+def reapplies_sysctls(text: str) -> bool:
+    """Whether TuneD applies the system's sysctl files after a profile: by default it does."""
+    return _value(text, "reapply_sysctl").upper() not in OFF
+
+
 def stays_applied(text: str) -> bool:
     """Whether TuneD is told to leave its tuning when it ends: rollback=not_on_exit, or one-shot."""
-    one_shot = _value(text, "daemon").upper() in ("0", "N", "NO", "F", "FALSE")
+    one_shot = _value(text, "daemon").upper() in OFF
     return one_shot or _value(text, "rollback") == "not_on_exit"
 
 

@@ -162,6 +162,16 @@ def test_a_sysctl_file_that_tuned_applies_after_the_profile_is_named(
     assert line.endswith("or set reapply_sysctl=0 in /etc/tuned/tuned-main.conf")
 
 
+def test_a_sysctl_file_that_somebody_else_has_applied_since(system: SystemRoot) -> None:
+    main = {"/etc/tuned/tuned-main.conf": "reapply_sysctl = 0"}
+    files = {**main, SYSCTL_D: "vm.swappiness=60", "vm/swappiness": "60"}
+    [line] = told(system, "virtual-host-plus", files, swappiness="7")
+    assert line.endswith(
+        f"{SYSCTL_D}:1 sets vm.swappiness=60, which was applied after the profile; activate the"
+        " profile again"
+    )
+
+
 def test_a_sysctl_file_that_has_not_won_is_not_blamed(system: SystemRoot) -> None:
     file = {SYSCTL_D: "vm.swappiness=50\nkernel.x=1"}
     assert told(system, "virtual-host-plus", {**file, "vm/swappiness": "7"}, swappiness="7") == []
