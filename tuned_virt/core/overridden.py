@@ -15,7 +15,7 @@ from tuned_virt.core.settings import Setting
 from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.kernel.files import KernelFS
 
-ANY = Number(-(2**31), 2**31)
+ANY = Number(-(2**62), 2**62)
 
 SECTION_WORDS = ("replace", "enabled", "drop", "devices", "uname_regex", "cpuinfo_regex")
 """What a section says of itself, and so of every other profile's section of the same name."""
@@ -28,6 +28,11 @@ class TunedSetting:
     path: str
     options: tuple[str, ...]
     at_least: bool = False
+
+    @property
+    def sysctl(self) -> str:
+        """Its name as profiles and sysctl files have it."""
+        return self.path.partition("/proc/sys/")[2].replace("/", ".")
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ def overridden(
     for name, setting in settings.items():
         line, now = found.lines.get(name), force.fs.read_optional(setting.path)
         if line is not None and now is not None and not _holds(line.value, now, setting.at_least):
-            for why in _winners(setting, now, force):
+            for why in _rivals(found, name, settings) or _winners(setting, now, force):
                 yield Overridden(_text(found, line, now, why))
     for name, choice in choices.items():
         line = found.lines.get(name)
@@ -148,10 +153,24 @@ def _holds(text: str, now: str, at_least: bool) -> bool:
 # --- sysctls --------------------------------------------------------------------------------------
 
 
+def _rivals(
+    found: SectionSettings, name: str, settings: Mapping[str, TunedSetting]
+) -> Iterable[str]:
+    """Lines of the same file that set the other one of a ratio and its bytes."""
+    return [
+        f"line {line.line} sets {line.name}={line.value}, and the kernel has only one of the two"
+        for line in found.lines.values()
+        if line.name != name
+        and line.value
+        and line.name in settings
+        and settings[line.name].options == settings[name].options
+    ]
+
+
 def _winners(setting: TunedSetting, now: str, force: ProfilesInForce) -> Iterable[str]:
     """Who has set a sysctl, or what sets the same in another unit; nobody where TuneD's own verify
     says that it has changed since."""
-    own, *_ = setting.options
+    own = setting.sysctl
     line = sysctl_files.last_line(force.fs, [one for one in setting.options if "." in one])
     if line is not None and _is_in_force(line, own, now):
         again = profile_dirs.reapplies_sysctls(force.fs.read_optional(profile_dirs.MAIN) or "")

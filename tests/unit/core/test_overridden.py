@@ -172,6 +172,20 @@ def test_a_sysctl_file_that_somebody_else_has_applied_since(system: SystemRoot) 
     )
 
 
+def test_bytes_and_percent_in_one_file(system: SystemRoot) -> None:
+    values = {"vm/dirty_ratio": "0", "vm/dirty_bytes": str(2**34)}
+    asked = {"dirty_ratio": "20", "dirty_bytes": str(2**34)}
+    [line] = told(system, "virtual-host-plus", values, MERGED, **asked)
+    assert line.startswith(
+        "'dirty_ratio' = '0', expected '20': /etc/x.conf: line 3 does not hold: "
+    )
+    assert line.endswith(f"sets dirty_bytes={2**34}, and the kernel has only one of the two")
+    values["vm/dirty_bytes"] = "8192"
+    merged = sections(vm={"dirty_bytes": "9%"}, sysctl={"vm.dirty_bytes": "${f:virt_plus:…}"})
+    [line] = told(system, "virtual-host-plus database", values, merged, dirty_bytes=str(2**34))
+    assert "the profile database sets dirty_bytes=9% in [vm]" in line
+
+
 def test_a_sysctl_file_that_has_not_won_is_not_blamed(system: SystemRoot) -> None:
     file = {SYSCTL_D: "vm.swappiness=50\nkernel.x=1"}
     assert told(system, "virtual-host-plus", {**file, "vm/swappiness": "7"}, swappiness="7") == []
