@@ -186,7 +186,10 @@ def _transparent(fs: KernelFS) -> dict[str, Any] | None:
     thp = hugepages.transparent(fs)
     if thp is None:
         return None
-    return {"enabled": thp.enabled, "defrag": thp.defrag, "anonymous_mib": thp.anonymous // 1024}
+    content = {"enabled": thp.enabled, "defrag": thp.defrag, "anonymous_mib": thp.anonymous // 1024}
+    content |= {"shmem_enabled": thp.shmem} if thp.shmem else {}
+    sizes = {size_name(kib): word for kib, word in thp.sizes.items()}
+    return {**content, "sizes": sizes} if sizes else content
 
 
 def _print(content: dict[str, Any]) -> None:
@@ -215,6 +218,10 @@ def _transparent_line(thp: dict[str, Any] | None) -> str:
     if thp is None:
         return "no transparent huge pages in this kernel"
     words = f"enabled={thp['enabled']}, defrag={thp['defrag']}"
+    if "shmem_enabled" in thp:
+        words += f", shmem_enabled={thp['shmem_enabled']}"
+    own = {size: word for size, word in thp.get("sizes", {}).items() if word != "never"}
+    words += "".join(f", {size}: {word}" for size, word in own.items())
     return f"{words}, {thp['anonymous_mib']} MiB in use (AnonHugePages)"
 
 

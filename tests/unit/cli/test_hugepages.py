@@ -215,6 +215,20 @@ def test_the_whole_picture(host: Host, capsys: pytest.CaptureFixture[str]) -> No
     )
 
 
+def test_transparent_huge_pages_of_shared_memory_and_by_size(
+    host: Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host.thp()
+    folder = "/sys/kernel/mm/transparent_hugepage"
+    host.put(f"{folder}/shmem_enabled", "always within_size [advise] never deny force")
+    host.put(f"{folder}/hugepages-64kB/enabled", "always inherit madvise [never]")
+    host.put(f"{folder}/hugepages-2048kB/enabled", "always [inherit] madvise never")
+    found = content(capsys)["transparent"]
+    assert found["shmem_enabled"] == "advise"
+    assert found["sizes"] == {"64K": "never", "2M": "inherit"}
+    assert "defrag=defer+madvise, shmem_enabled=advise, 2M: inherit, 1024 MiB" in output(capsys)
+
+
 def test_who_holds_pages_and_is_no_guest(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     """A DPDK switch looked like a leak."""
     host.node(0, (M2, 64, 32, 0))

@@ -8,11 +8,16 @@ from collections.abc import Iterator
 
 from tuned_virt.plugins.hugepages_numa import boot, targets
 from tuned_virt.plugins.hugepages_numa.policy import HugepagesPolicy
+from tuned_virt.plugins.hugepages_numa.pools import TRANSPARENT, size_name
 from tuned_virt.plugins.hugepages_numa.setting_types import HugetlbMount, MountSetting
 from tuned_virt.plugins.hugepages_numa.state import HugepagesState, boot_setting
 
 THP = "transparent_hugepage"
 """Its argument on the kernel's command line; the option has an s more."""
+
+
+PMD_KIB = 2048
+"""The size that was the only one before Linux 6.8; smaller ones are never by default."""
 
 
 def boot_numbers(policy: HugepagesPolicy, state: HugepagesState) -> dict[int, dict[int, int]]:
@@ -46,6 +51,7 @@ def _on_boot(policy: HugepagesPolicy, state: HugepagesState) -> Iterator[str]:
     words = {word.partition("=")[0]: word for word in state.cmdline.split()}
     if "transparent_hugepages" in policy.transparent and THP in words:
         yield f"the kernel's command line has {words[THP]}; the profile's value applies"
+    yield from _on_sizes(policy, state)
     wanted = boots(policy, state)
     missing = {name for name, text in wanted.items() if state.values.get(name) != text}
     counts = boot_numbers(policy, state) if wanted else {}
@@ -55,6 +61,17 @@ def _on_boot(policy: HugepagesPolicy, state: HugepagesState) -> Iterator[str]:
             yield f"{boot_setting(size)}: {remark}"
         if boot_setting(size) in missing:
             yield from _missing(state.cmdline, size, wanted[boot_setting(size)])
+
+
+def _on_sizes(policy: HugepagesPolicy, state: HugepagesState) -> Iterator[str]:
+    """Sizes for which the kernel does not follow the setting for all (transhuge.rst)."""
+    word = policy.transparent.get("transparent_hugepages", "")
+    for size, own in state.transparent_sizes.items():
+        if word and size >= PMD_KIB and own not in ("inherit", word):
+            yield (
+                f"transparent_hugepages={word} has no effect on pages of {size_name(size)}:"
+                f" {TRANSPARENT}/hugepages-{size}kB/enabled is {own}, not inherit"
+            )
 
 
 def _missing(cmdline: str, size: int, text: str) -> Iterator[str]:

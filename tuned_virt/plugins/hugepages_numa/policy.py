@@ -39,6 +39,7 @@ HEADROOM_VALID = "MiB on each node (2048), or percent of what guests request (20
 TRANSPARENT: Mapping[str, OneOf | Number] = {
     "transparent_hugepages": OneOf(("always", "madvise", "never")),
     "defrag": OneOf(("always", "defer", "defer+madvise", "madvise", "never")),
+    "shmem_enabled": OneOf(("always", "within_size", "advise", "never", "deny", "force")),
     "khugepaged_defrag": OneOf(("0", "1")),
     "khugepaged_pages_to_scan": Number(1, 2**31 - 1, "pages per scan"),
     "khugepaged_scan_sleep_millisecs": Number(0, 3_600_000, "ms"),
@@ -52,6 +53,7 @@ TRANSPARENT: Mapping[str, OneOf | Number] = {
 TRANSPARENT_HINTS: Mapping[str, str] = {
     "transparent_hugepages": "which memory gets transparent huge pages by default",
     "defrag": "when a page fault waits for memory to be compacted",
+    "shmem_enabled": "the same for shared memory (memfd), as guests with vhost-user have it",
     "khugepaged_defrag": "1: khugepaged compacts memory to make huge pages",
     "khugepaged_pages_to_scan": "pages that khugepaged scans before it sleeps",
     "khugepaged_scan_sleep_millisecs": "sleep of khugepaged between scans in ms",
@@ -68,6 +70,7 @@ NAMES = SettingNames(
         **{f"pages_{size}": f"hugepages_{size}" for size in SIZES},
         "transparent_hugepages": "thp",
         "defrag": "thp_defrag",
+        "shmem_enabled": "thp_shmem",
     },
 )
 """What the options are called in a profile's settings file."""

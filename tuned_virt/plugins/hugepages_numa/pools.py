@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 
-from tuned_virt.frozen_dataclasses import dataclass
+from tuned_virt.frozen_dataclasses import dataclass, field
 from tuned_virt.kernel import procfs
 from tuned_virt.kernel.files import KernelFS, active_word
 from tuned_virt.model import topology
@@ -19,11 +20,17 @@ UNITS = ((1 << 20, "G"), (1 << 10, "M"))
 
 @dataclass(frozen=True)
 class TransparentHugePages:
-    """Transparent huge pages: the two settings' words, and those of anonymous memory in KiB."""
+    """Transparent huge pages: the settings' words, and those of anonymous memory in KiB.
+
+    shmem  for shared memory; "" in kernels without
+    sizes  by size in KiB (kernels since 6.8): always, madvise, never, or inherit `enabled`
+    """
 
     enabled: str
     defrag: str
     anonymous: int
+    shmem: str = ""
+    sizes: Mapping[int, str] = field(default_factory=dict)
 
 
 def size_name(kib: int) -> str:
@@ -79,7 +86,20 @@ def transparent(fs: KernelFS) -> TransparentHugePages | None:
         return None
     defrag = fs.read_optional(f"{TRANSPARENT}/defrag") or ""
     anonymous = topology.meminfo(fs).get("AnonHugePages", 0)
-    return TransparentHugePages(active_word(enabled), active_word(defrag), anonymous)
+    shmem = active_word(fs.read_optional(f"{TRANSPARENT}/shmem_enabled") or "")
+    return TransparentHugePages(
+        active_word(enabled), active_word(defrag), anonymous, shmem, transparent_sizes(fs)
+    )
+
+
+def transparent_sizes(fs: KernelFS) -> dict[int, str]:
+    """Which memory gets transparent huge pages of each size in KiB, as the kernel's word."""
+    folders = fs.glob(f"{TRANSPARENT}/hugepages-*kB")
+    words = {
+        int(path.rpartition("-")[2][: -len("kB")]): fs.read_optional(f"{path}/enabled")
+        for path in folders
+    }
+    return {size: active_word(word) for size, word in sorted(words.items()) if word is not None}
 
 
 def used(text: str) -> dict[tuple[int, int], int]:

@@ -56,7 +56,7 @@ class TransparentSetting(NamedTuple):
         """The kernel's file."""
         if self.option == "transparent_hugepages":
             return f"{TRANSPARENT}/enabled"
-        return f"{TRANSPARENT}/{self.option.replace('_', '/', 1)}"
+        return f"{TRANSPARENT}/{self.option.replace('khugepaged_', 'khugepaged/', 1)}"
 
 
 class MountSetting(NamedTuple):

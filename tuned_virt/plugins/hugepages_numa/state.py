@@ -68,6 +68,7 @@ class HugepagesState:
     demotes: Mapping[int, int] = field(default_factory=dict)
     overcommit: Mapping[int, int] = field(default_factory=dict)
     transparent: Values = field(default_factory=dict)
+    transparent_sizes: Mapping[int, str] = field(default_factory=dict)
     mounts: Mapping[MountSetting, HugetlbMount | NotMounted] = field(default_factory=dict)
     demand: Pages = field(default_factory=dict)
     far: Pages = field(default_factory=dict)
@@ -136,6 +137,7 @@ def read(
         demotes=dict(_demotes(fs, sizes)),
         overcommit=dict(_overcommit(fs, sizes)),
         transparent=dict(_transparent(fs)),
+        transparent_sizes=pools.transparent_sizes(fs) if policy.transparent else {},
         mounts=_mounted(fs, wanted),
         cmdline=fs.read_optional("/proc/cmdline") or "",
         release=boot.version(os.uname().release),

@@ -5,6 +5,7 @@ CPUs, and pages that nobody asks for any more."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -270,3 +271,20 @@ def test_nodes_that_come_later_are_followed(tmp_path: Path) -> None:
     nodes.changed("online memory9")
     wait_until(lambda: fs.pools[2, M2].nr == 100)
     runner.restore()
+
+
+def test_a_size_that_does_not_follow_the_setting_for_all() -> None:
+    policy = hugepages_numa.parse({"transparent_hugepages": "always", "shmem_enabled": "advise"})
+    now = state.HugepagesState(
+        transparent={"transparent_hugepages": "madvise", "shmem_enabled": "never"},
+        transparent_sizes={64: "never", M2: "never"},
+    )
+    plan = hugepages_numa.plan(policy, now, {})
+    folder = "/sys/kernel/mm/transparent_hugepage"
+    assert plan.notes == (
+        "transparent_hugepages=always has no effect on pages of 2M:"
+        f" {folder}/hugepages-2048kB/enabled is never, not inherit",
+    )
+    assert f"{folder}/shmem_enabled" in {change.path for change in plan.changes}
+    inherits = replace(now, transparent_sizes={64: "never", M2: "inherit"})
+    assert hugepages_numa.plan(policy, inherits, {}).notes == ()
