@@ -102,6 +102,7 @@ def switches(made: World, told: argparse.Namespace) -> Iterator[str]:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (told.files, told.files))
     began, done, first, size = time.monotonic(), 0, Size.of(pid), Size.of(pid)
     while done < told.count and time.monotonic() - began < told.seconds:
+        made.forget_log()
         made.apply()
         made.t.switch("other")
         made.t.off()

@@ -170,6 +170,11 @@ class World:
 
     # --- TuneD's steps ----------------------------------------------------------------------
 
+    def forget_log(self) -> None:
+        """Begin its log anew: TuneD would rotate it at 1 MB, after some 300 rounds, and then what
+        is counted in it is less than before."""
+        os.truncate(self.t.root / "var/log/tuned/tuned.log", 0)
+
     def apply(self) -> None:
         """Switch to the profile, and wait until nothing is still being applied."""
         self.t.switch("all")
@@ -244,7 +249,7 @@ class Rounds:
     def run(self, fault: Fault) -> Outcome:
         """One round."""
         outcome = Outcome(fault)
-        said = len(self._world.t.log())
+        self._world.forget_log()
         try:
             if fault.phase == "apply":
                 self._apply(fault, outcome)
@@ -253,9 +258,9 @@ class Rounds:
                 self._world.arm(fault)
             self._off(outcome)
         except Exception as error:  # a round that cannot go on is an outcome, whatever it is
-            self._world.disarm()
+            outcome.fired |= self._world.disarm()
             outcome.broken = f"{type(error).__name__}: {error}"
-        log = self._world.t.log()[said:]
+        log = self._world.t.log()
         found = PREVIOUS.search(log)
         if found:
             outcome.broken += f" the log has: {log[found.start() - 200 : found.start() + 1500]}"
