@@ -10,7 +10,8 @@ from tuned_virt.audit.scene import AuditedGuest, Scene
 
 MEMTUNE = "https://libvirt.org/formatdomain.html#memory-tuning"
 BACKING = "https://libvirt.org/formatdomain.html#memory-backing"
-NO_LIMIT = "virsh memtune {guest} --hard-limit -1 --config"
+NO_LIMIT = "virsh memtune {guest} --hard-limit -1 --swap-hard-limit -1 --config"
+"""Both, for libvirt refuses a hard_limit over a swap_hard_limit that is left."""
 
 FOR_QEMU = 1 << 20
 """KiB that a limit is advised to leave to QEMU itself; measure a guest's own use."""
@@ -95,7 +96,7 @@ def hard_limit(one: AuditedGuest, scene: Scene) -> Iterator[Found]:
     Severity.ERROR,
     checks="a swap_hard_limit that is not over the hard_limit",
     advice="a swap_hard_limit over the hard_limit, or none",
-    why="it limits memory and swap together: libvirt and the kernel refuse it, or no swap is left",
+    why="it limits memory and swap together: a lower one is refused, an equal one leaves none",
     guide="8.3.2.1",
     page=MEMTUNE,
     mends="virsh memtune {guest} --swap-hard-limit -1 --config",
@@ -103,10 +104,10 @@ def hard_limit(one: AuditedGuest, scene: Scene) -> Iterator[Found]:
 def swap_limit(one: AuditedGuest, scene: Scene) -> Iterator[Found]:
     """Only where both are set."""
     limits = one.hardware.limits
-    if limits.hard is not None and limits.swap_hard is not None and limits.swap_hard <= limits.hard:
-        yield Found(
-            f"swap_hard_limit is {limits.swap_hard >> 10} MiB, hard_limit {limits.hard >> 10}"
-        )
+    if limits.hard is None or limits.swap_hard is None or limits.swap_hard > limits.hard:
+        return
+    told = f"swap_hard_limit is {limits.swap_hard >> 10} MiB, hard_limit {limits.hard >> 10}"
+    yield Found(told, severity=Severity.WARNING if limits.swap_hard == limits.hard else None)
 
 
 @guest_rule(

@@ -97,15 +97,13 @@ def fewer_cpus(one: AuditedGuest, scene: Scene) -> Iterator[Found]:
 )
 def shared(one: AuditedGuest, scene: Scene) -> Iterator[Found]:
     """Only pins to single CPUs; said at the guest whose vCPU comes later."""
-    taken: dict[int, str] = {}
-    for guest in scene.guests:
-        for vcpu, cpus in sorted(guest.pins.vcpus.items()):
-            if len(cpus) != 1 or vcpu >= guest.guest.vcpus:
-                continue
+    for vcpu, cpus in sorted(one.pins.vcpus.items()):
+        if len(cpus) == 1 and vcpu < one.guest.vcpus:
             [cpu] = cpus
-            other = taken.setdefault(cpu, f"vCPU {vcpu} of {guest.name}")
-            if guest is one and other != f"vCPU {vcpu} of {guest.name}":
-                yield Found(f"vCPU {vcpu} and {other} share CPU {cpu}", _free(scene, cpu, vcpu))
+            holder, held = scene.holders[cpu]
+            if holder is not one or held != vcpu:
+                told = f"vCPU {vcpu} and vCPU {held} of {holder.name} share CPU {cpu}"
+                yield Found(told, _free(scene, cpu, vcpu))
 
 
 def _free(scene: Scene, cpu: int, vcpu: int) -> dict[str, object] | None:
@@ -113,8 +111,7 @@ def _free(scene: Scene, cpu: int, vcpu: int) -> dict[str, object] | None:
     if scene.host is None or cpu not in scene.host.cpus:
         return None
     node = scene.host.by_id[scene.host.cpus[cpu].node]
-    used = frozenset().union(*(guest.allowed for guest in scene.guests))
-    left = sorted((node.cpus & scene.host.cpus.keys()) - used)
+    left = sorted((node.cpus & scene.host.cpus.keys()) - scene.pinned)
     return {"vcpu": vcpu, "free": left[-1]} if left else None
 
 

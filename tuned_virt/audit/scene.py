@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cached_property
 
 from tuned_virt.frozen_dataclasses import dataclass, field
 from tuned_virt.model.guest import Guest, Hardware, UserPins, printable
@@ -98,6 +99,21 @@ class Scene:
         """NUMA nodes of pCPUs. Raises NotKnown."""
         known = self.topology.cpus
         return frozenset(known[cpu].node for cpu in cpus if cpu in known)
+
+    @cached_property
+    def holders(self) -> Mapping[int, tuple[AuditedGuest, int]]:
+        """pCPU → the first guest, and its vCPU, that is pinned to it alone."""
+        found: dict[int, tuple[AuditedGuest, int]] = {}
+        for guest in self.guests:
+            for vcpu, cpus in sorted(guest.pins.vcpus.items()):
+                if len(cpus) == 1 and vcpu < guest.guest.vcpus:
+                    found.setdefault(min(cpus), (guest, vcpu))
+        return found
+
+    @cached_property
+    def pinned(self) -> frozenset[int]:
+        """pCPUs that vCPUs of any guest are pinned to."""
+        return frozenset().union(*(guest.allowed for guest in self.guests))
 
     @property
     def several_nodes(self) -> bool:

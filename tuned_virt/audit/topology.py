@@ -113,12 +113,13 @@ def crosses_cells(one: AuditedGuest, scene: Scene) -> Iterator[Found]:
     shape, cells = one.guest.topology, one.guest.cells
     if shape is None or len(cells) < 2:
         return
-    size = max(1, shape.cores * shape.threads * shape.clusters)
+    size = shape.cores * shape.threads * shape.clusters
+    home = {vcpu: cell.id for cell in cells for vcpu in cell.vcpus}
     for first in range(0, one.guest.vcpus, size):
-        vcpus = frozenset(range(first, min(first + size, one.guest.vcpus)))
-        inside = [cell.id for cell in cells if cell.vcpus & vcpus]
+        vcpus = range(first, min(first + size, one.guest.vcpus))
+        inside = sorted({home[vcpu] for vcpu in vcpus if vcpu in home})
         if len(inside) > 1:
-            named = f"vCPUs {first}-{max(vcpus)} are one socket or die"
+            named = f"vCPUs {first}-{vcpus[-1]} are one socket or die"
             yield Found(
                 f"{named}, and in cells {', '.join(map(str, inside))}", {"vcpus": one.guest.vcpus}
             )

@@ -43,7 +43,7 @@ def weighted(inside: str) -> str:
 
 CASES = {
     "disk-bus": Case(
-        fails=scene(having(disk(target="sda", bus="sata"), disk())),
+        fails=scene(having(disk(PLAIN, "sda", "sata"), disk())),
         found="sda is on sata",
         command=EDIT.format(
             "sda",

@@ -8,7 +8,7 @@ from tests.unit.audit.scenes import Case, guest, scene, told_by_agent
 LOCKED = "<memoryBacking><locked/></memoryBacking>"
 HUGE = "<memoryBacking><hugepages/></memoryBacking>"
 PLUGGABLE = "<maxMemory slots='16' unit='GiB'>8</maxMemory>"
-NO_LIMIT = "virsh memtune vm1 --hard-limit -1 --config"
+NO_LIMIT = "virsh memtune vm1 --hard-limit -1 --swap-hard-limit -1 --config"
 
 
 def limited(more: str = "", **mib: int) -> str:
@@ -47,6 +47,11 @@ CASES = {
         found="swap_hard_limit is 4096 MiB, hard_limit 4096",
         command="virsh memtune vm1 --swap-hard-limit -1 --config",
         passes=scene(limited(hard_limit=4096, swap_hard_limit=4097)),
+        also={
+            "swap_hard_limit is 3072 MiB, hard_limit 4096": scene(
+                limited(hard_limit=4096, swap_hard_limit=3072)
+            )
+        },
         fine=(scene(limited(swap_hard_limit=1024)),),
     ),
     "memory-locked-unlimited": Case(
