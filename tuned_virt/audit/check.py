@@ -9,6 +9,7 @@ from tuned_virt.audit.rule import AuditRule, Found, Severity, run
 from tuned_virt.audit.scene import AuditedGuest, Scene
 from tuned_virt.audit.suppressions import Suppression, matching
 from tuned_virt.frozen_dataclasses import dataclass
+from tuned_virt.model.guest import printable
 from tuned_virt.model.host_facts import NotKnown
 
 
@@ -16,7 +17,8 @@ from tuned_virt.model.host_facts import NotKnown
 class AuditFinding:
     """What one rule has found on one guest; `guest` is None for the host.
 
-    command      "" where no command mends it, or its manager would undo that
+    command      "" where no command mends it, its manager would undo that, or a name of others
+                 in it has control characters
     suppressed   by whom and why it is not counted, None where it is
     """
 
@@ -88,12 +90,13 @@ def _finding(
     suppressions: Sequence[Suppression],
 ) -> AuditFinding:
     managed = guest is not None and guest.guest.manager
+    command = "" if managed else rule.command(found, guest.handle if guest else "")
     return AuditFinding(
         rule,
         found.severity or rule.severity,
         guest,
-        found.what,
-        "" if managed else rule.command(found, guest.handle if guest else ""),
+        printable(found.what),
+        command if command.isprintable() else "",
         matching(rule, guest, suppressions),
     )
 

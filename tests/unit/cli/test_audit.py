@@ -154,6 +154,17 @@ def test_commands_name_odd_guests_safely(
         files = saved(tmp_path, odd=guest(name=name, vcpus=17, body=uuid))
         _, content = printed(capsys, "--rule", "cpu-over-host", "--guest", *files)
         assert content["findings"][0]["command"].startswith(f"virt-xml {handle} --edit")
+    for target, command in (
+        ("$(reboot)", "virt-xml vm1 --edit target='$(reboot)' --disk cache=none"),
+        ("a&#10;reboot&#x9b;2J", None),
+    ):
+        driver = "<driver name='qemu' type='raw' cache='unsafe'/>"
+        disk = f"<disk type='file'>{driver}<target dev='{target}' bus='virtio'/></disk>"
+        files = saved(tmp_path, odd=guest(disks=disk))
+        _, content = printed(capsys, "--rule", "disk-cache-unsafe", "--guest", *files)
+        [one] = content["findings"]
+        assert one["command"] == command
+        assert one["found"].isprintable()
 
 
 def test_a_managers_guest_is_changed_there(
