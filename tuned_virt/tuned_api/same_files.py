@@ -20,8 +20,19 @@ VM_FILES: Mapping[str, str] = {
     "transparent_hugepages": f"{THP}/enabled",
     "transparent_hugepage": f"{THP}/enabled",
     "transparent_hugepage.defrag": f"{THP}/defrag",
+    **{f"dirty_{end}": f"/proc/sys/vm/dirty_{end}" for end in ("ratio", "bytes")},
+    **{
+        f"dirty_background_{end}": f"/proc/sys/vm/dirty_background_{end}"
+        for end in ("ratio", "bytes")
+    },
 }
-"""Options of TuneD's plugin vm."""
+"""Options of TuneD's plugin vm (dirty_… since 2.25)."""
+
+EITHER = (
+    ("/proc/sys/vm/dirty_background_ratio", "/proc/sys/vm/dirty_background_bytes"),
+    ("/proc/sys/vm/dirty_ratio", "/proc/sys/vm/dirty_bytes"),
+)
+"""Files of which the kernel keeps the one that is written last, and sets the other to 0."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +45,32 @@ class StockFile:
     value: str
 
 
-def findings(ours: Mapping[str, str], section: str) -> list[Finding]:
-    """Notes for what our section sets, by path ("" where an algorithm decides the value)."""
+def findings(ours: Mapping[str, str], instance: Any) -> list[Finding]:
+    """What verify says of the files that our section sets, by path ("" where an algorithm decides
+    the value); and once a verify of those of which TuneD's own sections set two that exclude each
+    other."""
     manager = stock_values.caller("tuned.units.manager")
-    if manager is None or not ours:
+    if manager is None:
         return []
-    return [Finding(Result.NOTE, text) for text in remarks(ours, section, files(manager.instances))]
+    once = stock_values.speaks_for_all(manager, instance)
+    stock = [*files(manager.instances)] if once or ours else []
+    found = [Finding(Result.FAILED, text) for text in (exclusive(stock) if once else ())]
+    return found + [Finding(Result.NOTE, text) for text in remarks(ours, instance.name, stock)]
+
+
+def exclusive(stock: Iterable[StockFile]) -> Iterator[str]:
+    """Sections that set a percentage and bytes of write-back, or one of them twice. Pure."""
+    known = [*stock]
+    for group in EITHER:
+        found = [one for one in known if one.path in group and one.value != "0"]
+        if len({(one.path, one.value) for one in found}) > 1:
+            sets = " and ".join(f"[{one.section}] {one.option}={one.value}" for one in found)
+            loser = next((one for one in found if one.section == "sysctl"), found[0])
+            yield (
+                f"{sets} exclude each other: the kernel keeps what is written last; set"
+                f" {group[1].rpartition('/')[2]} in the settings file instead, or put"
+                f" drop={loser.option} into [{loser.section}] of your profile"
+            )
 
 
 def remarks(ours: Mapping[str, str], section: str, stock: Iterable[StockFile]) -> Iterator[str]:

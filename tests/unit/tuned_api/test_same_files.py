@@ -11,7 +11,7 @@ from tuned_virt.plugins import hugepages_numa, ksm
 from tuned_virt.plugins.hugepages_numa import HugepagesTuner
 from tuned_virt.plugins.ksm import KsmTuner
 from tuned_virt.plugins.virt_system import SystemTuner
-from tuned_virt.tuned_api.same_files import StockFile, files, remarks
+from tuned_virt.tuned_api.same_files import StockFile, exclusive, files, remarks
 
 RUN = "/sys/kernel/mm/ksm/run"
 THP = "/sys/kernel/mm/transparent_hugepage/enabled"
@@ -31,7 +31,7 @@ def test_what_tuneds_own_plugins_set(tmp_path: Path) -> None:
         [
             instance("sysfs", **{f"{tmp_path}/queue*": "5", "/sys/none/such": "1"}),
             instance("sysctl", **{"vm.swappiness": ">10", "vm.dirty_ratio": ""}),
-            instance("vm", transparent_hugepages="never", dirty_ratio="5"),
+            instance("vm", transparent_hugepages="never", dirty_bytes="5%"),
             instance("cpu", governor="performance"),
         ]
     )
@@ -40,6 +40,7 @@ def test_what_tuneds_own_plugins_set(tmp_path: Path) -> None:
         ("sysfs", f"{tmp_path}/queue1", "5"),
         ("sysctl", "/proc/sys/vm/swappiness", "10"),
         ("vm", THP, "never"),
+        ("vm", "/proc/sys/vm/dirty_bytes", "5%"),
     }
 
 
@@ -64,3 +65,19 @@ def test_a_recipe_for_real_time_guests_that_cannot_hold() -> None:
     online = system.files(system.parse({"memory_auto_online": "online"}))
     assert online == {"/sys/devices/system/memory/auto_online_blocks": "online"}
     assert system.files(system.parse({"memory_auto_online": "auto"})) == {}
+
+
+def test_write_back_in_percent_and_in_bytes_exclude_each_other() -> None:
+    """A child's [vm] dirty_background_bytes was neither set nor named."""
+    vm = "/proc/sys/vm"
+    ours = StockFile("sysctl", "vm.dirty_background_ratio", f"{vm}/dirty_background_ratio", "5")
+    child = StockFile("vm", "dirty_background_bytes", f"{vm}/dirty_background_bytes", "67108864")
+    other = StockFile("vm", "dirty_ratio", f"{vm}/dirty_ratio", "40")
+    assert [*exclusive([ours, child, other])] == [
+        "[sysctl] vm.dirty_background_ratio=5 and [vm] dirty_background_bytes=67108864 exclude each"
+        " other: the kernel keeps what is written last; set dirty_background_bytes in the settings"
+        " file instead, or put drop=vm.dirty_background_ratio into [sysctl] of your profile"
+    ]
+    assert not [*exclusive([ours, ours, other])]
+    none = StockFile("sysctl", "vm.dirty_bytes", f"{vm}/dirty_bytes", "0")
+    assert not [*exclusive([none, other])]
