@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Optional
 
 from tests import debian
 from tests.debian import CACHE
@@ -52,7 +53,7 @@ SPARE_KIB = 2 << 20
 NODES = 8
 VERIFIES = 20
 
-Tune = Engine[HugepagesPolicy, HugepagesState]
+Tune = Engine[HugepagesPolicy, Optional[HugepagesState]]
 
 
 def engine(root: Path, state: Path) -> Tune:

@@ -17,7 +17,7 @@ from typing import Generic, Protocol
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.core.plan import Change, Plan, Values, shown
-from tuned_virt.core.tuner import P, Replan, S, Tuner
+from tuned_virt.core.tuner import P, Replan, S, Tuner, Writer
 from tuned_virt.core.worker_pool import KeyedWorkerPool
 from tuned_virt.frozen_dataclasses import dataclass, field, replace
 from tuned_virt.kernel.files import CannotChange, KernelFileError, KernelFS
@@ -97,15 +97,20 @@ class Engine(Generic[P, S]):
     ) -> None:
         self.tuner = tuner
         self.originals = baseline
-        self._writer = tuner.writer
         self._fs = fs
         self._journal = journal
         self._abandoned = threading.Event()
         self._told: Values = {}  # what this process has logged of what is pending
         self._returned: frozenset[str] = frozenset()  # originals that are back, to be forgotten
-        self._workers = KeyedWorkerPool(
-            f"virt-{tuner.name}-lane", self._writer.threads, self._writer.timeout
-        )
+
+    @property
+    def _writer(self) -> Writer:
+        return self.tuner.writer
+
+    @functools.cached_property
+    def _workers(self) -> KeyedWorkerPool:
+        name = f"virt-{self.tuner.name}-lane"
+        return KeyedWorkerPool(name, self._writer.threads, self._writer.timeout)
 
     def abandon(self) -> None:
         """End what is being carried out early: something else is to be. From any thread."""

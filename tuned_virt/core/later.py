@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from tuned_virt.kernel import timeouts
+from tuned_virt.kernel import heap, timeouts
 
 log = logging.getLogger("tuned")
 
@@ -44,6 +44,7 @@ class Later:
             with self._lock:
                 steps, self._waiting = self._waiting, []
             again = [step for step in steps if not _done(step)]
+            heap.trim()
             with self._lock:
                 self._waiting += again
                 if not self._waiting:

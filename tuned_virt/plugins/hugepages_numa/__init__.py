@@ -16,8 +16,7 @@ plugin         all of it for the engine
 
 from __future__ import annotations
 
-from tuned_virt.plugins.hugepages_numa.planner import plan
 from tuned_virt.plugins.hugepages_numa.plugin import HugepagesTuner
 from tuned_virt.plugins.hugepages_numa.policy import HugepagesPolicy, parse
 
-__all__ = ("HugepagesPolicy", "HugepagesTuner", "parse", "plan")
+__all__ = ("HugepagesPolicy", "HugepagesTuner", "parse")

@@ -3,35 +3,40 @@
 
 from __future__ import annotations
 
+import functools
+from typing import TYPE_CHECKING
+
 from tuned_virt.core.engine import Controller
 from tuned_virt.core.guest_source import NO_GUESTS, EventSource, GuestSource
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.plan import Plan, Values
 from tuned_virt.core.state_file import FOLDER as STATE_FOLDER
-from tuned_virt.core.tuner import Replan, Tuner
+from tuned_virt.core.tuner import Replan, Tuner, Writer
 from tuned_virt.frozen_dataclasses import replace
 from tuned_virt.kernel.files import AnyPath, KernelFS
 from tuned_virt.libvirt_api.follower import GuestFollower
 from tuned_virt.libvirt_api.guest_pages import Asking, GuestPageReader
-from tuned_virt.plugins.hugepages_numa import planner, policy, state
-from tuned_virt.plugins.hugepages_numa.controller import PoolController
+from tuned_virt.plugins.hugepages_numa import policy
 from tuned_virt.plugins.hugepages_numa.history import DemandHistory
 from tuned_virt.plugins.hugepages_numa.node_events import NodeEvents
 from tuned_virt.plugins.hugepages_numa.policy import HugepagesPolicy
 from tuned_virt.plugins.hugepages_numa.progress import ProgressFile
 from tuned_virt.plugins.hugepages_numa.setting_types import TransparentSetting
-from tuned_virt.plugins.hugepages_numa.state import HugepagesState
-from tuned_virt.plugins.hugepages_numa.writer import HugepagesWriter
+
+if TYPE_CHECKING:
+    from tuned_virt.plugins.hugepages_numa.state import HugepagesState
 
 
-class HugepagesTuner(Tuner[HugepagesPolicy, HugepagesState]):
-    """Huge pages, as the plugin `hugepages_numa` tunes them."""
+class HugepagesTuner(Tuner[HugepagesPolicy, "HugepagesState | None"]):
+    """Huge pages, as the plugin `hugepages_numa` tunes them.
+
+    Most profiles ask for none: what plans and allocates them is imported once one does.
+    """
 
     name = "hugepages_numa"
     options = policy.OPTIONS
     setting_names = policy.NAMES
     parse = staticmethod(policy.parse)
-    decide = staticmethod(planner.plan)
 
     def __init__(
         self,
@@ -43,7 +48,13 @@ class HugepagesTuner(Tuner[HugepagesPolicy, HugepagesState]):
         self._nodes = nodes
         self._history = DemandHistory()
         self._progress = ProgressFile(folder)
-        self.writer = HugepagesWriter(self._progress)
+
+    @functools.cached_property
+    def writer(self) -> Writer:  # type: ignore[override]
+        """See `writer`."""
+        from tuned_virt.plugins.hugepages_numa.writer import HugepagesWriter
+
+        return HugepagesWriter(self._progress)
 
     @classmethod
     def on_host(cls) -> HugepagesTuner:
@@ -54,15 +65,29 @@ class HugepagesTuner(Tuner[HugepagesPolicy, HugepagesState]):
         """See `HugepagesPolicy.undoing`."""
         return policy.undoing
 
-    def read(self, fs: KernelFS, policy: HugepagesPolicy, originals: Values) -> HugepagesState:
-        """See `state.read`; nothing is read for nothing."""
+    def read(
+        self, fs: KernelFS, policy: HugepagesPolicy, originals: Values
+    ) -> HugepagesState | None:
+        """See `state.read`; None where nothing is asked for, nor to be put back."""
         if not policy.asks and not originals:
-            return HugepagesState()
+            return None
+        from tuned_virt.plugins.hugepages_numa import state
+
         found = state.read(fs, policy, originals, self._guests)
         if policy.shrink_delay is None:
             return found
         asked = None if found.remark else found.demand
         return replace(found, lately=self._history.most(asked, policy.shrink_delay))
+
+    def decide(
+        self, policy: HugepagesPolicy, state: HugepagesState | None, originals: Values
+    ) -> Plan:
+        """See `planner.plan`."""
+        if state is None:
+            return Plan()
+        from tuned_virt.plugins.hugepages_numa import planner
+
+        return planner.plan(policy, state, originals)
 
     def controller(
         self, policy: HugepagesPolicy, plan: Plan, fs: KernelFS, journal: Journal, replan: Replan
@@ -73,15 +98,17 @@ class HugepagesTuner(Tuner[HugepagesPolicy, HugepagesState]):
         guests = self._guests if policy.follows_guests else None
         if guests is None and self._nodes is None:
             return None
+        from tuned_virt.plugins.hugepages_numa.controller import PoolController
+
         return PoolController(replan, guests, policy.shrink_delay, self._nodes)
 
     def files(self, policy: HugepagesPolicy) -> Values:
         """Those of transparent huge pages."""
         return {TransparentSetting(name).file: word for name, word in policy.transparent.items()}
 
-    def values(self, state: HugepagesState) -> Values:
+    def values(self, state: HugepagesState | None) -> Values:
         """The settings' values."""
-        return state.values
+        return state.values if state else {}
 
     def restored(self) -> None:
         """Nothing is under way."""

@@ -20,7 +20,7 @@ from tuned_virt.libvirt_api.guest_pages import Asking
 from tuned_virt.model.guest import Guest, read_guest
 from tuned_virt.model.topology.huge_pages import Pool
 from tuned_virt.plugins import hugepages_numa
-from tuned_virt.plugins.hugepages_numa import HugepagesTuner, demand
+from tuned_virt.plugins.hugepages_numa import HugepagesTuner, demand, planner
 from tuned_virt.plugins.hugepages_numa.policy import HugepagesPolicy
 from tuned_virt.plugins.hugepages_numa.setting_types import PoolSetting
 from tuned_virt.plugins.hugepages_numa.state import HugepagesState
@@ -152,7 +152,7 @@ def test_pools_grow_with_guests_and_never_shrink_by_themselves(tmp_path: Path) -
 def test_what_a_node_cannot_spare_for_guests_is_said(tmp_path: Path) -> None:
     fs = FakeHugetlb({0: Memory(8 * GIB, 2 * GIB)})
     policy, state = planned(fs, [bound("0", 4096)])
-    plan = hugepages_numa.plan(policy, state, {})
+    plan = planner.plan(policy, state, {})
     assert plan.wanted == {"pages_2M node0": "614"}, "2048 MiB less the 819 of reserve_free"
     assert plan.notes == (
         "pages_2M node0: guests request 2048 pages, with headroom 2048; the node can spare 614",

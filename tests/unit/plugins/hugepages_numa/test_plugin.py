@@ -39,7 +39,7 @@ def machine(
     return FakeHugetlb(memory, pools)
 
 
-def engine(fs: FakeHugetlb, folder: Path) -> Engine[HugepagesPolicy, HugepagesState]:
+def engine(fs: FakeHugetlb, folder: Path) -> Engine[HugepagesPolicy, HugepagesState | None]:
     baseline = Originals(folder, "boot")
     return Engine(HugepagesTuner(folder=folder), fs, baseline, Journal(folder / "journal"))
 
@@ -380,7 +380,7 @@ def test_larger_pages_that_are_asked_for_are_not_taken(tmp_path: Path) -> None:
 
 
 def abandon_after_a_write(
-    tune: Engine[HugepagesPolicy, HugepagesState], monkeypatch: pytest.MonkeyPatch
+    tune: Engine[HugepagesPolicy, HugepagesState | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = FakeHugetlb.write
 
