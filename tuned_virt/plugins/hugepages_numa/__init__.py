@@ -16,7 +16,22 @@ plugin         all of it for the engine
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from tuned_virt.plugins.hugepages_numa.plugin import HugepagesTuner
 from tuned_virt.plugins.hugepages_numa.policy import HugepagesPolicy, parse
 
-__all__ = ("HugepagesPolicy", "HugepagesTuner", "parse")
+if TYPE_CHECKING:
+    from tuned_virt.plugins.hugepages_numa.planner import plan
+else:
+
+    def __getattr__(name: str) -> Any:
+        """The planner, imported once somebody asks for it: most profiles ask for no huge pages."""
+        if name == "plan":
+            from tuned_virt.plugins.hugepages_numa.planner import plan
+
+            return plan
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = ("HugepagesPolicy", "HugepagesTuner", "parse", "plan")

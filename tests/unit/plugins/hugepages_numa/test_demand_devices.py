@@ -23,7 +23,7 @@ from tuned_virt.libvirt_api.guest_pages import Asking
 from tuned_virt.model import topology
 from tuned_virt.model.guest import read_guest
 from tuned_virt.plugins import hugepages_numa
-from tuned_virt.plugins.hugepages_numa import HugepagesTuner, demand, state
+from tuned_virt.plugins.hugepages_numa import HugepagesTuner, demand, planner, state
 from tuned_virt.plugins.hugepages_numa.history import DemandHistory
 from tuned_virt.plugins.hugepages_numa.setting_types import PoolSetting
 
@@ -107,7 +107,7 @@ def test_a_virtio_mem_device_counts_with_what_is_requested_of_it() -> None:
 def planned(fs: FakeHugetlb, *guests: Asking, **options: str) -> Plan:
     policy = hugepages_numa.parse({"pages_2M": "guests", **options})
     known = FixedGuests({str(number): one for number, one in enumerate(guests)})
-    return hugepages_numa.plan(policy, state.read(fs, policy, {}, known), {})
+    return planner.plan(policy, state.read(fs, policy, {}, known), {})
 
 
 def two() -> dict[int, Memory]:
