@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
         }
         json_output.emit("disable", content)
     else:
-        print(*_lines(done), sep="\n")
+        print(*_lines(done, options.profile), sep="\n")
     return done.code
 
 
@@ -159,8 +159,9 @@ def _switch(daemon: Daemon, active: ActiveProfile, done: Disabled, leaves: bool)
         time.sleep(0.05)
 
 
-def _lines(done: Disabled) -> list[str]:
+def _lines(done: Disabled, named: Collection[str]) -> list[str]:
     if not done.off:
-        return ["no such profile is active"]
+        which = "none of these profiles" if named else "no profile of tuned-virt-plus"
+        return [f"{which} is active; active now: {done.active}"]
     now = f"{' '.join(done.off)}: off; active now: {done.active}"
     return [now, *(f"note: {note}" for note in done.notes)]

@@ -16,6 +16,9 @@ SETTING = re.compile(
     r"(?:'(?P<option>[^']*)'(?: = '(?P<found>[^']*)'(?:, expected '(?P<wanted>[^']*)')?)?)?"
 )
 
+OF_A_FILE = re.compile(r"'\w+': /\S+: line \d+: '([^'=]+)=")
+"""A line of a settings file that cannot be applied: its setting says more than the plugin."""
+
 OF_GUESTS = "vm_"
 """What options begin with whose devices are guests."""
 
@@ -40,6 +43,9 @@ class VerifyLine:
         """The setting, for a list of those that differ."""
         if self.option is None:
             return self.text
+        setting = OF_A_FILE.match(self.text)
+        if setting:
+            return setting[1]
         return f"{self.option} of {self.device}" if self.device else self.option
 
 
@@ -71,4 +77,4 @@ def summary(names: list[str]) -> str:
 
 def differing(lines: Iterable[VerifyLine]) -> list[str]:
     """Names of the settings that failed."""
-    return [line.name for line in lines if line.result == "failed"]
+    return list(dict.fromkeys(line.name for line in lines if line.result == "failed"))

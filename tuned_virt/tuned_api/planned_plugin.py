@@ -119,8 +119,10 @@ class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
     def _overridden(self) -> list[Finding]:
         """Lines of the settings file for TuneD's own plugins that do not hold."""
         sections = applied_sections()
-        if self._observed or not self.tuner.tuned_settings or sections is None:
+        if not self.tuner.tuned_settings or sections is None:
             return []
+        if self._observed:
+            return [self._observing()]
         system, tuner = SystemRoot(), self.tuner
         try:
             active, known = active_profile.read(system), InstalledProfiles(system)
@@ -130,6 +132,13 @@ class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
         except (OSError, OutsideRootError, KernelFileError) as error:
             text = f"'{tuner.name}': {self._file.file}: what of it holds cannot be told: {error}"
             return [Finding(Result.FAILED, text)]
+
+    def _observing(self) -> Finding:
+        """Said once: what is only watched verifies, whatever it is."""
+        line = self._file.lines.get("observe")
+        where = f"{self._file.file}: line {line.line}: " if line else ""
+        text = f"'observe': {where}the plugins of tuned-virt-plus verify only, and change nothing"
+        return Finding(Result.NOTE, text)
 
     def _apply(self) -> None:
         asked = self.asked()

@@ -45,6 +45,19 @@ def test_the_device_of_a_guest_plugin_is_a_guest() -> None:
     assert left.name == left.text == "device web 1: not placed: policy=none"
 
 
+def test_a_line_of_a_settings_file_is_named_by_its_setting() -> None:
+    """Which plugin it is for says little to whoever has written the file; once is enough."""
+    file = "/etc/tuned/virtual-host-plus-variables.conf"
+    wrong = "is not a setting: did you mean ksm_mode?"
+    log = [
+        *(f"ERROR tuned: verify: failed: '{one}': {file}: line 1: 'observ=1' x" for one in "ab"),
+        f"ERROR tuned: verify: failed: 'ksm': {file}: line 271: 'ksm_mod=off' {wrong}",
+        f"ERROR tuned: verify: failed: 'vm_pinning': {file}: line 2: 'vm_policy.db*=x' {wrong}",
+        f"ERROR tuned: verify: failed: 'ksm': {file}: line 3: '[x]' is no section",
+    ]
+    assert differing(parse(log)) == ["observ", "ksm_mod", "vm_policy.db*", "ksm"]
+
+
 def test_of_many_names_the_first_few() -> None:
     assert summary(["a", "b"]) == "a, b"
     assert summary([str(number) for number in range(9)]) == "0, 1, 2, 3, 4, 5 and 3 more"

@@ -174,6 +174,23 @@ def test_what_tuneds_own_sections_use_is_checked_by_crash_guard(
     assert failed(plugin("ksm", ksm=ours(file)), caplog) == []
 
 
+def test_that_nothing_is_set_is_said_once(
+    runner: RecordingRunner,
+    file: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With observe=1 whatever is watched verifies, which must not look as if it were set."""
+    file.write_text("\nobserve=1\n")
+    monkeypatch.setattr(planned_plugin, "applied_sections", dict)
+    said = []
+    for name in ("crash_guard", "ksm"):
+        assert failed(plugin(name, **{name: ours(file)}), caplog) == []
+        said += [line for line in caplog.messages if "verify only, and change nothing" in line]
+    [line] = said
+    assert line.startswith(f"verify: note: 'observe': {file}: line 2: the plugins of tuned-virt")
+
+
 def test_what_won_that_cannot_be_told_fails_verify(
     runner: RecordingRunner,
     file: Path,
