@@ -14,7 +14,7 @@ from tuned_virt.placement.assignment import Assignment
 from tuned_virt.placement.model import Placement
 from tuned_virt.placement.place_guest import place_guest
 from tuned_virt.placement.plan_from_assignments import DecidedPlacements, PlacementResult
-from tuned_virt.placement.planning_run import PlanningRun, housekeeping
+from tuned_virt.placement.planning_run import PlanningRun, housekeeping, vcpus_per_cpu
 from tuned_virt.placement.policy import PlacementPolicy
 
 
@@ -63,18 +63,24 @@ def _begun(before: PlanningRun, after: PlanningRun, new: list[Guest]) -> bool:
     after.sort_out(new)
     after.housekeeping = housekeeping(after.host, [*before.wanted, *after.wanted], [])
     said = after.fixed or after.warnings != list(after.host.notes)
-    if said or after.housekeeping != before.housekeeping:
+    if said or after.housekeeping != before.housekeeping or not _counts_alike(before, after):
         return False
     if any(one.guest.resident or one.guest.owned != UserPins() for one in after.wanted):
-        return False
-    groups = {one.guest.partition for one in after.wanted}
-    if after.host.cpusets and groups - {one.guest.partition for one in before.wanted}:
         return False
     if any(not one.vcpus_by_node and one.shares for one in before.assignments.values()):
         return False
     if before.capacity.uncapped and any(one.dedicated for one in after.wanted):
         return False
     return not any(one.policy.rebalance for one in (*before.wanted, *after.wanted))
+
+
+def _counts_alike(before: PlanningRun, after: PlanningRun) -> bool:
+    """Whether what is not ours to place counts as before, and no further cpuset is to be said."""
+    together = [*before.wanted, *after.wanted]
+    groups = [{one.guest.partition for one in some} for some in (before.wanted, together)]
+    if after.host.cpusets and groups[0] != groups[1]:
+        return False
+    return not before.fixed or vcpus_per_cpu(before.wanted) == vcpus_per_cpu(together)
 
 
 def _untouched(assignment: Assignment, nodes: Set[int], memory_nodes: Set[int]) -> bool:

@@ -108,8 +108,7 @@ class PlanningRun:
     # --- the host -------------------------------------------------------------------------------
 
     def _capacity(self) -> HostCapacity:
-        most = max((one.policy.overcommit for one in self.wanted), default=1)
-        claimed = user_pins.claims(self.host, self.guests.values(), most)
+        claimed = user_pins.claims(self.host, self.guests.values(), vcpus_per_cpu(self.wanted))
         self.warnings += user_pins.conflicts(self.host, self.guests.values())
         self.warnings += self._confining()
         nodes = []
@@ -182,6 +181,11 @@ class PlanningRun:
                 self.assignments[key] = better
                 del self.retained[key]
         return rest
+
+
+def vcpus_per_cpu(wanted: list[GuestDemand]) -> float:
+    """How many vCPUs of guests that are not ours to place count as one CPU that is needed."""
+    return max((one.policy.overcommit for one in wanted), default=1)
 
 
 def _takes_more(placed: tuple[GuestDemand, Placement]) -> tuple[bool, bool]:

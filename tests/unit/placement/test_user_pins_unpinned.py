@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.machines import GIB, guest, machine, planned
 from tuned_virt.model.guest import Guest, UserPins
-from tuned_virt.placement import parse, plan, user_pins
+from tuned_virt.placement import PlacementKind, Planner, parse, plan, user_pins
 
 TWO = machine(2, cores=8, threads=2, llcs=1, gib=64)
 """CPUs 0-15 and 16-31."""
@@ -66,3 +66,15 @@ def test_who_can_run_on_cpus_dedicated_to_others_is_said() -> None:
     assert warnings(nova(4), asks, isolated=frozenset(range(8, 16))) == ()
     part = guest("part", 2, owned=UserPins(vcpus={0: frozenset({31})}))
     assert warnings(part, asks) == (said.replace("instance-1", "part"),)
+
+
+def test_one_more_guest_that_may_overcommit_more_is_planned_as_all_at_once() -> None:
+    """So many unpinned vCPUs count as one CPU as guests' policies say, once there are some."""
+    planner, policy = Planner(), parse({"overcommit": "4"})
+    there = nova(32)
+    first = planner.plan(TWO, [there], policy, {})
+    assert [one.kind for one in first.placements] == [PlacementKind.OWNER]
+    more = [there, guest("a", 8)]
+    made = planner.plan(TWO, more, policy, {})
+    assert made == plan(TWO, more, policy, {})
+    assert made.placements[0].kind is PlacementKind.SHARED
