@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tuned_virt.audit.rule import ByProfile, Found, Severity, guest_rule
+from tuned_virt.audit.rule import ByProfile, Found, Severity, guest_rule, host_rule
 from tuned_virt.audit.scene import AuditedGuest, Scene
 from tuned_virt.model.guest import VirtualDisk, printable
 
@@ -339,22 +339,22 @@ def weight_without_scheduler(one: AuditedGuest, scene: Scene) -> Iterator[Found]
         yield Found(f"it has weights; {told}", {"disk": choices[0]} if choices else None)
 
 
-@guest_rule(
+@host_rule(
     "disk-scheduler",
     Severity.WARNING,
-    checks="a SCSI or SATA disk of the host that is given to a guest, with the wrong scheduler",
-    advice="mq-deadline (deadline before kernel 5.0), or bfq where guests have weights",
+    checks="a disk that guests are on, with another I/O scheduler than for its attachment",
+    advice="mq-deadline on SCSI and SATA disks (deadline before kernel 5.0); tuned-virt disks",
     why="without a scheduler one guest's writes keep the reads of the others waiting",
     guide="6.2",
     page="https://docs.kernel.org/block/deadline-iosched.html",
-    mends="echo mq-deadline > /sys/block/{disk}/queue/scheduler",
+    mends="echo {wanted} > /sys/block/{disk}/queue/scheduler",
     profile=ByProfile("disk_host_backing=mq-deadline", by_itself=True),
 )
-def scheduler(one: AuditedGuest, scene: Scene) -> Iterator[Found]:
-    """Disks that a guest has as a whole; `tuned-virt disks` also finds those under images."""
-    for disk in one.hardware.disks:
-        name = disk.source.rpartition("/")[2].rstrip("0123456789")
-        if disk.type == "block" and name.startswith("sd") and disk.source == f"/dev/{name}":
-            now = scene.facts.schedulers.get().get(name, "")
-            if now and now not in ("mq-deadline", "deadline", "bfq"):
-                yield Found(f"{name} has {now}", {"disk": name})
+def scheduler(scene: Scene) -> Iterator[Found]:
+    """As blk_elevator_virt classifies disks; bfq is a choice where guests have weights."""
+    weights = any(one.hardware.blkio for one in scene.guests)
+    for name, disk in sorted(scene.facts.backing.get().items()):
+        chosen = disk.scheduler == "bfq" and weights
+        if disk.wanted and disk.scheduler != disk.wanted and not chosen:
+            told = f"{name} has {disk.scheduler}: {disk.why}"
+            yield Found(told, {"disk": name, "wanted": disk.wanted})

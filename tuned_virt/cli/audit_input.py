@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tuned_virt.audit.scene import AuditedGuest, Scene
-from tuned_virt.cli import planning_input, snapshot
+from tuned_virt.cli import disks, planning_input, snapshot
 from tuned_virt.cli.common import CouldNot
 from tuned_virt.core.options import SYSTEM
 from tuned_virt.frozen_dataclasses import dataclass, replace
@@ -74,7 +74,7 @@ def gather(capabilities: str | None, files: list[str], saved: str | None) -> Aud
 
 def here(fs: KernelFS, uri: str = SYSTEM) -> AuditInput:
     """This host: the configuration of each guest, and the XML of those that have none."""
-    facts = host_facts.read(fs)
+    facts = replace(host_facts.read(fs), backing=disks.backing(fs))
     found = guest_configurations.read(uri)
     if found is None:
         return _without_libvirt(fs, facts)

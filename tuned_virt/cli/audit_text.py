@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from tuned_virt.audit.check import AuditFinding, AuditResult, NotChecked, by_subject
@@ -85,7 +86,12 @@ def _rest(gathered: AuditInput, result: AuditResult, notes: Sequence[str]) -> It
 def _not_checked(ones: Sequence[NotChecked]) -> Iterator[str]:
     """By rule and reason; with the guests, where it could be asked about others."""
     grouped: dict[tuple[str, str], list[str]] = {}
+    without_guests = Counter(one.why for one in ones if one.rule.of_guest and one.guest is None)
+    for why, number in without_guests.items():
+        yield f"not checked: all {number} rules about guests: {why}"
     for one in ones:
+        if one.rule.of_guest and one.guest is None:
+            continue
         names = grouped.setdefault((one.rule.id, one.why), [])
         if one.guest is not None:
             names.append(one.guest.name)

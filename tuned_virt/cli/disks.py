@@ -5,17 +5,19 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tuned_virt.cli import json_output, table
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
 from tuned_virt.core.guest_source import NO_GUESTS, FixedGuests
-from tuned_virt.core.originals import Originals
+from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.core.plan import Values
-from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.libvirt_api.binding import missing
 from tuned_virt.libvirt_api.guest_disks import GuestDiskReader, GuestDisks
+from tuned_virt.model.host_facts import BackingDisk, Fact
 from tuned_virt.plugins.blk_elevator_virt import (
     DiskState,
     Verdict,
@@ -71,6 +73,25 @@ def run(options: argparse.Namespace) -> int:
         _print(active, verdicts if options.all else _with_choice(verdicts), plan.notes)
     differs = any(verdict.wanted not in ("", verdict.disk.scheduler) for verdict in verdicts)
     return TO_REPORT if active and differs else FINE
+
+
+def backing(fs: KernelFS) -> Fact[Mapping[str, BackingDisk]]:
+    """Disks that guests are on, by name, for the audit."""
+    asked = in_force() or policy.defaults()
+    if not asked.asks_users(own_role(fs)):
+        return Fact(None, "the active profile does not ask which disks guests are on")
+    tuner = DisksTuner(_libvirt())
+    try:
+        originals = Originals().record(tuner.name).originals
+        verdicts = judge(asked, tuner.read(fs, asked, originals), originals)
+    except (OriginalsError, KernelFileError) as error:
+        return Fact(None, str(error))
+    found = {one.disk.name: one for one in verdicts if one.users}
+    disks = {
+        name: BackingDisk(one.users, one.disk.scheduler, one.wanted, one.why)
+        for name, one in found.items()
+    }
+    return Fact(disks, "")
 
 
 def in_force() -> DiskPolicy | None:

@@ -58,6 +58,16 @@ class NetworkLink:
 
 
 @dataclass(frozen=True)
+class BackingDisk:
+    """A disk that guests are on: its I/O scheduler, the one for its attachment, and why."""
+
+    guests: tuple[str, ...]
+    scheduler: str
+    wanted: str
+    why: str
+
+
+@dataclass(frozen=True)
 class CpuFrequency:
     """Governors in use, and the driver that obeys them."""
 
@@ -80,6 +90,7 @@ class HostFacts:
     numa_balancing  the kernel moves pages to where they are used
     arp_filter      of all interfaces; subnets: network → interfaces with a route to it
     schedulers      disk → I/O scheduler
+    backing         disk that guests are on → what blk_elevator_virt says of it
     idle_states     C-state in use → µs that a CPU takes to leave it
     profiles        active profiles of TuneD
     """
@@ -99,12 +110,13 @@ class HostFacts:
     links: Fact[Mapping[str, NetworkLink]] = field(default_factory=Fact)
     frequency: Fact[CpuFrequency] = field(default_factory=Fact)
     schedulers: Fact[Mapping[str, str]] = field(default_factory=Fact)
+    backing: Fact[Mapping[str, BackingDisk]] = field(default_factory=Fact)
     idle_states: Fact[Mapping[str, int]] = field(default_factory=Fact)
     profiles: Fact[tuple[str, ...]] = field(default_factory=Fact)
 
 
 def read(fs: KernelFS) -> HostFacts:
-    """The facts of this host, as far as this user can read them."""
+    """The facts of this host, as far as this user can read them; `backing` is not among them."""
     return HostFacts(**{name: _read(fs, one) for name, one in READERS.items()})
 
 

@@ -104,6 +104,7 @@ FACTS: dict[str, Any] = {
     "links": {"br0": NetworkLink(1500), "eth0": NetworkLink(1500, "br0")},
     "frequency": CpuFrequency(frozenset({"performance"}), "intel_pstate"),
     "schedulers": {"sda": "bfq"},
+    "backing": {},
     "idle_states": {"C1": 2, "C6": 133},
     "profiles": ("virtual-host-plus",),
 }

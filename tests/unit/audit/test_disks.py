@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from tests.unit.audit.scenes import Case, guest, scene
+from tuned_virt.model.host_facts import BackingDisk
 
 EDIT = "virt-xml vm1 --edit target={} --disk {}"
 UNCACHED = EDIT.format("vda", "cache=none")
@@ -180,14 +181,18 @@ CASES = {
         fine=(scene(guest(), schedulers={"sda": "none"}),),
     ),
     "disk-scheduler": Case(
-        fails=scene(
-            having(disk(type="block", source="dev='/dev/sdb'")), schedulers={"sdb": "none"}
-        ),
-        found="sdb has none",
+        fails=scene(guest(), backing={"sdb": BackingDisk(("vm1",), "none", "mq-deadline", "SATA")}),
+        found="sdb has none: SATA",
         command="echo mq-deadline > /sys/block/sdb/queue/scheduler",
         passes=scene(
-            having(disk(type="block", source="dev='/dev/sdb'")), schedulers={"sdb": "bfq"}
+            guest(), backing={"sdb": BackingDisk(("vm1",), "mq-deadline", "mq-deadline", "SATA")}
         ),
-        fine=(scene(having(disk(**LV)), schedulers={"sdb": "none"}),),
+        fine=(
+            scene(guest(), backing={"nvme0n1": BackingDisk(("vm1",), "none", "", "NVMe")}),
+            scene(
+                weighted("<weight>500</weight>"),
+                backing={"sdb": BackingDisk(("vm1",), "bfq", "mq-deadline", "SATA")},
+            ),
+        ),
     ),
 }

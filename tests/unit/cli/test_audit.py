@@ -16,10 +16,11 @@ from tests.published.sources import LIBVIRT
 from tests.unit.audit.scenes import guest
 from tuned_virt.audit.check import check
 from tuned_virt.audit.rule import all_rules
-from tuned_virt.cli import audit, audit_input, main
+from tuned_virt.cli import audit, audit_input, disks, main
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import guest_configurations
 from tuned_virt.libvirt_api.guest_configurations import Configurations, GuestConfiguration
+from tuned_virt.model.host_facts import Fact
 
 ROOT = Path(__file__).parents[3]
 HOST = str(ROOT / "tests/data/hosts/two-nodes.xml")
@@ -224,6 +225,7 @@ def test_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
         Path(HOST).read_text(), (GuestConfiguration("large", LARGE, running=False),)
     )
     monkeypatch.setattr(guest_configurations, "read", lambda uri: known)
+    monkeypatch.setattr(disks, "backing", lambda fs: Fact({}, ""))
     scene = audit_input.here(KernelFS("/no/such/root")).scene
     assert [one.running for one in scene.guests] == [False]
     assert scene.running == ()

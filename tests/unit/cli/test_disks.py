@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.blockdev import LOOP, VIRTIO, FakeDisks
+from tests.unit.blockdev import LOOP, VIRTIO, FakeDisks, hba
 from tuned_virt import cli
 from tuned_virt.cli import disks as command
 from tuned_virt.core.guest_source import FixedGuests
 from tuned_virt.core.options import Section
 from tuned_virt.core.originals import Originals
+from tuned_virt.libvirt_api.guest_disks import GuestDisks
+from tuned_virt.model.host_facts import BackingDisk
 from tuned_virt.plugins.blk_elevator_virt import parse
-from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy, parse_sections
+from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy, MachineRole, parse_sections
 from tuned_virt.plugins.blk_elevator_virt.policy_in_force import PolicyInForce
 
 
@@ -131,3 +133,20 @@ def test_a_stranger_is_told_what_only_root_sees(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     cli.main(["disks"])
     assert command.NOT_ROOT in capsys.readouterr().out
+
+
+def test_disks_that_guests_are_on_for_the_audit(
+    fs: FakeDisks, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    hba(fs, "sda", 0)
+    fs.number("sda", "8:0")
+    fs.file("/proc/self/mountinfo", "21 1 8:0 / / rw - ext4 /dev/sda rw\n")
+    web = GuestDisks("u1", "web", ("/images/web.img",))
+    monkeypatch.setattr(command, "_libvirt", lambda: FixedGuests({"u1": web}))
+    monkeypatch.setattr(command, "own_role", lambda fs: MachineRole.HOST)
+    in_force(tmp_path, parse({"role": "host", "host_backing": "mq-deadline"}))
+    found = command.backing(fs).get()
+    why = "SCSI HBA, backs web: host_backing=mq-deadline"
+    assert found == {"sda": BackingDisk(("web",), "none", "mq-deadline", why)}
+    in_force(tmp_path, parse({"role": "host", "host_backing": "keep"}))
+    assert "does not ask" in command.backing(fs).why
