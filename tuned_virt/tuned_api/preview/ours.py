@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tuned_virt.core.engine import Engine
@@ -38,9 +38,13 @@ def plan(
 ) -> list[GuestSection]:
     """Add what planned plugins would do; the sections for guests, which others plan."""
     wanted = _by_plugin(new.ours)
+    watched: dict[str, int] = {}
     for name, one in wanted.items():
         if isinstance(one.plugin, PlannedPlugin) and name != CRASH_GUARD:
-            _add_planned(new, one, found)
+            would = _add_planned(new, one, found)
+            watched.update({} if would is None else {name: would})
+    if watched:
+        found.notes.append(PreviewRemark("observe=1", "", _watching(watched)))
     for name, one in _by_plugin(active.ours if active else ()).items():
         if isinstance(one.plugin, PlannedPlugin) and name not in wanted and name != CRASH_GUARD:
             _add_undone(one, found)
@@ -64,19 +68,25 @@ def _engine(tuner: Tuner[Any, Any]) -> Engine[Any, Any]:
     return Engine(tuner, KernelFS(), Originals(), Journal())
 
 
-def _add_planned(new: ProfileInstances, one: PreviewedInstance, found: SwitchPreview) -> None:
+def _watching(watched: Mapping[str, int]) -> str:
+    """What plugins that only watch would set, by plugin."""
+    counted = ", ".join(f"{name} {number}" for name, number in watched.items() if number)
+    would = f"without it they would set: {counted}" if counted else "and would change nothing now"
+    return f"the plugins of tuned-virt-plus set nothing; {would}"
+
+
+def _add_planned(new: ProfileInstances, one: PreviewedInstance, found: SwitchPreview) -> int | None:
+    """Add a plan's changes; of a plugin that only watches how many there would be."""
     asked = one.plugin.asked()
     found.refused += [_bad(one, error) for error in asked.errors]
     engine = _engine(one.plugin.tuner)
     try:
         made = engine.plan(engine.nothing(asked.policy) if asked.observe else asked.policy)
         _add(new, one, made, found)
-        if asked.observe:
-            would = len(engine.plan(asked.policy).changes)
-            reason = f"observe=1: nothing is set; {would} values would be"
-            found.notes.append(PreviewRemark(one.type, "", reason))
+        return len(engine.plan(asked.policy).changes) if asked.observe else None
     except (KernelFileError, OriginalsError) as error:
         found.not_known.append(PreviewRemark(one.type, "", str(error)))
+        return None
 
 
 def _add_undone(one: PreviewedInstance, found: SwitchPreview) -> None:
