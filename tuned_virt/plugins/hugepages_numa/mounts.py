@@ -8,6 +8,7 @@ its page size as "2M" or "1024M", whatever was written when it was mounted.
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import re
@@ -23,6 +24,9 @@ from tuned_virt.plugins.hugepages_numa.setting_types import HugetlbMount, MountS
 VALID = "an absolute path, and uid=, gid= (numbers) and mode= (octal) if needed, after spaces"
 
 TABLE = "/proc/self/mounts"
+
+OTHERS = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.ENOTDIR}
+"""Why a folder stays, or has gone, that is somebody else's doing."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,8 @@ def _mount(fs: KernelFS, mount: HugetlbMount, size_kib: int) -> None:
         options = f"pagesize={size_kib}K{mount.options}"
         _run("mount", "-t", "hugetlbfs", "-o", options, "hugetlbfs", mount.path)
     except (OSError, ToolError):
-        _remove(reversed(made))
+        with contextlib.suppress(OSError):
+            _remove(reversed(made))
         raise
 
 
@@ -124,10 +129,13 @@ def _unmount(fs: KernelFS, after: NotMounted) -> None:
 
 
 def _remove(folders: Iterable[str]) -> None:
-    """Remove folders, innermost first, as far as they are empty."""
-    with contextlib.suppress(OSError):
+    """Remove folders, innermost first, as far as nobody keeps anything in them. Raises OSError."""
+    try:
         for folder in folders:
             os.rmdir(folder)
+    except OSError as error:
+        if error.errno not in OTHERS:
+            raise
 
 
 def _run(*command: str) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -18,7 +19,7 @@ from tuned_virt.core.guest_source import FixedGuests
 from tuned_virt.core.originals import Originals
 from tuned_virt.core.state_file import HUGE_PAGES_PROGRESS
 from tuned_virt.kernel.commands import ToolError
-from tuned_virt.kernel.files import KernelFileError, KernelFS
+from tuned_virt.kernel.files import KernelFileError, KernelFS, NotDone
 from tuned_virt.plugins.hugepages_numa import conflicts, mounts, parse, progress, state
 from tuned_virt.plugins.hugepages_numa.mounts import Mounted
 from tuned_virt.plugins.hugepages_numa.planner import MountChange
@@ -102,6 +103,29 @@ def write(path: Path, text: str) -> None:
 def mounted_at(monkeypatch: pytest.MonkeyPatch, *paths: Path) -> None:
     there = [Mounted(str(path), G1) for path in paths]
     monkeypatch.setattr(mounts, "read", lambda fs, default: there)
+
+
+def test_a_folder_that_cannot_be_removed_now_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: list[tuple[str, ...]]
+) -> None:
+    """What is there and not empty is somebody's; what the kernel refuses is not done."""
+    path = tmp_path / "hp"
+    path.mkdir()
+    mounted_at(monkeypatch)
+    with monkeypatch.context() as patch:
+
+        def refuse(_path: str) -> None:
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+        patch.setattr(os, "rmdir", refuse)
+        with pytest.raises(NotDone, match="Cannot allocate memory"):
+            write(path, f"absent, no folder {path}")
+    (path / "theirs").touch()
+    write(path, f"absent, no folder {path}")
+    assert path.exists()
+    (path / "theirs").unlink()
+    write(path, f"absent, no folder {path}")
+    assert not path.exists()
 
 
 @pytest.mark.parametrize(
