@@ -76,6 +76,7 @@ LEFT_OUT = (
     "model/guest/test_reader_published.py",
     "model/topology/test_host_generated.py",
     "model/topology/test_sysfs_published.py",
+    "placement/test_balanced_properties.py",
     "placement/test_planner_properties.py",
     "plugins/blk_elevator_virt/test_backing.py",
     "plugins/blk_elevator_virt/test_udev_events.py",

@@ -129,7 +129,7 @@ def policies(draw: Draw, host: Host) -> PlacementPolicy:
     options = {
         "policy": draw(st.sampled_from(["node", "dedicated", "dedicated"])),
         "smt": draw(st.sampled_from(["prefer", "require", "isolate"])),
-        "overcommit": draw(st.sampled_from(["1", "1.5", "4"])),
+        "overcommit": draw(st.sampled_from(["auto", "auto", "1", "1.5", "4"])),
         "memory": draw(st.sampled_from(["move", "restrictive", "strict", "none"])),
         "emulator": draw(st.sampled_from(["node", "housekeeping", "shared-with-vcpu0"])),
         "iothreads": draw(st.sampled_from(["device", "housekeeping", "emulator"])),

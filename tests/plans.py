@@ -207,7 +207,7 @@ def check_no_needless_split(
         for text in one.vcpus.values():
             home = of_cpu[min(cpuset.parse(text))]
             memory[home] -= known[one.uuid].memory / len(one.vcpus)
-            load[home] += 0 if one.kind is PlacementKind.DEDICATED else 1 / policy.overcommit
+            load[home] += 0 if one.kind is PlacementKind.DEDICATED else 1 / policy.vcpus_per_cpu
     looked = 0
     for one in placed:
         guest = known[one.uuid]
@@ -220,7 +220,7 @@ def check_no_needless_split(
             own = homes.count(node.id)
             cpus = {cpu for cpu, home in of_cpu.items() if home == node.id}
             shared = len(cpus - taken.keys()) - load[node.id]
-            room = shared * policy.overcommit + own
+            room = shared * policy.vcpus_per_cpu + own
             if not floats:
                 room = min(shared, len(cpus - taken.keys() - off_limits)) + own
             spare = memory[node.id] + guest.memory * own / len(homes)

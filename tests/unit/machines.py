@@ -43,8 +43,11 @@ def guest(name: str, vcpus: int, gib: float = 1, **more: Any) -> Guest:
 def planned(
     host: Host, *guests: Guest, current: Iterable[Placement] = (), **options: Any
 ) -> dict[str, Placement]:
+    """Where a CPU takes one floating vCPU, unless asked otherwise: numbers that can be counted."""
     free = for_guests(host, guests)
-    made = plan(free, guests, parse(options), {one.uuid: one for one in current})
+    made = plan(
+        free, guests, parse({"overcommit": "1", **options}), {one.uuid: one for one in current}
+    )
     return {one.guest: one for one in made.placements}
 
 

@@ -13,6 +13,7 @@ from tuned_virt import placement
 from tuned_virt.cli import (
     hugepages_plan,
     json_output,
+    plan_summary,
     plan_text,
     planning_input,
     settings_file,
@@ -100,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
     gathered = planning_input.gather(options.host, options.guest)
     made = planned(gathered, asked)
     if options.json:
-        json_output.emit("plan", content(made))
+        json_output.emit("plan", _content(gathered, made))
     else:
         plan_text.show(gathered, made, asked.policy.persist, later(gathered, asked))
     return FINE if made.complete else TO_REPORT
@@ -120,7 +121,7 @@ def _fleet(files: list[str], asked: PlanRequest, for_programs: bool) -> int:
             code = COULD_NOT
             continue
         if for_programs:
-            json_output.emit_line("plan", {"host": file, **content(made)})
+            json_output.emit_line("plan", {"host": file, **_content(gathered, made)})
         else:
             if len(files) > 1:
                 print(f"host {file}:")
@@ -226,6 +227,11 @@ def later(gathered: PlanningInput, asked: PlanRequest) -> Collection[str]:
     if asked.policy.persist is not pinning.Persist.CONFIG:
         return ()
     return gathered.now.keys() - gathered.current.keys()
+
+
+def _content(gathered: PlanningInput, made: PlacementPlan) -> dict[str, Any]:
+    cores = plan_summary.content(gathered.host, gathered.guests, made.placements)
+    return {**content(made), "cores": cores}
 
 
 def content(made: PlacementPlan) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import groupby
 
-from tuned_virt.cli import table
+from tuned_virt.cli import plan_summary, table
 from tuned_virt.cli.planning_input import PlanningInput
 from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.kernel import cpuset
@@ -58,6 +58,7 @@ def show(
 ) -> None:
     """Print it; guests in `later` are changed when they start again."""
     _nodes(gathered.host, made.placements)
+    plan_summary.show(gathered.host, gathered.guests, made.placements)
     guests, now = {guest.key: guest for guest in gathered.guests}, gathered.now
     changed = [
         (one, list(changes(guests[key], one, now.get(key))))

@@ -20,6 +20,7 @@ class Assignment:
     masks         node index → CPUs that it takes from all others, idle ones of its cores included
     memory_nodes  nodes of its memory, where those are not simply the vCPUs'
     homes         vNUMA cell without vCPUs that are online → node of its memory
+    anywhere      every vCPU may run on any of its nodes, and its memory is left alone
     """
 
     wanted: GuestDemand
@@ -31,6 +32,7 @@ class Assignment:
     memory_nodes: tuple[int, ...] = ()
     homes: Mapping[int, int] = field(default_factory=dict)
     shares: list[MemoryShare] = field(default_factory=list)
+    anywhere: bool = False
 
     @property
     def dedicated(self) -> bool:
@@ -88,9 +90,12 @@ def release(capacity: HostCapacity, assignment: Assignment) -> None:
 
 def _charge(capacity: HostCapacity, assignment: Assignment, sign: int) -> None:
     capacity.memory.charge(assignment.shares, sign)
-    if not assignment.dedicated:
+    each = 1 / assignment.wanted.policy.vcpus_per_cpu
+    if assignment.dedicated:
+        capacity.floating -= sign * len(assignment.cpus) * each
+    elif not assignment.anywhere:
         for node_index, vcpus in assignment.vcpus_by_node.items():
-            load = len(vcpus) / assignment.wanted.policy.overcommit
+            load = len(vcpus) * each
             node = capacity.nodes[node_index]
             node.load += sign * load
             mask = capacity.mask(assignment.wanted.guest, node_index)

@@ -44,6 +44,11 @@ class GuestDemand:
         return self.policy.policy is PlacementMode.DEDICATED
 
     @property
+    def cpus(self) -> float:
+        """Shared CPUs that it needs where it floats."""
+        return len(self.whole.vcpus) / self.policy.vcpus_per_cpu
+
+    @property
     def memory_is_ours(self) -> bool:
         """Whether its memory is to be where the plan says; else it stays where it is."""
         guest = self.guest

@@ -5,11 +5,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from functools import cached_property
 
+from tuned_virt.kernel import cpuset
 from tuned_virt.model.guest import Guest
 from tuned_virt.model.topology import Host
+from tuned_virt.placement import core_yield
+from tuned_virt.placement.core_yield import CoreYield
 from tuned_virt.placement.demand import GuestDemand, GuestPart
-from tuned_virt.placement.node_capacity import MemoryShare, NodeCapacity, NodeMemory
+from tuned_virt.placement.model import PlacementKind
+from tuned_virt.placement.node_capacity import MemoryShare, NodeCapacity, NodeMemory, count
 
 UNCAPPED = 1 << 30
 
@@ -27,6 +32,8 @@ class HostCapacity:
                  so all guests may, whatever overcommit says
     unplaceable  attempts that found no room: while nodes only fill up, others like them need not
                  be tried
+    floating     shared CPUs that all guests need, placed yet or not, but for those whose vCPUs have
+                 dedicated ones
     """
 
     def __init__(self, host: Host, nodes: list[NodeCapacity], memory: NodeMemory) -> None:
@@ -35,7 +42,12 @@ class HostCapacity:
         self.nodes = nodes
         self.memory = memory
         self.uncapped = False
-        self.unplaceable: set[Hashable] = set()
+        self.unplaceable: set[tuple[PlacementKind, Hashable]] = set()
+        self.floating = 0.0
+        self._owners = sum(node.load for node in nodes)
+        self._owned = sum(count(node.owned) for node in nodes)
+        self._yields: dict[tuple[int, ...], CoreYield] = {}
+        self._nodes_of_text: dict[str, frozenset[int]] = {}
         self._base: HostCapacity | None = None
         self._masks: dict[frozenset[int], list[int]] = {}
         homes = Counter(host.devices.values())
@@ -64,6 +76,8 @@ class HostCapacity:
         view.nodes = [
             node.within(self.mask(guest, at) or 0) for at, node in enumerate(self.base.nodes)
         ]
+        for name in ("yield_at_first", "owners_pin", "alike"):
+            view.__dict__.pop(name, None)
         view._base = self.base
         return view
 
@@ -77,7 +91,57 @@ class HostCapacity:
         other = HostCapacity(self.host, [node.copy() for node in self.nodes], self.memory.copy())
         other.uncapped = self.uncapped
         other.unplaceable = set(self.unplaceable)
+        other.floating, other._owners = self.floating, self._owners
+        other._yields, other._nodes_of_text = self._yields, self._nodes_of_text
         return other
+
+    def forget_floating(self) -> None:
+        """Attempts to float are tried again: with more guests less is asked of a node."""
+        floats = PlacementKind.SHARED
+        self.unplaceable = {attempt for attempt in self.unplaceable if attempt[0] is not floats}
+
+    # --- what guests would get that nobody confines ---------------------------------------------
+
+    @cached_property
+    def yield_at_first(self) -> CoreYield:
+        """What busy threads get of all CPUs before any was dedicated."""
+        return self._unconfined(tuple(node.shared_at_first | node.owned for node in self.nodes))
+
+    def _unconfined(self, masks: tuple[int, ...]) -> CoreYield:
+        if masks not in self._yields:
+            self._yields[masks] = core_yield.together(map(NodeCapacity.yield_of, self.nodes, masks))
+        return self._yields[masks]
+
+    @property
+    def unconfined_share(self) -> float:
+        """Cores for each busy vCPU if all float over all CPUs that are not dedicated."""
+        undedicated = self._unconfined(tuple([node.shared | node.owned for node in self.nodes]))
+        return undedicated.share(self._owned + self.shared_demand)
+
+    @property
+    def shared_demand(self) -> float:
+        """Shared CPUs that owners' guests need and those that float."""
+        return self._owners + self.floating
+
+    @cached_property
+    def owners_pin(self) -> bool:
+        """Whether CPUs are kept from guests that float, as owners pinned vCPUs there."""
+        return any(node.owned for node in self.nodes)
+
+    @cached_property
+    def alike(self) -> bool:
+        """Whether all nodes have cores of the same kinds, in equal parts."""
+        return len({node.kinds for node in self.nodes if node.shared_at_first | node.owned}) == 1
+
+    def nodes_of(self, text: str) -> frozenset[int]:
+        """Indices of the nodes of a set of CPUs."""
+        if text not in self._nodes_of_text:
+            where = self.grid.where
+            known = (where[cpu][0] for cpu in cpuset.parse(text) if cpu in where)
+            self._nodes_of_text[text] = frozenset(known)
+        return self._nodes_of_text[text]
+
+    # --- nodes ----------------------------------------------------------------------------------
 
     def allowed(self, part: GuestPart) -> list[int]:
         """Nodes that its owner's numatune leaves it: of those that it names, those with CPUs."""

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A plan that only adds guests to the last one's begins where that ended.
 
-What found no room before finds none now, and what has its place keeps it, so only the new guests
+What found no room before finds none now (but where all guests are placed, and the more there are,
+the less each may ask), and what has its place keeps it, so only the new guests
 are placed, and only placements change from whose nodes those have taken something.
 """
 
@@ -69,7 +70,9 @@ def _begun(before: PlanningRun, after: PlanningRun, new: list[Guest]) -> bool:
         return False
     if any(not one.vcpus_by_node and one.shares for one in before.assignments.values()):
         return False
-    if before.capacity.uncapped and any(one.dedicated for one in after.wanted):
+    capacity = before.capacity
+    changes_all = capacity.uncapped and any(one.dedicated for one in after.wanted)
+    if changes_all or (len(capacity.nodes) == 1 and capacity.owners_pin):
         return False
     return not any(one.policy.rebalance for one in (*before.wanted, *after.wanted))
 
@@ -94,6 +97,8 @@ def _untouched(assignment: Assignment, nodes: Set[int], memory_nodes: Set[int]) 
 
 def _place(before: PlanningRun, after: PlanningRun) -> None:
     after.capacity = before.capacity.copy()
+    after.capacity.floating += sum(one.cpus for one in after.wanted)
+    after.capacity.forget_floating()
     after.assignments = dict(before.assignments)
     touched: set[int] = set()
     memory_nodes: set[int] = set()

@@ -62,7 +62,7 @@ def _cut(way: Strategy) -> VcpusByNode | None:
     }
     free = {node_index: most for node_index, most in free.items() if most > 0}
     cuts = (_divided(way, {at: free[at] for at in chosen}) for chosen in _fewest(free, vcpus, way))
-    return next((cut for cut in cuts if _memory_fits(way, cut)), None)
+    return next((cut for cut in cuts if memory_fits(way, cut)), None)
 
 
 def _would_tear(way: Strategy) -> bool:
@@ -102,7 +102,7 @@ def _divided(way: Strategy, free: Mapping[int, int]) -> VcpusByNode:
     return dict(sorted(vcpus_by_node.items()))
 
 
-def _memory_fits(way: Strategy, vcpus_by_node: VcpusByNode) -> bool:
+def memory_fits(way: Strategy, vcpus_by_node: VcpusByNode) -> bool:
     """Whether all parts have their memory; several nodes may have it from one."""
     left = way.capacity.memory.copy()
     for share in way.capacity.shares(way.wanted, vcpus_by_node):

@@ -10,6 +10,8 @@ from itertools import accumulate
 
 from tuned_virt.model.topology import Host, NumaNode
 from tuned_virt.model.topology.grid import GridNode
+from tuned_virt.placement import core_yield
+from tuned_virt.placement.core_yield import CoreYield
 from tuned_virt.placement.policy import Smt
 
 TINY = 1e-9
@@ -28,6 +30,7 @@ class NodeCapacity:
     load      how many of the shared CPUs the floating guests need
     confined  mask → the part of that which is of guests that a cpuset confines to it
     free_in   cluster → number of its free CPUs
+    owned     CPUs to which owners pinned one vCPU alone; guests that nobody confines use them too
     """
 
     def __init__(self, grid: GridNode, housekeeping: int, avoided: int, taken: int) -> None:
@@ -36,6 +39,9 @@ class NodeCapacity:
         self.housekeeping = housekeeping
         self.free = (grid.isolated or grid.everything) & ~(housekeeping | avoided | taken)
         self.shared = grid.everything & ~(grid.isolated | taken)
+        self.owned = grid.everything & ~grid.isolated & taken
+        self._yields: dict[int, CoreYield] = {}
+        self._both: tuple[CoreYield, CoreYield] | None = None
         self._at_first = (self.free, self.shared)
         self.load = 0.0
         self.confined: dict[int, float] = {}
@@ -55,6 +61,8 @@ class NodeCapacity:
         """What of it guests have that a cpuset confines to some CPUs: a copy."""
         other = self.copy()
         other._set(self.free & mask, self.shared & mask)
+        other._at_first = (self._at_first[0] & mask, self._at_first[1] & mask)
+        other.owned &= mask
         other.load = self._part(self.load - sum(self.confined.values()), self.shared, mask)
         for own, load in self.confined.items():
             other.load += self._part(load, own & self.shared, mask)
@@ -66,23 +74,57 @@ class NodeCapacity:
         return load * count(over & mask) / (count(over) or 1)
 
     @property
+    def shared_at_first(self) -> int:
+        """What was shared before anything was dedicated."""
+        return self._at_first[1]
+
+    @property
+    def kinds(self) -> frozenset[tuple[int, float]]:
+        """The capacities of its cores, each with its part of them."""
+        cores: dict[int, int] = {}
+        for cluster in self.grid.clusters:
+            cores[cluster.capacity] = cores.get(cluster.capacity, 0) + len(cluster.cores)
+        total = sum(cores.values())
+        return frozenset((kind, round(number / total, 3)) for kind, number in cores.items())
+
+    @property
     def slack(self) -> float:
         """Shared CPUs that floating guests do not need."""
         return self.shared_count - self.load + TINY
+
+    @property
+    def yields(self) -> tuple[CoreYield, CoreYield]:
+        """What busy threads get of the shared CPUs, now and before any was dedicated."""
+        if self._both is None:
+            self._both = self.yield_of(self.shared), self.yield_of(self.shared_at_first)
+        return self._both
+
+    def yield_of(self, mask: int) -> CoreYield:
+        """What busy threads get of CPUs of it; kept, also for copies."""
+        found = self._yields.get(mask)
+        if found is None:
+            found = self._yields[mask] = core_yield.of_node(self.grid, mask)
+        return found
+
+    def spare(self, crowding: bool) -> float:
+        """Shared CPUs that may be taken from the floating guests: those that they do not need, or
+        all but one."""
+        need = min(self.load, 1) if crowding else self.load
+        return self.shared_count - need + TINY
 
     @property
     def costs_shared(self) -> bool:
         """Whether dedicating a CPU takes it from the shared ones."""
         return not self.grid.isolated
 
-    def dedicable(self, smt: Smt) -> int:
-        """vCPUs that could each have a CPU here."""
+    def dedicable(self, smt: Smt, crowding: bool = False) -> int:
+        """vCPUs that could each have a CPU here; crowding: floating guests need only keep one."""
         if smt is Smt.PREFER:
             if self.grid.isolated:
                 return self.free_count
-            return min(self.free_count, int(self.shared_count - self.load + TINY))
+            return min(self.free_count, int(self.spare(crowding)))
         sizes = sorted(map(count, self.whole_cores(smt)), reverse=True)
-        slack = self.slack if self.costs_shared else math.inf
+        slack = self.spare(crowding) if self.costs_shared else math.inf
         return _isolable(sizes, slack) if smt is Smt.ISOLATE else _requirable(sizes, slack)
 
     def whole_cores(self, smt: Smt) -> list[int]:
@@ -111,6 +153,7 @@ class NodeCapacity:
 
     def _set(self, free: int, shared: int) -> None:
         self.free, self.shared = free, shared
+        self._both = None
         self.shared_count = count(self.shared)
         self.free_in = [count(cluster.mask & self.free) for cluster in self.grid.clusters]
         self.free_count = sum(self.free_in)
@@ -165,7 +208,7 @@ class NodeMemory:
 
     def fits(self, memory: float, huge: Mapping[int, float], memory_node: int) -> bool:
         """Whether so much is there."""
-        if memory > self.memory.get(memory_node, 0) + TINY:
+        if memory and memory > self.memory.get(memory_node, 0) + TINY:
             return False
         return not huge or all(
             pages <= self.huge.get((memory_node, size), 0) + TINY for size, pages in huge.items()

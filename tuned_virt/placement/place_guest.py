@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from tuned_virt.kernel import cpuset
 from tuned_virt.placement import multi_node, single_node
 from tuned_virt.placement.assignment import Assignment, NodeChoice
+from tuned_virt.placement.balanced import Balanced
 from tuned_virt.placement.demand import GuestDemand
 from tuned_virt.placement.host_capacity import HostCapacity
 from tuned_virt.placement.model import PlacementKind
@@ -20,50 +22,71 @@ def place_guest(capacity: HostCapacity, wanted: GuestDemand) -> Assignment:
     capacity = capacity.within(wanted.guest)
     lacking = ""
     for way in _ways(capacity, wanted):
-        assignment = None if way.attempt in capacity.unplaceable else _attempt(way)
+        assignment = _attempt(way) or _beyond_memory(way)
         if assignment:
             if lacking:
                 assignment.why = f"not dedicated: {lacking}; {assignment.why}"
             return assignment
-        capacity.unplaceable.add(way.attempt)
         lacking = single_node.no_room(way)
     shares = resident(wanted.guest, capacity.host)
     capacity.memory.charge(shares)
     return Assignment(wanted, PlacementKind.UNPLACED, "", shares=shares)
 
 
+def floating(capacity: HostCapacity, wanted: GuestDemand) -> Floating:
+    """The way in which a guest floats, by its policy."""
+    way = Balanced if wanted.policy.overcommit is None else Floating
+    return way(capacity, wanted)
+
+
 def _ways(capacity: HostCapacity, wanted: GuestDemand) -> tuple[Strategy, ...]:
-    floating = Floating(capacity, wanted)
-    return (Dedicated(capacity, wanted), floating) if wanted.dedicated else (floating,)
+    floats = floating(capacity, wanted)
+    return (Dedicated(capacity, wanted), floats) if wanted.dedicated else (floats,)
 
 
 def unplaced_reason(capacity: HostCapacity, wanted: GuestDemand) -> str:
     """Why a guest is not placed, once all others have their places."""
     capacity = capacity.within(wanted.guest)
     reasons = "; ".join(map(single_node.no_room, _ways(capacity, wanted)))
-    floating = Floating(capacity, wanted)
-    free = [floating.free_vcpus(node_index) for node_index in capacity.nodes_for(wanted)]
-    short = free and max(free) < len(wanted.whole.vcpus)
-    advice = f". Raise vm_overcommit (now {wanted.policy.overcommit:g})" if short else ""
+    most = wanted.policy.overcommit
+    floats = floating(capacity, wanted)
+    free = [floats.free_vcpus(node_index) for node_index in capacity.nodes_for(wanted)]
+    short = most and free and max(free) < len(wanted.whole.vcpus)
+    advice = f". Raise vm_overcommit (now {most:g})" if short else ""
     return f"not placed: {reasons}{advice}"
 
 
 def _attempt(way: Strategy) -> Assignment | None:
-    choice = single_node.choose(way)
-    if choice:
-        return way.assign(choice)
+    choice = _choice(way)
+    return way.assign(choice) if choice else None
+
+
+def _choice(way: Strategy) -> NodeChoice | None:
+    """Where a guest finds room; what finds none is noted, as others like it need not look."""
+    if way.attempt in way.capacity.unplaceable:
+        return None
+    choice = single_node.choose(way) or _several(way)
+    if choice is None:
+        way.capacity.unplaceable.add(way.attempt)
+    return choice
+
+
+def _several(way: Strategy) -> NodeChoice | None:
+    """Several nodes, for vCPUs and memory or for memory alone."""
     lacking = single_node.no_room(way)
     spread = multi_node.spread(way)
     if spread:
+        even = way.levelled(spread.vcpus_by_node)
+        if multi_node.memory_fits(way, even):
+            spread = spread._replace(vcpus_by_node=even)
         why = _why_several(way, spread, lacking)
-        return way.assign(NodeChoice(spread.vcpus_by_node, why, homes=spread.homes))
+        return NodeChoice(spread.vcpus_by_node, why, homes=spread.homes)
     wide = multi_node.widen(way)
     if wide:
         vcpus_by_node, memory_nodes = wide
         spans = f"its memory spans nodes {cpuset.text(memory_nodes)}"
         why = f"{_names(way, vcpus_by_node)}: {lacking}; {spans}"
-        ours = memory_nodes if way.wanted.memory_is_ours else ()
-        return way.assign(NodeChoice(vcpus_by_node, why, ours))
+        return NodeChoice(vcpus_by_node, why, memory_nodes if way.wanted.memory_is_ours else ())
     return None
 
 
@@ -75,6 +98,33 @@ def _why_several(way: Strategy, spread: multi_node.Spread, lacking: str) -> str:
         nodes = cpuset.text(spread.homes.values())
         why = f"{why}; memory of its cells without vCPUs is on node {nodes}"
     return why
+
+
+def _beyond_memory(way: Strategy) -> Assignment | None:
+    """With overcommit=auto a guest for which no nodes have room: where its vCPUs have it, as not
+    all of its memory need be in use; else, if it may float, over all nodes. None for huge pages
+    that it does not have yet and that are not free."""
+    wanted = way.wanted
+    if wanted.policy.overcommit is not None or (wanted.whole.huge and not wanted.guest.resident):
+        return None
+    light = type(way)(way.capacity, _without_memory(wanted))
+    choice = _choice(light)
+    if choice:
+        gib = f"{wanted.whole.memory / 2**20:.1f} GiB"
+        why = f"{choice.why}; memory is overcommitted: no node has the {gib} left that it may use"
+        return way.assign(replace(choice, why=why))
+    if isinstance(way, Balanced):
+        return way.anywhere(f"floats over all nodes: {single_node.no_room(light)}")
+    return None
+
+
+def _without_memory(wanted: GuestDemand) -> GuestDemand:
+    whole, cells = wanted.whole, wanted.cells
+    return replace(
+        wanted,
+        whole=replace(whole, memory=0, huge={}),
+        cells=tuple(replace(cell, memory=0, huge={}) for cell in cells),
+    )
 
 
 def _names(way: Strategy, vcpus_by_node: Iterable[int]) -> str:

@@ -30,8 +30,9 @@ LEAST_MARGIN = 256 << 10
 """KiB; the kernel's own needs on a small node."""
 
 SHARED, HOUSEKEEPING, EFFICIENT = "shared", "housekeeping", "efficient"
+UNDEDICATED = "undedicated"
 """Sorts of CPUs: undedicated ones, those never dedicated, and undedicated ones on the slowest cores
-of a node that has several kinds."""
+of a node that has several kinds; undedicated ones with those to which owners pinned."""
 
 
 @dataclass
@@ -64,6 +65,7 @@ class PlacementResult:
             SHARED: [node.grid.numbers(node.shared) for node in nodes],
             HOUSEKEEPING: [node.grid.numbers(node.housekeeping) for node in nodes],
             EFFICIENT: list(map(_efficient, nodes)),
+            UNDEDICATED: [node.grid.numbers(node.shared | node.owned) for node in nodes],
         }
         self._texts: dict[tuple[frozenset[int] | None, str, tuple[int, ...]], str] = {}
         self._growth = self._hotplug_growth()
@@ -133,6 +135,9 @@ class PlacementResult:
         guest = assignment.wanted.guest
         if assignment.dedicated:
             return {vcpu: str(cpu) for vcpu, cpu in sorted(assignment.cpus.items())}
+        if assignment.anywhere:
+            everywhere = self._text(guest, assignment.vcpus_by_node, UNDEDICATED)
+            return dict.fromkeys(assignment.wanted.whole.vcpus, everywhere)
         if len(assignment.vcpus_by_node) == 1:
             [(node_index, vcpus)] = assignment.vcpus_by_node.items()
             return dict.fromkeys(vcpus, self._text(guest, (node_index,)))
@@ -191,6 +196,9 @@ class PlacementResult:
         mode = assignment.wanted.policy.memory
         if not assignment.wanted.memory_is_ours:
             return None, ""
+        if assignment.anywhere:
+            wall = mode is not MemoryMode.MOVE
+            return None, "memory is not bound, because it floats over all nodes" if wall else ""
         memory_nodes = sorted({share.node for share in assignment.shares})
         why = ""
         full = [node for node in memory_nodes if not self._spare(node)]

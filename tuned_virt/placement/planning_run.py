@@ -121,6 +121,7 @@ class PlanningRun:
         capacity.uncapped = len(nodes) == 1 and not (
             claimed.taken[0] or any(one.dedicated for one in self.wanted)
         )
+        capacity.floating = sum(one.cpus for one in self.wanted)
         for key in self.fixed:
             guest = self.guests[key]
             capacity.memory.charge(resident(guest, self.host) or self._where_owned(guest))
@@ -185,7 +186,7 @@ class PlanningRun:
 
 def vcpus_per_cpu(wanted: list[GuestDemand]) -> float:
     """How many vCPUs of guests that are not ours to place count as one CPU that is needed."""
-    return max((one.policy.overcommit for one in wanted), default=1)
+    return max((one.policy.vcpus_per_cpu for one in wanted), default=1)
 
 
 def _takes_more(placed: tuple[GuestDemand, Placement]) -> tuple[bool, bool]:

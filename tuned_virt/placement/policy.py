@@ -97,7 +97,8 @@ class PlacementPolicy:
     """The options of one selection of guests; see OPTIONS for their meaning.
 
     housekeeping  None: the first core of each node where anything is dedicated
-    overcommit    vCPUs of floating guests per CPU that they may share
+    overcommit    most vCPUs of floating guests per CPU that they may share; None: auto, all guests
+                  are placed, each where it leaves the host most level
     rebalance     most guests that one plan moves though they are well where they are
     wishes        whose metadata counts: ALL, OPT_OUT, NOBODY, or an expression that selects guests
     groups        what is so for some guests alone; of several for one guest the last counts
@@ -109,11 +110,16 @@ class PlacementPolicy:
     emulator: EmulatorMode = EmulatorMode.NODE
     iothreads: IoThreadMode = IoThreadMode.DEVICE
     memory: MemoryMode = MemoryMode.MOVE
-    overcommit: float = 1.0
+    overcommit: float | None = None
     rebalance: int = 0
     wishes: str = ALL
     groups: tuple[GuestGroup, ...] = ()
     prefer: Prefer = Prefer.NONE
+
+    @property
+    def vcpus_per_cpu(self) -> float:
+        """How many floating vCPUs count as one CPU that is needed."""
+        return self.overcommit or 1.0
 
 
 Policies = Union[PlacementPolicy, Mapping[str, PlacementPolicy]]
@@ -162,9 +168,10 @@ OPTIONS: Mapping[str, OptionSpec] = {
         "move",
     ),
     "overcommit": OptionSpec(
-        "Floating vCPUs per shared CPU of a node, 1 to 64, such as 1.5; guests beyond it"
-        " are not placed",
-        "1",
+        "Floating guests on a crowded host: auto (all are placed, each where it leaves the nodes"
+        " most level), or a maximum of vCPUs per shared CPU of a node, 1 to 64, such as 1.5:"
+        " guests beyond it are not placed",
+        "auto",
     ),
     "prefer": OptionSpec(
         "Dedicated vCPUs where last-level caches differ in size (3D V-Cache): cache (the largest"
@@ -360,10 +367,14 @@ def _housekeeping(text: str) -> frozenset[int] | None:
         ) from error
 
 
-def _overcommit(text: str) -> float:
+def _overcommit(text: str) -> float | None:
+    if text == "auto":
+        return None
     if re.fullmatch(r"\d{1,2}(\.\d{1,3})?", text, re.ASCII) and 1 <= float(text) <= MOST_OVERCOMMIT:
         return float(text)
-    raise OptionError("overcommit", text, f"a number from 1 to {MOST_OVERCOMMIT:g}, such as 1.5")
+    raise OptionError(
+        "overcommit", text, f"auto, or a number from 1 to {MOST_OVERCOMMIT:g}, such as 1.5"
+    )
 
 
 def _moves(text: str) -> int:

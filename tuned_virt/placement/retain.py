@@ -14,6 +14,7 @@ from tuned_virt.placement.demand import GuestDemand
 from tuned_virt.placement.host_capacity import HostCapacity
 from tuned_virt.placement.model import Placement, PlacementKind
 from tuned_virt.placement.node_capacity import count
+from tuned_virt.placement.place_guest import floating
 from tuned_virt.placement.policy import Smt
 from tuned_virt.placement.strategy import Dedicated, Floating, Strategy
 
@@ -27,31 +28,33 @@ def retain(capacity: HostCapacity, wanted: GuestDemand, current: Placement) -> A
     if current.kind is PlacementKind.DEDICATED and wanted.dedicated:
         return _keep_dedicated(Dedicated(capacity, wanted), current)
     if current.kind is PlacementKind.SHARED:
-        return _keep_shared(Floating(capacity, wanted), current)
+        return _keep_shared(floating(capacity, wanted), current)
     return None
 
 
-def promoted(capacity: HostCapacity, floating: Assignment) -> Assignment | None:
+def promoted(capacity: HostCapacity, floats: Assignment) -> Assignment | None:
     """CPUs for a guest that floats only because its node had none to dedicate; None if it still
     has none, and nothing has changed then. Call it when all others are reserved."""
-    wanted, vcpus_by_node = floating.wanted, floating.vcpus_by_node
+    wanted, vcpus_by_node = floats.wanted, floats.vcpus_by_node
     if len(vcpus_by_node) > 1:
         return None
     [node_index] = vcpus_by_node
-    release(capacity, floating)
+    release(capacity, floats)
     way = Dedicated(capacity.within(wanted.guest), wanted)
     if way.free_vcpus(node_index) < len(wanted.whole.vcpus):
-        reserve(capacity, floating)
+        reserve(capacity, floats)
         return None
     why = f"node {capacity.grid.nodes[node_index].id}: it now has CPUs that can be dedicated"
-    return way.assign(NodeChoice(vcpus_by_node, why, floating.memory_nodes))
+    return way.assign(NodeChoice(vcpus_by_node, why, floats.memory_nodes))
 
 
 def _keep_shared(way: Floating, current: Placement) -> Assignment | None:
+    if any(len(way.capacity.nodes_of(text)) > 1 for text in set(current.vcpus.values())):
+        return way.anywhere(current.why)
     vcpus_by_node = _vcpus_by_node(way, current)
     if vcpus_by_node is None or not vcpus_by_node.keys() <= _possible(way):
         return None
-    if any(way.free_vcpus(index) < len(vcpus) for index, vcpus in vcpus_by_node.items()):
+    if not all(way.keeps(index, len(vcpus)) for index, vcpus in vcpus_by_node.items()):
         return None
     memory_nodes, homes = _memory(way, current, vcpus_by_node.keys())
     return way.assign(NodeChoice(vcpus_by_node, current.why, memory_nodes, homes))
@@ -147,7 +150,7 @@ def _keep_dedicated(way: Dedicated, current: Placement) -> Assignment | None:
             if not text.isdecimal() or int(text) not in capacity.grid.where:
                 return None
             cpus[vcpu] = int(text)
-    masks = _masks(capacity, wanted.policy.smt, cpus)
+    masks = _masks(way, cpus)
     vcpus_by_node: dict[int, tuple[int, ...]] = {}
     for vcpu, cpu in sorted(cpus.items()):
         node_index = capacity.grid.where[cpu][0]
@@ -174,8 +177,9 @@ def _keep_dedicated(way: Dedicated, current: Placement) -> Assignment | None:
     return assignment
 
 
-def _masks(capacity: HostCapacity, smt: Smt, cpus: Mapping[int, int]) -> dict[int, int] | None:
+def _masks(way: Dedicated, cpus: Mapping[int, int]) -> dict[int, int] | None:
     """CPUs taken by node index, with those that smt= keeps idle; None where some are not free."""
+    capacity, smt = way.capacity, way.wanted.policy.smt
     masks: dict[int, int] = {}
     for cpu in cpus.values():
         node_index, bit = capacity.grid.where[cpu]
@@ -192,7 +196,7 @@ def _masks(capacity: HostCapacity, smt: Smt, cpus: Mapping[int, int]) -> dict[in
         if smt is not Smt.PREFER:
             mask = masks[node_index] = sum(cores)  # noqa: PLW2901 - the mask with its cores filled up
         cost = count(mask) if node.costs_shared else 0
-        if mask & ~node.free or cost > node.slack:
+        if mask & ~node.free or cost > node.spare(way.crowding):
             return None
     return masks
 

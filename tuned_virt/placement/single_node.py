@@ -31,7 +31,7 @@ def _with_memory(capacity: HostCapacity, wanted: GuestDemand) -> list[int]:
     fitting = [
         node_index
         for node_index in capacity.nodes_for(wanted)
-        if memory.get(nodes[node_index].memory_node, 0) >= whole.memory
+        if not whole.memory or memory.get(nodes[node_index].memory_node, 0) >= whole.memory
     ]
     if whole.huge:
         return [node_index for node_index in fitting if capacity.fits_memory(whole, node_index)]
@@ -77,10 +77,10 @@ def no_room(way: Strategy) -> str:
             return "its numatune puts its cells on different nodes"
         return "its numatune allows no node of this host"
     most, node_index = max(free)
-    needed = f"{len(whole.vcpus)} {way.room}"
+    needed = way.room(len(whole.vcpus))
     if most < len(whole.vcpus):
         node = capacity.grid.nodes[-node_index].id
-        return f"it needs {needed}; node {node} has the most ({max(most, 0)})"
+        return f"it needs {needed}; node {node} has the most ({max(most, 0)}){way.measure}"
     if whole.huge:
         pages = ", ".join(f"{count} huge pages of {size} KiB" for size, count in whole.huge.items())
         return f"no node with {needed} has {pages} free"

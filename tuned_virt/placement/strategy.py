@@ -10,7 +10,7 @@ from typing import ClassVar
 from tuned_virt.placement.assignment import Assignment, NodeChoice, assigned, reserve
 from tuned_virt.placement.cores import VcpuShape, fit, seat
 from tuned_virt.placement.demand import GuestDemand
-from tuned_virt.placement.host_capacity import UNCAPPED, HostCapacity
+from tuned_virt.placement.host_capacity import UNCAPPED, HostCapacity, VcpusByNode
 from tuned_virt.placement.model import PlacementKind
 from tuned_virt.placement.node_capacity import TINY
 
@@ -36,7 +36,7 @@ class Strategy(ABC):
         self.policy = wanted.policy
 
     @property
-    def attempt(self) -> Hashable:
+    def attempt(self) -> tuple[PlacementKind, Hashable]:
         """Equal for guests that this finds room for alike."""
         return self.kind, self.wanted.shape
 
@@ -54,6 +54,10 @@ class Strategy(ABC):
         guest = self.wanted.guest
         return bool(guest.tied or guest.resident or self.wanted.whole.allowed)
 
+    def keeps(self, node_index: int, vcpus: int) -> bool:
+        """Whether so many that are on a node may stay."""
+        return self.free_vcpus(node_index) >= vcpus
+
     @abstractmethod
     def free_vcpus(self, node_index: int) -> int:
         """vCPUs that a node has room for."""
@@ -66,10 +70,23 @@ class Strategy(ABC):
     def reason(self, decided: int, best: float, second: float) -> str:
         """Why one score is better, by the entry beyond the ties that decides."""
 
-    @property
+    def levelled(self, vcpus_by_node: VcpusByNode) -> VcpusByNode:
+        """A cut over several nodes, as even as this way wants it."""
+        return vcpus_by_node
+
     @abstractmethod
-    def room(self) -> str:
-        """What nodes may lack so many of, in words."""
+    def room(self, vcpus: int) -> str:
+        """What so many vCPUs need of a node, in words."""
+
+    @property
+    def measure(self) -> str:
+        """What limits that, where it is not plain."""
+        return ""
+
+    def anywhere(self, why: str) -> Assignment | None:
+        """Floating over all nodes, reserved; None where that is not for this way."""
+        del why
+        return None
 
     @abstractmethod
     def assign(self, choice: NodeChoice) -> Assignment:
@@ -86,19 +103,24 @@ class Dedicated(Strategy):
 
     kind = PlacementKind.DEDICATED
 
+    @property
+    def crowding(self) -> bool:
+        """Whether floating guests may be left with fewer CPUs than vCPUs."""
+        return self.wanted.policy.overcommit is None
+
     def free_vcpus(self, node_index: int) -> int:
         """See `Strategy`."""
-        return self.capacity.nodes[node_index].dedicable(self.wanted.policy.smt)
+        return self.capacity.nodes[node_index].dedicable(self.wanted.policy.smt, self.crowding)
 
     def rate(self, possible: list[int]) -> Iterator[tuple[Score, int]]:
         """See `Strategy`."""
         vcpus, shape = len(self.wanted.whole.vcpus), VcpuShape.of(self.wanted.guest, self.policy)
-        smt, nodes, tied = self.policy.smt, self.capacity.nodes, self.tied
+        nodes, tied = self.capacity.nodes, self.tied
         isolation = any(node.grid.isolated for node in nodes)
         devices = self.capacity.devices_kept(self.wanted.guest)
         for node_index in possible:
             node = nodes[node_index]
-            if node.free_count >= vcpus and node.dedicable(smt) >= vcpus:
+            if node.free_count >= vcpus and self.free_vcpus(node_index) >= vcpus:
                 slower, lean, spans, torn, over = fit(node, vcpus, shape)
                 first = (torn, spans) if shape.threads > 1 else (spans, torn)
                 ties = self.ties(node_index) if tied else (0, 0)
@@ -126,14 +148,16 @@ class Dedicated(Strategy):
         ]
         return words[decided].format(abs(int(best)), abs(int(second)))
 
-    @property
-    def room(self) -> str:
+    def room(self, vcpus: int) -> str:
         """See `Strategy`."""
-        return {
+        what = {
             "prefer": "CPUs that can be dedicated",
             "require": "CPUs of whole SMT cores that can be dedicated",
             "isolate": "whole cores that can be dedicated",
         }[self.wanted.policy.smt.value]
+        one = {"CPUs": "CPU", "cores": "core"}
+        words = (one.get(word, word) for word in what.split()) if vcpus == 1 else what.split()
+        return f"{vcpus} {' '.join(words)}"
 
     def assign(self, choice: NodeChoice) -> Assignment:
         """See `Strategy`; CPUs are chosen."""
@@ -183,11 +207,11 @@ class Floating(Strategy):
         """See `Strategy`."""
         if self.capacity.uncapped:
             return UNCAPPED
-        return int(self.capacity.nodes[node_index].floatable(self.wanted.policy.overcommit))
+        return int(self.capacity.nodes[node_index].floatable(self.wanted.policy.vcpus_per_cpu))
 
     def rate(self, possible: list[int]) -> Iterator[tuple[Score, int]]:
         """See `Strategy`."""
-        need = len(self.wanted.whole.vcpus) / self.wanted.policy.overcommit
+        need = self.wanted.cpus
         nodes, uncapped, tied = self.capacity.nodes, self.capacity.uncapped, self.tied
         devices = self.capacity.devices_kept(self.wanted.guest)
         for node_index in possible:
@@ -204,10 +228,9 @@ class Floating(Strategy):
             return DEVICES_KEPT.format(int(best), int(second))
         return f"it would be {100 * best:.0f} % full, not {100 * second:.0f} %"
 
-    @property
-    def room(self) -> str:
+    def room(self, vcpus: int) -> str:
         """See `Strategy`."""
-        return "free vCPUs"
+        return f"{vcpus} free vCPU{'s' if vcpus > 1 else ''}"
 
     def assign(self, choice: NodeChoice) -> Assignment:
         """See `Strategy`."""

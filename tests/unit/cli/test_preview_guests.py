@@ -57,7 +57,7 @@ def test_each_guest_has_the_first_section_that_selects_it(running: None) -> None
 
 def test_a_guest_without_room_is_refused(running: None) -> None:
     found = SwitchPreview()
-    preview_guests.guests([pin("*", policy="node")], found)
+    preview_guests.guests([pin("*", policy="node", overcommit="1")], found)
     [refused] = found.refused
     assert refused.setting.startswith("a-guest")
     assert "not placed" in refused.reason

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.unit.machines import GIB, guest, machine
-from tuned_virt.placement import parse
+from tuned_virt.placement import PlacementKind, parse
 from tuned_virt.placement.assignment import release
 from tuned_virt.placement.demand import demand
 from tuned_virt.placement.host_capacity import HostCapacity
@@ -33,7 +33,7 @@ def test_what_it_takes_and_gives_back(options: dict[str, str], taken: tuple[Any,
     assert in_use(capacity) == (8, 8, 0.0, 8.0)
     made = place_guest(capacity, demand(guest("a", 3, 2), parse(options), 2048))
     assert in_use(capacity) == taken
-    capacity.unplaceable.add("what had no room")
+    capacity.unplaceable.add((PlacementKind.SHARED, "what had no room"))
     release(capacity, made)
     assert in_use(capacity) == (8, 8, 0.0, 8.0)
     assert not capacity.unplaceable, "it may have room now"

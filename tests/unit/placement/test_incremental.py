@@ -16,7 +16,7 @@ from tuned_virt.placement.incremental import extend
 from tuned_virt.placement.planning_run import PlanningRun
 
 HOST = machine(4)
-POLICY = PlacementPolicy()
+POLICY = parse({"overcommit": "1"})
 A, B = guest("a", 6), guest("b", 6)
 NEW = guest("new", 2)
 DEDICATED = {"policy": "dedicated"}
@@ -121,7 +121,7 @@ def test_another_host_or_policy() -> None:
     before = made([A])
     assert not follows(before, [A, NEW], host=replace(HOST))
     assert not follows(before, [A, NEW], policy=parse({"overcommit": "2"}))
-    assert follows(before, [A, NEW], policy=PlacementPolicy()), "an equal one"
+    assert follows(before, [A, NEW], policy=parse({"overcommit": "1"})), "an equal one"
 
 
 def test_policies_by_guest() -> None:

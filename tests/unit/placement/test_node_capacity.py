@@ -18,6 +18,7 @@ from tuned_virt.model.guest import Cell, HugePages
 from tuned_virt.model.topology import Host, NumaNode
 from tuned_virt.placement.demand import GuestPart, demand
 from tuned_virt.placement.host_capacity import UNCAPPED, HostCapacity
+from tuned_virt.placement.model import PlacementKind
 from tuned_virt.placement.node_capacity import (
     MemoryShare,
     NodeCapacity,
@@ -256,7 +257,7 @@ def board(host: Host) -> HostCapacity:
 
 def test_a_copied_board_is_another() -> None:
     of = board(machine())
-    of.unplaceable.add(("a shape", True))
+    of.unplaceable.add((PlacementKind.SHARED, "a shape"))
     of.uncapped = True
     other = of.copy()
     assert (other.uncapped, other.unplaceable) == (True, of.unplaceable)

@@ -19,7 +19,7 @@ HOST = machine(1)
 def test_a_guest_without_room_has_no_place_and_its_memory_counts_where_it_is() -> None:
     capacity = HostCapacity(HOST, [NodeCapacity(HOST.grid.nodes[0], 0, 0, 0)], NodeMemory(HOST))
     large = guest("a", 9, 2, resident={0: 3 * GIB})
-    made = place_guest(capacity, demand(large, PlacementPolicy(), 2048))
+    made = place_guest(capacity, demand(large, PlacementPolicy(overcommit=1), 2048))
     assert (made.kind, made.why, made.vcpus_by_node) == (PlacementKind.UNPLACED, "", {})
     assert capacity.memory.memory[0] == 5 * GIB
 

@@ -135,13 +135,13 @@ def test_of_a_guest_with_threads_torn_cores_count_before_llcs() -> None:
             machine(2),
             guest("a", 1, 17),
             {"overcommit": "2.5"},
-            "not placed: no node with 1 free vCPUs has 17.0 GiB of memory for it",
+            "not placed: no node with 1 free vCPU has 17.0 GiB of memory for it",
         ),
         (
             machine(1),
             guest("a", 1, 17),
             {},
-            "not placed: no node with 1 free vCPUs has 17.0 GiB of memory for it",
+            "not placed: no node with 1 free vCPU has 17.0 GiB of memory for it",
         ),
         (
             machine(2),
@@ -168,7 +168,7 @@ def test_of_a_guest_with_threads_torn_cores_count_before_llcs() -> None:
             machine(1),
             guest("a", 1, 1, huge_pages=(HugePages(1 << 20),)),
             {},
-            "not placed: no node with 1 free vCPUs has 1 huge pages of 1048576 KiB free",
+            "not placed: no node with 1 free vCPU has 1 huge pages of 1048576 KiB free",
         ),
         (
             machine(1),
@@ -213,7 +213,7 @@ def test_who_may_run_on_dedicated_cpus_is_said() -> None:
         assert made.complete
     assert plan(machine(), [guest("a", 1), *many], PlacementPolicy(), {}).warnings == ()
     assert plan(machine(), [dedicated("a", 1)], PlacementPolicy(), {}).warnings == ()
-    assert not plan(machine(), [guest("a", 99)], PlacementPolicy(), {}).complete
+    assert not plan(machine(), [guest("a", 99)], PlacementPolicy(overcommit=1), {}).complete
 
 
 # --- threads --------------------------------------------------------------------------------------

@@ -21,14 +21,15 @@ def guest(name: str, vcpus: int, gib: float = 1) -> Guest:
 
 def test_guests_float_each_in_a_node_and_stay_there() -> None:
     guests = [guest("a", 4), guest("b", 6), guest("c", 2)]
-    first = plan(TWO_NODES, guests, parse({}), {})
+    one_each = parse({"overcommit": "1"})
+    first = plan(TWO_NODES, guests, one_each, {})
     assert {one.guest: (one.kind, one.nodes) for one in first.placements} == {
         "a": (PlacementKind.SHARED, (1,)),
         "b": (PlacementKind.SHARED, (0,)),
         "c": (PlacementKind.SHARED, (1,)),
     }
     current = {one.uuid: one for one in first.placements}
-    assert plan(TWO_NODES, guests, parse({}), current) == first
+    assert plan(TWO_NODES, guests, one_each, current) == first
 
 
 def test_dedicated_cpus_leave_the_first_core_of_a_node() -> None:

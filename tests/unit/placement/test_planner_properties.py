@@ -75,12 +75,13 @@ def test_the_check_finds_a_needless_split() -> None:
     """A plan that is made worse by hand does not pass."""
     host = with_plain_memory(TWO_NODES)
     guest = Guest("a", "a", vcpus=2, online=(0, 1), memory=1024)
-    made = fresh(host, [guest], parse({}), {})
+    policy = parse({"overcommit": "1"})
+    made = fresh(host, [guest], policy, {})
     [one] = made.placements
-    assert check_no_needless_split(host, [guest], parse({}), made) == 0
+    assert check_no_needless_split(host, [guest], policy, made) == 0
     worse = replace(one, vcpus={0: "0", 1: "8"})
     with pytest.raises(AssertionError, match="a fits on node"):
-        check_no_needless_split(host, [guest], parse({}), replace(made, placements=(worse,)))
+        check_no_needless_split(host, [guest], policy, replace(made, placements=(worse,)))
 
 
 @pytest.mark.parametrize("smt", ["prefer", "require"])

@@ -36,7 +36,7 @@ def test_a_host_that_tells_no_memory_is_planned() -> None:
     host = replace(machine(nodes=2, cores=1, threads=1, llcs=1, gib=0), isolated=frozenset({0, 1}))
     placed = planned(host, guest("a", 1), policy="dedicated")["a"]
     assert (placed.kind, placed.vcpus) == (PlacementKind.SHARED, {0: "0"})
-    assert "it needs 1 CPUs that can be dedicated" in placed.why
+    assert "it needs 1 CPU that can be dedicated" in placed.why
 
 
 def test_huge_pages_are_given_once() -> None:
@@ -470,7 +470,7 @@ def test_a_placement_on_cpus_that_are_gone_is_made_anew() -> None:
             machine(2, gib=2),
             [guest("a", 1, 3)],
             {},
-            "node 0: no node with 1 free vCPUs has 3.0 GiB of memory for it; its"
+            "node 0: no node with 1 free vCPU has 3.0 GiB of memory for it; its"
             " memory spans nodes 0-1",
         ),
         (

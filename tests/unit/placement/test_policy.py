@@ -55,6 +55,7 @@ def test_what_is_shown_as_the_default_is_the_default() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "value"),
     [
+        ("overcommit", "auto", None),
         ("overcommit", "1", 1.0),
         ("overcommit", "64", 64.0),
         ("overcommit", "64.000", 64.0),
@@ -68,18 +69,21 @@ def test_what_is_shown_as_the_default_is_the_default() -> None:
 )
 def test_what_is_valid(name: str, text: str, value: object) -> None:
     assert getattr(
-        changed(PlacementPolicy(housekeeping=frozenset({9}), rebalance=4), {name: text}), name
+        changed(
+            PlacementPolicy(housekeeping=frozenset({9}), overcommit=2.0, rebalance=4), {name: text}
+        ),
+        name,
     ) == (value)
 
 
 @pytest.mark.parametrize(
     ("name", "text", "why"),
     [
-        ("overcommit", "0.999", "a number from 1 to 64, such as 1.5"),
-        ("overcommit", "64.001", "a number from 1 to 64, such as 1.5"),
-        ("overcommit", "1.1234", "a number from 1 to 64, such as 1.5"),
-        ("overcommit", "1,5", "a number from 1 to 64, such as 1.5"),
-        ("overcommit", "٣", "a number from 1 to 64, such as 1.5"),
+        ("overcommit", "0.999", "auto, or a number from 1 to 64, such as 1.5"),
+        ("overcommit", "64.001", "auto, or a number from 1 to 64, such as 1.5"),
+        ("overcommit", "1.1234", "auto, or a number from 1 to 64, such as 1.5"),
+        ("overcommit", "1,5", "auto, or a number from 1 to 64, such as 1.5"),
+        ("overcommit", "٣", "auto, or a number from 1 to 64, such as 1.5"),
         ("rebalance", "1000", "never, or how many guests one plan may move (0 to 999)"),
         ("rebalance", "-1", "never, or how many guests one plan may move (0 to 999)"),
         ("rebalance", "٣", "never, or how many guests one plan may move (0 to 999)"),

