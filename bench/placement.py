@@ -13,27 +13,32 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 
 from bench.placement_rivals import missing, numad, unpinned, virt_install
 from tuned_virt.kernel import cpuset
 from tuned_virt.model.guest import Cell, Guest
 from tuned_virt.model.topology import Cache, CpuDetail, Host, NumaNode
-from tuned_virt.placement import Planner, parse, plan
+from tuned_virt.placement import Placement, PlacementPolicy, Planner, parse, plan
+from tuned_virt.placement.sharing import core_shares
 
 RUNS = 7
 GIB = 1 << 20
 
 
-def machine(nodes: int, cpus: int, gib: int, llcs: int = 1) -> Host:
-    """A host of equal nodes without SMT, pairs of nodes near each other."""
+def machine(nodes: int, cpus: int, gib: int, llcs: int = 1, threads: int = 1) -> Host:
+    """A host of equal nodes, siblings next to each other, pairs of nodes near each other."""
     details = {}
     caches = []
     found = []
     for node in range(nodes):
         own = range(node * cpus, (node + 1) * cpus)
-        details.update({cpu: CpuDetail(cpu, node, node, 0, cpu, frozenset({cpu})) for cpu in own})
+        for cpu in own:
+            core = cpu // threads * threads
+            siblings = frozenset(range(core, core + threads))
+            details[cpu] = CpuDetail(cpu, node, node, 0, core, siblings)
         for start in range(own.start, own.stop, cpus // llcs):
             caches.append(Cache(frozenset(range(start, start + cpus // llcs)), 32 << 10))
         distances = {other: _distance(node, other) for other in range(nodes)}
@@ -81,18 +86,19 @@ def speed() -> None:
     sizes = [draw.choice([1, 1, 2, 2, 4, 4, 8]) for _ in range(1000)]
     guests = [guest(number, size, size) for number, size in enumerate(sizes)]
     more = [*guests, guest(1000, 4, 4)]
-    for name in ("node", "dedicated"):
-        policy = parse({"policy": name, "overcommit": "4"})
+    for name, most in product(("node", "dedicated"), ("auto", "4")):
+        policy = parse({"policy": name, "overcommit": most})
+        asked = f"policy={name} overcommit={most}"
 
         fresh = lambda: plan(host, guests, policy, {})  # noqa: B023, E731
-        say(f"1000 guests, policy={name}", milliseconds(fresh), 100)
+        say(f"1000 guests, {asked}", milliseconds(fresh), 100)
         planner = Planner()
         current = {one.uuid: one for one in planner.plan(host, guests, policy, {}).placements}
         add = lambda: planner.plan(host, more, policy, current)  # noqa: B023, E731
-        say(f"one more, policy={name}", milliseconds(add), 5)
-    crowd = [guest(number, 2, 1) for number in range(10_000)]
+        say(f"one more, {asked}", milliseconds(add), 5)
+    many = [guest(number, 2, 1) for number in range(10_000)]
     policy = parse({"policy": "dedicated"})
-    say("10000 guests", milliseconds(lambda: plan(host, crowd, policy, {})), 2000)
+    say("10000 guests", milliseconds(lambda: plan(host, many, policy, {})), 2000)
     one = [guest(0, 32, 32, cells=8)]
     for cpus in (5, 9, 3):
         nodes = machine(16, cpus, 8)
@@ -224,9 +230,68 @@ def total(
     return vcpus, gib, over
 
 
+# --- crowded hosts --------------------------------------------------------------------------------
+
+
+def crowd(draw: random.Random, percent: int) -> tuple[Host, list[Guest]]:
+    """2 or 4 nodes of 8 cores with two threads, guests of 1 to 12 vCPUs up to a load."""
+    host = machine(draw.choice([2, 4]), 16, 512, threads=2)
+    guests: list[Guest] = []
+    while sum(one.vcpus for one in guests) < len(host.cpus) * percent // 100:
+        guests.append(guest(len(guests), draw.choice([1, 2, 2, 4, 4, 6, 8, 12]), 1))
+    return host, guests
+
+
+def one_by_one(host: Host, guests: list[Guest], policy: PlacementPolicy) -> Iterable[Placement]:
+    """The placements if each guest starts while those before it run."""
+    planner = Planner()
+    made: Iterable[Placement] = ()
+    for number in range(len(guests)):
+        current = {one.uuid: one for one in made}
+        made = planner.plan(host, guests[: number + 1], policy, current).placements
+    return made
+
+
+def unevenness(host: Host, made: Iterable[Placement]) -> float:
+    """The vCPUs of the fullest node over their mean; those on several nodes in equal parts."""
+    loads = dict.fromkeys(host.by_id, 0.0)
+    for placed in made:
+        for text in placed.vcpus.values():
+            homes = {host.cpus[cpu].node for cpu in cpuset.parse(text)}
+            for home in homes:
+                loads[home] += 1 / len(homes)
+    return max(loads.values()) * len(loads) / max(sum(loads.values()), 1)
+
+
+def crowded(each: int = 25) -> None:
+    """All at once and one by one, by the default and by what was the default before."""
+    for percent, most in product((100, 200, 300, 400), ("auto", "1")):
+        draw = random.Random(percent)  # noqa: S311 - instances
+        instances = [crowd(draw, percent) for _ in range(each)]
+        policy = parse({"overcommit": most})
+        placed = total = 0
+        uneven, kept = 1.0, 1.0
+        for host, guests in instances:
+            for made in (
+                plan(host, guests, policy, {}).placements,
+                one_by_one(host, guests, policy),
+            ):
+                placed += sum(bool(one.vcpus) for one in made)
+                total += len(guests)
+                uneven = max(uneven, unevenness(host, made))
+                shares = core_shares(host, guests, made).values()
+                kept = min(kept, *(one.kept for one in shares))
+        print(
+            f"vCPUs for {percent} % of the CPUs, overcommit={most}: {placed} of {total} guests"
+            f" placed, fullest node {uneven:.2f} times the mean, least share of cores against"
+            f" unpinned {kept:.0%}"
+        )
+
+
 def main() -> int:
     """All of it."""
     speed()
+    crowded()
     quality()
     return 0
 
