@@ -56,10 +56,10 @@ class GuestDemand:
             return False
         return guest.movable or not guest.resident
 
-    @cached_property
+    @property
     def uniform(self) -> bool:
         """Whether its owner leaves all its cells the same nodes."""
-        return all(cell.allowed == self.whole.allowed for cell in self.cells)
+        return not self.cells or all(cell.allowed == self.whole.allowed for cell in self.cells)
 
     @cached_property
     def shape(self) -> Hashable:

@@ -56,7 +56,9 @@ def claims(host: Host, guests: Iterable[Guest], vcpus_per_cpu: float = 1) -> Cla
             _claim(found, host, owned.vcpus.get(vcpu, ANYWHERE), 1)
         for cpus in (owned.emulator or ANYWHERE, *owned.iothreads.values()):
             _claim(found, host, cpus, 0)
-        _float(found, host, guest, unpinned(guest, host) / vcpus_per_cpu)
+        vcpus = unpinned(guest, host)
+        if vcpus:
+            _float(found, host, guest, vcpus / vcpus_per_cpu)
     return found
 
 
@@ -65,6 +67,8 @@ def unpinned(guest: Guest, host: Host) -> int:
 
     numad pins those of placement='auto' when the guest starts.
     """
+    if not (guest.manager or guest.owned.realtime or guest.owned.vcpus):
+        return 0
     sets = (guest.owned.vcpus.get(vcpu, ANYWHERE) & host.cpus.keys() for vcpu in guest.online)
     pinned = sum(0 < len(cpus) < len(host.cpus) for cpus in sets)
     if guest.manager or guest.owned.realtime or pinned:
@@ -92,7 +96,7 @@ def _float(found: ClaimedCpus, host: Host, guest: Guest, vcpus: float) -> None:
     near = [size if node.memory_node in wished else 0 for node, size in zip(host.grid.nodes, sizes)]
     weights = near if any(near) else sizes
     for node_index, weight in enumerate(weights):
-        if vcpus and weight:
+        if weight:
             found.load[node_index] += vcpus * weight / sum(weights)
 
 
