@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +99,17 @@ def test_every_host_comes_back_as_it_went(file: Path, tmp_path: Path) -> None:
     copy = tmp_path / "host.json"
     copy.write_text(json.dumps(snapshot._content(gathered)))
     assert snapshot.load(copy) == gathered
+
+
+def test_what_cpusets_leave_to_guests_comes_back_and_older_snapshots_say_nothing_of_it(
+    tmp_path: Path,
+) -> None:
+    host = Host.from_xml((DATA / "hosts/two-nodes.xml").read_text())
+    confined = replace(host, cpusets={"/machine": frozenset({0, 1})})
+    copy = tmp_path / "host.json"
+    content = snapshot._content(planning_input.of(confined, []))
+    copy.write_text(json.dumps(content))
+    assert snapshot.load(copy).host == confined
+    del content["host"]["cpusets"]
+    copy.write_text(json.dumps(content))
+    assert snapshot.load(copy).host == host

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from tuned_virt.kernel.files import KernelFS
+from tuned_virt.model import topology
+from tuned_virt.model.guest import read_guest
 from tuned_virt.model.topology import partitions
 
 ONLINE = range(16)
@@ -106,3 +108,18 @@ def test_a_partition_without_a_cpuset_has_that_of_the_group_above() -> None:
         None,
     ]
     assert partitions.of({"/": rt}, "/machine/a") == rt
+
+
+def test_a_host_has_them(tmp_path: Path) -> None:
+    for cpu in range(4):
+        folder = tmp_path / f"sys/devices/system/cpu/cpu{cpu}/topology"
+        folder.mkdir(parents=True)
+        (folder / "core_cpus_list").write_text(f"{cpu}\n")
+    read(tmp_path, {"machine.slice/cpuset.cpus.effective": "2-7"})
+    host = topology.read(KernelFS(tmp_path))
+    assert host.cpusets == {"/machine": frozenset({2, 3})}
+    assert (host.allowed("/machine/rt"), host.allowed("/")) == (frozenset({2, 3}), None)
+    guest = "<domain type='kvm'><name>a</name><memory>1</memory>{}</domain>"
+    named = "<resource><partition>/machine/rt</partition></resource>"
+    found = [read_guest(guest.format(text)).partition for text in ("", named)]
+    assert found == ["/machine", "/machine/rt"]

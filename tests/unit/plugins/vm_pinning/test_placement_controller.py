@@ -165,6 +165,22 @@ def test_it_is_asked_when_the_host_changes(scene: Scene, tmp_path: Path) -> None
     assert [host.nodes[0].memory for host in scene.asked.hosts] == [4194304, 8388608]
 
 
+def test_it_is_asked_when_a_cpuset_leaves_guests_other_cpus(scene: Scene, tmp_path: Path) -> None:
+    """systemctl set-property machine.slice AllowedCPUs=2-3, while guests run."""
+    folder = tmp_path / "sys/devices/system/cpu"
+    folder.mkdir(parents=True)
+    (folder / "online").write_text("0-3\n")
+    scene.start("a")
+    scene.decide()
+    confined = tmp_path / "sys/fs/cgroup/machine.slice/cpuset.cpus.effective"
+    confined.parent.mkdir(parents=True)
+    confined.write_text("2-3\n")
+    for _ in range(2):
+        scene.decide()
+    sets = [dict(host.cpusets) for host in scene.asked.hosts]
+    assert sets == [{}, {"/machine": frozenset({2, 3})}]
+
+
 def test_a_host_that_is_not_read_is_said_and_nothing_is_placed(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
