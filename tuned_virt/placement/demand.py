@@ -18,7 +18,7 @@ ORDINARY_KIB = 64
 class GuestPart:
     """vCPUs and memory that belong together: a vNUMA cell, or the guest where it has none.
 
-    memory   KiB of ordinary pages; huge: page size in KiB → number of pages
+    memory   KiB of ordinary pages in use; huge: page size in KiB → number of pages
     allowed  numbers of the nodes that its owner's numatune leaves, None for all
     """
 
@@ -123,9 +123,13 @@ def _cell(guest: Guest, node_index: int, default_page: int) -> GuestPart:
 
 
 def _part(guest: Guest, cell: int, vcpus: tuple[int, ...], memory: int, default: int) -> GuestPart:
+    """A part with its memory; what a balloon keeps is missing in all cells alike, but no huge page
+    is given back."""
     size = _page_size(guest.huge_pages, cell, default)
     if size > ORDINARY_KIB:
         return GuestPart(cell, vcpus, 0, {size: -(-memory // size)})
+    if guest.ballooned:
+        memory -= memory * guest.ballooned // guest.memory
     return GuestPart(cell, vcpus, memory, {})
 
 

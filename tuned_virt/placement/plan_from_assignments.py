@@ -180,15 +180,15 @@ class PlacementResult:
     # --- memory ---------------------------------------------------------------------------------
 
     def _hotplug_growth(self) -> dict[int, float]:
-        """Node → KiB that guests there may still be plugged."""
+        """Node → KiB that guests there may use beyond what they do."""
         growth: dict[int, float] = {}
         for assignment in self.assignments.values():
             guest = assignment.wanted.guest
-            if guest.max_memory > guest.memory and assignment.vcpus_by_node:
+            more = max(guest.max_memory, guest.memory) - guest.memory + guest.ballooned
+            if more and assignment.vcpus_by_node:
                 for share in assignment.shares:
                     part = share.memory / max(assignment.wanted.whole.memory, 1)
-                    more = (guest.max_memory - guest.memory) * part
-                    growth[share.node] = growth.get(share.node, 0) + more
+                    growth[share.node] = growth.get(share.node, 0) + more * part
         return growth
 
     def _memory(self, assignment: Assignment) -> tuple[MemoryPlacement | None, str]:

@@ -215,3 +215,27 @@ def test_huge_pages_must_be_there() -> None:
     assert (
         one.why == "not placed: no node with room for 2 vCPUs has 512 huge pages of 2048 KiB free"
     )
+
+
+def test_guests_are_placed_by_the_memory_that_they_use() -> None:
+    """8 GiB of 100, the rest ballooned; no wall, as they may have it again."""
+    crowd = [guest(n, 4, 100, ballooned=92 * GIB) for n in "ab"]
+    made = auto(WIDE, *crowd)
+    assert {one.nodes for one in made.values()} == {(0,), (1,)}
+    assert not any("memory" in one.why for one in made.values())
+    walls = auto_unbound(WIDE, *crowd, memory="strict")
+    assert {one.memory.mode for one in walls.values() if one.memory} == {"move"}
+    small = auto_unbound(WIDE, guest("c", 4, 40, ballooned=30 * GIB), memory="strict")["c"]
+    assert small.memory is not None
+    assert small.memory.mode == "strict"
+
+
+def test_what_a_balloon_keeps_is_missing_in_all_cells_but_not_in_huge_pages() -> None:
+    cells = (Cell(0, frozenset({0, 1}), 60 * GIB), Cell(1, frozenset({2, 3}), 60 * GIB))
+    made = auto(WIDE, guest("a", 4, 120, cells=cells, ballooned=60 * GIB))["a"]
+    assert (len(made.nodes), "memory" in made.why) == (1, False)
+    pages = {2048: 40 * GIB // 2048}
+    host = replace(WIDE, nodes=tuple(replace(node, free_pages=pages) for node in WIDE.nodes))
+    wants = guest("a", 4, 60, huge_pages=(HugePages(2048),), ballooned=40 * GIB)
+    [one] = plan(host, [wants], parse({}), {}).placements
+    assert len(one.nodes) == 2

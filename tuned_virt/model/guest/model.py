@@ -96,7 +96,7 @@ class Guest:
 
     vcpus       most that it can have; online: those that it has now
     memory      what it may use at start, memory devices included; max_memory: with all that can be
-                plugged
+                plugged; ballooned: what its balloon keeps of memory
     devices     PCI addresses ("0000:3b:00.0") on the host that it is given
     iothreads   IOThread → disks ("nvme0n1" or a PCI address) that it serves
     owned       what the owner wrote about places
@@ -122,6 +122,7 @@ class Guest:
     cells: tuple[Cell, ...] = ()
     memory: int = 0
     max_memory: int = 0
+    ballooned: int = 0
     huge_pages: tuple[HugePages, ...] = ()
     memory_devices: tuple[MemoryDevice, ...] = ()
     devices: tuple[str, ...] = ()

@@ -113,6 +113,7 @@ def _guest(root: Element) -> Guest:
         cells=_cells(root, vcpus, added),
         memory=memory,
         max_memory=max(memory, _kib(root, "maxMemory")),
+        ballooned=_ballooned(root, memory - sum(device.memory for device in added)),
         huge_pages=_huge_pages(root),
         memory_devices=added,
         devices=tuple(sorted(set(devices.passed_through(root)))),
@@ -213,6 +214,13 @@ def _memory(root: Element, added: Sequence[MemoryDevice]) -> int:
         element = root.find("memory")
         raise ElementError(root if element is None else element, "it has no <memory>")
     return memory
+
+
+def _ballooned(root: Element, memory: int) -> int:
+    """KiB that a balloon keeps of so many without memory devices. <currentMemory> of a guest that
+    runs counts what it has of those, so that this may be less than there is."""
+    current = _kib(root, "currentMemory")
+    return max(0, memory - current) if current else 0
 
 
 def _kib(root: Element, path: str) -> int:
