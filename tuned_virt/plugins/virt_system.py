@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from enum import Enum
 from typing import NamedTuple, Union
 
@@ -21,12 +21,14 @@ from tuned_virt.core.options import BadOptions, OneOf, OptionError, OptionSpec
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.core.tuner import Tuner, Writer
 from tuned_virt.frozen_dataclasses import dataclass, field
-from tuned_virt.kernel import commands, timeouts, udev_rules
+from tuned_virt.kernel import commands, cpuset, timeouts, udev_rules
 from tuned_virt.kernel.commands import ToolError
 from tuned_virt.kernel.files import KernelFS, NotDone
 
 ONLINE = "memory_auto_online"
 ONLINE_FILE = "/sys/devices/system/memory/auto_online_blocks"
+CPUS = "/sys/devices/system/cpu"
+FILES = ("present", "online")
 ONLINE_WORDS = OneOf(("auto", "offline", "online", "online_kernel", "online_movable"))
 
 
@@ -118,7 +120,8 @@ class SystemState:
     """The modules by name, and the word of auto_online_blocks ("" without memory hotplug).
 
     `needs` has, for each module that this kernel can load, those it needs, nearest first
-    (modules.dep(5)); `online_rule` names the udev rule file that decides on hot-plugged memory.
+    (modules.dep(5)); `online_rule` names the udev rule file that decides on hot-plugged memory;
+    `offline_cpus` are CPUs that are there and that no rule brings online.
     """
 
     modules: Mapping[str, Module] = field(default_factory=dict)
@@ -126,6 +129,7 @@ class SystemState:
     online: str = ""
     machine: str = ""
     online_rule: str = ""
+    offline_cpus: str = ""
 
     @property
     def values(self) -> dict[Setting, Value]:
@@ -175,8 +179,17 @@ def decide(policy: SystemPolicy, state: SystemState, originals: Values) -> Plan:
         originals={str(one): str(now[one]) for one in asked},
         wanted={str(one): str(to) for one, to in asked.items()},
         pending={str(one): why for one, why in pending.items()},
-        notes=(*notes, *([note] if note else [])),
+        notes=(*notes, *([note] if note else []), *_cpu_notes(state)),
     )
+
+
+def _cpu_notes(state: SystemState) -> Iterator[str]:
+    """CPUs that were plugged in, and that the kernel leaves offline."""
+    if state.offline_cpus:
+        yield (
+            f"CPUs {state.offline_cpus} are offline, and no udev rule brings hot-plugged CPUs"
+            " online: write 1 to /sys/devices/system/cpu/cpuN/online, or use virsh setvcpus --guest"
+        )
 
 
 def _asked_modules(
@@ -240,9 +253,32 @@ def online_rule(fs: KernelFS, machine: str = "") -> str:
         "KERNEL": "memory999",
         "DEVPATH": "/devices/system/memory/memory999",
     }
-    device = udev_rules.NewDevice(block, {"state": "offline"}, machine)
+    return _rule(fs, udev_rules.NewDevice(block, {"state": "offline"}, machine), "state")
+
+
+def offline_cpus(fs: KernelFS, machine: str = "") -> str:
+    """CPUs that are there and not online, where no udev rule sees to that; "" for none.
+
+    Threads that SMT control has switched off are not meant.
+    """
+    there, online = (cpuset.parse(fs.read_optional(f"{CPUS}/{name}") or "") for name in FILES)
+    off = (fs.read_optional(f"{CPUS}/smt/control") or "").endswith("off")
+    block = {
+        "SUBSYSTEM": "cpu",
+        "ACTION": "add",
+        "KERNEL": "cpu999",
+        "DEVPATH": "/devices/system/cpu/cpu999",
+    }
+    device = udev_rules.NewDevice(block, {"online": "0"}, machine)
+    if off or not there - online or _rule(fs, device, "online"):
+        return ""
+    return cpuset.text(there - online)
+
+
+def _rule(fs: KernelFS, device: udev_rules.NewDevice, attribute: str) -> str:
     for path, text in udev_rules.files(fs):
-        if "memory" in text and udev_rules.sets(fs, text, device, "state"):
+        word = device.keys["SUBSYSTEM"]
+        if word in text and udev_rules.sets(fs, text, device, attribute):
             return path
     return ""
 
@@ -317,13 +353,14 @@ class SystemTuner(Tuner[SystemPolicy, SystemState]):
         if kept or any(not fs.exists(f"/sys/module/{name}") for name in policy.modules):
             wanted = needs(fs, os.uname().release, policy.modules)
         names.update(*wanted.values())
-        machine = os.uname().machine
+        machine, hot_plug = os.uname().machine, policy.memory_auto_online == "auto"
         return SystemState(
             modules={name: module(fs, name) for name in sorted(names)},
             needs=wanted,
             online=fs.read_optional(ONLINE_FILE) or "",
             machine=machine,
-            online_rule=online_rule(fs, machine) if policy.memory_auto_online == "auto" else "",
+            online_rule=online_rule(fs, machine) if hot_plug else "",
+            offline_cpus=offline_cpus(fs, machine) if hot_plug else "",
         )
 
     def files(self, policy: SystemPolicy) -> Values:

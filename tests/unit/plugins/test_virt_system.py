@@ -14,6 +14,7 @@ from tuned_virt.plugins.virt_system import (
     decide,
     module,
     needs,
+    offline_cpus,
     online_rule,
     parse,
 )
@@ -183,6 +184,34 @@ def test_udev_rules_are_read_with_their_conditions(
         (tmp_path / folder / name).write_text(content)
     expected = "/usr/lib/udev/rules.d/40-x.rules" if found else ""
     assert online_rule(KernelFS(tmp_path), machine) == expected
+
+
+CPU_RULE = 'SUBSYSTEM=="cpu", ACTION=="add", TEST=="online", ATTR{online}=="0", ATTR{online}="1"\n'
+
+
+@pytest.mark.parametrize(
+    ("online", "control", "rule", "offline"),
+    [
+        ("0-1", "notsupported", VM_HOTADD, "2-3"),
+        ("0-1", "", "", "2-3"),
+        ("0-3", "on", "", ""),
+        ("0-1", "forceoff", "", ""),
+        ("0-1", "off", "", ""),
+        ("0-1", "on", CPU_RULE, ""),
+    ],
+)
+def test_cpus_that_stay_offline_are_named(
+    tmp_path: Path, online: str, control: str, rule: str, offline: str
+) -> None:
+    files = {"present": "0-3", "online": online, "smt/control": control}
+    for path, text in {f"sys/devices/system/cpu/{n}": t for n, t in files.items()}.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    (tmp_path / "usr/lib/udev/rules.d").mkdir(parents=True)
+    (tmp_path / "usr/lib/udev/rules.d/40-x.rules").write_text(rule)
+    assert offline_cpus(KernelFS(tmp_path), "x86_64") == offline
+    notes = decide(parse({}), SystemState(offline_cpus=offline), {}).notes
+    assert [note[:20] for note in notes] == (["CPUs 2-3 are offline"] if offline else [])
 
 
 def test_modules_and_what_they_need(tmp_path: Path) -> None:
