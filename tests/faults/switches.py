@@ -42,6 +42,9 @@ MORE_FILES, MORE_MEMORY = 4, 16 << 10
 STARVED = 24
 """Descriptors that are left to the daemon at first, when they run out; one less each time."""
 
+LAST = 6000
+"""Characters of TuneD's log that are shown where something is not exact."""
+
 OTHER = PROFILE.replace("pages_2M=0:64", "pages_2M=0:32").replace("cpu_shares=55", "cpu_shares=77")
 
 
@@ -120,20 +123,22 @@ def switches(made: World, told: argparse.Namespace) -> Iterator[str]:
     assert not made.kept(), f"still kept: {made.kept()}"
 
 
-def starve(made: World) -> Iterator[str]:
+def starve(made: World, first: int) -> Iterator[str]:
     """Leave fewer and fewer descriptors to an apply and to an off, then all again.
 
     A daemon of which GLib has ended the process, as it does without a pipe, is put back by restore.
     """
     before = made.untuned()
-    for left in range(STARVED, -1, -1):
+    for left in range(first, -1, -1):
         how = []
         for phase in ("apply", "off"):
             if phase == "off":
                 made.apply()
+            made.forget_log()
             lived = _starved(made, phase, left)
             wrong = made.wait_until(before, made.untuned)
-            assert not wrong, f"{left} descriptors at {phase}: {wrong}"
+            said = made.t.log()[-LAST:]
+            assert not wrong, f"{left} descriptors at {phase}: {wrong}; kept: {made.kept()}\n{said}"
             assert not made.kept(), f"{left} descriptors at {phase}: still kept: {made.kept()}"
             how.append(f"{phase} exact{'' if lived else ' by restore, the daemon ended'}")
             if not lived:
@@ -167,14 +172,16 @@ def main() -> int:
     parser.add_argument("--version", choices=SUITES, default="2.20")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="end after so many")
     parser.add_argument("--files", type=int, help="descriptors that the daemon may have")
-    parser.add_argument("--starve", action="store_true", help="descriptors run out")
+    parser.add_argument(
+        "--starve", type=int, nargs="?", const=STARVED, help="descriptors run out, from so many"
+    )
     told = parser.parse_args()
     if os.geteuid() != 0:
         print("root is required: sudo make check-switches", file=sys.stderr)
         return NOT_TRIED
     try:
         with known_state(print), world(told.version, {"other": OTHER}) as made:
-            for text in starve(made) if told.starve else switches(made, told):
+            for text in starve(made, told.starve) if told.starve else switches(made, told):
                 print(text, flush=True)
     except AssertionError as error:
         print(error, file=sys.stderr)
