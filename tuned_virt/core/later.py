@@ -8,12 +8,11 @@ the interpreter from it as soon as it works.
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable
 
-from tuned_virt.kernel import heap, timeouts
+from tuned_virt.kernel import timeouts
 
 log = logging.getLogger("tuned")
 
@@ -28,7 +27,6 @@ class Later:
         self._lock = threading.Lock()
         self._waiting: list[Step] = []
         self._threaded = False
-        self._modules = 0
 
     def call(self, step: Step) -> None:
         """Have a step done in a moment, and tried again each moment until it is."""
@@ -39,12 +37,6 @@ class Later:
             self._threaded = True
         threading.Thread(target=self._work, name="virt-later", daemon=True).start()
 
-    def _trim(self) -> None:
-        """Give back what importing has left; where nothing was, the next apply will use it."""
-        if len(sys.modules) != self._modules:
-            self._modules = len(sys.modules)
-            heap.trim()
-
     def _work(self) -> None:
         """Until no step waits."""
         while True:
@@ -52,7 +44,6 @@ class Later:
             with self._lock:
                 steps, self._waiting = self._waiting, []
             again = [step for step in steps if not _done(step)]
-            self._trim()
             with self._lock:
                 self._waiting += again
                 if not self._waiting:

@@ -203,8 +203,11 @@ class StateFile(Generic[T]):
     def write(self, content: dict[str, Any]) -> None:
         """Replace the file. Raises OSError."""
         text = self.text(content)
-        make_folder(self.path)
-        believed_folder(self.path)
+        try:
+            believed_folder(self.path)
+        except FileNotFoundError:
+            make_folder(self.path)
+            believed_folder(self.path)
         new = self._beside(".new")
         try:
             with open(new, "w", opener=only_root_writes) as file:

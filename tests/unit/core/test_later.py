@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -9,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tuned_virt.core.later import Later
-from tuned_virt.kernel import heap, timeouts
+from tuned_virt.kernel import timeouts
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -45,23 +44,3 @@ def test_steps_are_done_by_one_thread_until_none_waits(
     wait_until(lambda: not later._threaded)
     later.call(note)
     wait_until(lambda: len(done) == 3)
-
-
-def test_the_heap_is_trimmed_after_imports_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timeouts, "LATER", 0.0)
-    trimmed: list[int] = []
-    monkeypatch.setattr(heap, "trim", lambda: trimmed.append(len(sys.modules)))
-    later = Later()
-
-    def times() -> int:
-        later.call(lambda: True)
-        wait_until(lambda: not later._threaded)
-        return len(trimmed)
-
-    assert [times(), times()] == [1, 1]
-    monkeypatch.setitem(sys.modules, "imported meanwhile", threading)
-    assert [times(), times()] == [2, 2]
-
-
-def test_trimming_harms_nothing() -> None:
-    heap.trim()
