@@ -86,7 +86,8 @@ class IsolatedHost(KernelFS):
             return "\n\n".join(shown)
         unit, (_, cpus) = words[3], words[4].split("=")
         self.units[unit] = cpus
-        self.put(f"{DROP_INS}/{unit}.d/50-AllowedCPUs.conf", f"AllowedCPUs=\nAllowedCPUs={cpus}")
+        folder = "run/systemd/transient" if unit == "init.scope" else DROP_INS
+        self.put(f"{folder}/{unit}.d/50-AllowedCPUs.conf", f"AllowedCPUs=\nAllowedCPUs={cpus}")
         if cpus:  # else systemd leaves the group as it is: its issue 43846
             self.put(f"sys/fs/cgroup/{unit}/cpuset.cpus", cpus)
         return ""

@@ -2,8 +2,8 @@
 """AllowedCPUs= of systemd's units, set until the next boot and taken back without a trace.
 
 Source: systemd.resource-control(5). It needs the second version of control groups. What
-`set-property --runtime` sets is in a drop-in file below DROP_INS; one that was not there before is
-removed afterwards, as an empty one would go on hiding what the administrator configures.
+`set-property --runtime` sets is in a drop-in file below one of DROP_INS; one that was not there
+before is removed afterwards, as an empty one would go on hiding what the administrator configures.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from tuned_virt.kernel.files import KernelFileError, KernelFS
 RUNS = "/run/systemd/system"
 CGROUPS = "/sys/fs/cgroup"
 CONTROLLERS = f"{CGROUPS}/cgroup.controllers"
-DROP_INS = "/run/systemd/system.control"
+DROP_INS = ("/run/systemd/system.control", "/run/systemd/transient")
+"""The second for units without a file, as init.scope (systemd's unit_drop_in_dir)."""
+
 FILE = "50-AllowedCPUs.conf"
 
 
@@ -50,9 +52,13 @@ def read(units: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def _drop_ins(unit: str) -> list[str]:
+    return [f"{folder}/{unit}.d/{FILE}" for folder in DROP_INS]
+
+
 def is_runtime(fs: KernelFS, unit: str) -> bool:
     """Whether a drop-in of `set-property --runtime` is there."""
-    return fs.exists(f"{DROP_INS}/{unit}.d/{FILE}")
+    return any(map(fs.exists, _drop_ins(unit)))
 
 
 def write(fs: KernelFS, unit: str, cpus: str, runtime: bool) -> None:
@@ -62,8 +68,9 @@ def write(fs: KernelFS, unit: str, cpus: str, runtime: bool) -> None:
     if not cpus:
         _clear(fs, unit)
     if not runtime:
-        with contextlib.suppress(KernelFileError):
-            fs.remove(f"{DROP_INS}/{unit}.d/{FILE}")
+        for path in _drop_ins(unit):
+            with contextlib.suppress(KernelFileError):
+                fs.remove(path)
 
 
 def _clear(fs: KernelFS, unit: str) -> None:
