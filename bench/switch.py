@@ -26,7 +26,7 @@ BETWEEN = "between"
 SETTLE = 0.1
 """Seconds after it, for what the switch to it put off."""
 
-LIMITS = {"nothing to change": 1.5, "KSM to change": 3.0}
+LIMITS = {"nothing to change": 1.5, "KSM to change": 2.0}
 RUN = Path("/sys/kernel/mm/ksm/run")
 
 
