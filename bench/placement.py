@@ -162,14 +162,16 @@ def across(guests: list[Guest], counts: list[list[int]]) -> Across:
 
 
 def ours(host: Host, guests: list[Guest]) -> tuple[int, list[list[int]]]:
-    """Nodes spanned, and vCPUs by node; a guest left alone counts as spanning them all, as one that
-    nobody pins does."""
+    """Nodes spanned, and vCPUs by node; a guest left alone or that floats over all counts as
+    spanning them all, as one that nobody pins does."""
     made = {one.guest: one for one in plan(host, guests, parse({}), {}).placements}
     spans, found = 0, []
     for one in guests:
         placed = made[one.name]
         spans += len(placed.nodes) or len(host.nodes)
-        homes = [host.cpus[min(cpuset.parse(text))].node for text in placed.vcpus.values()]
+        sets = map(cpuset.parse, placed.vcpus.values())
+        nodes = [{host.cpus[cpu].node for cpu in cpus} for cpus in sets]
+        homes = [min(some) for some in nodes] if all(len(some) == 1 for some in nodes) else []
         alone = [one.vcpus // len(host.nodes)] * len(host.nodes)
         found.append([homes.count(node.id) for node in host.nodes] if homes else alone)
     return spans, found

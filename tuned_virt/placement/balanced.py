@@ -110,20 +110,27 @@ class Balanced(Floating):
         )
 
     def levelled(self, vcpus_by_node: VcpusByNode) -> VcpusByNode:
-        """A guest without cells that is cut over these nodes, cut so that they are level."""
+        """A guest without cells that is cut over these nodes, cut so that they are level, if any of
+        them is then fuller than its cores."""
         nodes, wanted = self.capacity.nodes, self.wanted
-        if wanted.cells or wanted.guest.die:
+        cores = {at: nodes[at].yields[0] for at in vcpus_by_node}
+        within_cores = all(
+            nodes[at].load + len(vcpus) <= cores[at].most(cores[at].share(0)) + TINY
+            for at, vcpus in vcpus_by_node.items()
+        )
+        if within_cores or wanted.cells or wanted.guest.die:
             return vcpus_by_node
         numbers = dict.fromkeys(vcpus_by_node, 0)
         room = {at: self.free_vcpus(at) for at in numbers}
-        full = {at: nodes[at].yields[0].capacity for at in numbers}
         rest, step = len(wanted.whole.vcpus), wanted.guest.threads
         while rest:
             more = min(step, rest)
             able = [at for at in numbers if numbers[at] + more <= room[at]]
             if not able:
                 return vcpus_by_node
-            best = min(able, key=lambda at: (nodes[at].load + numbers[at] + more) / full[at])
+            best = min(
+                able, key=lambda at: (nodes[at].load + numbers[at] + more) / cores[at].capacity
+            )
             numbers[best] += more
             rest -= more
         ends = list(accumulate(numbers.values()))
