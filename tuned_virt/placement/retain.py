@@ -54,10 +54,18 @@ def _keep_shared(way: Floating, current: Placement) -> Assignment | None:
     vcpus_by_node = _vcpus_by_node(way, current)
     if vcpus_by_node is None or not vcpus_by_node.keys() <= _possible(way):
         return None
-    if not all(way.keeps(index, len(vcpus)) for index, vcpus in vcpus_by_node.items()):
+    if not all(_still_has_room(way, index, len(some)) for index, some in vcpus_by_node.items()):
         return None
     memory_nodes, homes = _memory(way, current, vcpus_by_node.keys())
     return way.assign(NodeChoice(vcpus_by_node, current.why, memory_nodes, homes))
+
+
+def _still_has_room(way: Floating, node_index: int, vcpus: int) -> bool:
+    """Whether a node has room for vCPUs that are there. One that a cpuset confines has it as long
+    as it has a CPU: what others have that reach further depends on who is counted first."""
+    if way.capacity is not way.capacity.base:
+        return way.capacity.nodes[node_index].shared_count > 0
+    return way.keeps(node_index, vcpus)
 
 
 def _possible(way: Strategy) -> set[int]:
@@ -195,7 +203,7 @@ def _masks(way: Dedicated, cpus: Mapping[int, int]) -> dict[int, int] | None:
             return None
         if smt is not Smt.PREFER:
             mask = masks[node_index] = sum(cores)  # noqa: PLW2901 - the mask with its cores filled up
-        cost = count(mask) if node.costs_shared else 0
+        cost = count(mask) if node.costs_shared and way.capacity is way.capacity.base else 0
         if mask & ~node.free or cost > node.spare(way.crowding):
             return None
     return masks

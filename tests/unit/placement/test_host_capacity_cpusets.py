@@ -112,3 +112,15 @@ def test_one_more_guest_is_planned_as_all_at_once() -> None:
     host = replace(SLICE, cpusets={**SLICE.cpusets, "/machine/rt": frozenset({8, 9})})
     said = plan(host, other, policy, {}).warnings
     assert len(said) == 2
+
+
+def test_guests_of_cpusets_that_overlap_stay_where_they_are() -> None:
+    """In whichever order they are counted: four vCPUs on CPUs 0-3, and two on CPUs 2-7."""
+    host = replace(
+        machine(2, cores=8, threads=1, llcs=1),
+        cpusets={"/rt": frozenset({0, 1, 2, 3}), "/web": frozenset({2, 3, 4, 5, 6, 7})},
+    )
+    crowd = [guest("z", 4, partition="/rt"), guest("a", 2, partition="/web")]
+    made = planned(host, *crowd, overcommit="1")
+    assert {one.kind for one in made.values()} == {PlacementKind.SHARED}
+    assert planned(host, *crowd, current=made.values(), overcommit="1") == made
