@@ -58,9 +58,13 @@ class NodeCapacity:
         return other
 
     def within(self, mask: int) -> NodeCapacity:
-        """What of it guests have that a cpuset confines to some CPUs: a copy."""
+        """What of it guests have that a cpuset confines to some CPUs: a copy. CPUs to which others
+        are confined that float there are not dedicated: those may have no other."""
         other = self.copy()
-        other._set(self.free & mask, self.shared & mask)
+        needed = 0
+        for own, load in self.confined.items():
+            needed |= own if own != mask and load > TINY else 0
+        other._set(self.free & mask & ~needed, self.shared & mask)
         other._at_first = (self._at_first[0] & mask, self._at_first[1] & mask)
         other.owned &= mask
         other.load = self._part(self.load - sum(self.confined.values()), self.shared, mask)

@@ -124,3 +124,17 @@ def test_guests_of_cpusets_that_overlap_stay_where_they_are() -> None:
     made = planned(host, *crowd, overcommit="1")
     assert {one.kind for one in made.values()} == {PlacementKind.SHARED}
     assert planned(host, *crowd, current=made.values(), overcommit="1") == made
+
+
+def test_cpus_to_which_a_guest_that_floats_is_confined_are_not_dedicated_to_others() -> None:
+    """It has no others; the guest that asks for CPUs is smaller, so that it comes second."""
+    host = replace(
+        machine(2, cores=8, threads=1, llcs=1),
+        cpusets={"/rt": frozenset({1, 2}), "/web": frozenset({1, 2, 3, 4})},
+    )
+    floats = guest("floats", 4, partition="/rt", wishes={"policy": "dedicated"})
+    asks = guest("asks", 2, partition="/web", wishes={"policy": "dedicated"})
+    made = planned(host, floats, asks, overcommit="2")
+    assert cpus_of(made["floats"]) == ["1-2"] * 4
+    assert cpus_of(made["asks"]) == ["3", "4"]
+    assert planned(host, floats, asks, current=made.values(), overcommit="2") == made
