@@ -123,7 +123,8 @@ class HostIsolation:
         """What verify says; `guests` are the processes that the CPUs are dedicated to."""
         policy, result = self._policy, self._result
         if result is None:
-            yield Finding(Result.NOTE, f"{RECORD}: no guest has dedicated CPUs to isolate")
+            text = "still being applied" if policy else "no guest has dedicated CPUs to isolate"
+            yield Finding(Result.NOTE, f"{RECORD}: {text}")
             return
         try:
             yield from self._engine.verify(result, policy, ignore_missing=False)

@@ -67,6 +67,23 @@ def test_all_is_set_verified_and_put_back(host: IsolatedHost, tmp_path: Path) ->
     assert not one.incomplete
 
 
+def test_verify_says_that_it_is_still_being_applied(
+    host: IsolatedHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TuneD's D-Bus thread may ask while libvirt's worker applies."""
+    one = isolation(host, tmp_path)
+    found: list[str] = []
+    write = IsolatedHost.write
+
+    def asks(self: IsolatedHost, path: str, value: str) -> None:
+        found.extend(said(one))
+        write(self, path, value)
+
+    monkeypatch.setattr(IsolatedHost, "write", asks)
+    one.adjust(HOST)
+    assert found == [f"{RECORD}: still being applied"]
+
+
 def test_what_systemd_leaves_in_the_control_group_is_cleared(
     host: IsolatedHost, tmp_path: Path
 ) -> None:
