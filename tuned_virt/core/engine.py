@@ -188,9 +188,13 @@ class Engine(Generic[P, S]):
 
     @property
     def incomplete(self) -> bool:
-        """Whether originals are pending, or kept although they are back, or cannot be read."""
+        """Whether originals are pending, or kept although they are back, or cannot be read.
+
+        Pending is also what could not be written down as such.
+        """
         try:
-            return bool(self._returned or self.originals.record(self.tuner.name).pending)
+            known = self._returned or self._told or self.originals.record(self.tuner.name).pending
+            return bool(known)
         except OriginalsError:
             return True
 

@@ -293,3 +293,27 @@ def test_each_read_of_an_apply_may_fail_once(
         assert settings(fs) == before, f"read {number}"
         assert kept(tmp_path).all() == {}, f"read {number}"
     assert number > 5
+
+
+def test_what_could_not_even_be_noted_as_pending_is_tried_again(
+    runner: Runner, fs: FakeKsm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a process that has no descriptors left at off; the file's stat needs none."""
+    runner.apply(MERGE)
+
+    def no_descriptor(_self: object, path: str, value: str = "") -> None:
+        raise KernelFileError(path, "Too many open files", value)
+
+    def no_lock(_self: object, *_: object) -> None:
+        raise OriginalsError("cannot keep originals: Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeKsm, "write", no_descriptor)
+        for name in ("set_pending", "release", "forget"):
+            patch.setattr(Originals, name, no_lock)
+        runner.restore()
+        assert fs.settings()["run"] == "1"
+    runner._deferred.flush()
+    assert fs.settings() == FakeKsm().settings()
+    assert kept(tmp_path).all() == {}
+    assert not runner.engine.incomplete
