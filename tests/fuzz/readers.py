@@ -21,6 +21,9 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 from tests.fuzz import texts
+from tuned_virt.audit.check import check
+from tuned_virt.audit.rule import all_rules
+from tuned_virt.audit.scene import AuditedGuest, Scene
 from tuned_virt.cli import import_, planning_input, snapshot
 from tuned_virt.cli.common import CouldNot
 from tuned_virt.cli.planning_input import DescribedGuest
@@ -36,7 +39,13 @@ from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.libvirt_api import placement_tag
 from tuned_virt.libvirt_api.guest_disks import sources
 from tuned_virt.model import topology
-from tuned_virt.model.guest import GuestError, qemu_process, qemu_threads, read_guest
+from tuned_virt.model.guest import (
+    GuestError,
+    qemu_process,
+    qemu_threads,
+    read_guest,
+    read_whole,
+)
 from tuned_virt.model.pins import Pins
 from tuned_virt.model.topology import Host, HostError, overlay
 from tuned_virt.plugins.blk_elevator_virt import policy_in_force, udev_rules
@@ -99,11 +108,19 @@ def cpu_sets(data: bytes) -> None:
             parse(text)
 
 
+HOSTS = Path(__file__).parents[1] / "data/hosts"
+TWO_NODES = Host.from_xml((HOSTS / "two-nodes.xml").read_text())
+
+
 def domain(data: bytes) -> None:
-    """A guest's XML."""
+    """A guest's XML, and what the audit finds in it."""
     text = text_of(data)
     with contextlib.suppress(GuestError):
         read_guest(text)
+        audited = AuditedGuest(*read_whole(text))
+        for one in check(Scene(TWO_NODES, guests=(audited,)), all_rules().values()).findings:
+            assert one.what.isprintable()
+            assert one.command.isprintable()
     with contextlib.suppress(placement_tag.NotXML):
         placement_tag.read(text)
     with contextlib.suppress(ValueError):
