@@ -240,8 +240,7 @@ def isolated(one: AuditedGuest, scene: Scene) -> Iterator[Found]:
     why="libvirt asks numad for the nodes when the guest starts, and refuses to start it without",
     guide="9.3.2",
     page="https://libvirt.org/formatdomain.html#cpu-allocation",
-    mends="virt-xml {guest} --edit --xml ./vcpu/@placement=static"
-    " && virt-xml {guest} --edit --xml xpath.delete=./numatune",
+    mends="virt-xml {guest} --edit --xml xpath.delete=./numatune --xml ./vcpu/@placement=static",
     profile=PLACES,
 )
 def auto_without_numad(one: AuditedGuest, scene: Scene) -> Iterator[Found]:

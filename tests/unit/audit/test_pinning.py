@@ -81,8 +81,7 @@ CASES = {
     "pin-auto-without-numad": Case(
         fails=scene(guest(vcpu="placement='auto'"), numad=False),
         found="its placement is auto, and numad is not installed",
-        command="virt-xml vm1 --edit --xml ./vcpu/@placement=static"
-        " && virt-xml vm1 --edit --xml xpath.delete=./numatune",
+        command="virt-xml vm1 --edit --xml xpath.delete=./numatune --xml ./vcpu/@placement=static",
         passes=scene(guest(vcpu="placement='auto'")),
         fine=(scene(guest(), numad=False),),
     ),
