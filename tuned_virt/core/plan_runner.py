@@ -155,9 +155,13 @@ class PlanRunner(Generic[P, S]):
         return True
 
     def _stop_controller(self) -> None:
+        """End what goes on tuning; whatever becomes of that, what follows is carried out."""
         controlling, self._controlling = self._controlling, None
-        if controlling:
-            controlling[1].stop()
+        try:
+            if controlling:
+                controlling[1].stop()
+        except Exception:
+            log.exception("%s: its controller was not ended cleanly", self.engine.tuner.name)
 
     def _drop(self) -> None:
         if self._applied:

@@ -317,3 +317,20 @@ def test_what_could_not_even_be_noted_as_pending_is_tried_again(
     assert fs.settings() == FakeKsm().settings()
     assert kept(tmp_path).all() == {}
     assert not runner.engine.incomplete
+
+
+def test_a_controller_that_fails_to_end_keeps_no_original_from_its_way_back(
+    runner: Runner, fs: FakeKsm, tmp_path: Path
+) -> None:
+    """Its observer of udev had ended by itself, for lack of descriptors."""
+
+    class Broken:
+        def stop(self) -> None:
+            raise ValueError("I/O operation on closed file")
+
+    runner.apply(MERGE)
+    controller: Any = Broken()
+    runner._controlling = (MERGE, controller)
+    runner.restore()
+    assert fs.settings() == FakeKsm().settings()
+    assert kept(tmp_path).all() == {}

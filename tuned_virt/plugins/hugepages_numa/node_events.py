@@ -34,6 +34,7 @@ class NodeEvents:
                 self._observer = observer(changed)
                 self._observer.start()
             except (OSError, ImportError) as error:
+                self._observer = None  # one that has not started cannot be stopped
                 self.trouble = f"memory added later is not followed: no events from udev: {error}"
         if self.trouble:
             log.warning("hugepages_numa: %s", self.trouble)
