@@ -103,7 +103,7 @@ survivor takes ten seconds: what they alone notice, no test of a rule states.
 
 Globs below tests/unit, or single tests."""
 
-COPIED = ("tests", "hooks", "profiles", "docs", "tuned_plugins", "README.md")
+COPIED = ("tests", "scripts", "hooks", "profiles", "docs", "tuned_plugins", "README.md")
 """What the tests need besides the library."""
 
 KILLED, SURVIVED = (1, -24), (0, 33)
