@@ -12,6 +12,7 @@ from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
 from tuned_virt.cli.daemon import Daemon, NotRunning
 from tuned_virt.cli.preview_guests import PreviewedGuest
 from tuned_virt.core.active_profile import NAMES
+from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals
 from tuned_virt.core.preview import Knowledge, PreviewedValue, PreviewRemark, SwitchPreview
 from tuned_virt.kernel import systemd
@@ -32,15 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Preview and print; 1 where something is refused. Raises CouldNot."""
-    from tuned_virt.tuned_api.preview import profile, switch
+    from tuned_virt.tuned_api.preview import last_switch, profile, switch
     from tuned_virt.tuned_api.preview.guard import Guard
 
     names = options.profile or [_by_role()]
     active, note = _active()
     with Guard().in_force():  # reading would set a damaged file aside
         guarded = Originals().record("crash_guard").originals
+        last = last_switch.read(Journal().entries())
     try:
-        found, sections = switch.preview(active, names, guarded)
+        found, sections = switch.preview(active, names, guarded, last)
     except profile.CannotLoad as error:
         raise CouldNot(f"TuneD would refuse the switch: {error}") from error
     guests = preview_guests.guests(sections, found)

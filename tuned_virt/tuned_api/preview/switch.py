@@ -19,8 +19,9 @@ from tuned_virt.core.preview import (
     original,
     unknown,
 )
-from tuned_virt.tuned_api.preview import origin, ours, special
+from tuned_virt.tuned_api.preview import last_switch, origin, ours, special
 from tuned_virt.tuned_api.preview.instances import ProfileInstances
+from tuned_virt.tuned_api.preview.last_switch import LastSwitch
 from tuned_virt.tuned_api.preview.modifiers import AgainstOriginals, AskedByActive
 from tuned_virt.tuned_api.preview.ours import GuestSection
 from tuned_virt.tuned_api.preview.profile import CannotLoad, MergedProfile, load
@@ -39,11 +40,15 @@ class ActiveTuning:
 
 
 def preview(
-    active: Sequence[str], names: Sequence[str], guarded: Mapping[str, str]
+    active: Sequence[str],
+    names: Sequence[str],
+    guarded: Mapping[str, str],
+    last: LastSwitch | None = None,
 ) -> tuple[SwitchPreview, list[GuestSection]]:
     """What switching would change, and the new profile's sections for guests.
 
-    `active` are the profiles that are applied now, `guarded` originals that crash_guard has kept.
+    `active` are the profiles that are applied now, `guarded` originals that crash_guard has kept,
+    `last` the switch to the active ones.
     Raises CannotLoad where TuneD would refuse the new profile.
     """
     found = SwitchPreview()
@@ -62,6 +67,8 @@ def preview(
     new.apply()
     _remarks(new, found)
     found.values += _values(new, before, guarded)
+    if last and before.instances:
+        _edited_since(last, before.instances, bool(guarded), found)
     guests = ours.plan(new, before.instances, found)
     found.values = _by_path(found.values)
     return found, guests
@@ -148,6 +155,19 @@ def _returning(path: str, before: ActiveTuning, guarded: Mapping[str, str]) -> P
         device = before.writes[path].device
     why = "its original value"
     return PreviewedValue(plugin, "", setting, path, now, after, why, None, device)
+
+
+def _edited_since(
+    last: LastSwitch, active: ProfileInstances, guarded: bool, found: SwitchPreview
+) -> None:
+    """Add what the active profile's files do not tell any more; crash_guard's originals would."""
+    edited = last.edited(active.loaded.files)
+    if not edited:
+        return
+    told = {(one.setting, one.device) for one in found.values}
+    returning = [] if guarded else list(last.returning())
+    found.values += [one for one in returning if (one.setting, one.device) not in told]
+    found.not_known.append(last_switch.remark(edited, bool(returning)))
 
 
 def _coupled(path: str, write: ShadowWrite, new: ProfileInstances) -> str:
