@@ -108,7 +108,8 @@ class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
             reasons += ["internal error while it was applied; see the log"] if self._broken else []
             bad = [Finding(Result.FAILED, f"'{self.tuner.name}': {reason}") for reason in reasons]
             bad += self._overridden()
-            bad += [] if self._bad else same_files.findings(self._files(), instance)
+            if not reasons:
+                bad += same_files.findings(self._files(), instance)
             return log_findings(bad + plan_runner(self.tuner).verify(ignore_missing)) and stock
         return False
 

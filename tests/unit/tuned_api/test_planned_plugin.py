@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -230,3 +230,20 @@ def test_what_is_asked_again_is_not_parsed_again(
     assert list(map(str, made.asked().errors)) == [str(wrong)]
     file.write_text("ksm_mode=off\n")
     assert made.asked().policy.mode is KsmMode.OFF
+
+
+def test_an_internal_error_of_an_apply_is_said_by_verify(
+    runner: RecordingRunner,
+    file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken(tuner: Any, options: Mapping[str, str]) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(type(registry.tuner("ksm")), "parse", broken)
+    made = plugin("ksm", all=ours(file, mode="off"))
+    assert failed(made, caplog) == [
+        "verify: failed: 'ksm': internal error while it was applied; see the log"
+    ]
+    assert runner.applied == []
