@@ -85,8 +85,7 @@ def of_core(threads: int, capacity: int, of_threads: int) -> CoreYield:
     first = min(1.0, mine)
     steps = {speed * first: 1.0}
     if threads > 1:
-        second = round(mine - first, 6) * speed
-        steps[second] = steps.get(second, 0) + 1
+        steps[round(mine - first, 6) * speed] = 1.0
     return of(steps)
 
 

@@ -51,3 +51,10 @@ def test_equal_cores_are_one_object_and_a_nodes_are_counted() -> None:
     assert of_node(node, node.everything) is cores(4)
     assert of_node(node, 0b111).total(9) == pytest.approx(1.3 + 0.65)
     assert cores(4).capacity == pytest.approx(5.2)
+
+
+def test_slow_cores_and_parts_of_cores() -> None:
+    assert of({0.7: 3.0, 0.1: 2.0}).capacity == pytest.approx(2.3)
+    assert of_core(1, 512, 1).share(0) == 0.5
+    assert of_core(2, 512, 2).steps == ((0.5, 1.0), (0.15, 1.0))
+    assert of_core(5, 1024, 6).steps == ((1.0, 1.0), (0.083333, 1.0)), "no noise: equal to others"

@@ -138,7 +138,7 @@ def _asked(policy: HostIsolationPolicy, state: IsolationState, originals: Values
     if not rest:
         asked.refused["host tasks"] = "no CPU is left for the host beside the dedicated ones"
         return asked
-    _units(asked, policy, state, originals, rest)
+    _units(asked, policy, state, originals)
     before = {**state.found, **originals}
     everywhere = cpuset.text(state.online)
     loose = [name for name in policy.loose if before.get(name) == everywhere]
@@ -151,11 +151,7 @@ def _asked(policy: HostIsolationPolicy, state: IsolationState, originals: Values
 
 
 def _units(
-    asked: _HostAsked,
-    policy: HostIsolationPolicy,
-    state: IsolationState,
-    originals: Values,
-    rest: Cpus,
+    asked: _HostAsked, policy: HostIsolationPolicy, state: IsolationState, originals: Values
 ) -> None:
     if state.unavailable:
         asked.refused["host tasks"] = state.unavailable
@@ -191,5 +187,5 @@ def _interrupts(asked: _HostAsked, free: Cpus, before: Values, state: IsolationS
 
 def _left(before: str, taken: Cpus, rest: Cpus) -> str:
     """What is left of a CPU set, or all the rest; "" where nothing was taken from it."""
-    cpus = cpuset.parse(before.partition(" ")[0])
+    cpus = cpuset.parse(before)
     return cpuset.text(cpus - taken & rest or rest) if cpus & taken else ""

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tuned_virt.core.plan import Change
 from tuned_virt.kernel import cpuset
 from tuned_virt.plugins.vm_pinning.isolation.planner import (
     INTERRUPTS,
@@ -118,7 +120,7 @@ def test_services_that_cpuaffinity_keeps_off_are_left_so() -> None:
     plan = decide(policy("4-11"), state(affinity="0-3"), {})
     assert not {*UNITS} & {one.setting for one in plan.changes}
     assert plan.notes == ("systemd's CPUAffinity=0-3 keeps the host's tasks off already",)
-    made = targets(policy("6-11"), state(affinity="0-7"))
+    made = targets(policy("6-7"), state(affinity="0-7"))
     assert made["system.slice AllowedCPUs"] == "0-5 (runtime)", "and never given more"
 
 
@@ -126,6 +128,7 @@ def test_our_own_confinement_is_not_taken_for_cpuaffinity() -> None:
     now = state(affinity="0-3", found={**units("0-3"), "workqueue cpumask": "0-3"})
     kept = {**dict.fromkeys(UNITS, ""), "workqueue cpumask": "0-11"}
     assert targets(policy("4-11"), now, kept) == {}
+    assert decide(policy("4-11"), now, {UNITS[2]: ""}).notes == ()
     made = targets(policy("8-11"), now, kept)
     assert made == {**units("0-7"), "workqueue cpumask": "0-7"}, "the first of two has stopped"
 
@@ -170,6 +173,32 @@ def test_a_guest_or_interrupt_that_has_gone_is_forgotten() -> None:
     kept = {GUEST: "0-11", "irq 24": "0-11"}
     plan = decide(HostIsolationPolicy(), state(), kept)
     assert (plan.changes, plan.originals, plan.pending) == ((), {}, {})
+
+
+def test_units_are_put_back_once_systemd_can_and_all_else_that_is_gone_is_forgotten() -> None:
+    kept = {GUEST: "0-11", UNITS[0]: "0-7"}
+    gone = state(found={UNITS[0]: None}, unavailable="systemd does not answer")
+    plan = decide(HostIsolationPolicy(), gone, kept)
+    assert plan.pending == {UNITS[0]: "systemd does not answer"}
+
+
+def test_each_change_says_from_what_and_why_and_what_is_not_taken_is_not_kept() -> None:
+    now = state(found={"irq 24": "1"})
+    plan = decide(policy("4-11", "4-11"), now, {})
+    queue = "workqueue cpumask"
+    why = "dedicated guests run on the other CPUs"
+    assert Change(queue, queue, "0-11", "0-3", why) in plan.changes
+    assert "irq 24" not in plan.originals
+    [back] = decide(HostIsolationPolicy(), state(found={queue: "0-3"}), {queue: "0-11"}).changes
+    assert back == Change(queue, queue, "0-3", "0-11", "original value")
+
+
+def test_what_others_have_set_since_is_watched_of_units_and_work_queues() -> None:
+    """An interrupt may be moved by anybody, and comes back."""
+    names = (UNITS[0], "workqueue cpumask", "irq 24")
+    now = IsolationState(found=dict.fromkeys(names, "0-1"), ours=dict.fromkeys(names, "0-3"))
+    assert [now.is_others(name) for name in names] == [True, True, False]
+    assert not replace(now, ours={}).is_others(UNITS[0])
 
 
 SOME = st.frozensets(st.integers(0, 11), min_size=1).map(cpuset.text)
