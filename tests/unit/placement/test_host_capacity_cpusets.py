@@ -11,6 +11,8 @@ from tests.unit.machines import cpus_of, guest, machine, planned
 from tuned_virt.kernel import cpuset
 from tuned_virt.model.guest import Guest
 from tuned_virt.placement import PlacementKind, Planner, parse, plan
+from tuned_virt.placement.host_capacity import HostCapacity
+from tuned_virt.placement.node_capacity import NodeCapacity, NodeMemory
 
 TWO = machine(2, cores=8, threads=2, llcs=1, gib=64)
 """CPUs 0-15 and 16-31."""
@@ -138,3 +140,17 @@ def test_cpus_to_which_a_guest_that_floats_is_confined_are_not_dedicated_to_othe
     assert cpus_of(made["floats"]) == ["1-2"] * 4
     assert cpus_of(made["asks"]) == ["3", "4"]
     assert planned(host, floats, asks, current=made.values(), overcommit="2") == made
+
+
+def test_a_view_of_a_slice_asks_anew_what_the_whole_host_would_give() -> None:
+    """Guests of a slice see only its 4 cores, of one kind, and no CPU 0, which an owner pinned."""
+    cpus = {n: replace(cpu, capacity=512 if n < 8 else 1024) for n, cpu in TWO.cpus.items()}
+    host = replace(TWO, cpus=cpus, cpusets={"/machine": frozenset(range(8, 16))})
+    zero = 1 << host.grid.nodes[0].cpus.index(0)
+    nodes = [NodeCapacity(one, 0, 0, 0 if at else zero) for at, one in enumerate(host.grid.nodes)]
+    whole = HostCapacity(host, nodes, NodeMemory(host))
+    for made, found in (
+        (whole, (18.2, True, False)),
+        (whole.within(guest("a", 2)), (5.2, False, True)),
+    ):
+        assert (round(made.yield_at_first.capacity, 6), made.owners_pin, made.alike) == found

@@ -14,6 +14,9 @@ from tests.unit.machines import GIB, cpus_of, guest, machine, planned
 from tuned_virt.model.guest import Cell, Guest, HugePages, UserPins
 from tuned_virt.model.topology import Host, NumaNode
 from tuned_virt.placement import Placement, PlacementKind
+from tuned_virt.placement.demand import GuestPart
+from tuned_virt.placement.host_capacity import HostCapacity
+from tuned_virt.placement.node_capacity import NodeCapacity, NodeMemory
 
 TWO = machine(2, cores=8, threads=2, llcs=1, gib=64)
 """CPUs 0-15 and 16-31."""
@@ -157,3 +160,23 @@ def test_huge_pages_of_a_cell_without_vcpus() -> None:
     made = planned(replace(TWO, nodes=nodes), wants)["a"]
     assert made.memory is not None
     assert (made.nodes, made.memory.cells) == ((0,), {0: 0, 1: 1})
+
+
+def test_the_nearest_of_several_nodes_and_how_much_farther_it_is() -> None:
+    """CXL memory at 24 and 14 from node 0."""
+    host = with_cxl(1)
+    far = [
+        replace(one, distances={**one.distances, 3: 14 if one.id == 0 else 24}) for one in TWO.nodes
+    ]
+    alone = NumaNode(3, frozenset(), GIB, {0: 14, 1: 24, 3: 10}, {})
+    nodes = [
+        replace(one, distances={**one.distances, **host.by_id[one.id].distances}) for one in far
+    ]
+    both = replace(host, nodes=(*nodes, host.by_id[2], alone))
+    made = HostCapacity(both, [NodeCapacity(n, 0, 0, 0) for n in both.grid.nodes], NodeMemory(both))
+    part = GuestPart(0, (0,), GIB, {}, frozenset({2, 3}))
+    assert [(made.home(part, at), made.beyond(part, at)) for at in (0, 1)] == [(3, 4), (2, 4)]
+    with_device = guest("a", 1, devices=("0000:3b:00.0",))
+    assert (made.devices_kept(with_device), made.floating) == ([0, 0], 0)
+    held = HostCapacity(replace(both, devices={"0000:3b:00.0": 1}), made.nodes, made.memory)
+    assert (held.devices_kept(with_device), held.devices_kept(guest("b", 1))) == ([0, 0], [0, 1])

@@ -22,6 +22,7 @@ from tuned_virt.core.plan_runner import PlanRunner
 from tuned_virt.libvirt_api.guest_pages import Asking
 from tuned_virt.model import topology
 from tuned_virt.model.guest import read_guest
+from tuned_virt.model.topology.huge_pages import Pool
 from tuned_virt.plugins import hugepages_numa
 from tuned_virt.plugins.hugepages_numa import HugepagesTuner, demand, planner, state
 from tuned_virt.plugins.hugepages_numa.history import DemandHistory
@@ -288,3 +289,34 @@ def test_a_size_that_does_not_follow_the_setting_for_all() -> None:
     assert f"{folder}/shmem_enabled" in {change.path for change in plan.changes}
     inherits = replace(now, transparent_sizes={64: "never", M2: "inherit"})
     assert hugepages_numa.plan(policy, inherits, {}).notes == ()
+
+
+def found(asks: Asking, running: bool = False, base: int = 4) -> list[tuple[int, int]]:
+    """Page size, and MiB in such pages."""
+    assert asks.guest is not None
+    portions = demand.growing if running else demand.portions
+    return [(one.size_kib, one.memory // MIB) for one in portions(asks.guest, M2, base)]
+
+
+def test_the_pages_of_a_device_are_its_own_its_cells_or_the_default() -> None:
+    grows = device(1024, "1024", "512")
+    assert found(asking(grows, pages="<hugepages/>", memory=3072)) == [(M2, 1024)] * 3
+    assert found(asking(grows, pages="<hugepages/>"), running=True) == [(M2, 512)]
+    pages = "<page size='1' unit='G' nodeset='1'/><page size='2' unit='M' nodeset='0'/>"
+    second = asking(device(1024, "1024", "0", node=1), pages=f"<hugepages>{pages}</hugepages>")
+    assert found(second, running=True) == [(G1, 1024)]
+    for base in (4, 64):
+        source = f"<pagesize unit='KiB'>{base}</pagesize>"
+        plain = asking(device(1024, "1024", "512", source=source))
+        assert found(plain, running=True, base=base) == []
+    assert plain.guest is not None
+    assert [one.size_kib for one in demand.growing(plain.guest, M2)] == [64]
+
+
+def test_nodes_without_cpus_get_what_just_fits_nowhere_else() -> None:
+    made = {PoolSetting(n, M2): Pool(n, M2, 0, 0, 0) for n in (0, 2)}
+    crowd = [one(guest(1024, "<page size='2' unit='M'/>")) for _ in range(3)]
+    fits = demand.spread(crowd, made, M2, {0: GIB, 2: 9 * GIB}, {2})
+    assert fits.pages == {PoolSetting(0, M2): 512, PoolSetting(2, M2): 1024}
+    assert fits.far == {PoolSetting(2, M2): 1024}
+    assert demand.asked([one(guest(1024))], made, M2, {0: GIB, 2: 0}) == {PoolSetting(0, M2): 512}

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 import pytest
 
@@ -11,8 +12,9 @@ from tests.unit.hugetlb import G1, M2
 from tuned_virt.model.topology.huge_pages import Pool
 from tuned_virt.plugins import hugepages_numa
 from tuned_virt.plugins.hugepages_numa import planner, targets
+from tuned_virt.plugins.hugepages_numa.demand import PageDemand
 from tuned_virt.plugins.hugepages_numa.planner import PoolChange
-from tuned_virt.plugins.hugepages_numa.setting_types import PoolSetting, Setting
+from tuned_virt.plugins.hugepages_numa.setting_types import Pages, PoolSetting, Setting, Value
 from tuned_virt.plugins.hugepages_numa.state import HugepagesState, NodeFreeMemory
 
 GIB = 1 << 20
@@ -222,3 +224,47 @@ def test_growth_counts_what_is_given_back() -> None:
     assert targets.growth_kib(now, {PoolSetting(0, G1): 1, PoolSetting(0, M2): 512}, 0) == -2 * GIB
     assert targets.growth_kib(now, {PoolSetting(0, G1): 6, PoolSetting(0, M2): 512}, 0) == 3 * GIB
     assert targets.growth_kib(now, {PoolSetting(0, G1): 6}, 1) == 0
+
+
+def test_pools_of_guests_shrink_to_what_was_asked_lately_and_to_what_they_were_at_first() -> None:
+    policy = hugepages_numa.parse({"pages_2M": "guests", "headroom": "0"})
+    pool = PoolSetting(0, M2)
+    cases: tuple[tuple[Pages | None, dict[Setting, Value], int], ...] = (
+        (None, {}, 5),
+        ({}, {}, 5),
+        ({}, {pool: 0}, 0),
+        ({}, {pool: 9}, 5),
+        ({pool: 3}, {pool: 0}, 3),
+    )
+    for lately, originals, wanted in cases:
+        now = state(8, 8, Pool(0, M2, 5, 5, 0), lately=lately)
+        assert targets.pools(policy, now, originals) == ({pool: wanted}, ()), (lately, originals)
+
+
+def test_guests_that_could_not_start_with_the_pages_added_up_and_what_helps() -> None:
+    three = PageDemand(M2, 3 * M2, ())
+    now = state(8, 8, Pool(0, M2, 1, 1, 0), requests=(("a", (three, three)),), overcommit={M2: 2})
+    said = "it could not start: 6 pages are requested, 3 are free"
+    for options, hint in (
+        ({}, "; pages_2M=guests requests them"),
+        ({"pages_2M": "guests"}, ""),
+    ):
+        policy = hugepages_numa.parse(options)
+        assert list(targets.unserved(policy, now, {})) == [("pages_2M for guest a", said + hint)]
+    few = replace(now, overcommit={})
+    assert "1 are free" in next(targets.unserved(hugepages_numa.parse({}), few, {}))[1]
+
+
+def test_a_size_that_the_command_line_leaves_out() -> None:
+    policy = hugepages_numa.parse({"pages_1G": "0:1"})
+    small = state(8, 8)
+    only = {pool: found for pool, found in small.pools.items() if pool.size_kib == M2}
+    for cmdline, more in (
+        ("quiet", ""),
+        (
+            "default_hugepagesz=2M",
+            "; default_hugepagesz=2M on its command line leaves out others: add hugepagesz=1G",
+        ),
+    ):
+        [(_, said)] = targets.impossible(policy, replace(small, pools=only, cmdline=cmdline))
+        assert said == f"'0:1': huge pages of this machine are of 2M{more}"
