@@ -78,7 +78,7 @@ SET_BACK_ONLY = (
 APPLIED, BACK, STAYS_WRONG = 25.0, 20.0, 3.0
 """Seconds: for an apply, for all to be back, and for verify to notice or the retry to mend."""
 
-NOT_OURS = ("baseline.lock", "guests-look.json")
+NOT_OURS = ("baseline.lock",)
 """Files below /run/tuned-virt that may stay."""
 
 PREVIOUS = re.compile(r"Traceback|please report it")

@@ -1,58 +1,55 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`tuned-virt guests`: what it shows of guests, at 80 columns, as JSON, and again and again."""
+"""`tuned-virt guests`: exit codes, JSON, delays between two moments, and its screen."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from tuned_virt.cli import guests
-from tuned_virt.cli.guests import GuestRow
+from tests.schemas import valid
+from tests.unit.cli.test_guest_text import ROWS
+from tuned_virt.cli import guest_rows, guests, vcpu_waits
+from tuned_virt.cli.guest_rows import GuestRow
+from tuned_virt.cli.vcpu_waits import VcpuWaits
 
-ROWS = [
-    GuestRow(
-        *("web1-production", "u1", 11, "shared", (0,), {0: "0-15,32-47", 1: "0-15,32-47"}),
-        *("tuned-virt", "fits on node 0", 99.5, {0: 4096, 1: 20}, (), 12.3),
-    ),
-    GuestRow(
-        *("db", "u2", 12, "dedicated", (0, 1), {0: "4", 1: "5", 2: "7"}),
-        *("tuned-virt", "x", 100.0, {0: 65536, 1: 65536}, ("vCPU 0 on 0-15, not 4",), 0.0),
-    ),
-    GuestRow(
-        "free", "u3", 13, "unplaced", (), {0: "0-63"}, "nobody", "is new", None, {3: 2}, (), None
-    ),
-]
 
-SHOWN = """\
-guest            kind       node  vCPUs on    local %  MiB by node      delay ms
-web1-production  shared     0     0-15,32-47     99.5  0:4096 1:20          12.3
-db               dedicated  0-1   4-5,7         100.0  0:65536 1:65536       0.0
-free             unplaced   -     0-63              -  3:2                     -
+class Looks:
+    """What is seen at each look, and how long was slept in between."""
 
-web1-production: tuned-virt: fits on node 0
-db: drift: vCPU 0 on 0-15, not 4
-free: nobody: is new
-"""
+    def __init__(self) -> None:
+        self.rows: list[GuestRow] = ROWS
+        self.slept: list[float] = []
+        self.compared: list[tuple[float, float]] = []
+        self.moment = 0.0
+
+    def waits(self, _fs: object, _watched: object) -> VcpuWaits:
+        self.moment += 1
+        return VcpuWaits(self.moment, {1: {(2, "3"): 4}} if self.rows else {})
+
+    def made(self, _fs: object, _guests: object, before: VcpuWaits, now: VcpuWaits) -> Any:
+        self.compared.append((before.when, now.when))
+        return self.rows
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        if len(self.slept) == 4:
+            raise KeyboardInterrupt
 
 
 @pytest.fixture(autouse=True)
-def looks(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:
-    """What each look was given of the look before."""
-    given: list[dict[str, int]] = []
-
-    def gather(_fs: object, before: dict[str, int], now: dict[str, int]) -> list[GuestRow]:
-        given.append(dict(before))
-        now["thread"] = len(given)
-        return ROWS
-
-    monkeypatch.setattr(guests, "gather", gather)
-    monkeypatch.setattr(guests, "_last_look", lambda: {"thread": 0})
-    monkeypatch.setattr(guests, "_keep_look", lambda now: None)
-    return given
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    made = Looks()
+    monkeypatch.setattr(guest_rows, "find", lambda fs: [])
+    monkeypatch.setattr(vcpu_waits, "read", made.waits)
+    monkeypatch.setattr(guest_rows, "rows", made.made)
+    monkeypatch.setattr(time, "sleep", made.sleep)
+    return made
 
 
 def run(*arguments: str) -> int:
@@ -61,44 +58,45 @@ def run(*arguments: str) -> int:
     return guests.run(parser.parse_args(arguments))
 
 
-def test_the_table_fits_eighty_columns(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
+def test_one_call_measures_for_a_second(looks: Looks) -> None:
     assert run() == 1, "one has drifted"
-    lines = capsys.readouterr().out.splitlines()
-    assert "".join(f"{line.rstrip()}\n" for line in lines) == SHOWN
+    assert (looks.slept, looks.compared) == ([1.0], [(1.0, 2.0)])
 
 
 def test_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--json") == 1
-    found = json.loads(capsys.readouterr().out)["guests"]
-    assert [one["guest"] for one in found] == ["web1-production", "db", "free"]
-    assert found[0]["by_node"] == {"0": 4096, "1": 20}
-    assert found[1]["drift"] == ["vCPU 0 on 0-15, not 4"]
+    found = valid(json.loads(capsys.readouterr().out))["guests"]
+    assert [one["guest"] for one in found] == ["db", "web1-production", "free"]
+    assert found[0]["problem"] == "drift"
+    assert found[0]["mend"] == ["virsh vcpupin db 0 4 --live"]
+    assert found[1]["by_node"] == {"0": 4096, "1": 20}
     assert found[2]["delay_ms"] is None
 
 
-def test_no_guest(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(guests, "gather", lambda *_: [])
+def test_no_guest(looks: Looks, capsys: pytest.CaptureFixture[str]) -> None:
+    looks.rows = []
     assert run() == 0
     assert capsys.readouterr().out == "no guest is running\n"
+    assert looks.slept == [0.0], "there is nothing to measure"
 
 
-def test_watching_compares_with_the_last_look_until_it_is_interrupted(
-    monkeypatch: pytest.MonkeyPatch, looks: list[dict[str, int]]
+@pytest.mark.parametrize("terminal", [True, False])
+def test_watching_redraws_with_the_time_until_it_is_interrupted(
+    terminal: bool,
+    looks: Looks,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    slept: list[float] = []
-
-    def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        if len(slept) == 3:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "30")
     assert run("--watch", "0.5") == 0
-    assert slept == [0.5] * 3
-    assert looks == [{"thread": 0}, {"thread": 1}, {"thread": 2}]
+    assert looks.slept == [0.5] * 4, "the first is measured for as long"
+    assert looks.compared == [(1.0, 2.0), (2.0, 3.0), (3.0, 4.0)]
+    text = capsys.readouterr().out
+    assert text.count("every 0.5 s") == 3
+    assert text.count(f"tuned-virt guests, {time.strftime('%Y-')}") == 3
+    assert text.count("\x1b[H") == (3 if terminal else 0)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "soon", "99999"])
@@ -108,13 +106,11 @@ def test_a_bad_pace_is_refused(text: str, capsys: pytest.CaptureFixture[str]) ->
     assert "--watch" in capsys.readouterr().err
 
 
-def test_what_is_not_granted_is_said_and_is_exit_1(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    row = replace(ROWS[0], why="no node has 4 free CPUs", ungranted="policy=dedicated")
-    monkeypatch.setattr(guests, "gather", lambda *_: [row])
+def test_what_is_not_granted_is_exit_1(looks: Looks, capsys: pytest.CaptureFixture[str]) -> None:
+    looks.rows = [replace(ROWS[1], ungranted="policy=dedicated")]
     assert run() == 1
-    said = "web1-production: tuned-virt: policy=dedicated is not granted: no node has 4 free CPUs"
-    assert said in capsys.readouterr().out
+    capsys.readouterr()
     assert run("--json") == 1
     assert json.loads(capsys.readouterr().out)["guests"][0]["ungranted"] == "policy=dedicated"
+    looks.rows = [ROWS[1]]
+    assert run() == 0

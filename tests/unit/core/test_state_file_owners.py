@@ -97,7 +97,7 @@ def make_every_file(root: Path) -> None:
     ProgressFile(run).write(Progress(0, 2048, 1, 2, 1.0))
     held = HeldPlacement("u/1", "u", "web1", "web1", 7, unplaced("web1", "u", "why"))
     assert held_placements.save("qemu:///system", {held.key: held}, run / "vm_pinning.json")
-    StateFile(run / "guests-look.json", dict).save({"delays": {}})
+    StateFile(run / "ksm.json", dict).save({"phase": ""})
     etc.mkdir(parents=True)
     etc.chmod(0o755)
     active_profile.remember(ActiveProfile(("virtual-host",)), InstalledProfiles(SystemRoot(root)))
@@ -117,7 +117,7 @@ def test_every_file_and_folder_is_roots_alone_to_write(umask: int, tmp_path: Pat
     names = {re.sub(r"\.\d{9,}$", ".ASIDE", path.name) for path in files}
     assert names == {
         *("baseline.json.ASIDE", "baseline.lock", "ksm.json", "disks.json", "hugepages.json"),
-        *("vm_pinning.json", "guests-look.json", "journal.jsonl.1", "virt_plus_previous.json"),
+        *("vm_pinning.json", "ksm.json", "journal.jsonl.1", "virt_plus_previous.json"),
     }
     made = [*files, tmp_path / "run/tuned-virt", tmp_path / "lib"]
     for path in made:

@@ -8,7 +8,6 @@ main thread, are the emulator's. Guests cannot rename them.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Set
@@ -157,8 +156,12 @@ def confine(threads: Iterable[int], cpus: str) -> list[int]:
 
 
 def run_delay(fs: KernelFS, pid: int, thread: int) -> int | None:
-    """Nanoseconds that a thread has waited for a CPU (Documentation/scheduler/sched-stats.rst)."""
-    fields = (fs.read_permitted(f"/proc/{pid}/task/{thread}/schedstat") or "").split()
-    with contextlib.suppress(IndexError, ValueError):
-        return int(fields[1])
-    return None
+    """Nanoseconds that a thread has waited for a CPU (Documentation/scheduler/sched-stats.rst).
+
+    None where that is not counted: such a kernel has no file, or "0 0 0" in it of all threads
+    (fs/proc/base.c, proc_pid_schedstat). Raises KernelFileError.
+    """
+    fields = (fs.read_optional(f"/proc/{pid}/task/{thread}/schedstat") or "").split()
+    if len(fields) < 3 or not all(map(str.isdecimal, fields)) or fields[2] == "0":
+        return None
+    return int(fields[1])
