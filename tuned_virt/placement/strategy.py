@@ -13,6 +13,7 @@ from tuned_virt.placement.demand import GuestDemand
 from tuned_virt.placement.host_capacity import UNCAPPED, HostCapacity, VcpusByNode
 from tuned_virt.placement.model import PlacementKind
 from tuned_virt.placement.node_capacity import TINY
+from tuned_virt.placement.policy import Smt
 
 Score = tuple[float, ...]
 """Smaller is better: distance of PCI devices and of what the owner has put somewhere, KiB of memory
@@ -150,14 +151,12 @@ class Dedicated(Strategy):
 
     def room(self, vcpus: int) -> str:
         """See `Strategy`."""
-        what = {
-            "prefer": "CPUs that can be dedicated",
-            "require": "CPUs of whole SMT cores that can be dedicated",
-            "isolate": "whole cores that can be dedicated",
-        }[self.wanted.policy.smt.value]
-        one = {"CPUs": "CPU", "cores": "core"}
-        words = (one.get(word, word) for word in what.split()) if vcpus == 1 else what.split()
-        return f"{vcpus} {' '.join(words)}"
+        one, more = {
+            Smt.PREFER: ("1 CPU", f"{vcpus} CPUs"),
+            Smt.REQUIRE: ("1 CPU of a whole SMT core", f"{vcpus} CPUs of whole SMT cores"),
+            Smt.ISOLATE: ("1 whole core", f"{vcpus} whole cores"),
+        }[self.wanted.policy.smt]
+        return f"{one if vcpus == 1 else more} that can be dedicated"
 
     def assign(self, choice: NodeChoice) -> Assignment:
         """See `Strategy`; CPUs are chosen."""

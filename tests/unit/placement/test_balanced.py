@@ -203,6 +203,13 @@ def test_forty_guests_of_four_gib_on_two_times_64_gib_are_placed() -> None:
     assert {one.memory.mode for one in made.placements if one.memory} == {"move"}, "no wall"
 
 
+def test_cells_beyond_the_memory_of_their_nodes_are_still_on_nodes_of_their_own() -> None:
+    cells = tuple(Cell(n, frozenset(range(6 * n, 6 * n + 6)), 70 * GIB) for n in range(2))
+    made = auto(WIDE, guest("a", 12, 140, cells=cells))["a"]
+    assert [made.vcpus[vcpu] for vcpu in (0, 5, 6, 11)] == ["0-15", "0-15", "16-31", "16-31"]
+    assert "memory is overcommitted: no node has the 140.0 GiB left" in made.why
+
+
 def test_dedicated_cpus_do_not_hang_on_memory() -> None:
     crowd = [guest(n, 4, 70, wishes=DEDICATED) for n in "ab"]
     assert {one.kind for one in auto(WIDE, *crowd).values()} == {PlacementKind.DEDICATED}
