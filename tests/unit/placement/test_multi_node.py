@@ -437,3 +437,37 @@ def test_a_guest_over_several_nodes_as_it_is_shown() -> None:
     )
     three = planned(FOUR, guest("a", 20, 2))["a"]
     assert three.why.startswith("nodes 0, 1 and 2: it needs 20 free vCPUs")
+
+
+# --- how many vCPUs on which node -----------------------------------------------------------------
+
+
+def in_dies(vcpus: int) -> Guest:
+    return guest("a", vcpus, topology=CpuTopology(dies=4, cores=4))
+
+
+def in_cores(vcpus: int) -> Guest:
+    return guest("a", vcpus, topology=CpuTopology(cores=-(-vcpus // 2), threads=2))
+
+
+@pytest.mark.parametrize(
+    ("made", "of", "numbers"),
+    [
+        (guest("a", 18), board(), {0: 6, 1: 6, 2: 6}),
+        (in_cores(6), board(machine(2, cores=4, threads=1), {0: 1, 1: 1}), {0: 3, 1: 3}),
+        (in_cores(7), board(machine(2, cores=5, threads=1, llcs=1)), {0: 3, 1: 4}),
+        (in_dies(13), board(machine(2)), {0: 5, 1: 8}),
+    ],
+)
+def test_own_cpus_on_several_nodes_are_level_in_dies_cores_or_vcpus(
+    made: Guest, of: HostCapacity, numbers: dict[int, int]
+) -> None:
+    assert number_by_node(spread(made, of, dedicated=True)) == numbers
+
+
+def test_floating_vcpus_on_several_nodes() -> None:
+    """Three may be cut; the odd one is on the node that comes last, so that cores stay whole."""
+    few = board(loads={0: 6, 1: 6, 2: 7, 3: 7})
+    assert number_by_node(spread(guest("a", 3), few, overcommit=1)) == {0: 2, 1: 1}
+    odd = spread(in_cores(11), board(machine(2), {0: 5}), overcommit=1)
+    assert odd == {0: (8, 9, 10), 1: tuple(range(8))}

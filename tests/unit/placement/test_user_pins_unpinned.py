@@ -28,6 +28,7 @@ def test_unpinned_vcpus_of_managers_are_load_on_all_nodes(sets: dict[int, frozen
     found = user_pins.claims(TWO, [nova(8, owned=UserPins(vcpus=sets))])
     assert (found.taken, found.avoided, found.load) == ([0, 0], [0, 0], [4, 4])
     assert user_pins.claims(TWO, [nova(8)], vcpus_per_cpu=4).load == [1, 1]
+    assert user_pins.claims(TWO, [nova(8), nova(4)]).load == [6, 6], "they add up"
     isolated = replace(TWO, isolated=frozenset(range(4, 16)))
     uneven = user_pins.claims(isolated, [nova(10)]).load
     assert uneven == [2, 8], "the scheduler puts none on isolated CPUs"
