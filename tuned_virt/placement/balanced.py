@@ -101,7 +101,7 @@ class Balanced(Floating):
             if not capacity.owners_pin:
                 alone = UNCAPPED
             busy = UNCAPPED if busy >= capacity.shared_demand else 0
-            return NodeLimits(busy, busy, alone, shared.capacity)
+            return NodeLimits(busy, busy, alone + TINY, shared.capacity)
         return NodeLimits(
             busy + TINY,
             max(busy, as_threads) + TINY,

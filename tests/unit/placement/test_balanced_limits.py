@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -49,24 +51,29 @@ def threaded(vcpus: int) -> Guest:
 
 
 @pytest.mark.parametrize(
-    ("made", "free", "stays"),
+    ("of", "free", "stays"),
     [
-        (way(WIDE, guest("a", 16), 16), 9, 9),  # 8 + 0.3 (n - 8) = 0.9 n
-        (way(WIDE, guest("a", 16), 16, (8,)), 1, 9),
-        (way(WIDE, guest("a", 16), 16, (10,)), 0, 9),
-        (way(WIDE, threaded(16), 16), 16, 16),
-        (way(WIDE, threaded(16), 16, (1,)), 8, 16),
-        (way(POWER, threaded(16), 16), 17, 17),  # 10.4 = 0.9 x 0.65 n
-        (way(PLAIN, guest("a", 4), 10, (1,)), 9, 10),  # 9 = 0.9 n
-        (way(WIDE, guest("a", 4), 4, dedicated=0xFFFE), 0, 9),  # a thread of a core is no core
-        (way(WIDE, guest("a", 4), 4, (1,), dedicated=0xFFFF), 0, 0),
-        (way(SINGLE, guest("a", 4), 99), UNCAPPED, UNCAPPED),
-        (way(SINGLE, guest("a", 4), 7, owned=3), 6, 6),  # 6 = 0.9 n
-        (way(SINGLE, guest("a", 4), 12, owned=3), 0, 0),
+        (partial(way, WIDE, guest("a", 16), 16), 9, 9),  # 8 + 0.3 (n - 8) = 0.9 n
+        (partial(way, WIDE, guest("a", 16), 16, (8,)), 1, 9),
+        (partial(way, WIDE, guest("a", 16), 16, (10,)), 0, 9),
+        (partial(way, WIDE, threaded(16), 16), 16, 16),
+        (partial(way, WIDE, threaded(16), 16, (1,)), 8, 16),
+        (partial(way, POWER, threaded(16), 16), 17, 17),  # 10.4 = 0.9 x 0.65 n
+        (partial(way, PLAIN, guest("a", 4), 10, (1,)), 9, 10),  # 9 = 0.9 n
+        (
+            partial(way, WIDE, guest("a", 4), 4, dedicated=0xFFFE),
+            0,
+            9,
+        ),  # a thread of a core is no core
+        (partial(way, WIDE, guest("a", 4), 4, (1,), dedicated=0xFFFF), 0, 0),
+        (partial(way, SINGLE, guest("a", 4), 99), UNCAPPED, UNCAPPED),
+        (partial(way, SINGLE, guest("a", 4), 7, owned=3), 6, 6),  # 6 = 0.9 n
+        (partial(way, SINGLE, guest("a", 4), 12, owned=3), 0, 0),
     ],
 )
-def test_room_and_who_stays(made: Balanced, free: int, stays: int) -> None:
+def test_room_and_who_stays(of: Callable[[], Balanced], free: int, stays: int) -> None:
     """Others who have come send nobody away where that could move it to another node."""
+    made = of()
     assert made.free_vcpus(0) == free
     assert made.keeps(0, stays) or not stays
     assert not made.keeps(0, stays + 1)
@@ -84,6 +91,14 @@ def test_nodes_of_other_cores_have_no_room_and_keep_nobody() -> None:
 def test_the_score_is_the_load_against_all_that_the_cores_can_do() -> None:
     found = list(way(WIDE, guest("a", 4), 9, (2, 1), dedicated=0b11).rate([0, 1]))
     assert found == [((0, 0, 0.659341, 0), 0), ((0, 0, 0.480769, 0), 1)]
+
+
+def test_a_guest_that_just_fits_is_rated() -> None:
+    """9 of 10 cores, the tenth being an owner's, leave a guest of any size just nine tenths."""
+    host = machine(1, cores=10, threads=1, llcs=1)
+    for vcpus in range(10, 100):
+        assert list(way(host, guest("a", vcpus), 9, owned=1).rate([0])), vcpus
+    assert not list(way(host, guest("a", 12), 9, owned=3).rate([0]))
 
 
 def numbers(made: Balanced, *cut: int) -> dict[int, int]:
@@ -104,24 +119,25 @@ SMALL = replace(
 
 
 @pytest.mark.parametrize(
-    ("made", "cut", "level"),
+    ("of", "cut", "level"),
     [
-        (way(WIDE, guest("a", 12), 12), (8, 4), (8, 4)),  # within its cores
-        (way(WIDE, guest("a", 13), 13), (9, 4), (7, 6)),
-        (way(WIDE, guest("a", 20), 18), (16, 4), (10, 10)),  # just the room that there is
-        (way(WIDE, guest("a", 24), 18), (16, 8), (16, 8)),  # no room for an even cut
-        (way(WIDE, guest("a", 16), 40, (0, 5)), (15, 1), (9, 7)),  # node 0 has room for 9
-        (way(WIDE, threaded(16), 16, (0, 30)), (8, 8), (16,)),
-        (way(WIDE, threaded(18), 18), (16, 2), (10, 8)),  # whole cores
-        (way(SMALL, guest("a", 16), 40), (12, 4), (11, 5)),  # 8 cores and 4
-        (way(WIDE, guest("a", 24, cells=HALVES), 24), (16, 8), (16, 8)),
-        (way(WIDE, guest("a", 24, topology=DIES), 24), (16, 8), (16, 8)),
+        (partial(way, WIDE, guest("a", 12), 12), (8, 4), (8, 4)),  # within its cores
+        (partial(way, WIDE, guest("a", 13), 13), (9, 4), (7, 6)),
+        (partial(way, WIDE, guest("a", 20), 18), (16, 4), (10, 10)),  # just the room that there is
+        (partial(way, WIDE, guest("a", 24), 18), (16, 8), (16, 8)),  # no room for an even cut
+        (partial(way, WIDE, guest("a", 16), 40, (0, 5)), (15, 1), (9, 7)),  # node 0 has room for 9
+        (partial(way, WIDE, guest("a", 12), 12, dedicated=0xFF), (6, 6), (4, 8)),  # 4 and 8 cores
+        (partial(way, WIDE, threaded(16), 16, (0, 30)), (8, 8), (16,)),
+        (partial(way, WIDE, threaded(18), 18), (16, 2), (10, 8)),  # whole cores
+        (partial(way, SMALL, guest("a", 16), 40), (12, 4), (11, 5)),  # 8 cores and 4
+        (partial(way, WIDE, guest("a", 24, cells=HALVES), 24), (16, 8), (16, 8)),
+        (partial(way, WIDE, guest("a", 24, topology=DIES), 24), (16, 8), (16, 8)),
     ],
 )
 def test_cuts_beyond_the_cores_are_level(
-    made: Balanced, cut: tuple[int, ...], level: tuple[int, ...]
+    of: Callable[[], Balanced], cut: tuple[int, ...], level: tuple[int, ...]
 ) -> None:
-    assert numbers(made, *cut) == dict(enumerate(level))
+    assert numbers(of(), *cut) == dict(enumerate(level))
 
 
 def test_words() -> None:

@@ -30,6 +30,11 @@ def test_the_node_with_the_device_is_kept_for_who_has_it(mode: str) -> None:
     assert alone.nodes == (0,)
 
 
+def test_one_vcpu_prefers_isolated_cpus() -> None:
+    host = replace(HOST, isolated=frozenset(range(16, 32)), devices={})
+    assert planned(host, guest("a", 1), policy="dedicated")["a"].nodes == (1,)
+
+
 def test_it_costs_nothing() -> None:
     level = planned(HOST, guest("a", 4), guest("b", 4))
     assert {one.nodes for one in level.values()} == {(0,), (1,)}, "floating guests stay level"
