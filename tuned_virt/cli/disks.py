@@ -77,6 +77,18 @@ def run(options: argparse.Namespace) -> int:
 
 def backing(fs: KernelFS) -> Fact[Mapping[str, BackingDisk]]:
     """Disks that guests are on, by name, for the audit."""
+    found = in_use(fs)
+    if found.value is None:
+        return Fact(None, found.why)
+    disks = {
+        one.disk.name: BackingDisk(one.users, one.disk.scheduler, one.wanted, one.why)
+        for one in found.value
+    }
+    return Fact(disks, "")
+
+
+def in_use(fs: KernelFS) -> Fact[list[Verdict]]:
+    """Disks that guests are on, with the guests' names."""
     asked = in_force() or policy.defaults()
     if not asked.asks_users(own_role(fs)):
         return Fact(None, "the active profile does not ask which disks guests are on")
@@ -86,12 +98,7 @@ def backing(fs: KernelFS) -> Fact[Mapping[str, BackingDisk]]:
         verdicts = judge(asked, tuner.read(fs, asked, originals), originals)
     except (OriginalsError, KernelFileError) as error:
         return Fact(None, str(error))
-    found = {one.disk.name: one for one in verdicts if one.users}
-    disks = {
-        name: BackingDisk(one.users, one.disk.scheduler, one.wanted, one.why)
-        for name, one in found.items()
-    }
-    return Fact(disks, "")
+    return Fact([one for one in verdicts if one.users], "")
 
 
 def in_force() -> DiskPolicy | None:

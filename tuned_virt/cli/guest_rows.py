@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 
 from tuned_virt.cli import plan_text
@@ -71,6 +72,15 @@ class SeenGuest:
 
 
 @dataclass(frozen=True)
+class NodePages:
+    """Memory on a node in pages of one size."""
+
+    node: int
+    page_kib: int
+    mib: int
+
+
+@dataclass(frozen=True)
 class GuestRow:
     """One guest; None is what is not there, and an error says what cannot be read.
 
@@ -103,6 +113,7 @@ class GuestRow:
     delay_percent: float | None = None
     delay_error: str = ""
     mend: tuple[str, ...] = ()
+    pages: tuple[NodePages, ...] = ()
 
 
 def find(fs: KernelFS) -> list[SeenGuest]:
@@ -150,7 +161,7 @@ def _row(
         return None
     vcpus = qemu_threads.pins(affinity).vcpus
     own = held.placement.nodes if held else ()
-    areas, memory_error = areas_of(fs, seen.pid)
+    areas, memory_error = _areas_of(fs, seen.pid)
     by_node = numa_maps.by_node(areas)
     near = _own_nodes(held) or _nodes_of(vcpus, nodes)
     share = numa_maps.share(by_node, near) if near else None
@@ -176,6 +187,7 @@ def _row(
         delay_percent=percent(max(waited.values()), seconds) if waited else None,
         delay_error=delay_error,
         mend=(*_pin_commands(affinity, seen), *_page_commands(seen, areas, near)),
+        pages=tuple(_pages(areas)),
     )
 
 
@@ -192,12 +204,21 @@ def affinity_of(fs: KernelFS, seen: SeenGuest) -> tuple[qemu_threads.Affinity, s
         return {}, str(error)
 
 
-def areas_of(fs: KernelFS, pid: int) -> tuple[list[numa_maps.Area], str]:
+def _areas_of(fs: KernelFS, pid: int) -> tuple[list[numa_maps.Area], str]:
     """A guest's memory; and why the location of it cannot be told, "" where it can."""
     try:
         return numa_maps.read(fs, pid), ""
     except KernelFileError as error:
         return [], str(error)
+
+
+def _pages(areas: Iterable[numa_maps.Area]) -> Iterator[NodePages]:
+    """By node and size of page."""
+    kib: Counter[tuple[int, int]] = Counter()
+    for area in areas:
+        kib.update({(node, area.page): some for node, some in area.nodes.items()})
+    for (node, page), some in sorted(kib.items()):
+        yield NodePages(node, page, some >> 10)
 
 
 def _own_nodes(held: HeldPlacement | None) -> frozenset[int]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 
 from tuned_virt.cli import table
@@ -16,7 +17,7 @@ UNREADABLE = "?"
 """In a column, for what cannot be read; "-" is what is not there."""
 
 MOST = 4
-"""So many threads that are elsewhere, or commands, are shown of a guest; all are in its JSON."""
+"""So many threads that are elsewhere, or commands, are shown of a guest; all where it is named."""
 
 HOME, LINE_END, REST = "\x1b[H", "\x1b[K", "\x1b[J"
 """A terminal's (ECMA-48): go to the first line, erase to the end of this one, and all below."""
@@ -63,20 +64,20 @@ def _sentences(row: GuestRow) -> Iterator[str]:
     yield f"{row.guest}: {problem(row).value or row.owner}: {hurts or row.why}"
     for command in row.mend[:MOST]:
         yield f"    to mend: {command}"
-    if len(row.mend) > MOST:
-        yield f"    and {len(row.mend) - MOST} more commands"
+    if problem(row) is not GuestProblem.NONE and not 0 < len(row.mend) <= MOST:
+        yield f"    more: tuned-virt guests {shlex.quote(row.guest)}"
 
 
-def hurting(row: GuestRow) -> Iterator[str]:
-    """All that hurts a guest, and what cannot be read of it, in words."""
+def hurting(row: GuestRow, most: int | None = MOST) -> Iterator[str]:
+    """All that hurts a guest, and what cannot be read of it, in words; so many threads of it."""
     hurt = problem(row)
     if row.ungranted:
         yield f"{row.ungranted} is not granted: {row.why}"
     elif hurt is GuestProblem.UNPLACED:
         yield row.why
-    yield from row.drift[:MOST]
-    if len(row.drift) > MOST:
-        yield f"{len(row.drift) - MOST} more threads elsewhere"
+    yield from row.drift[:most]
+    if most is not None and len(row.drift) > most:
+        yield f"{len(row.drift) - most} more threads elsewhere"
     if row.delay_percent is not None and row.delay_percent >= WAITS:
         yield f"a vCPU waited for a CPU {row.delay_percent} % of the time"
     if row.local is not None and row.local < LOCAL:

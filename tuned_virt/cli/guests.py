@@ -7,10 +7,16 @@ import argparse
 import shutil
 import sys
 import time
-from collections.abc import Sequence
 from typing import Any
 
-from tuned_virt.cli import guest_rows, guest_text, json_output, vcpu_waits
+from tuned_virt.cli import (
+    guest_detail,
+    guest_detail_text,
+    guest_rows,
+    guest_text,
+    json_output,
+    vcpu_waits,
+)
 from tuned_virt.cli.common import FINE, TO_REPORT
 from tuned_virt.cli.guest_rows import GuestRow
 from tuned_virt.cli.vcpu_waits import VcpuWaits
@@ -23,6 +29,12 @@ SAMPLE = 1.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
+    parser.add_argument(
+        "guest",
+        nargs="?",
+        metavar="NAME",
+        help="explain this guest in full (name, UUID or process)",
+    )
     json_output.add_option(parser)
     parser.add_argument(
         "--watch",
@@ -42,45 +54,71 @@ def _seconds(text: str) -> float:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Show the guests; 1 where one has drifted, or does not have what was requested."""
-    fs = KernelFS()
-    if options.watch is None:
-        rows, _ = gather(fs, None, SAMPLE)
-        _show(options, rows)
-        return TO_REPORT if any(row.drift or row.ungranted for row in rows) else FINE
-    seconds = options.watch
-    rows, before = gather(fs, None, min(SAMPLE, seconds))
+    """Show the guests, or one; 1 where one has drifted, or does not have what was requested."""
+    look = Look(KernelFS(), options.guest)
+    watch = options.watch
+    look.take(SAMPLE if watch is None else min(SAMPLE, watch))
+    if watch is None:
+        _show(options, look)
+        return TO_REPORT if any(row.drift or row.ungranted for row in look.rows) else FINE
     try:
         while True:
-            _show(options, rows)
-            time.sleep(seconds)
-            rows, before = gather(fs, before, 0.0)
+            _show(options, look)
+            time.sleep(watch)
+            look.take()
     except KeyboardInterrupt:
         return FINE
 
 
-def gather(
-    fs: KernelFS, before: VcpuWaits | None, seconds: float
-) -> tuple[list[GuestRow], VcpuWaits]:
-    """A row for each QEMU process, worst first, and the waits until now.
+class Look:
+    """Guests at a moment, worst first, or one in full; delays are those since the look before."""
 
-    Delays are those since `before`; without it, of the next seconds.
-    """
-    guests = guest_rows.find(fs)
-    watched = [(one.pid, one.threads) for one in guests]
-    if before is None:
-        before = vcpu_waits.read(fs, watched)
-        time.sleep(seconds if any(before.waited.values()) else 0.0)
-    now = vcpu_waits.read(fs, watched)
-    return guest_rows.rows(fs, guests, before, now), now
+    def __init__(self, fs: KernelFS, name: str | None) -> None:
+        self._fs = fs
+        self._name = name
+        self._before: VcpuWaits | None = None
+        self._disks: dict[str, Any] | None = None
+        self.rows: list[GuestRow] = []
+        self.detail: dict[str, Any] = {}
+
+    def take(self, seconds: float = 0.0) -> None:
+        """Look; the first time delays are those of the next seconds. Raises CouldNot."""
+        everyone = guest_rows.find(self._fs)
+        guests = everyone if self._name is None else [guest_detail.chosen(everyone, self._name)]
+        watched = [(one.pid, one.threads) for one in guests]
+        before = self._before
+        if before is None:
+            before = vcpu_waits.read(self._fs, watched)
+            time.sleep(seconds if any(before.waited.values()) else 0.0)
+        self._before = vcpu_waits.read(self._fs, watched)
+        if self._name is None:
+            self.rows = guest_rows.rows(self._fs, guests, before, self._before)
+            return
+        row, detail = guest_detail.gather(self._fs, guests[0], everyone, before, self._before)
+        if self._disks is None:  # libvirt is asked once
+            self._disks = guest_detail.disks_of(self._fs, guests[0])
+        self.rows, self.detail = [row], {**detail, **self._disks}
+
+    def content(self) -> tuple[str, dict[str, Any]]:
+        """For programs: kind and content."""
+        if self._name is None:
+            return "guests", {"guests": list(map(_content, self.rows))}
+        return "guest", {"guests": [{**_content(self.rows[0]), **self.detail}]}
+
+    def lines(self, columns: int | None) -> list[str]:
+        """For people."""
+        if self._name is None:
+            return guest_text.lines(self.rows, columns)
+        return guest_detail_text.lines(self.rows[0], self.detail, columns)
 
 
-def _show(options: argparse.Namespace, rows: Sequence[GuestRow]) -> None:
+def _show(options: argparse.Namespace, look: Look) -> None:
     if options.json:
-        json_output.emit("guests", {"guests": list(map(_content, rows))})
+        json_output.emit(*look.content())
+        sys.stdout.flush()
         return
     terminal = shutil.get_terminal_size() if sys.stdout.isatty() else None
-    lines = guest_text.lines(rows, terminal.columns if terminal else None)
+    lines = look.lines(terminal.columns if terminal else None)
     if options.watch is None:
         print(*lines, sep="\n")
         return

@@ -155,6 +155,15 @@ def confine(threads: Iterable[int], cpus: str) -> list[int]:
     return refused
 
 
+def last_cpu(fs: KernelFS, pid: int, thread: int) -> int | None:
+    """The CPU on which a thread ran last (proc(5), field 39); None for one that has ended.
+
+    Raises KernelFileError.
+    """
+    text = fs.read_optional(f"/proc/{pid}/task/{thread}/stat")
+    return int(procfs.stat_fields(text)[36]) if text else None
+
+
 def run_delay(fs: KernelFS, pid: int, thread: int) -> int | None:
     """Nanoseconds that a thread has waited for a CPU (Documentation/scheduler/sched-stats.rst).
 
