@@ -471,3 +471,9 @@ def test_floating_vcpus_on_several_nodes() -> None:
     assert number_by_node(spread(guest("a", 3), few, overcommit=1)) == {0: 2, 1: 1}
     odd = spread(in_cores(11), board(machine(2), {0: 5}), overcommit=1)
     assert odd == {0: (8, 9, 10), 1: tuple(range(8))}
+
+
+def test_cells_are_near_an_emulator_that_its_owner_pinned_though_memory_must_move() -> None:
+    pinned = UserPins(emulator=frozenset({24}))
+    made = celled((8, 1), (8, 1), owned=pinned, resident={0: GIB, 1: GIB})
+    assert number_by_node(spread(made)) == {2: 8, 3: 8}
