@@ -213,7 +213,7 @@ def forget(chosen: Sequence[Path]) -> None:
         mutated = spans.exists() and spans.stat().st_mtime >= file.stat().st_mtime
         if mutated != (path in chosen) or not (ROOT / path).exists():
             file.unlink()
-        elif mutated:
+        if path in chosen and meta.exists():
             found = json.loads(meta.read_text())
             codes = found["exit_code_by_key"]
             codes.update({name: None for name, code in codes.items() if code not in KILLED})

@@ -152,3 +152,14 @@ def test_survivors_are_tried_again_and_files_that_are_gone_go(folder: Path) -> N
     source.unlink()
     mutate.forget([FILE])
     assert not copy.exists()
+
+
+def test_survivors_are_tried_again_where_other_modules_were_tried_since(folder: Path) -> None:
+    found(NOTICED, UNNOTICED)
+    source, copy = folder / FILE, folder / "mutants" / FILE
+    source.parent.mkdir(parents=True)
+    source.touch()
+    copy.with_name("cpuset.py.spans").unlink()
+    mutate.forget([FILE])
+    codes = json.loads(copy.with_name("cpuset.py.meta").read_text())["exit_code_by_key"]
+    assert (list(codes.values()), copy.exists()) == ([NOTICED, UNTRIED], False)
