@@ -34,7 +34,7 @@ from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.core.state_file import StateFile, UnusableStateError
 from tuned_virt.core.system_root import SystemRoot
 from tuned_virt.guests.originals import GuestOriginals, may_run
-from tuned_virt.kernel import cpuset, numa_maps, procfs
+from tuned_virt.kernel import cgroups, cpuset, numa_maps, procfs
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.libvirt_api import placement_tag
 from tuned_virt.libvirt_api.guest_disks import sources
@@ -322,6 +322,9 @@ def _process(fs: KernelFS) -> None:
     qemu_process.identify(fs, PID)
     qemu_threads.pins(qemu_threads.affinity(fs, PID))
     qemu_threads.run_delay(fs, PID, PID)
+    cgroups.pressures(fs, PID)
+    cgroups.throttling(fs, PID, [PID])
+    cgroups.own_path(fs, PID)
     procfs.by_name(fs, {"kvm"})
 
 

@@ -24,7 +24,8 @@ def lines(row: GuestRow, content: Content, columns: int | None) -> list[str]:
     """All of it in so many columns, None for any number."""
     return [
         f"{row.guest}, process {row.pid}{f', UUID {row.uuid}' if row.uuid else ''}",
-        *_placement(row),
+        *(line for text in _placement(row) for line in guest_text.folded(text, columns)),
+        *(f"    to mend: {command}" for command in row.mend),
         *_part("Threads:", THREADS, map(_thread, content["threads"]), columns, row.threads_error),
         *_part(*_neighbours(content), columns),
         *_memory(row, content, columns),
@@ -36,13 +37,10 @@ def lines(row: GuestRow, content: Content, columns: int | None) -> list[str]:
 def _placement(row: GuestRow) -> Iterator[str]:
     nodes = f" on node {cpuset.text(row.nodes)}" if row.nodes else ""
     yield f"placement: {row.kind}{nodes}, decided by {row.owner}: {row.why}"
-    hurts = problem(row).value
-    yield f"hurts most: {hurts or 'nothing'}"
-    told = list(guest_text.hurting(row, most=None))
-    yield from (f"    {text}" for text in told)
-    yield from (f"    to mend: {command}" for command in row.mend)
     if row.interval_s is not None:
         yield f"delays: in the last {row.interval_s:g} s"
+    yield f"hurts most: {problem(row).value or 'nothing'}"
+    yield from (f"    {text}" for text in guest_text.hurting(row, most=None))
 
 
 def _part(

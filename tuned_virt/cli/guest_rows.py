@@ -289,6 +289,16 @@ def _page_commands(
         yield f"migratepages {seen.pid} {cpuset.text(away)} {cpuset.text(near)}"
 
 
+def competing(row: GuestRow, rows: Sequence[GuestRow]) -> tuple[int, int]:
+    """Of other guests those whose vCPUs may run on a guest's CPUs, and how many vCPUs."""
+    own = frozenset[int]().union(*map(cpuset.parse, row.vcpus.values()))
+    sets = {cpus for one in rows for cpus in one.vcpus.values()}
+    there = {cpus for cpus in sets if cpuset.parse(cpus) & own}
+    others = (one for one in rows if one.pid != row.pid)
+    found = [sum(cpus in there for cpus in one.vcpus.values()) for one in others]
+    return sum(1 for vcpus in found if vcpus), sum(found)
+
+
 def problem(row: GuestRow) -> GuestProblem:
     """What hurts a guest most."""
     hurts = {

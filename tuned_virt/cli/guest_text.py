@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
+import textwrap
 from collections.abc import Iterator, Sequence
 
 from tuned_virt.cli import table
-from tuned_virt.cli.guest_rows import LOCAL, WAITS, GuestProblem, GuestRow, problem
+from tuned_virt.cli.guest_rows import LOCAL, WAITS, GuestProblem, GuestRow, competing, problem
 from tuned_virt.kernel import cpuset
 
 COLUMNS = ("<guest", "<kind", "<node", "<vCPUs on", "local %", "<MiB by node", "delay %")
@@ -27,14 +29,15 @@ def lines(rows: Sequence[GuestRow], columns: int | None) -> list[str]:
     """The table in so many columns, None for any number, then sentences."""
     if not rows:
         return ["no guest is running"]
-    told = [line for row in rows for line in _sentences(row)]
+    told = [line for row in rows for line in _sentences(row, rows, columns)]
     return [*table.lines(COLUMNS, map(_cells, rows), columns), "", *told, *_legend(rows)]
 
 
-def screen(shown: Sequence[str], height: int) -> str:
+def screen(shown: Sequence[str], columns: int, height: int) -> str:
     """Lines drawn over those that a terminal shows; what is below its last line is counted."""
-    if len(shown) >= height:
-        kept = max(height - 2, 1)
+    ends = list(itertools.accumulate(max(-(-len(line) // columns), 1) for line in shown))
+    if ends and ends[-1] >= height:
+        kept = max(sum(1 for end in ends if end <= height - 2), 1)
         shown = [*shown[:kept], f"… {len(shown) - kept} more lines"]
     return HOME + "".join(f"{line}{LINE_END}\n" for line in shown) + REST
 
@@ -59,13 +62,37 @@ def _absent(error: str) -> str | None:
     return UNREADABLE if error else None
 
 
-def _sentences(row: GuestRow) -> Iterator[str]:
-    hurts = "; ".join(hurting(row))
-    yield f"{row.guest}: {problem(row).value or row.owner}: {hurts or row.why}"
+def _sentences(row: GuestRow, rows: Sequence[GuestRow], columns: int | None) -> Iterator[str]:
+    """Commands stay on one line, to be copied."""
+    hurts = "; ".join([*hurting(row), *_crowd(row, rows)])
+    yield from folded(
+        f"{row.guest}: {problem(row).value or row.owner}: {hurts or row.why}", columns
+    )
     for command in row.mend[:MOST]:
         yield f"    to mend: {command}"
     if problem(row) is not GuestProblem.NONE and not 0 < len(row.mend) <= MOST:
-        yield f"    more: tuned-virt guests {shlex.quote(row.guest)}"
+        name = str(row.pid) if row.guest.startswith("-") else shlex.quote(row.guest)
+        yield f"    more: tuned-virt guests {name}"
+
+
+def folded(text: str, columns: int | None) -> list[str]:
+    """A sentence between words; names of others that are longer than a line stay whole."""
+    if columns is None or len(text) <= columns:
+        return [text]
+    return textwrap.wrap(
+        text, columns, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _crowd(row: GuestRow, rows: Sequence[GuestRow]) -> Iterator[str]:
+    """Who else may run where a guest waits."""
+    if row.delay_percent is None or row.delay_percent < WAITS:
+        return
+    guests, vcpus = competing(row, rows)
+    if guests:
+        yield f"{vcpus} vCPUs of {guests} other guests may run on its CPUs"
+    else:
+        yield "no other guest's vCPUs may run on its CPUs"
 
 
 def hurting(row: GuestRow, most: int | None = MOST) -> Iterator[str]:

@@ -125,7 +125,7 @@ def _show(options: argparse.Namespace, look: Look) -> None:
     moment = time.strftime("%Y-%m-%d %H:%M:%S")
     shown = [f"tuned-virt guests, {moment}, every {options.watch:g} s", "", *lines]
     if terminal:
-        print(guest_text.screen(shown, terminal.lines), end="", flush=True)
+        print(guest_text.screen(shown, terminal.columns, terminal.lines), end="", flush=True)
     else:
         print(*shown, "", sep="\n", flush=True)
 

@@ -72,7 +72,7 @@ def _pressures(fs: KernelFS, folder: str) -> Iterator[Pressure]:
     for resource in PRESSURES:
         text = fs.read_optional(f"{folder}/{resource}.pressure") or ""
         for share, *averages in re.findall(
-            r"^(some|full) avg10=([\d.]+) avg60=([\d.]+) avg300=([\d.]+)", text, re.MULTILINE
+            r"^(some|full) avg10=(\d+\.\d+) avg60=(\d+\.\d+) avg300=(\d+\.\d+)", text, re.MULTILINE
         ):
             yield Pressure(resource, share, *map(float, averages))
 
@@ -93,7 +93,7 @@ def throttling(fs: KernelFS, pid: int, threads: Iterable[int]) -> tuple[list[Thr
 
 def _throttling(fs: KernelFS, mounted: str, path: str) -> Throttling:
     text = fs.read_optional(f"{mounted}{path}/cpu.stat") or ""
-    stat = dict(re.findall(r"^(\w+) (\d+)$", text, re.MULTILINE))
+    stat = dict(re.findall(r"^(\w+) (\d{1,18})$", text, re.MULTILINE))
     microseconds = int(stat.get("throttled_usec", 0)) or int(stat.get("throttled_time", 0)) // 1000
     counts = int(stat.get("nr_periods", 0)), int(stat.get("nr_throttled", 0))
     return Throttling(path, *counts, round(microseconds / 1e6, 1))
@@ -132,8 +132,7 @@ def _folder(
 def _paths(text: str) -> dict[str, str]:
     """A process's groups by controller; "" is version 2."""
     found: dict[str, str] = {}
-    for line in text.splitlines():
-        _, controllers, path = line.split(":", 2)
+    for controllers, path in re.findall(r"^\d+:([^:\n]*):(.*)$", text, re.MULTILINE):
         found.update(dict.fromkeys(controllers.split(","), path))
     return found
 
@@ -143,6 +142,8 @@ def _mounts(fs: KernelFS) -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     for line in (fs.read_optional("/proc/self/mountinfo") or "").splitlines():
         mount, _, system = (part.split() for part in line.partition(" - "))
+        if len(mount) < 5 or len(system) < 3:
+            continue
         place = procfs.unescaped(mount[4]), mount[3]
         if system[0] == "cgroup2":
             found.setdefault("", place)

@@ -34,10 +34,10 @@ CONTENT: dict[str, Any] = {
 SHOWN = """\
 db, process 12, UUID u2
 placement: dedicated on node 0-1, decided by tuned-virt: x
+delays: in the last 1 s
 hurts most: drift
     vCPU 0 on 0-15, not 4
     to mend: virsh vcpupin db 0 4 --live
-delays: in the last 1 s
 
 Threads:
 thread    number  may run on  ran last on  delay %

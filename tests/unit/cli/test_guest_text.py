@@ -42,11 +42,12 @@ delay %: of the last 1 s, the part that its most delayed vCPU waited for a CPU
 
 
 def shown(*rows: GuestRow) -> str:
-    return "".join(f"{line.rstrip()}\n" for line in guest_text.lines(rows, 80))
+    return "".join(f"{line.rstrip()}\n" for line in guest_text.lines(rows, 300))
 
 
 def test_the_table_fits_eighty_columns() -> None:
-    assert shown(*ROWS) == SHOWN
+    lines = [line.rstrip() for line in guest_text.lines(ROWS, 80)]
+    assert lines == SHOWN.splitlines()
 
 
 def test_what_is_not_granted_is_said() -> None:
@@ -82,7 +83,32 @@ def test_what_cannot_be_read_is_not_what_is_not_there() -> None:
 
 
 def test_a_screen_is_no_longer_than_the_terminal() -> None:
-    assert guest_text.screen(["a", "b"], 5) == "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J"
-    long = guest_text.screen([str(n) for n in range(9)], 5)
+    assert guest_text.screen(["a", "b"], 80, 5) == "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J"
+    long = guest_text.screen([str(n) for n in range(9)], 80, 5)
     assert long.count("\n") == 4
     assert "… 6 more lines" in long
+    wrapped = guest_text.screen(["a", "b" * 150, "c", "d"], 80, 5)
+    assert "… 2 more lines" in wrapped, "the second takes two lines"
+
+
+def test_who_else_may_run_where_a_guest_waits() -> None:
+    waits = replace(FINE, delay_percent=20.0)
+    alone = replace(DRIFTED, vcpus={0: "16", 1: "17"})
+    told = "a vCPU waited for a CPU 20.0 % of the time; "
+    lines = guest_text.lines([waits, DRIFTED, NEW], None)
+    assert f"{told}4 vCPUs of 2 other guests may run on its CPUs" in "\n".join(lines)
+    lines = guest_text.lines([waits, alone], None)
+    assert f"{told}no other guest's vCPUs may run on its CPUs" in "\n".join(lines)
+
+
+def test_sentences_are_folded_in_a_terminal_and_commands_are_not() -> None:
+    command = f"virsh vcpupin {'n' * 90} 0 4 --live"
+    row = replace(DRIFTED, drift=("some words " * 12,), mend=(command,))
+    lines = guest_text.lines([row], 80)
+    assert [line for line in lines if len(line) > 80] == [f"    to mend: {command}"]
+    assert lines[4].startswith("    some words")
+
+
+def test_a_name_that_looks_like_an_option_is_given_as_a_process() -> None:
+    row = replace(FINE, guest="-x", delay_percent=9.0)
+    assert "    more: tuned-virt guests 11\n" in shown(row)
