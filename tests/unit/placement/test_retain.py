@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.unit.machines import GIB, cpus_of, guest, machine, planned
-from tuned_virt.model.guest import Guest, HugePages, UserPins
+from tuned_virt.model.guest import Cell, Guest, HugePages, UserPins
 from tuned_virt.model.topology import Host
 from tuned_virt.placement import (
     MemoryPlacement,
@@ -475,3 +475,16 @@ def test_cpus_that_owners_need_by_now_are_not_kept_dedicated(vcpus: int, kept: b
     held = in_force(PlacementKind.DEDICATED, dict(zip(range(4), "4567")))
     made = planned(machine(2), guest("a", 4), owner, current=[held], **DEDICATED)["a"]
     assert (made.why == "it was so") is kept
+
+
+@pytest.mark.parametrize("policy", ["node", "dedicated"])
+def test_a_plugged_vcpu_comes_beside_its_cell_where_memory_does_not_say(policy: str) -> None:
+    """The fullest node is that of the other cell, and has room as well."""
+    cells = (Cell(0, frozenset(range(6)), GIB), Cell(1, frozenset(range(6, 12)), GIB))
+    wants = replace(guest("a", 12, 2, cells=cells), online=tuple(range(9)))
+    before = planned(machine(2), wants, policy=policy, memory="none")["a"]
+    more = replace(wants, online=tuple(range(10)))
+    after = planned(machine(2), more, current=[before], policy=policy, memory="none")["a"]
+    assert {vcpu: after.vcpus[vcpu] for vcpu in range(9)} == before.vcpus
+    node = {cpu: node.id for node in machine(2).nodes for cpu in node.cpus}
+    assert [node[int(after.vcpus[vcpu].split("-")[0])] for vcpu in (5, 8, 9)] == [0, 1, 1]
