@@ -432,6 +432,20 @@ class SystemdSandbox(Sandbox):
         self.run(["systemctl", "stop", "tuned"])
         return time.monotonic() - started
 
+    def terminate_alone(self) -> None:
+        """SIGTERM to TuneD's process alone, and wait until the service has ended.
+
+        `systemctl stop` may also hit the command by which TuneD asks whether the system goes down.
+        It takes that for yes (daemon.py, _full_rollback_required), and does not read `rollback`.
+        """
+        self.run(["systemctl", "kill", "--kill-who=main", "--signal=TERM", "tuned"])
+
+        def ended() -> bool:
+            done = self.run(["systemctl", "is-active", "tuned"], check=False)
+            return done.stdout.strip() == "inactive"
+
+        wait_for("the service ended", ended)
+
     def kill9(self) -> None:
         """kill -9 of TuneD, and wait until systemd has done what it does then."""
         self.run(["systemctl", "kill", "--signal=KILL", "tuned"])

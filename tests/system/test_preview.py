@@ -17,10 +17,11 @@ from tests.system.test_guest_plugins import vcpus
 VM = "/proc/sys/vm"
 BOOT = "/etc/tuned/bootcmdline"
 FOLDERS = "/etc /run /var/lib/tuned-virt /var/tmp /boot"
-STATE = f"find {FOLDERS} -xdev -type f ! -name ksm.json -exec sha256sum {{}} + | sort || :"
+LATER = "! -name ksm.json ! -name disks.json"
+STATE = f"find {FOLDERS} -xdev -type f {LATER} -exec sha256sum {{}} + | sort || :"
 """What a switch writes besides the kernel's settings; not all of the folders are there.
 
-Without ksm.json, which KSM's controller in the running TuneD writes a moment after a switch.
+Without what controllers in the running TuneD write a moment after a switch.
 """
 
 CHILD = """[main]

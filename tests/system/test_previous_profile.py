@@ -212,7 +212,7 @@ def test_what_stays_at_exit_goes_with_disable(version: str) -> None:
         t.restart()
         t.switch("virtual-host-plus")
         tuned = t.snapshot()
-        t.terminate()
+        t.terminate_alone()
         assert t.snapshot() == tuned != before
         disable(t)
         assert t.snapshot() == before
