@@ -61,8 +61,12 @@ def _cut(way: Strategy) -> VcpusByNode | None:
         at: min(vcpus, _vcpus_with_memory(way, at)) for at in way.capacity.nodes_for(way.wanted)
     }
     free = {node_index: most for node_index, most in free.items() if most > 0}
-    cuts = (_divided(way, {at: free[at] for at in chosen}) for chosen in _fewest(free, vcpus, way))
-    return next((cut for cut in cuts if memory_fits(way, cut)), None)
+    for chosen in _fewest(free, vcpus, way):
+        for numbers in _numbers(way, {at: free[at] for at in chosen}):
+            cut = _divided(way.wanted, numbers)
+            if memory_fits(way, cut):
+                return cut
+    return None
 
 
 def _would_tear(way: Strategy) -> bool:
@@ -85,18 +89,23 @@ def _would_tear(way: Strategy) -> bool:
     return False
 
 
-def _divided(way: Strategy, free: Mapping[int, int]) -> VcpusByNode:
-    """The guest's vCPUs over nodes with so much room: level where they are its own or in dies; else
-    others find more room where the emptiest node takes most."""
+def _numbers(way: Strategy, free: Mapping[int, int]) -> Iterator[dict[int, int]]:
+    """How many vCPUs each of some nodes with so much room may take: level where they are its own or
+    in dies; else the emptiest most, as others find more room then, or level, as nodes that share
+    one's memory may not have enough for that."""
     guest = way.wanted.guest
     vcpus = len(way.wanted.whole.vcpus)
-    if way.kind is PlacementKind.DEDICATED or guest.die:
-        numbers = _level_amounts(free, vcpus, (guest.die, guest.threads, 1))
-    else:
-        numbers = _amounts(free, vcpus, guest.threads)
+    if way.kind is not PlacementKind.DEDICATED and not guest.die:
+        yield _amounts(free, vcpus, guest.threads)
+    yield _level_amounts(free, vcpus, (guest.die, guest.threads, 1))
+
+
+def _divided(wanted: GuestDemand, numbers: Mapping[int, int]) -> VcpusByNode:
+    """The guest's vCPUs, so many a node; nodes with whole guest cores first."""
+    threads = wanted.guest.threads
     vcpus_by_node = {}
-    rest = _in_cells(way.wanted)
-    for node_index in sorted(numbers, key=lambda at: (numbers[at] % guest.threads, at)):
+    rest = _in_cells(wanted)
+    for node_index in sorted(numbers, key=lambda at: (numbers[at] % threads, at)):
         number = numbers[node_index]
         vcpus_by_node[node_index], rest = rest[:number], rest[number:]
     return dict(sorted(vcpus_by_node.items()))
@@ -132,13 +141,14 @@ def _in_cells(wanted: GuestDemand) -> tuple[int, ...]:
     return tuple(ordered) or wanted.whole.vcpus
 
 
-def _fewest(free: Mapping[int, int], vcpus: int, way: Strategy) -> list[tuple[int, ...]]:
-    """Sets of as few nodes as have room for so many vCPUs, the nearest first."""
+def _fewest(free: Mapping[int, int], vcpus: int, way: Strategy) -> Iterator[tuple[int, ...]]:
+    """Sets of nodes with room for so many vCPUs: of as few as have it, the nearest first, then of
+    more, as nodes without memory of their own may have to share what one of them has."""
     by_size = sorted(free, key=lambda node_index: (-free[node_index], node_index))
     room = accumulate(free[node_index] for node_index in by_size)
     least = next((number for number, total in enumerate(room, 1) if total >= vcpus), 0)
     if not least:
-        return []
+        return
     table, guest = way.capacity.grid.distances, way.wanted.guest
 
     def cost(chosen: tuple[int, ...]) -> tuple[float, ...]:
@@ -146,8 +156,9 @@ def _fewest(free: Mapping[int, int], vcpus: int, way: Strategy) -> list[tuple[in
         to_move = sum(way.capacity.to_move(guest, node_index) for node_index in chosen)
         return (span(table, chosen), devices, to_move, *chosen)
 
-    sets = _sets(by_size, least, table)
-    return sorted((one for one in sets if sum(free[at] for at in one) >= vcpus), key=cost)
+    for number in range(least, len(by_size) + 1):
+        sets = _sets(by_size, number, table)
+        yield from sorted((one for one in sets if sum(free[at] for at in one) >= vcpus), key=cost)
 
 
 def _sets(by_size: list[int], number: int, table: Table) -> Iterator[tuple[int, ...]]:

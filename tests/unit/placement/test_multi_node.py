@@ -200,6 +200,15 @@ def test_memory_limits_the_vcpus_of_a_node() -> None:
     assert spread(guest("a", 10, 18), board(host)) is None
 
 
+def test_nodes_that_share_memory_bring_a_third_node_in() -> None:
+    """Nodes 0 and 1 have the CPUs, but node 0 has no memory of its own."""
+    nodes = [replace(node, memory=0, available=0) for node in FOUR.nodes[:1]]
+    nodes += [replace(node, available=5 * GIB) for node in FOUR.nodes[1:3]]
+    of = board(replace(FOUR, nodes=tuple(nodes)), {2: 1})
+    assert number_by_node(spread(guest("a", 16, 6), of)) == {0: 6, 1: 5, 2: 5}
+    assert spread(guest("a", 16, 11), of) is None
+
+
 def test_huge_pages_limit_the_vcpus_of_a_node() -> None:
     nodes = [replace(node, free_pages={2048: n}) for node, n in zip(FOUR.nodes, (256, 1536, 0, 0))]
     host = replace(FOUR, nodes=tuple(nodes))
