@@ -17,11 +17,11 @@ from tests.system.test_guest_plugins import vcpus
 VM = "/proc/sys/vm"
 BOOT = "/etc/tuned/bootcmdline"
 FOLDERS = "/etc /run /var/lib/tuned-virt /var/tmp /boot"
-LATER = "! -name ksm.json ! -name disks.json"
+LATER = "! -name ksm.json ! -name disks.json ! -name journal.jsonl"
 STATE = f"find {FOLDERS} -xdev -type f {LATER} -exec sha256sum {{}} + | sort || :"
 """What a switch writes besides the kernel's settings; not all of the folders are there.
 
-Without what controllers in the running TuneD write a moment after a switch.
+Without what the running TuneD writes a moment after a switch: controllers, and the journal.
 """
 
 CHILD = """[main]
