@@ -16,7 +16,7 @@
 #   make check-vm-disks   disks of every kind that QEMU emulates, iSCSI, LVM, md, multipath, a guest on LVM  (root)
 #   make check-vm-guests  real guests on four nodes: QEMU inside QEMU, minutes  (root)
 #   make check-faults  each call of an apply and an off fails once; FAULTS="--sample 100" takes some  (root, hours)
-#   make check-faults-sample  what of these fits a minute, by a seed that it prints; part of make check  (root)
+#   make check-faults-sample  what of these fits a minute, by a seed of the commit; part of make check  (root)
 #   make check-switches  many profile switches with guests running: nothing grows; N=10000  (root, hours)
 #   make fuzz     readers of others' text under atheris; MINUTES=10 FUZZ="domain hook"
 #   make check-security  bandit, then the test of each threat in docs/security.md
@@ -190,7 +190,8 @@ check-faults: alone fetch-system
 # By chance, with the seed printed: as many as a minute has room for, of the newest TuneD.
 .PHONY: check-faults-sample
 check-faults-sample:
-	@$(MAKE) --no-print-directory check-faults FAULTS="--versions latest --seconds 50"
+	@seed=$$(printf %d "0x$$(git rev-parse --short=7 HEAD 2>/dev/null || echo 1)"); \
+	$(MAKE) --no-print-directory check-faults FAULTS="--versions latest --seconds 50 --seed $$seed"
 
 .PHONY: check-switches
 check-switches: alone fetch-system
