@@ -4,6 +4,8 @@
 #   make up       install, activate, verify, show            (root)
 #   make install uninstall   files only: DESTDIR=, PREFIX=, SITELIB=  (root)
 #   make rpm srpm deb dist man   packages, source archive, manuals, in build/
+#   make repo     a repository of these for dnf and apt, in build/repo; URL= KEY=  signed with KEY
+#   make sbom     what the packages are made of and need, as CycloneDX, in build/dist
 #   make check    everything the tests need, then all tiers  (root for the system and VM tiers)
 #   make check-quick   style and unit tests of what differs from BASE=HEAD, in seconds
 #   make check-style   ruff, mypy --strict, vermin
@@ -91,14 +93,15 @@ needs-rpm:
 	@PYTHON=$(PYTHON) scripts/needs rpm $(PYTHON) rpmbuild go-md2man $(addprefix python:,$(MODULES))
 
 .PHONY: srpm
-srpm: needs-rpm dist
+srpm: dist
+	@PYTHON=$(PYTHON) scripts/needs srpm $(PYTHON) rpmbuild
 	@mkdir -p build/rpm/SOURCES build/rpm/SPECS
 	@cp build/dist/$(NAME)-$(VERSION).tar.gz build/rpm/SOURCES/
 	@$(PYTHON) scripts/release.py spec > build/rpm/SPECS/$(NAME).spec
 	$(RPMBUILD) -bs build/rpm/SPECS/$(NAME).spec
 
 .PHONY: rpm
-rpm: srpm $(if $(ON_DEBIAN),$(TOOLS))
+rpm: needs-rpm srpm $(if $(ON_DEBIAN),$(TOOLS))
 	$(RPMBUILD) -bb build/rpm/SPECS/$(NAME).spec
 
 .PHONY: needs-deb
@@ -111,6 +114,21 @@ deb: needs-deb dist
 	@rm -rf build/deb && mkdir -p build/deb
 	@tar -C build/deb -xf build/dist/$(NAME)-$(VERSION).tar.gz
 	cd build/deb/$(NAME)-$(VERSION) && dpkg-buildpackage --no-sign --build=binary $(DEBFLAGS)
+
+.PHONY: repo
+repo:
+	@$(PYTHON) scripts/repo.py --key "$(KEY)" "$(or $(URL),file://$(CURDIR)/build/repo)"
+
+# In an environment of its own: its jsonschema is newer than the one that the product has to work with.
+SBOM := build/venv-sbom
+$(SBOM)/ready: requirements-sbom.txt | need-unit
+	$(PYTHON) -m venv $(SBOM)
+	$(SBOM)/bin/pip install --quiet --disable-pip-version-check -r requirements-sbom.txt
+	touch $@
+
+.PHONY: sbom
+sbom: $(SBOM)/ready
+	@$(SBOM)/bin/python -m scripts.sbom
 
 # --- tests ---------------------------------------------------------------------------------------
 
