@@ -63,6 +63,12 @@ class FakeDisks(KernelFS):
         real.parent.mkdir(parents=True, exist_ok=True)
         real.write_text(text + "\n")
 
+    def link_to(self, path: str, target: str) -> None:
+        """A link of sysfs, such as that of a device to its driver."""
+        real = Path(self.root) / path.lstrip("/")
+        real.parent.mkdir(parents=True, exist_ok=True)
+        real.symlink_to(os.path.relpath(target, real.parent))
+
     def add(
         self,
         name: str,

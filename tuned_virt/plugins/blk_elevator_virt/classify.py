@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """How a disk is attached, from what sysfs says of it. Pure.
 
-The table is measured on emulated machines of kernel 6.1 (all kinds but Xen, MMC and fabrics);
-`rotational` is not among the facts: nearly every emulated disk says 1. INQUIRY can lie (guests' XML
-may name any vendor), so it decides only where nothing better does.
+The controller decides first: the driver of the SCSI host, then its PCI function. `rotational` is
+not among the facts: nearly every emulated disk says 1. INQUIRY can lie (guests' XML may name any
+vendor, and each cloud has words of its own), so it decides only where nothing better does.
+
+The table is measured on emulated machines of kernel 6.1 (all kinds but Hyper-V, Xen, MMC and
+fabrics, which are of public reports; tests/unit/plugins/blk_elevator_virt/test_classify_clouds.py).
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ class Attachment(str, Enum):
     VIRTIO_BLK = "virtio-blk"
     VIRTIO_SCSI = "virtio-scsi"
     LUN = "LUN through virtio-scsi"
+    HYPERV = "Hyper-V"
     ISCSI = "iSCSI"
     HBA = "SCSI HBA"
     ATA = "SATA"
@@ -42,6 +46,7 @@ SCSI = frozenset(
     {
         Attachment.VIRTIO_SCSI,
         Attachment.LUN,
+        Attachment.HYPERV,
         Attachment.ISCSI,
         Attachment.HBA,
         Attachment.ATA,
@@ -50,6 +55,11 @@ SCSI = frozenset(
     }
 )
 """SCSI and SATA disks, and what is made of their paths."""
+
+PARAVIRTUAL = frozenset(
+    {Attachment.VIRTIO_BLK, Attachment.VIRTIO_SCSI, Attachment.HYPERV, Attachment.XEN}
+)
+"""Disks of a hypervisor's own driver for guests: what orders requests is the host."""
 
 NVME = frozenset({Attachment.NVME, Attachment.NVME_FABRICS, Attachment.NVME_HEAD})
 
@@ -61,11 +71,35 @@ EMULATORS: Mapping[str, str] = {
     "1b36": "QEMU",
     "15ad": "VMware",
     "80ee": "VirtualBox",
+    "fb5d": "bhyve",
+    "1ab8": "Parallels",
+    "1414": "Microsoft",
+    "1ae0": "Google",
+    "1d0f": "Amazon",
+    "1ded": "Alibaba",
 }
 """PCI (subsystem) vendors of emulated controllers; QEMU gives its own where a model has none."""
 
-VIRTUAL_VENDORS = frozenset({"QEMU", "Google", "NUTANIX", "DO", "VMware", "VBOX"})
-"""What INQUIRY says of disks that a hypervisor makes up itself."""
+STORVSC = "storvsc_host"
+"""What Hyper-V's SCSI controllers, which hang from its VMBus, call themselves."""
+
+VIRTUAL_VENDORS = frozenset({"qemu", "google", "nutanix", "do", "vmware", "vbox", "msft"})
+"""What INQUIRY says of disks that a hypervisor makes up itself, in small letters."""
+
+VIRTUAL_MODELS = re.compile(r"(qemu|vbox|vmware|virtual|bhyve)\b", re.IGNORECASE)
+"""How INQUIRY's model begins for emulated SATA and IDE disks, whose vendor is ATA."""
+
+DISK_VENDORS = frozenset(
+    {
+        *("3pardata", "adaptec", "ata", "avago", "broadcom", "compelnt", "datacore", "dell"),
+        *("dell emc", "dgc", "emc", "eqlogic", "freenas", "fujitsu", "hgst", "hitachi", "hp"),
+        *("hpe", "hp-comp", "huawei", "ibm", "iet", "infinidat", "kioxia", "lenovo", "lio-org"),
+        *("lsi", "maxtor", "micron", "nec", "netapp", "nexsan", "nfinidat", "nimble", "pure"),
+        *("qnap", "quantum", "samsung", "sandisk", "scst_bio", "scst_fio", "seagate", "sgi"),
+        *("sun", "synology", "toshiba", "truenas", "violin", "wd", "wdc", "xiotech", "xtremio"),
+    }
+)
+"""What INQUIRY says of real disks, RAID controllers, arrays and SCSI targets, in small letters."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +122,13 @@ class DiskFacts:
     """What sysfs says of one disk.
 
     path       of the disk itself, with all that it hangs from
-    proc_name  its SCSI host's driver
+    proc_name  what its SCSI host calls itself: most often its driver's name
     vendor     INQUIRY's, of a SCSI disk
     transport  its NVMe controller's
     pci        the PCI function that it hangs from
     dm_uuid    a device-mapper device's, which begins with what made it
+    driver     of the device that its SCSI host belongs to
+    model      INQUIRY's
     """
 
     name: str
@@ -102,13 +138,15 @@ class DiskFacts:
     transport: str = ""
     pci: Pci = field(default_factory=Pci)
     dm_uuid: str = ""
+    driver: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True)
 class DiskClass:
     """The verdict: the kind, whether a hypervisor makes the disk up, and the fact that decided.
 
-    `driver` is that of a SCSI disk's controller.
+    `driver` is that of a SCSI disk's controller, as udev's DRIVERS has it.
     """
 
     kind: Attachment
@@ -150,34 +188,38 @@ def _nvme(facts: DiskFacts) -> DiskClass:
 
 
 def _scsi(facts: DiskFacts) -> DiskClass:
-    driver = facts.proc_name or facts.pci.driver
+    driver = facts.driver or facts.proc_name or facts.pci.driver
     if facts.name.startswith("sr"):
         return DiskClass(Attachment.OPTICAL, False, "an optical drive")
     if re.search(r"/host\d+/session\d+/", facts.path):
         return DiskClass(
             Attachment.ISCSI, False, f"an iSCSI session of {driver or 'an unknown driver'}"
         )
-    if re.search(r"/virtio\d+/host\d+/", facts.path) or driver == "virtio_scsi":
+    if re.search(r"/virtio\d+/host\d+/", facts.path) or "virtio_scsi" in (driver, facts.proc_name):
         return _virtio_scsi(facts)
+    if facts.proc_name == STORVSC or driver == "hv_storvsc":
+        fact = f"driver hv_storvsc, INQUIRY {facts.vendor or 'unknown'}"
+        return DiskClass(Attachment.HYPERV, True, fact, "hv_storvsc")
     if "/usb" in facts.path:
         return DiskClass(Attachment.USB, True, "a USB port")
-    if re.search(r"/ata\d+/", facts.path):
-        return _controller(Attachment.ATA, driver, facts)
-    return _controller(Attachment.HBA, driver, facts)
+    kind = Attachment.ATA if re.search(r"/ata\d+/", facts.path) else Attachment.HBA
+    return _controller(kind, driver, facts)
 
 
 def _virtio_scsi(facts: DiskFacts) -> DiskClass:
-    if not facts.vendor or facts.vendor in VIRTUAL_VENDORS:
-        return DiskClass(
-            Attachment.VIRTIO_SCSI, True, f"virtio_scsi, INQUIRY {facts.vendor or 'unknown'}"
-        )
-    return DiskClass(Attachment.LUN, False, f"virtio_scsi, but INQUIRY says {facts.vendor}")
+    if facts.vendor.casefold() in DISK_VENDORS:
+        return DiskClass(Attachment.LUN, False, f"virtio_scsi, but INQUIRY says {facts.vendor}")
+    return DiskClass(
+        Attachment.VIRTIO_SCSI, True, f"virtio_scsi, INQUIRY {facts.vendor or 'unknown'}"
+    )
 
 
 def _controller(kind: Attachment, driver: str, facts: DiskFacts) -> DiskClass:
     emulator = EMULATORS.get(facts.pci.subvendor) or EMULATORS.get(facts.pci.vendor)
-    if not emulator and facts.vendor in VIRTUAL_VENDORS:
+    if not emulator and facts.vendor.casefold() in VIRTUAL_VENDORS:
         emulator = f"{facts.vendor} by INQUIRY"
+    if not emulator and facts.vendor == "ATA" and VIRTUAL_MODELS.match(facts.model):
+        emulator = f"{facts.model} by INQUIRY"
     ids = f", PCI {facts.pci.ids}" if facts.pci.vendor else ""
     made_by = f" of {emulator}" if emulator else ""
     return DiskClass(kind, bool(emulator), f"driver {driver or 'unknown'}{ids}{made_by}", driver)

@@ -9,7 +9,7 @@ from tuned_virt.core import device_filter
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.frozen_dataclasses import dataclass, field, replace
 from tuned_virt.plugins.blk_elevator_virt import state as sysfs
-from tuned_virt.plugins.blk_elevator_virt.classify import NVME, SCSI, Attachment
+from tuned_virt.plugins.blk_elevator_virt.classify import NVME, PARAVIRTUAL, SCSI
 from tuned_virt.plugins.blk_elevator_virt.policy import (
     KEEP,
     QUEUES,
@@ -211,7 +211,7 @@ def guest_class(disk: Disk) -> tuple[str, str]:
     kind, emulated = disk.attached.kind, disk.attached.emulated
     if kind in NVME:
         return "guest_nvme", kind.value
-    if kind in (Attachment.VIRTIO_BLK, Attachment.VIRTIO_SCSI):
+    if kind in PARAVIRTUAL:
         return "guest_virtio", kind.value
     if kind in SCSI:
         if emulated:

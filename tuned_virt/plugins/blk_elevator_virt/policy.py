@@ -43,8 +43,8 @@ CLASSES: Mapping[str, OptionSpec] = {
     "host_nvme": OptionSpec("on hosts: the scheduler of NVMe disks", KEEP),
     "host_other": OptionSpec("on hosts: the scheduler of all other disks", KEEP),
     "guest_virtio": OptionSpec(
-        "in guests: the scheduler of virtio disks; queues: none with several queues,"
-        " mq-deadline with one",
+        "in guests: the scheduler of paravirtual disks: virtio, Hyper-V's and Xen's; queues: none"
+        " with several queues, mq-deadline with one",
         QUEUES,
     ),
     "guest_passthrough": OptionSpec(

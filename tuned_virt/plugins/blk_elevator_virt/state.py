@@ -185,16 +185,28 @@ def facts(fs: KernelFS, name: str, path: str) -> DiskFacts:
     if "/nvme" in path:
         transport = fs.read_optional(f"{path.rpartition('/')[0]}/transport") or ""
         return DiskFacts(name, path, transport=transport, pci=pci(fs, path))
-    host = re.search(r"/(host\d+)/", path)
+    host = re.search(r"(.*)/(host\d+)/", path)
     if host is None:
         return DiskFacts(name, path)
     return DiskFacts(
         name,
         path,
-        proc_name=fs.read_optional(f"/sys/class/scsi_host/{host[1]}/proc_name") or "",
+        proc_name=fs.read_optional(f"/sys/class/scsi_host/{host[2]}/proc_name") or "",
+        driver=_driver(fs, host[1]),
         vendor=fs.read_optional(f"{BLOCK}/{name}/device/vendor") or "",
+        model=fs.read_optional(f"{BLOCK}/{name}/device/model") or "",
         pci=pci(fs, path),
     )
+
+
+def _driver(fs: KernelFS, path: str) -> str:
+    """The driver of a device, or of the nearest one above it that has one."""
+    while path.startswith("/sys/devices/"):
+        link = fs.link(f"{path}/driver")
+        if link:
+            return link.rpartition("/")[2]
+        path = path.rpartition("/")[0]
+    return ""
 
 
 def pci(fs: KernelFS, path: str) -> Pci:

@@ -120,6 +120,7 @@ BY_CLASS: Mapping[Attachment, str] = {
     Attachment.VIRTIO_BLK: 'DEVPATH=="*/virtio[0-9]*/block/*"',
     Attachment.VIRTIO_SCSI: 'DEVPATH=="*/virtio[0-9]*/host[0-9]*/*", ATTRS{vendor}=="VENDOR"',
     Attachment.LUN: 'DEVPATH=="*/virtio[0-9]*/host[0-9]*/*", ATTRS{vendor}=="VENDOR"',
+    Attachment.HYPERV: 'KERNEL=="sd*", DRIVERS=="hv_storvsc"',
     Attachment.ISCSI: 'DEVPATH=="*/host[0-9]*/session[0-9]*/*"',
     Attachment.ATA: 'DEVPATH=="*/ata[0-9]*/host[0-9]*/*"',
     Attachment.USB: 'DEVPATH=="*/usb[0-9]*/host[0-9]*/*"',
@@ -128,7 +129,7 @@ BY_CLASS: Mapping[Attachment, str] = {
     Attachment.NVME_FABRICS: 'KERNEL=="nvme[0-9]*"',
     Attachment.MULTIPATH: 'KERNEL=="dm-*", ENV{DM_UUID}=="mpath-*"',
     Attachment.MMC: 'KERNEL=="mmcblk[0-9]*"',
-    Attachment.XEN: 'KERNEL=="xvd*"',
+    Attachment.XEN: 'DEVPATH=="*/vbd-[0-9]*/block/*"',
     Attachment.LOOP: 'KERNEL=="loop[0-9]*"',
 }
 """What udev matches for a class of disks, where the class alone decides."""

@@ -117,6 +117,11 @@ CASES = [
         False,
     ),
     (
+        DiskFacts("sda", "/sys/devices/x/VMBUS:01/y/host3/t/3:0:0:0/block/sda", "storvsc_host"),
+        Attachment.HYPERV,
+        True,
+    ),
+    (
         DiskFacts(
             "mmcblk0", "/sys/devices/platform/fe300000.mmc/mmc_host/mmc0/mmc0:1/block/mmcblk0"
         ),

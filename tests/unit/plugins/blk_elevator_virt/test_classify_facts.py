@@ -126,6 +126,30 @@ def virtual(name: str, dm_uuid: str = "") -> DiskFacts:
             DiskClass(Attachment.HBA, False, "driver unknown", ""),
         ),
         (
+            DiskFacts("sda", SCSI, "mpt2sas", "DELL", pci=REAL, driver="mpt3sas"),
+            DiskClass(Attachment.HBA, False, "driver mpt3sas, PCI 8086:a282", "mpt3sas"),
+        ),
+        (
+            DiskFacts("sda", SCSI, "storvsc_host", "Msft"),
+            DiskClass(Attachment.HYPERV, True, "driver hv_storvsc, INQUIRY Msft", "hv_storvsc"),
+        ),
+        (
+            DiskFacts("sda", f"{P}/ata1/host0/t/block/sda", "ahci", "ATA", model="VBOX HARDDISK"),
+            DiskClass(Attachment.ATA, True, "driver ahci of VBOX HARDDISK by INQUIRY", "ahci"),
+        ),
+        (
+            DiskFacts("sda", f"{P}/ata1/host0/t/block/sda", "ahci", "ATA", model="Virtuosity"),
+            DiskClass(Attachment.ATA, False, "driver ahci", "ahci"),
+        ),
+        (
+            DiskFacts("sda", VIRTIO, "virtio_scsi", "Pure"),
+            DiskClass(Attachment.LUN, False, "virtio_scsi, but INQUIRY says Pure"),
+        ),
+        (
+            DiskFacts("sda", VIRTIO, "virtio_scsi", "Nobody"),
+            DiskClass(Attachment.VIRTIO_SCSI, True, "virtio_scsi, INQUIRY Nobody"),
+        ),
+        (
             DiskFacts("vda", f"{P}/virtio1/block/vda"),
             DiskClass(Attachment.VIRTIO_BLK, True, "virtio_blk"),
         ),
