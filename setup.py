@@ -46,7 +46,7 @@ setup(
     packages=[*find_packages(include=["tuned_virt", "tuned_virt.*"]), "tuned_plugins"],
     python_requires=">=3.9",
     install_requires=["configobj", "defusedxml", "jinja2", "jsonschema"],
-    package_data={"tuned_virt.cli": ["schemas/*.json", "templates/*.jinja"]},
+    package_data={"tuned_virt.cli": ["schemas/*.json", "templates/*.[cj]*"]},
     extras_require={"completion": ["argcomplete"]},
     entry_points={"console_scripts": ["tuned-virt = tuned_virt.cli:entry"]},
     cmdclass={"build_py": BuildWithPath},

@@ -29,8 +29,8 @@ RECORD = "/etc/tuned/virt_plus_previous.json"
 """What `tuned-virt disable` returns to; the rest of the folder is TuneD's."""
 
 MAIN, HOST, GUEST, RECOMMEND = "main", "host", "guest", "recommend"
-LIBRARY = ("*.py", "*.json", "*.jinja")
-"""What the library consists of: modules, JSON Schemas, templates."""
+LIBRARY = ("*.py", "*.json", "*.jinja", "*.css", "*.js")
+"""What the library consists of: modules, JSON Schemas, templates with their styles and script."""
 
 BY_DEFAULT = (MAIN, HOST, GUEST)
 """Packages that `make install` installs; recommend changes what TuneD chooses by itself."""

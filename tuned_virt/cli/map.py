@@ -4,30 +4,29 @@
 from __future__ import annotations
 
 import argparse
-import zlib
+import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tuned_virt.cli import json_output, plan, planning_input, snapshot
+from tuned_virt.cli import host_drawing, json_output, page, plan, planning_input, snapshot
 from tuned_virt.cli.common import FINE, CouldNot
+from tuned_virt.cli.host_drawing import DrawnGuest
 from tuned_virt.kernel import cpuset
 from tuned_virt.model.guest import Guest, printable
 from tuned_virt.model.topology import Host
-from tuned_virt.model.topology.grid import Cluster, GridNode
-from tuned_virt.placement import PlacementKind, PlacementPlan
+from tuned_virt.model.topology.grid import GridNode
+from tuned_virt.placement import Placement, PlacementKind, PlacementPlan
 
-CPU, GAP, HEAD, BAR = 30, 5, 22, 14
-"""Pixels: a CPU's box, the space around boxes, a title's height, a memory bar's height."""
+GAP, HEAD, LINE = 6, 18, 26
+"""Pixels: the space around boxes, a panel's title, a line of text."""
 
-WIDE = 16
-"""CPUs side by side in an LLC, and about the square root of a node's CPUs at 256 CPUs."""
+MOST_WIDE, NARROWEST, ENTRY = 1360, 200, 330
+"""Pixels: a row of nodes at most, a node and an entry of the legend at least."""
 
-MOST_NAMED = 6
-"""Floating guests named in a node's box; the legend has all."""
-
-LINE = 17
-"""Pixels of a line of text."""
+LETTER = 7
+"""Pixels that a letter takes, on average no more."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,16 +57,19 @@ def run(options: argparse.Namespace) -> int:
     if not options.output:
         print("\n".join(text(gathered.host, made)))
         return FINE
-    drawn = svg(gathered.host, gathered.guests, made)
+    drawing = host_drawing.draw(gathered.host, drawn_guests(gathered.guests, made))
     if options.output.endswith(".html"):
-        drawn = f"<!DOCTYPE html><meta charset='utf-8'><title>tuned-virt map</title>{drawn}"
-    elif not options.output.endswith(".svg"):
+        page.write(options.output, html(drawing, _title(options), json_output.moment(time.time())))
+    elif options.output.endswith(".svg"):
+        page.write(options.output, svg(drawing))
+    else:
         raise CouldNot(f"-o {options.output}: its name ends neither in .svg nor in .html")
-    try:
-        Path(options.output).write_text(drawn, encoding="utf-8")
-    except OSError as error:
-        raise CouldNot(f"{options.output}: {error.strerror}") from error
     return FINE
+
+
+def _title(options: argparse.Namespace) -> str:
+    """The host's name, or that of the file that has it."""
+    return str(options.snapshot or options.host or os.uname().nodename)
 
 
 def _on_cpu(made: PlacementPlan) -> dict[int, str]:
@@ -133,35 +135,41 @@ def _node_content(host: Host, node: GridNode, taken: Mapping[int, str]) -> dict[
     }
 
 
-def _colour(name: str) -> str:
-    return f"hsl({zlib.crc32(name.encode()) % 360},65%,72%)"
+def drawn_guests(guests: Sequence[Guest], made: PlacementPlan) -> list[DrawnGuest]:
+    """Guests as the plan places them; their memory evenly on the nodes of the placement."""
+    memory = {guest.key: guest.memory for guest in guests}
+    return [
+        DrawnGuest(
+            one.guest,
+            one.vcpus,
+            one.nodes,
+            _spread(memory[one.uuid or one.guest], one),
+            one.kind.value,
+        )
+        for one in made.placements
+    ]
 
 
-def svg(host: Host, guests: Sequence[Guest], made: PlacementPlan) -> str:
+def _spread(memory: int, one: Placement) -> dict[int, float]:
+    placed = one.kind in {PlacementKind.DEDICATED, PlacementKind.SHARED}
+    return {node: memory / len(one.nodes) for node in one.nodes} if placed else {}
+
+
+def svg(drawing: Mapping[str, Any]) -> str:
     """The picture as SVG: nodes in rows, a legend with the distances below."""
-    import jinja2  # takes time
+    nodes = list(map(_placed, drawing["nodes"]))
+    right, bottom = _in_rows(nodes, MOST_WIDE)
+    legend = list(_legend(drawing))
+    wide, height = _in_rows(legend, max(right, 2 * ENTRY), top=bottom + GAP)
+    sizes = {"gap": GAP, "head": HEAD, "line_height": LINE}
+    content = {**sizes, "nodes": nodes, "legend": legend, "width": max(right, wide)}
+    styles = page.style("drawing.css")
+    return page.render("map.svg.jinja", {**content, "height": height}, styles)
 
-    nodes = [_node(host, node, guests, made) for node in host.grid.nodes]
-    right, bottom = _in_rows(nodes, 1400)
-    legend = [*_distances(host), *_legend(made)]
-    loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["printable"] = printable
-    return environment.get_template("map.svg.jinja").render(
-        nodes=nodes,
-        legend=legend,
-        legend_top=bottom + GAP,
-        width=max(right, 520),
-        height=bottom + 2 * GAP + len(legend) * LINE,
-        taken=_on_cpu(made),
-        colour=_colour,
-        gap=GAP,
-        side=CPU,
-        bar=BAR,
-        line_height=LINE,
-    )
+
+def html(drawing: Mapping[str, Any], host: str, when: str) -> str:
+    """The picture as a page, with the legend beside it."""
+    return page.page("map.html.jinja", {"drawing": drawing, "host": host, "when": when})
 
 
 def _in_rows(boxes: Iterable[Any], most: int, left: int = GAP, top: int = GAP) -> tuple[int, int]:
@@ -176,70 +184,41 @@ def _in_rows(boxes: Iterable[Any], most: int, left: int = GAP, top: int = GAP) -
     return right, y + row + GAP
 
 
-def _node(
-    host: Host, node: GridNode, guests: Sequence[Guest], made: PlacementPlan
-) -> dict[str, Any]:
-    """A node's box: its LLCs in rows, the memory planned, the guests that float on it."""
-    clusters = [_cluster(node, cluster) for cluster in node.clusters]
-    width, bar = _in_rows(clusters, 4 * WIDE * CPU // 3, top=HEAD)
-    memory = host.by_id[node.memory_node].memory
-    used = sum(
-        next(guest.memory for guest in guests if guest.key == (one.uuid or one.guest))
-        / len(one.nodes)
-        for one in made.placements
-        if node.id in one.nodes and one.kind in {PlacementKind.DEDICATED, PlacementKind.SHARED}
-    )
-    floating = list(_floating(node, made))
+def _placed(node: Mapping[str, Any]) -> dict[str, Any]:
+    """A node's box: its panels in rows, the memory, the guests without CPUs of their own."""
+    panels = [{"shown": one, **_titled(one)} for one in node["panels"]]
+    width, bar = _in_rows(panels, 2 * host_drawing.WIDEST + 3 * GAP, top=HEAD)
+    lines = [f"{name}: {vcpus} vCPUs" for name, vcpus in node["floating"]]
+    lines += [f"and {node['more']} more guests, see the legend"] if node["more"] else []
+    height = bar + host_drawing.BAR + 2 * GAP + len(lines) * LINE
+    wide = max([width, NARROWEST, *(LETTER * len(line) for line in lines)])
     return {
-        "id": node.id,
-        "cpus": len(node.cpus),
-        "clusters": clusters,
-        "width": max(width, 170),
-        "height": bar + BAR + GAP + len(floating) * LINE,
+        **node,
+        "panels": panels,
+        "width": wide,
+        "height": height,
         "bar": bar,
-        "full": min(1.0, used / memory) if memory else 0.0,
-        "memory": f"{used / 2**20:.1f} of {memory / 2**20:.1f} GiB",
-        "floating": floating,
+        "lines": lines,
     }
 
 
-def _floating(node: GridNode, made: PlacementPlan) -> Iterator[tuple[str, str]]:
-    """A line for each guest that floats on a node, for the first few."""
-    found = [
-        one for one in made.placements if one.kind is PlacementKind.SHARED and node.id in one.nodes
-    ]
-    for one in found[:MOST_NAMED]:
-        yield _colour(one.guest), f"{printable(one.guest)[:24]} floats ({len(one.vcpus)} vCPUs)"
-    if len(found) > MOST_NAMED:
-        yield "none", f"and {len(found) - MOST_NAMED} more"
+def _titled(panel: Mapping[str, Any]) -> dict[str, int]:
+    """A panel's box with its title."""
+    return {"width": panel["width"], "height": panel["height"] + HEAD}
 
 
-def _cluster(node: GridNode, cluster: Cluster) -> dict[str, Any]:
-    """An LLC: cores in rows, each a box around its CPUs."""
-    wide = cluster.threads * CPU + GAP
-    per_row = max(1, min(len(cluster.cores), WIDE // cluster.threads // 2 or 1))
-    cores = [
-        {
-            "x": GAP + number % per_row * wide,
-            "y": GAP + number // per_row * (CPU + GAP),
-            "cpus": node.numbers(core),
-        }
-        for number, core in enumerate(cluster.cores)
-    ]
-    rows = -(-len(cluster.cores) // per_row)
-    return {"cores": cores, "width": per_row * wide + GAP, "height": rows * (CPU + GAP) + GAP}
+def _legend(drawing: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Entries with their sizes: guests side by side, sentences below each other."""
+    for one in drawing["legend"]:
+        cpus = f", {one['cpus']}" if one["cpus"] else ""
+        yield _sized(one["swatch"], f"{one['name']}: {one['told']}{cpus}", ENTRY)
+    for node, row in drawing["distances"]:
+        text = f"distances from node {node}: {' '.join(map(str, row))}"
+        yield _sized(None, text, MOST_WIDE)
+    for line in drawing["key"]:
+        yield _sized(None, line, MOST_WIDE)
 
 
-def _distances(host: Host) -> Iterator[tuple[str, str]]:
-    ids = [node.id for node in host.nodes if node.cpus]
-    if len(ids) > 1:
-        for one in ids:
-            row = " ".join(f"{host.distance(one, other)}" for other in ids)
-            yield "", f"distances from node {one}: {row}"
-
-
-def _legend(made: PlacementPlan) -> Iterator[tuple[str, str]]:
-    for one in made.placements:
-        colour = _colour(one.guest) if one.nodes else ""
-        where = f", nodes {cpuset.text(one.nodes)}" if one.nodes else ""
-        yield colour, f"{printable(one.guest)}: {one.kind.value}{where}"
+def _sized(told: Any, line: str, least: int) -> dict[str, Any]:
+    wide = max(least, host_drawing.CPU + 2 * GAP + LETTER * len(line))
+    return {"swatch": told, "line": line, "width": wide, "height": LINE if told else HEAD}

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Pages: text of others stays text, nothing is loaded, and colours can be read."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import itertools
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+from tests.contrast import LEAST, contrast, difference
+from tests.unit.machines import machine
+from tuned_virt.cli import host_drawing, map, page
+from tuned_virt.cli.host_drawing import DrawnGuest
+
+NAMES = (
+    "</script><img src=x onerror=alert(1)>",
+    "</style><style>*{display:none}</style>",
+    "\"><svg onload=alert(1)>' onmouseover='x",
+    "{{ 7 * 7 }}{% raw %}",
+    "--></title><base href=//example.org>",
+    "a&lt;b&amp;c",
+    "\u202etxt.exe",
+    "line\nend\x00\x1b[31m",
+)
+"""What a guest may be called by whoever may define one."""
+
+ABOUT_NETWORK = re.compile(r"""(?:src|href|action|data|poster)\s*=|url\((?!#)|@import|fetch\(""")
+
+
+class Parts(HTMLParser):
+    """The elements of a page with their attributes, its text, and the text in style and script."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, str] = {}
+        self._open = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._open = tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts[self._open] = self.texts.get(self._open, "") + data
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open = ""
+
+
+def drawing(*names: str) -> dict[str, object]:
+    guests = [DrawnGuest(name, {0: str(at)}, (0,)) for at, name in enumerate(names)]
+    guests += [DrawnGuest(name, {0: "0-3"}, (0,)) for name in names]
+    return host_drawing.draw(machine(nodes=1, cores=8), guests)
+
+
+def checked(text: str) -> Parts:
+    """A page whose policy fits its one style and its one script, and allows nothing else."""
+    parts = Parts(text)
+    tags = [tag for tag, _ in parts.elements]
+    [policy] = [a["content"] for _, a in parts.elements if "http-equiv" in a]
+    assert policy is not None
+    for kind in ("style", "script"):
+        assert tags.count(kind) == 1
+        digest = base64.b64encode(hashlib.sha256(parts.texts[kind].encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    for tag, attributes in parts.elements:
+        assert tag not in ("img", "iframe", "object", "embed", "base", "form", "link")
+        assert not [name for name in attributes if name.startswith("on") or name == "style"]
+    return parts
+
+
+def test_names_of_guests_are_text_in_pages_and_pictures() -> None:
+    plain = checked(map.html(drawing(*("plain",) * len(NAMES)), "host", "today"))
+    parts = checked(map.html(drawing(*NAMES), NAMES[0], NAMES[1]))
+    assert [tag for tag, _ in parts.elements] == [tag for tag, _ in plain.elements]
+    assert parts.texts["script"] == plain.texts["script"]
+    for name in NAMES[:6]:
+        assert name in parts.texts["b"]
+    root = ElementTree.fromstring(map.svg(drawing(*NAMES)))
+    tags = {one.tag.rpartition("}")[2] for one in root.iter()}
+    assert tags <= {
+        "svg",
+        "style",
+        "defs",
+        "pattern",
+        "path",
+        "circle",
+        "rect",
+        "g",
+        "text",
+        "title",
+    }
+    assert NAMES[0] in "".join(root.itertext())
+
+
+def test_nothing_is_loaded() -> None:
+    for text in (map.html(drawing("one"), "host", "today"), map.svg(drawing("one"))):
+        assert not ABOUT_NETWORK.search(text)
+        assert set(re.findall(r"https?://[^\s\"'<]+", text)) <= {"http://www.w3.org/2000/svg"}
+
+
+def pairs() -> Iterator[tuple[str, str, str]]:
+    """Text and what it is on, and where."""
+    for theme in (0, 1):
+        on = {name: both[theme] for name, both in page.COLOURS.items()}
+        for text in ("text", "muted", "accent", "error", "warning", "good"):
+            for under in ("page", "panel"):
+                yield on[text], on[under], f"{text} on {under} {theme}"
+        yield on["text"], on["quiet"], f"text on quiet {theme}"
+
+
+def test_text_has_the_contrast_of_wcag_aa_in_light_and_in_dark() -> None:
+    for text, under, where in pairs():
+        assert contrast(text, under) >= LEAST, where
+    for hue in host_drawing.HUES:
+        assert contrast("#111111", hue) >= LEAST, hue
+    assert contrast("#000000", "#ffffff") == 21
+
+
+def test_colours_of_guests_are_unlike() -> None:
+    """By far more than the smallest difference of two colours that can be seen (0.02 in Oklab)."""
+    for one, other in itertools.combinations(host_drawing.HUES, 2):
+        assert difference(one, other) >= 0.1, (one, other)
