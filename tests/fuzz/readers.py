@@ -34,7 +34,7 @@ from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.core.state_file import StateFile, UnusableStateError
 from tuned_virt.core.system_root import SystemRoot
 from tuned_virt.guests.originals import GuestOriginals, may_run
-from tuned_virt.kernel import cgroups, cpuset, numa_maps, procfs
+from tuned_virt.kernel import cgroups, cpuset, numa_maps, procfs, shell_writes
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.libvirt_api import placement_tag
 from tuned_virt.libvirt_api.guest_disks import sources
@@ -48,7 +48,7 @@ from tuned_virt.model.guest import (
 )
 from tuned_virt.model.pins import Pins
 from tuned_virt.model.topology import Host, HostError, overlay
-from tuned_virt.plugins.blk_elevator_virt import policy_in_force, udev_rules
+from tuned_virt.plugins.blk_elevator_virt import conflicts, policy_in_force, state
 from tuned_virt.plugins.hugepages_numa import boot, mounts, pools, progress
 from tuned_virt.plugins.ksm import controller_state
 from tuned_virt.plugins.vm_pinning import held_placements
@@ -209,8 +209,15 @@ def journal(data: bytes) -> None:
 
 
 def udev(data: bytes) -> None:
-    """Rules of udev that set a scheduler."""
-    udev_rules.by_disk(udev_rules.lines("/x.rules", text_of(data)), ["sda", "nvme0n1"])
+    """Rules of udev that set a scheduler, and all else that does at boot."""
+    for path in ("etc/udev/rules.d/x.rules", "etc/tmpfiles.d/x.conf", "etc/sysfs.conf"):
+        written(f"root/{path}", data)
+    written("root/etc/systemd/system/x.service", data)
+    written("root/etc/systemd/system/basic.target.wants/x.service", b"")
+    fs = KernelFS(folder() / "root")
+    disks = [state.Disk(name, state.UNKNOWN, offered=("none",)) for name in ("sda", "nvme0n1")]
+    conflicts.by_disk(fs, conflicts.OthersReader(fs).read(), disks)
+    list(shell_writes.writes(text_of(data), "queue/scheduler"))
 
 
 def command_line(data: bytes) -> None:

@@ -172,6 +172,21 @@ class KernelFS:
         except OSError:
             return None
 
+    def script(self, path: str, most: int) -> str:
+        """The text of a script that is not longer than `most`; "" for all that is none."""
+        try:
+            with open(self._real(path), "rb") as file:
+                start = file.read(2)
+                text = start + file.read(most) if start == b"#!" else b""
+        except OSError:
+            return ""
+        return text.decode(errors="replace")
+
+    def executable(self, path: str) -> bool:
+        """Whether anybody may execute a file."""
+        status = self._status(path)
+        return status is not None and bool(status.st_mode & 0o111)
+
     def names(self, path: str) -> list[str]:
         """Names in a folder, in no order; none where there is none. Raises KernelFileError."""
         try:

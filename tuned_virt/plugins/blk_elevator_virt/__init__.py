@@ -4,7 +4,8 @@
 classify     facts of sysfs → class        state      reading disks and their layers
 backing      guests' files → block devices  guest_users  the guests that use each disk
 policy       what a profile may ask         planner    policy and disks → verdicts, plan
-udev_events  events and properties          udev_rules rules of others, and ours for the boot
+udev_events  events and properties          udev_rules our rules for the boot
+conflicts    who else sets schedulers       boot_files units, tmpfiles.d, rc.local that do
 writer       schedulers written side by side
 policy_in_force  what `tuned-virt disks` reads of it, on tmpfs
 plugin       all of it for the engine

@@ -28,12 +28,40 @@ NAMED = 5
 
 
 @dataclass(frozen=True)
-class SetByUdev:
-    """A udev rule that sets a disk's scheduler: where it is, what it sets, whose it is."""
+class SetElsewhere:
+    """What else sets a disk's scheduler: where that is written, what it sets, whose it is.
+
+    surely  it is set at each boot, be it before or after us
+    """
 
     place: str
     scheduler: str
     administrators: bool
+    what: str = "udev rule"
+    surely: bool = False
+
+    def decided(self, before: str, now: str) -> bool:
+        """Whether this is the administrator's word on a disk that had one scheduler, and has one.
+
+        Rules of udev count by what a disk had before us: they come first, and often for other
+        disks. What runs later in the boot may find the disk as we have set it.
+        """
+        if not self.administrators:
+            return False
+        later = self.what != "udev rule" and (self.surely or same(self.scheduler, now))
+        return later or same(self.scheduler, before)
+
+    def takes(self, verdict: Verdict, before: str) -> Verdict:
+        """The verdict on a disk that is left to this."""
+        where = f"{self.what} {self.place}"
+        now = verdict.disk.scheduler
+        had = next((one for one in (before, now) if same(one, self.scheduler)), "")
+        if not had:
+            return replace(
+                verdict, remark=f"left to the {where}, which sets {self.scheduler}: remove one"
+            )
+        remark = f"left at {had}, which the {where} sets: remove one"
+        return replace(verdict, remark=remark, taken=same(now, self.scheduler))
 
 
 @dataclass(frozen=True)
@@ -45,7 +73,7 @@ class DiskState:
     unsettled  why it is not known yet which guests are defined, "" once it is
     tunables   by disk, where a plan needs them: what a change of the scheduler resets
     properties udev's, by disk, where a section asks for them
-    by_udev    udev rules that may set a disk's scheduler
+    elsewhere  what else may set a disk's scheduler, by disk, in the order of the boot
     lacking    schedulers that this kernel does not have, not even as modules
     """
 
@@ -55,7 +83,7 @@ class DiskState:
     unsettled: str = ""
     tunables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     properties: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    by_udev: Mapping[str, tuple[SetByUdev, ...]] = field(default_factory=dict)
+    elsewhere: Mapping[str, tuple[SetElsewhere, ...]] = field(default_factory=dict)
     lacking: frozenset[str] = frozenset()
 
     @property
@@ -75,6 +103,7 @@ class Verdict:
     why     in words
     remark  what an administrator should know: it is set by another, or cannot be set now
     lacking why the wanted scheduler cannot be had
+    taken   the administrator's own setting is in force: there is nothing to put back
     """
 
     disk: Disk
@@ -85,6 +114,7 @@ class Verdict:
     remark: str = ""
     lacking: str = ""
     users: tuple[str, ...] = ()
+    taken: bool = False
 
     @property
     def claimed(self) -> bool:
@@ -168,9 +198,16 @@ class _Judge:
         if verdict.word == QUEUES:
             queues = "one queue" if disk.queues == 1 else f"{disk.queues} queues"
             verdict = replace(verdict, why=f"{verdict.why}, {queues}")
-        elsewhere = self._elsewhere(disk, wanted)
-        if elsewhere:
-            return replace(verdict, remark=elsewhere)
+        other = self._policy.conflicting.get(disk.name, "")
+        if other:
+            return replace(
+                verdict,
+                remark=f"left to TuneD's own disk plugin, which has elevator={other} in this"
+                " profile: remove one of the two",
+            )
+        decided = self._decided(disk, wanted)
+        if decided:
+            return decided.takes(verdict, self._before(disk))
         if disk.trouble and disk.scheduler != wanted:
             return replace(verdict, remark=f"not set to {wanted} now: {disk.trouble}")
         lacking = ""
@@ -179,21 +216,15 @@ class _Judge:
             lacking = f"this kernel has no {wanted}, not even as a module: it offers {offered}"
         return replace(verdict, wanted=wanted, lacking=lacking)
 
-    def _elsewhere(self, disk: Disk, wanted: str) -> str:
-        """Who else sets this disk and so keeps it, "" for nobody."""
-        other = self._policy.conflicting.get(disk.name, "")
-        if other:
-            return (
-                f"left to TuneD's own disk plugin, which has elevator={other} in this"
-                " profile: remove one of the two"
-            )
-        before = self._originals.get(setting(disk, SCHEDULER), disk.scheduler)
-        for rule in self._state.by_udev.get(disk.name, ()):
-            if same(rule.scheduler, wanted) or not same(rule.scheduler, before):
-                continue
-            if rule.administrators:
-                return f"left at {before}, which the udev rule {rule.place} sets: remove one"
-        return ""
+    def _before(self, disk: Disk) -> str:
+        return self._originals.get(setting(disk, SCHEDULER), disk.scheduler)
+
+    def _decided(self, disk: Disk, wanted: str) -> SetElsewhere | None:
+        """The administrator's own word on a disk, where it is another than ours."""
+        for one in reversed(self._state.elsewhere.get(disk.name, ())):
+            if not same(one.scheduler, wanted) and one.decided(self._before(disk), disk.scheduler):
+                return one
+        return None
 
 
 def host_class(disk: Disk, backing: str) -> tuple[str, str]:
@@ -231,7 +262,7 @@ def decide(policy: DiskPolicy, state: DiskState, originals: Values) -> Plan:
     verdicts = judge(policy, state, originals)
     claimed = [verdict for verdict in verdicts if verdict.claimed]
     kept = _by_key(originals)
-    left = kept.keys() - {verdict.disk.key for verdict in claimed}
+    left = kept.keys() - {verdict.disk.key for verdict in (*claimed, *_taken(verdicts))}
     present = {disk.key: disk for disk in state.disks.values()}
     returning = {present[key]: kept[key] for key in sorted(left & present.keys())}
     return Plan(
@@ -254,6 +285,10 @@ def decide(policy: DiskPolicy, state: DiskState, originals: Values) -> Plan:
         },
         notes=tuple(notes(verdicts, state)),
     )
+
+
+def _taken(verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
+    return (verdict for verdict in verdicts if verdict.taken)
 
 
 def _settings(claimed: Iterable[Verdict]) -> Iterator[Change]:
@@ -333,16 +368,16 @@ def notes(verdicts: Iterable[Verdict], state: DiskState) -> Iterator[str]:
 
 
 def _overridden(verdicts: Iterable[Verdict], state: DiskState) -> Iterator[str]:
-    """The distribution's udev rules that give way, each once."""
+    """Settings of others that give way, most often the distribution's rules, each once."""
     rules = {
-        rule.place: rule.scheduler
+        f"{rule.what} {rule.place}": rule.scheduler
         for verdict in verdicts
         if verdict.wanted
-        for rule in state.by_udev.get(verdict.disk.name, ())
+        for rule in state.elsewhere.get(verdict.disk.name, ())
         if not same(rule.scheduler, verdict.wanted)
     }
     for place, scheduler in rules.items():
-        yield f"the udev rule {place} sets {scheduler} on some of these disks; it is set again"
+        yield f"the {place} sets {scheduler} on some of these disks; it is set again"
 
 
 def named(names: Iterable[str]) -> str:

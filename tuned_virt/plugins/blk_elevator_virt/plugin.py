@@ -21,7 +21,7 @@ from tuned_virt.kernel import systemd
 from tuned_virt.kernel.files import AnyPath, KernelFS
 from tuned_virt.libvirt_api.follower import GuestFollower
 from tuned_virt.libvirt_api.guest_disks import GuestDiskReader, GuestDisks
-from tuned_virt.plugins.blk_elevator_virt import planner, policy, udev_events, udev_rules
+from tuned_virt.plugins.blk_elevator_virt import conflicts, planner, policy, udev_events
 from tuned_virt.plugins.blk_elevator_virt import state as sysfs
 from tuned_virt.plugins.blk_elevator_virt.classify import SCSI
 from tuned_virt.plugins.blk_elevator_virt.guest_users import DiskUsers
@@ -49,7 +49,7 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
         self._guests = guests
         self._record = PolicyInForce(folder)
         self._readers: dict[
-            KernelFS, tuple[sysfs.DiskReader, DiskUsers, udev_rules.RuleReader]
+            KernelFS, tuple[sysfs.DiskReader, DiskUsers, conflicts.OthersReader]
         ] = {}
 
     @classmethod
@@ -71,11 +71,11 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
 
     def _reader(self, fs: KernelFS) -> sysfs.DiskReader:
         if fs not in self._readers:
-            self._readers[fs] = (sysfs.DiskReader(fs), DiskUsers(fs), udev_rules.RuleReader(fs))
+            self._readers[fs] = (sysfs.DiskReader(fs), DiskUsers(fs), conflicts.OthersReader(fs))
         return self._readers[fs][0]
 
     def _surroundings(self, fs: KernelFS, policy: DiskPolicy, state: DiskState) -> DiskState:
-        _, users, rules = self._readers[fs]
+        _, users, others = self._readers[fs]
         role = role_for(policy, fs)
         asks = policy.asks_users(role) and any(
             disk.attached.kind in SCSI for disk in state.disks.values()
@@ -89,7 +89,7 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
             users=backs,
             unsettled=unsettled,
             properties={name: udev_events.properties(name) for name in names},
-            by_udev=udev_rules.by_disk(rules.read(), state.disks),
+            elsewhere=conflicts.by_disk(fs, others.read(), state.disks.values()),
             lacking=lacking(fs, state.disks.values(), policy),
         )
 

@@ -128,10 +128,9 @@ class DiskReader:
         return schedulers(self._fs.read_optional(f"{BLOCK}/{name}/queue/scheduler"))
 
     def _stranger(self, name: str, identity: str) -> Disk:
-        link = self._fs.link(f"{BLOCK}/{name}")
-        if link is None:
+        path = sysfs_path(self._fs, name)
+        if not path:
             return Disk(name, UNKNOWN, identity)  # gone meanwhile
-        path = "/sys/" + link.lstrip("./")
         return Disk(name, classify(facts(self._fs, name, path)), identity)
 
     def _slaves(self, disk: Disk) -> tuple[str, ...]:
@@ -149,6 +148,12 @@ class DiskReader:
             return "the device is suspended" if suspended == "1" else ""
         state = self._fs.read_optional(f"{folder}/device/state") or ""
         return "" if state in LIVE else f"the device is {state}"
+
+
+def sysfs_path(fs: KernelFS, name: str) -> str:
+    """Where sysfs has a disk, with all that it hangs from; "" once it is gone."""
+    link = fs.link(f"{BLOCK}/{name}")
+    return "/sys/" + link.lstrip("./") if link else ""
 
 
 def schedulers(text: str | None) -> tuple[tuple[str, ...], str]:

@@ -1,28 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""udev rules about schedulers: those that others have written, and ours for what must hold at boot.
+"""Our udev rules for what must hold at boot, before TuneD starts.
 
-`elevator=` on the command line does nothing since kernel 5.0 (block/elevator.c); what a disk is to
-have before TuneD starts is for udev to set. udev evaluates far more than is read here: a rule
-counts as setting a disk if its KERNEL patterns fit the name, and as the disk's owner only if the
-disk has had that scheduler before us.
+`elevator=` on the command line does nothing since kernel 5.0 (block/elevator.c).
 """
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from tuned_virt.frozen_dataclasses import dataclass
-from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.blk_elevator_virt.classify import Attachment
-from tuned_virt.plugins.blk_elevator_virt.planner import SetByUdev, Verdict
+from tuned_virt.plugins.blk_elevator_virt.planner import Verdict
 from tuned_virt.plugins.blk_elevator_virt.policy import QUEUES
 from tuned_virt.plugins.blk_elevator_virt.state import HIDDEN
-
-ADMINISTRATORS = ("/etc/udev/rules.d", "/run/udev/rules.d")
-FOLDERS = (*ADMINISTRATORS, "/usr/local/lib/udev/rules.d", "/usr/lib/udev/rules.d")
-"""From the highest precedence down: a file hides one of its name in a later folder (udev(7))."""
 
 OURS = "# tuned-virt-plus: "
 """First words of a file that `tuned-virt disks --udev-rule` has written."""
@@ -30,91 +20,6 @@ OURS = "# tuned-virt-plus: "
 FILE = "/etc/udev/rules.d/61-tuned-virt-disks.rules"
 """After 60-persistent-storage.rules, which finds the names that some of our rules match."""
 
-
-@dataclass(frozen=True)
-class RuleLine:
-    """A rule that sets a scheduler."""
-
-    place: str
-    scheduler: str
-    names: tuple[str, ...]
-    excluded: tuple[str, ...]
-    administrators: bool
-
-    def fits(self, name: str) -> bool:
-        """Whether its patterns of kernel names fit a disk's."""
-        return any(fnmatch.fnmatchcase(name, one) for one in self.names) and not any(
-            fnmatch.fnmatchcase(name, one) for one in self.excluded
-        )
-
-
-def lines(path: str, text: str) -> list[RuleLine]:
-    """The rules of a file that set a scheduler; none for a file of ours."""
-    if text.startswith(OURS):
-        return []
-    found = []
-    joined = re.sub(r"\\\n", "  ", text)
-    for number, line in enumerate(joined.splitlines(), start=1):
-        sets = re.search(r'ATTR\{queue/scheduler\}\s*=\s*"([^"]+)"', line)
-        if sets and not line.lstrip().startswith("#"):
-            found.append(
-                RuleLine(
-                    place=f"{path}:{number}",
-                    scheduler=sets[1],
-                    names=_patterns(line, "==") or ("*",),
-                    excluded=_patterns(line, "!="),
-                    administrators=path.startswith(ADMINISTRATORS),
-                )
-            )
-    return found
-
-
-def _patterns(line: str, operator: str) -> tuple[str, ...]:
-    found = re.search(rf'\bKERNEL\s*{operator}\s*"([^"]*)"', line)
-    return tuple(found[1].split("|")) if found else ()
-
-
-class RuleReader:
-    """Reads the rules again and again; a file that has not changed is read once."""
-
-    def __init__(self, fs: KernelFS) -> None:
-        self._fs = fs
-        self._known: dict[tuple[str, int], list[RuleLine]] = {}
-
-    def read(self) -> list[RuleLine]:
-        """All rules that set a scheduler, in udev's order."""
-        files: dict[str, str] = {}
-        for folder in FOLDERS:
-            for name in self._fs.names(folder):
-                if name.endswith(".rules"):
-                    files.setdefault(name, f"{folder}/{name}")
-        now = {(path, self._fs.changed(path)): path for _, path in sorted(files.items())}
-        self._known = {
-            key: self._known[key]
-            if key in self._known
-            else lines(path, self._fs.read_optional(path) or "")
-            for key, path in now.items()
-        }
-        return [line for found in self._known.values() for line in found]
-
-
-def by_disk(rules: Iterable[RuleLine], names: Iterable[str]) -> dict[str, tuple[SetByUdev, ...]]:
-    """The rules that may set each disk, by name; disks without any are left out."""
-    rules = list(rules)
-    if not rules:
-        return {}
-    found = {
-        name: tuple(
-            SetByUdev(rule.place, rule.scheduler, rule.administrators)
-            for rule in rules
-            if rule.fits(name)
-        )
-        for name in names
-    }
-    return {name: fitting for name, fitting in found.items() if fitting}
-
-
-# --- ours -----------------------------------------------------------------------------------
 
 BY_CLASS: Mapping[Attachment, str] = {
     Attachment.VIRTIO_BLK: 'DEVPATH=="*/virtio[0-9]*/block/*"',

@@ -13,7 +13,7 @@ from tuned_virt.plugins.blk_elevator_virt import planner, policy
 from tuned_virt.plugins.blk_elevator_virt.classify import Attachment, DiskClass
 from tuned_virt.plugins.blk_elevator_virt.planner import (
     DiskState,
-    SetByUdev,
+    SetElsewhere,
     Verdict,
     decide,
     judge,
@@ -207,8 +207,8 @@ def test_tuneds_own_plugin_keeps_its_disks() -> None:
 def test_an_administrators_udev_rule_that_is_in_force(
     scheduler: str, administrators: bool, before: str, left: bool
 ) -> None:
-    rule = SetByUdev("/etc/udev/rules.d/9.rules:3", scheduler, administrators)
-    of = state(disk(scheduler=before), by_udev={"sda": (rule,)})
+    rule = SetElsewhere("/etc/udev/rules.d/9.rules:3", scheduler, administrators)
+    of = state(disk(scheduler=before), elsewhere={"sda": (rule,)})
     found = verdict(of, parse({"role": "host", **ALL}))
     assert found.claimed is not left
     assert found.remark == (
@@ -219,20 +219,20 @@ def test_an_administrators_udev_rule_that_is_in_force(
 
 
 def test_a_rule_counts_against_what_the_disk_had_before_us() -> None:
-    rule = SetByUdev("r", "none", True)
-    of = state(disk(scheduler="bfq"), by_udev={"sda": (rule,)})
+    rule = SetElsewhere("r", "none", True)
+    of = state(disk(scheduler="bfq"), elsewhere={"sda": (rule,)})
     asked = parse({"role": "host", **ALL})
     assert verdict(of, asked).claimed
     assert not judge(asked, of, {"sda#7/scheduler": "none"})[0].claimed
-    theirs = SetByUdev("s", "mq-deadline", True)
-    both = replace(of, by_udev={"sda": (theirs, rule)})
+    theirs = SetElsewhere("s", "mq-deadline", True)
+    both = replace(of, elsewhere={"sda": (theirs, rule)})
     assert not judge(asked, both, {"sda#7/scheduler": "none"})[0].claimed
 
 
 def test_the_distributions_rules_that_give_way_are_said_once() -> None:
-    rule = SetByUdev("60.rules:5", "none", False)
-    same_as = SetByUdev("61.rules:1", "cfq", False)
-    of = state(disk(), disk("sdb"), by_udev={"sda": (rule, same_as), "sdb": (rule,)})
+    rule = SetElsewhere("60.rules:5", "none", False)
+    same_as = SetElsewhere("61.rules:1", "cfq", False)
+    of = state(disk(), disk("sdb"), elsewhere={"sda": (rule, same_as), "sdb": (rule,)})
     made = decide(parse({"role": "host", **ALL}), of, {})
     assert made.notes == (
         "the udev rule 60.rules:5 sets none on some of these disks; it is set again",

@@ -17,7 +17,7 @@ from tuned_virt.core.options import BadOptions, Section
 from tuned_virt.core.originals import Originals
 from tuned_virt.core.plan import Change
 from tuned_virt.plugins.blk_elevator_virt import DisksTuner, judge, policy
-from tuned_virt.plugins.blk_elevator_virt.planner import DiskState, SetByUdev
+from tuned_virt.plugins.blk_elevator_virt.planner import DiskState, SetElsewhere
 from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy, parse, resolve
 from tuned_virt.plugins.blk_elevator_virt.writer import DiskWriter
 
@@ -464,8 +464,8 @@ def test_udev_rules(
 ) -> None:
     fs.add("loop0", f"{LOOP}loop0", active=active)
     state = engine.tuner.read(fs, EVERYTHING, {})
-    rule = SetByUdev("F:3", "kyber", administrators)
-    state = DiskState(state.disks, by_udev={"loop0": (rule,)})
+    rule = SetElsewhere("F:3", "kyber", administrators)
+    state = DiskState(state.disks, elsewhere={"loop0": (rule,)})
     [verdict] = judge(EVERYTHING, state, {})
     assert verdict.remark == remark
     notes = engine.tuner.decide(EVERYTHING, state, {}).notes
