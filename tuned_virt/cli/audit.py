@@ -9,6 +9,7 @@ import fnmatch
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tuned_virt.audit.check import AuditResult, check
 from tuned_virt.audit.rule import AuditRule, Severity, all_rules
@@ -77,8 +78,7 @@ def run(options: argparse.Namespace) -> int:
     accepted = _suppressions(options.suppressions, known)
     gathered = gather(options.host, options.guest, options.snapshot)
     result = check(gathered.scene, chosen, accepted)
-    own = [text for guest in gathered.scene.guests for text in ignored(guest, list(known))]
-    notes = (*gathered.notes, *own)
+    notes = _notes(gathered, known)
     if options.json:
         json_output.emit("audit", audit_content.content(gathered, result, notes))
     elif options.sarif:
@@ -86,6 +86,18 @@ def run(options: argparse.Namespace) -> int:
     else:
         audit_text.show(gathered, result, notes)
     return _code(gathered, result, Severity(options.fail_on))
+
+
+def content(gathered: AuditInput) -> dict[str, Any]:
+    """What every rule finds, as JSON has it, with this host's suppressions. Raises CouldNot."""
+    known = all_rules()
+    result = check(gathered.scene, list(known.values()), _suppressions(None, known))
+    return audit_content.content(gathered, result, _notes(gathered, known))
+
+
+def _notes(gathered: AuditInput, known: Mapping[str, AuditRule]) -> tuple[str, ...]:
+    own = [text for guest in gathered.scene.guests for text in ignored(guest, list(known))]
+    return (*gathered.notes, *own)
 
 
 def _code(gathered: AuditInput, result: AuditResult, level: Severity) -> int:

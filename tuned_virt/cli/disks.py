@@ -14,6 +14,7 @@ from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
 from tuned_virt.core.guest_source import NO_GUESTS, FixedGuests
 from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.core.plan import Values
+from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.libvirt_api.binding import missing
 from tuned_virt.libvirt_api.guest_disks import GuestDiskReader, GuestDisks
@@ -38,6 +39,29 @@ NOT_ROOT = "run as root to include running guests that libvirt does not know"
 NO_POLICY = "no active profile sets disks: this is the plan of [blk_elevator_virt] without options"
 
 
+@dataclass(frozen=True)
+class SeenDisks:
+    """Disks as they were read, what is to become of each, and why.
+
+    active   whether an active profile sets them
+    """
+
+    active: bool
+    state: DiskState
+    verdicts: list[Verdict]
+    notes: tuple[str, ...]
+    originals: Values
+
+    def content(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "active": self.active,
+            "role": self.state.role.value,
+            "disks": [_disk(verdict, self.originals) for verdict in self.verdicts],
+            "notes": list(self.notes),
+        }
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
     output = parser.add_mutually_exclusive_group()
@@ -57,22 +81,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Gather and print; changes nothing."""
-    fs = KernelFS()
+    seen = look(KernelFS())
+    if options.udev_rule:
+        return _write_rule(options.udev_rule, seen.verdicts)
+    if options.json:
+        json_output.emit("disks", seen.content())
+    else:
+        _print(seen, seen.verdicts if options.all else _with_choice(seen.verdicts))
+    differs = any(verdict.wanted not in ("", verdict.disk.scheduler) for verdict in seen.verdicts)
+    return TO_REPORT if seen.active and differs else FINE
+
+
+def look(fs: KernelFS) -> SeenDisks:
+    """Every disk of this machine. Raises OriginalsError and KernelFileError."""
     active = in_force()
     asked = active or policy.defaults()
     tuner = DisksTuner(_libvirt() if asked.asks_users(own_role(fs)) else NO_GUESTS)
     originals = Originals().record(tuner.name).originals
     state = tuner.read(fs, asked, originals)
-    verdicts = judge(asked, state, originals)
-    plan = tuner.decide(asked, state, originals)
-    if options.udev_rule:
-        return _write_rule(options.udev_rule, verdicts)
-    if options.json:
-        json_output.emit("disks", _content(active, state, verdicts, plan.notes, originals))
-    else:
-        _print(active, verdicts if options.all else _with_choice(verdicts), plan.notes)
-    differs = any(verdict.wanted not in ("", verdict.disk.scheduler) for verdict in verdicts)
-    return TO_REPORT if active and differs else FINE
+    notes = tuner.decide(asked, state, originals).notes
+    return SeenDisks(active is not None, state, judge(asked, state, originals), notes, originals)
 
 
 def backing(fs: KernelFS) -> Fact[Mapping[str, BackingDisk]]:
@@ -128,21 +156,6 @@ def _with_choice(verdicts: list[Verdict]) -> list[Verdict]:
     return [verdict for verdict in verdicts if verdict.disk.offered or verdict.disk.slaves]
 
 
-def _content(
-    active: DiskPolicy | None,
-    state: DiskState,
-    verdicts: list[Verdict],
-    notes: tuple[str, ...],
-    originals: Values,
-) -> dict[str, Any]:
-    return {
-        "active": active is not None,
-        "role": state.role.value,
-        "disks": [_disk(verdict, originals) for verdict in verdicts],
-        "notes": list(notes),
-    }
-
-
 def _disk(verdict: Verdict, originals: Values) -> dict[str, Any]:
     disk = verdict.disk
     return {
@@ -168,8 +181,8 @@ def _beside_class(verdict: Verdict) -> str:
     return verdict.why.removeprefix(f"{verdict.disk.attached.kind.value}: ")
 
 
-def _print(active: DiskPolicy | None, verdicts: list[Verdict], notes: tuple[str, ...]) -> None:
-    if active is None:
+def _print(seen: SeenDisks, verdicts: list[Verdict]) -> None:
+    if not seen.active:
         print(NO_POLICY)
     table.show(
         COLUMNS,
@@ -186,5 +199,5 @@ def _print(active: DiskPolicy | None, verdicts: list[Verdict], notes: tuple[str,
             for verdict in verdicts
         ),
     )
-    for note in (*notes, *([NOT_ROOT] if os.geteuid() else [])):
+    for note in (*seen.notes, *([NOT_ROOT] if os.geteuid() else [])):
         print(f"note  {note}")

@@ -64,7 +64,7 @@ def _absent(error: str) -> str | None:
 
 def _sentences(row: GuestRow, rows: Sequence[GuestRow], columns: int | None) -> Iterator[str]:
     """Commands stay on one line, to be copied."""
-    hurts = "; ".join([*hurting(row), *_crowd(row, rows)])
+    hurts = "; ".join([*hurting(row), *crowd(row, rows)])
     yield from folded(
         f"{row.guest}: {problem(row).value or row.owner}: {hurts or row.why}", columns
     )
@@ -84,7 +84,7 @@ def folded(text: str, columns: int | None) -> list[str]:
     )
 
 
-def _crowd(row: GuestRow, rows: Sequence[GuestRow]) -> Iterator[str]:
+def crowd(row: GuestRow, rows: Sequence[GuestRow]) -> Iterator[str]:
     """Who else may run where a guest waits."""
     if row.delay_percent is None or row.delay_percent < WAITS:
         return

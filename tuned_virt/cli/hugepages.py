@@ -199,22 +199,23 @@ def _print(content: dict[str, Any]) -> None:
         print(f"reserved  {counts} (free pages that are already promised, on all nodes together)")
     else:
         print(f"pools     {ABSENT}")
-    print(f"THP       {_transparent_line(content['transparent'])}")
+    print(f"THP       {transparent_line(content['transparent'])}")
     if content["guests_remark"]:
         print(f"guests    {content['guests_remark']}")
-    rows = [row for guest in content["guests"] for row in _guest_rows(guest)]
+    rows = [row for guest in content["guests"] for row in use_rows(guest)]
     if rows:
         table.show(GUESTS, rows)
     elif content["guests"]:
         print(f"guests    {len(content['guests'])} running, none uses pages of these pools")
     named = [{**one, "guest": one["process"]} for one in content["others"]]
     if named:
-        table.show(OTHERS, [row for one in named for row in _guest_rows(one)])
+        table.show(OTHERS, [row for one in named for row in use_rows(one)])
     for mount in content["mounts"]:
         print(f"mount     {mount['path']}: pages of {mount['size']}")
 
 
-def _transparent_line(thp: dict[str, Any] | None) -> str:
+def transparent_line(thp: Mapping[str, Any] | None) -> str:
+    """How transparent huge pages are set, and how many are in use."""
     if thp is None:
         return "no transparent huge pages in this kernel"
     words = f"enabled={thp['enabled']}, defrag={thp['defrag']}"
@@ -225,7 +226,8 @@ def _transparent_line(thp: dict[str, Any] | None) -> str:
     return f"{words}, {thp['anonymous_mib']} MiB in use (AnonHugePages)"
 
 
-def _guest_rows(guest: dict[str, Any]) -> list[tuple[Any, ...]]:
+def use_rows(guest: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """A guest's huge pages by node and size, as the columns GUESTS have them."""
     named = (guest["guest"], guest["pid"])
     if guest["used"] is None:
         return [(*named, None, None, None, guest["mapped_mib"])]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -124,18 +124,20 @@ def lines(content: dict[str, Any] | None) -> list[str]:
     return [
         *(f"{v['name']:35}{v['value']:>12}  {v['meaning']}" for v in content["variables"]),
         "",
-        f"saved     {content['saved_mib']} MiB: pages_sharing and ksm_zero_pages",
-        *_profit(content["general_profit_mib"]),
-        f"cost      {_cost(content['ksmd_cpu_seconds'])}",
-        f"services  {_conflicts(KsmConflicts(**content['conflicts']))}",
-        *map(_process, content["processes"]),
-        f"loop      {_loop(content['loop'])}",
+        *(f"{name:10}{text}" for name, text in summary(content)),
         *map(_decision, content["loop"]["decisions"] if content["loop"] else ()),
     ]
 
 
-def _profit(mib: float | None) -> list[str]:
-    return [] if mib is None else [f"profit    {mib} MiB: the kernel's estimate, {PROFIT}"]
+def summary(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What KSM saves and costs, who drives it and who shares, each in words."""
+    yield "saved", f"{content['saved_mib']} MiB: pages_sharing and ksm_zero_pages"
+    if content["general_profit_mib"] is not None:
+        yield "profit", f"{content['general_profit_mib']} MiB: the kernel's estimate, {PROFIT}"
+    yield "cost", _cost(content["ksmd_cpu_seconds"])
+    yield "services", _conflicts(KsmConflicts(**content["conflicts"]))
+    yield from (("process", _process(one)) for one in content["processes"])
+    yield "loop", _loop(content["loop"])
 
 
 def _cost(seconds: float | None) -> str:
@@ -157,7 +159,7 @@ def _conflicts(found: KsmConflicts) -> str:
 def _process(one: Mapping[str, Any]) -> str:
     scope = "all its memory (MemoryKSM=)" if one["whole"] else "memory that it has advised"
     figures = f"{one['merged_mib']} MiB merged, profit {one['profit_mib']} MiB"
-    return f"process   {one['process']} ({one['pid']}), no guest: {scope}: {figures}"
+    return f"{one['process']} ({one['pid']}), no guest: {scope}: {figures}"
 
 
 def _loop(content: dict[str, Any] | None) -> str:

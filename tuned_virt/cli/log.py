@@ -30,9 +30,7 @@ def run(options: argparse.Namespace) -> int:
     if options.n < 1:
         raise CouldNot(f"-n: '{options.n}' is not valid: a whole number from 1")
     try:
-        entries = [
-            entry for entry in Journal().entries() if options.plugin in (None, entry.plugin)
-        ][-options.n :]
+        entries = _entries(options.n, options.plugin)
     except OSError as error:
         raise CouldNot(f"cannot read {FILE}: {error}") from error
     if options.json:
@@ -42,6 +40,16 @@ def run(options: argparse.Namespace) -> int:
     else:
         print("no changes are recorded")
     return FINE
+
+
+def gather(most: int) -> dict[str, Any]:
+    """The last changes, as JSON has them. Raises OSError."""
+    return {"changes": list(map(_content, _entries(most, None)))}
+
+
+def _entries(most: int, plugin: str | None) -> list[Entry]:
+    """The last so many, of one plugin or of all. Raises OSError."""
+    return [one for one in Journal().entries() if plugin in (None, one.plugin)][-most:]
 
 
 def _content(entry: Entry) -> dict[str, Any]:

@@ -42,16 +42,22 @@ def run(options: argparse.Namespace) -> int:
     """Gather and print; 1 where something is not as it should be, 2 where that cannot be told."""
     if options.ksm:
         return _run_ksm(options.json)
-    content = _tuned()
-    content["returns_to"] = _returns_to(content["profile"])
-    content["ungranted"] = _ungranted()
-    content.update(_machine(KernelFS()))
-    content.update(_originals(Originals()))
+    content = gather(KernelFS())
     if options.json:
         json_output.emit("status", content)
     else:
         _print(content)
     return _exit_code(content)
+
+
+def gather(fs: KernelFS) -> dict[str, Any]:
+    """All of it, as JSON has it."""
+    content = _tuned()
+    content["returns_to"] = _returns_to(content["profile"])
+    content["ungranted"] = _ungranted()
+    content.update(_machine(fs))
+    content.update(_originals(Originals()))
+    return content
 
 
 def _exit_code(content: dict[str, Any]) -> int:
@@ -184,7 +190,7 @@ def _allocating() -> dict[str, Any] | None:
 
 
 def _print(content: dict[str, Any]) -> None:
-    print(f"profile   {_profile_line(content)}")
+    print(f"profile   {profile_line(content)}")
     if content["returns_to"]:
         print(f"return    {_return_line(content['returns_to'])}")
     for note in content["notes"]:
@@ -207,7 +213,8 @@ def _print(content: dict[str, Any]) -> None:
     table.show(NODES, map(_node_cells, content["nodes"]))
 
 
-def _profile_line(content: dict[str, Any]) -> str:
+def profile_line(content: Mapping[str, Any]) -> str:
+    """The active profile, and whether the machine is as it says."""
     if content["tuned"] != "running":
         return str(content["tuned"])
     if not content["profile"]:
