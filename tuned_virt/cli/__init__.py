@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, str] = {
     "audit": "check this host and its guests, or their files, by the guide's rules",
     "preview": "show what a switch to a profile would change; changes nothing",
     "map": "draw the host's nodes, LLCs, cores and CPUs with the guests planned on them",
+    "report": "write a page about this host: guests, NUMA map, findings, pools, KSM",
     "snapshot": "write this host and its guests to one file, to plan on another machine",
     "hugepages": "show huge pages by node, plan them, or print them for the command line",
     "disks": "show each disk, its class, the guests it backs, its scheduler, and why",

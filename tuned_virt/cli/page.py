@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -73,12 +74,25 @@ def render(template: str, content: Mapping[str, Any], styles: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_shown,
     )
-    environment.filters["printable"] = printable
+    environment.filters["moment"] = moment
     environment.globals.update(
         side=host_drawing.CPU, tall=host_drawing.HEIGHT, bar=host_drawing.BAR, version=__version__
     )
     return environment.get_template(template).render(style=styles, **content)
+
+
+def _shown(value: Any) -> Any:
+    """Text without what would turn the direction of other text, or is no text; markup as it is."""
+    if not isinstance(value, str) or hasattr(value, "__html__"):
+        return value
+    return "\n".join(map(printable, value.split("\n")))
+
+
+def moment(text: str) -> str:
+    """A time as JSON has it, for people: 2026-01-31 14:30:00+01:00."""
+    return re.sub(r"^([\d-]+)T([\d:]+)(?:\.\d+)?", r"\1 \2", text)
 
 
 def write(file: str, text: str) -> None:

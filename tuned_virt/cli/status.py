@@ -192,7 +192,7 @@ def _allocating() -> dict[str, Any] | None:
 def _print(content: dict[str, Any]) -> None:
     print(f"profile   {profile_line(content)}")
     if content["returns_to"]:
-        print(f"return    {_return_line(content['returns_to'])}")
+        print(f"return    {return_line(content['returns_to'])}")
     for note in content["notes"]:
         print(f"note      {note}")
     for one in content["ungranted"]:
@@ -231,7 +231,8 @@ def profile_line(content: Mapping[str, Any]) -> str:
     return f"{content['profile']}: differs; TuneD does not say where, see /var/log/tuned/tuned.log"
 
 
-def _return_line(then: dict[str, Any]) -> str:
+def return_line(then: Mapping[str, Any]) -> str:
+    """What `tuned-virt disable` returns to."""
     chosen = "the profile that TuneD chooses, " if then["mode"] == active_profile.AUTOMATIC else ""
     profile = f"{chosen}{' '.join(then['profiles'])}".rstrip(", ") or "no profile"
     return "; ".join([f"tuned-virt disable returns to {profile}", *then["notes"]])

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`tuned-virt report`: one page with every section, or why a section is not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import reports
+from tests.unit.cli.test_page import checked
+from tuned_virt.cli import main, page, report_input, report_view
+from tuned_virt.cli.common import CouldNot
+from tuned_virt.cli.report_input import ReportInput
+from tuned_virt.frozen_dataclasses import fields, replace
+from tuned_virt.model.host_facts import Fact
+
+SECTIONS = (
+    *("summary", "guests", "map", "findings", "pools", "ksm", "disks", "settings", "changes"),
+    "legend",
+)
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> ReportInput:
+    file = tmp_path_factory.mktemp("report") / "host.json"
+    reports.write_snapshot(file, 24)
+    return report_input.of_snapshot(str(file))
+
+
+def rendered(given: ReportInput) -> str:
+    return page.page("report.html.jinja", report_view.view(given))
+
+
+def test_every_section_with_hostile_names_everywhere(given: ReportInput) -> None:
+    """Names, settings, changes and reasons are text, and no element of the page but ours."""
+    bad = "</pre></script><script>alert(1)</script><img src=x onerror=alert(1)>"
+    whole = reports.whole(given)
+    row = replace(
+        whole.rows.get()[0], guest=bad, why=bad, mend=(bad,), drift=(bad,), delay_error=bad
+    )
+    status = {**reports.STATUS, "profile": bad, "differing": [bad], "notes": [bad]}
+    text = rendered(
+        replace(
+            whole,
+            host=bad,
+            source=bad,
+            rows=Fact([row, *whole.rows.get()], ""),
+            status=Fact({**status, "pending": {bad: bad}, "originals": [bad]}, ""),
+            settings=Fact({f"/etc/{bad}": f"{bad}\nksm_mode={bad}"}, ""),
+            switched=Fact(bad, ""),
+            disks=Fact(None, bad),
+        )
+    )
+    parts = checked(text)
+    ids = [attributes.get("id") for tag, attributes in parts.elements if tag == "section"]
+    assert [one for one in ids if one] == list(SECTIONS)
+    assert bad not in text
+    assert bad in parts.texts["h1"]
+    assert bad in parts.texts["pre"]
+
+
+def test_guests_are_sorted_by_delay_those_without_one_last(given: ReportInput) -> None:
+    rows = [
+        replace(row, delay_percent=delay)
+        for row, delay in zip(given.rows.get(), (0.0, None, 7.5, 70.0))
+    ]
+    shown = report_view.view(replace(given, rows=Fact(rows, "")))
+    column = [row.cells[2].text for row in shown["guests"].value.rows]
+    assert column == ["70.0", "7.5", "0.0", "–"]
+    tile = next(one for one in shown["tiles"] if one.label == "longest delay")
+    assert (tile.value, tile.level) == ("70.0 %", "error")
+
+
+def test_what_needs_attention(given: ReportInput) -> None:
+    """A healthy host has nothing of it; one that differs says what, and where more of it is."""
+    calm = [
+        replace(row, local=100.0, owner="tuned-virt", delay_percent=0.0) for row in given.rows.get()
+    ]
+    good = {**reports.STATUS, "verified": True, "differing": [], "pending": {}}
+    quiet = replace(given, rows=Fact(calm, ""), status=Fact(good, ""))
+    assert report_view.view(quiet)["attention"] == []
+    assert "Nothing that is known needs attention" in rendered(quiet)
+    stopped = {**good, "tuned": "TuneD is not running: systemctl start tuned", "verified": False}
+    found = report_view.view(replace(quiet, status=Fact(stopped, "")))["attention"]
+    assert [(one.level, one.section) for one in found] == [("error", "settings")]
+    assert "systemctl start tuned" in found[0].text
+    busy = [replace(calm[0], delay_percent=12.0), *calm[1:]]
+    found = report_view.view(replace(quiet, rows=Fact(busy, "")))["attention"]
+    assert [one.text.partition(":")[0] for one in found] == ["delay"]
+    assert found[0].text.endswith("(12.0 % delay)")
+
+
+def test_what_is_not_known_says_why(given: ReportInput) -> None:
+    nothing: Fact[Any] = Fact(None, "only root may read it")
+    parts: dict[str, Any] = {
+        one.name: nothing for one in fields(given) if isinstance(getattr(given, one.name), Fact)
+    }
+    empty = replace(given, **parts)
+    text = rendered(empty)
+    without = {"summary", "legend"}
+    missing = len({*SECTIONS, "profile"} - without)
+    assert text.count("Not known: only root may read it.") == missing
+    checked(text)
+
+
+def test_the_settings_are_those_of_the_file_then_the_defaults(given: ReportInput) -> None:
+    tables = report_view.view(reports.whole(given))["settings"].value
+    own = [[cell.text for cell in row.cells] for row in tables["set"].rows]
+    file = "virtual-host-plus-variables.conf"
+    assert own[:2] == [
+        ["ksm_mode", "auto", f"{file}, line 1"],
+        ["vm_policy", "node", f"{file}, line 2"],
+    ]
+    assert own[3][1] == "not a setting"
+    rest = {row.cells[0].text: row.cells[1].text for row in tables["defaults"].rows}
+    assert rest["observe"] == "0"
+    assert not rest.keys() & {"ksm_mode", "vm_policy"}
+
+
+def test_the_history_of_ksm_is_decisions_and_changes_newest_first(given: ReportInput) -> None:
+    table = report_view.view(reports.whole(given))["ksm"].value["history"]
+    told = [(row.cells[0].text[11:16], row.cells[1].text) for row in table.rows]
+    assert told == sorted(told, key=lambda one: one[0], reverse=True)
+    assert {"burst", "profile"} == {phase for _, phase in told}
+
+
+def test_the_command(
+    given: ReportInput, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "host.json", tmp_path / "report.html"
+    reports.write_snapshot(file, 3)
+    assert main(["report", "--snapshot", str(file), "-o", str(out)]) == 0
+    assert f"{out} is written" in capsys.readouterr().out
+    checked(out.read_text())
+    assert main(["report", "--snapshot", str(file), "-o", str(tmp_path / "no/where.html")]) == 2
+    assert main(["report", "--snapshot", str(tmp_path / "none"), "-o", str(out)]) == 2
+
+
+def test_one_part_that_cannot_be_read_does_not_stop_the_rest() -> None:
+    def refuses() -> None:
+        raise CouldNot("libvirtd does not answer")
+
+    def lacks() -> None:
+        raise ModuleNotFoundError("x", name="dbus")
+
+    def fails() -> None:
+        raise PermissionError(13, "Permission denied")
+
+    whys = [report_input._tried(one).why for one in (refuses, lacks, fails)]
+    assert whys[0] == "libvirtd does not answer"
+    assert "dbus" in whys[1] and "Permission denied" in whys[2]
