@@ -10,6 +10,7 @@
 #   make check-quick   style and unit tests of what differs from BASE=HEAD, in seconds
 #   make check-style   ruff, mypy --strict, vermin
 #   make check-unit    check-style, then the unit tests; COV=1 measures coverage
+#   make check-browser  pages of report and map in Chromium: whole, readable, closed to scripts
 #   make check-system  real TuneD daemons of three generations on this kernel  (root)
 #   make check-vm      booted kernels with four NUMA nodes; KERNELS="6.1 6.12"  (root)
 #   make check-packages   packages built, installed, upgraded, erased, in folders  (root)
@@ -25,6 +26,7 @@
 #   make mutate   do the unit tests notice changes of the pure modules?  MUTATE="placement/* */policy"  (minutes each)
 #   make bench    ratios against TuneD's stock profiles      (root)
 #   make bench-ksm  KSM's laws against ksmtuned and the kernel; KSM="--runs 1 --only converge"  (root, hours)
+#   make bench-report  how long reports of many guests take to write and to open; REPORT="--guests 1000"
 #   make bench-hugepages  pools against a bare echo and hugeadm; HUGEPAGES="--fragments 8"  (root)
 #   make bench-disks  schedulers of 100 disks against TuneD's own plugin; DISKS="--disks 1000"  (root)
 #   make bench-placement  the planner against OR-tools, numad and no pinning (minutes; numad: root)
@@ -175,6 +177,10 @@ check-unit: fetch-unit check-style
 check-quick: need-unit $(TOOLS)
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m scripts.quick "$(BASE)" $(IN_PARALLEL)
 
+.PHONY: check-browser
+check-browser: fetch-browser
+	$(VENV)/bin/python -m pytest tests/browser
+
 .PHONY: check-system
 check-system: alone fetch-system
 	scripts/alone "make $@" $(VENV)/bin/python -m pytest $(SYSTEM)
@@ -249,6 +255,10 @@ check-security: fetch-unit $(TOOLS)
 bench: alone need-bench $(TOOLS)
 	scripts/alone "make $@" $(VENV)/bin/python -m bench.switch
 	scripts/alone "make $@" $(VENV)/bin/python -m bench.startup
+
+.PHONY: bench-report
+bench-report: fetch-browser
+	$(VENV)/bin/python -m bench.report $(REPORT)
 
 .PHONY: bench-ksm
 bench-ksm: alone need-bench $(TOOLS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import textwrap
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,11 +23,14 @@ from tuned_virt.placement import Placement, PlacementKind, PlacementPlan
 GAP, HEAD, LINE = 6, 18, 26
 """Pixels: the space around boxes, a panel's title, a line of text."""
 
-MOST_WIDE, NARROWEST, ENTRY = 1360, 200, 330
-"""Pixels: a row of nodes at most, a node and an entry of the legend at least."""
+MOST_WIDE, NARROWEST, ENTRY = 1248, 200, 416
+"""Pixels: a row of nodes at most, a node at least, a column of the legend."""
 
-LETTER = 7
-"""Pixels that a letter takes, on average no more."""
+LETTER, WIDE_LETTER = 7.5, 13
+"""Pixels that a letter takes: on average, and at most."""
+
+WIDE_LETTERS = frozenset("mwMW@%&…")
+"""And those of scripts whose letters are as wide as high, from U+1100."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -160,7 +164,7 @@ def svg(drawing: Mapping[str, Any]) -> str:
     nodes = list(map(_placed, drawing["nodes"]))
     right, bottom = _in_rows(nodes, MOST_WIDE)
     legend = list(_legend(drawing))
-    wide, height = _in_rows(legend, max(right, 2 * ENTRY), top=bottom + GAP)
+    wide, height = _in_rows(legend, max(right, ENTRY), top=bottom + GAP)
     sizes = {"gap": GAP, "head": HEAD, "line_height": LINE}
     content = {**sizes, "nodes": nodes, "legend": legend, "width": max(right, wide)}
     styles = page.style("drawing.css")
@@ -190,8 +194,9 @@ def _placed(node: Mapping[str, Any]) -> dict[str, Any]:
     width, bar = _in_rows(panels, 2 * host_drawing.WIDEST + 3 * GAP, top=HEAD)
     lines = [f"{name}: {vcpus} vCPUs" for name, vcpus in node["floating"]]
     lines += [f"and {node['more']} more guests, see the legend"] if node["more"] else []
+    wide = max(width, NARROWEST)
+    lines = [part for line in lines for part in _folded(line, wide)]
     height = bar + host_drawing.BAR + 2 * GAP + len(lines) * LINE
-    wide = max([width, NARROWEST, *(LETTER * len(line) for line in lines)])
     return {
         **node,
         "panels": panels,
@@ -211,14 +216,29 @@ def _legend(drawing: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Entries with their sizes: guests side by side, sentences below each other."""
     for one in drawing["legend"]:
         cpus = f", {one['cpus']}" if one["cpus"] else ""
-        yield _sized(one["swatch"], f"{one['name']}: {one['told']}{cpus}", ENTRY)
+        first, *rest = _folded(f"{one['name']}: {one['told']}{cpus}", MOST_WIDE)
+        yield _sized(one["swatch"], first)
+        yield from (_sized(None, line, MOST_WIDE) for line in rest)
     for node, row in drawing["distances"]:
         text = f"distances from node {node}: {' '.join(map(str, row))}"
-        yield _sized(None, text, MOST_WIDE)
+        yield from (_sized(None, line, MOST_WIDE) for line in _folded(text, MOST_WIDE))
     for line in drawing["key"]:
         yield _sized(None, line, MOST_WIDE)
 
 
-def _sized(told: Any, line: str, least: int) -> dict[str, Any]:
-    wide = max(least, host_drawing.CPU + 2 * GAP + LETTER * len(line))
+def _folded(text: str, width: int) -> list[str]:
+    """Lines of a text in so many pixels, at least one."""
+    room = width - host_drawing.CPU - 2 * GAP
+    return [text] if _pixels(text) <= room else textwrap.wrap(text, room // WIDE_LETTER)
+
+
+def _pixels(text: str) -> int:
+    wide = sum(letter in WIDE_LETTERS or letter >= "\u1100" for letter in text)
+    return int(wide * WIDE_LETTER + (len(text) - wide) * LETTER)
+
+
+def _sized(told: Any, line: str, least: int = 0) -> dict[str, Any]:
+    """An entry of the legend with its size: whole columns."""
+    columns = -(-(host_drawing.CPU + 2 * GAP + _pixels(line)) // ENTRY)
+    wide = max(least, columns * ENTRY - GAP)
     return {"swatch": told, "line": line, "width": wide, "height": LINE if told else HEAD}
