@@ -5,6 +5,7 @@
 #   make install uninstall   files only: DESTDIR=, PREFIX=, SITELIB=  (root)
 #   make rpm srpm deb dist man   packages, source archive, manuals, in build/
 #   make repo     a repository of these for dnf and apt, in build/repo; URL= KEY=  signed with KEY
+#   make collection  the Ansible collection, in build/dist
 #   make sbom     what the packages are made of and need, as CycloneDX, in build/dist
 #   make check    everything the tests need, then all tiers  (root for the system and VM tiers)
 #   make check-quick   style and unit tests of what differs from BASE=HEAD, in seconds
@@ -18,6 +19,8 @@
 #   make check-fresh-ci  the same in minutes: one system test of each plugin  (root)
 #   make check-vm-disks   disks of every kind that QEMU emulates, iSCSI, LVM, md, multipath, a guest on LVM  (root)
 #   make check-vm-guests  real guests on four nodes: QEMU inside QEMU, minutes  (root)
+#   make check-ansible  the collection: lint, documentation, one run against two hosts in namespaces  (root)
+#   make check-fleet   all of the collection's tests: a typing error, a failed verify, batches, images  (root)
 #   make check-faults  each call of an apply and an off fails once; FAULTS="--sample 100" takes some  (root, hours)
 #   make check-faults-sample  what of these fits a minute, by a seed of the commit; part of make check  (root)
 #   make check-switches  many profile switches with guests running: nothing grows; N=10000  (root, hours)
@@ -206,6 +209,33 @@ check-packages: alone fetch-packages
 .PHONY: check-fresh check-fresh-ci
 check-fresh check-fresh-ci: alone need-fresh
 	@scripts/alone "make $@" $(PYTHON) -m tests.fresh --suites "$(SUITES)" $(if $(filter %-ci,$@),--brief)
+
+# In an environment of its own: no test has to carry Ansible. The collection is used where it is.
+ANSIBLE := build/venv-ansible
+$(ANSIBLE)/ready: requirements-ansible.txt | need-ansible
+	$(PYTHON) -m venv $(ANSIBLE)
+	$(ANSIBLE)/bin/pip install --quiet --disable-pip-version-check -r requirements-ansible.txt
+	mkdir -p build/ansible/ansible_collections/tuned_virt
+	ln -sfn $(CURDIR)/ansible build/ansible/ansible_collections/tuned_virt/plus
+	touch $@
+
+.PHONY: collection
+collection: $(ANSIBLE)/ready
+	@mkdir -p build/dist
+	$(ANSIBLE)/bin/ansible-galaxy collection build --force --output-path build/dist ansible
+
+.PHONY: lint-ansible
+lint-ansible: $(ANSIBLE)/ready
+	cd ansible && PATH="$(CURDIR)/$(ANSIBLE)/bin:$$PATH" ANSIBLE_COLLECTIONS_PATH=$(CURDIR)/build/ansible \
+	    ansible-lint --offline --strict
+
+.PHONY: check-ansible
+check-ansible: alone fetch-ansible lint-ansible
+	scripts/alone "make $@" $(VENV)/bin/python -m pytest tests/fleet/test_collection.py tests/fleet/test_converge.py
+
+.PHONY: check-fleet
+check-fleet: alone fetch-ansible lint-ansible
+	scripts/alone "make $@" $(VENV)/bin/python -m pytest tests/fleet
 
 .PHONY: check-faults
 check-faults: alone fetch-system

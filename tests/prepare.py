@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Fetch, before any test begins, what test tiers take from Debian's archive; once, then it is kept.
 
-python -m tests.prepare [unit] [browser] [system] [vm] [packages]
+python -m tests.prepare [unit] [browser] [system] [vm] [packages] [ansible]
 
 Exit status: 0 when all is there, 2 when something cannot be had.
 """
@@ -58,6 +58,7 @@ ARCHIVE: dict[str, Sequence[Callable[[], None]]] = {
     "system": (sources, generations),
     "vm": (kernels,),
     "packages": (root,),
+    "ansible": (generations,),
 }
 
 

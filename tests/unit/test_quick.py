@@ -12,7 +12,7 @@ from scripts.quick import concerned, importers
 
 MAKEFILE = (Path(__file__).parents[2] / "Makefile").read_text()
 
-PREREQUISITES = {"alone", "needs-deb", "needs-rpm", "sitelib", "tools"}
+PREREQUISITES = {"alone", "lint-ansible", "needs-deb", "needs-rpm", "sitelib", "tools"}
 """Targets that others need, and that nobody asks for."""
 
 DEPENDENTS = {
