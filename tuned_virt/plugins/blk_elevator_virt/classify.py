@@ -146,13 +146,15 @@ class DiskFacts:
 class DiskClass:
     """The verdict: the kind, whether a hypervisor makes the disk up, and the fact that decided.
 
-    `driver` is that of a SCSI disk's controller, as udev's DRIVERS has it.
+    `driver` is that of a SCSI disk's controller, as udev's DRIVERS has it; `vendor` is INQUIRY's,
+    of a disk behind virtio-scsi.
     """
 
     kind: Attachment
     emulated: bool
     fact: str
     driver: str = ""
+    vendor: str = ""
 
 
 def classify(facts: DiskFacts) -> DiskClass:
@@ -208,10 +210,10 @@ def _scsi(facts: DiskFacts) -> DiskClass:
 
 def _virtio_scsi(facts: DiskFacts) -> DiskClass:
     if facts.vendor.casefold() in DISK_VENDORS:
-        return DiskClass(Attachment.LUN, False, f"virtio_scsi, but INQUIRY says {facts.vendor}")
-    return DiskClass(
-        Attachment.VIRTIO_SCSI, True, f"virtio_scsi, INQUIRY {facts.vendor or 'unknown'}"
-    )
+        fact = f"virtio_scsi, but INQUIRY says {facts.vendor}"
+        return DiskClass(Attachment.LUN, False, fact, vendor=facts.vendor)
+    fact = f"virtio_scsi, INQUIRY {facts.vendor or 'unknown'}"
+    return DiskClass(Attachment.VIRTIO_SCSI, True, fact, vendor=facts.vendor)
 
 
 def _controller(kind: Attachment, driver: str, facts: DiskFacts) -> DiskClass:

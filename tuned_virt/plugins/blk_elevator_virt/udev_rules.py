@@ -55,8 +55,12 @@ def rule_file(
     release: str,
 ) -> str:
     """A udev rules file that sets at boot what the verdicts set; `properties` are udev's."""
+    alone = _one_by_one(verdicts)
     rules = dict.fromkeys(
-        rule for verdict in verdicts if verdict.claimed for rule in _rules(verdict, properties)
+        rule
+        for verdict in verdicts
+        if verdict.claimed
+        for rule in _rules(verdict, properties, verdict.disk.name in alone)
     )
     return "\n".join(
         (
@@ -70,19 +74,42 @@ def rule_file(
     )
 
 
-def _rules(verdict: Verdict, properties: Callable[[str], Mapping[str, str]]) -> Iterator[str]:
+def _one_by_one(verdicts: Iterable[Verdict]) -> frozenset[str]:
+    """Disks that a rule about their class would not tell from others that get something else."""
+    by_match: dict[str, dict[str, str]] = {}
+    for verdict in verdicts:
+        if verdict.disk.offered:
+            word = verdict.word if verdict.claimed else ""
+            by_match.setdefault(_class_match(verdict), {})[verdict.disk.name] = word
+    return frozenset(
+        name
+        for match, words in by_match.items()
+        if not match or len(set(words.values())) > 1
+        for name in words
+    )
+
+
+def _class_match(verdict: Verdict) -> str:
+    """What udev matches for a disk's class, "" where the class does not decide."""
+    attached = verdict.disk.attached
+    if verdict.option in ONE_BY_ONE:
+        return ""
+    match = BY_CLASS.get(attached.kind, "").replace("VENDOR", _glob(attached.vendor))
+    return match.replace('"DRIVER"', f'"{_glob(attached.driver) or "?*"}"')
+
+
+def _rules(
+    verdict: Verdict, properties: Callable[[str], Mapping[str, str]], alone: bool
+) -> Iterator[str]:
     disk = verdict.disk
     if HIDDEN.fullmatch(disk.name):
         yield f"# {disk.name}: set by TuneD only: udev has no events for a multipath head's paths"
         return
-    match = BY_CLASS.get(disk.attached.kind, "")
-    if verdict.option in ONE_BY_ONE or not match:
+    if alone:
         match = _identity(disk.name, properties(disk.name))
         yield _rule(f"# {disk.name}: {_comment(verdict.why)}", match, verdict.wanted)
         return
-    udev = properties(disk.name)
-    match = match.replace("VENDOR", _glob(udev.get("ID_VENDOR", "")) + "*")
-    match = match.replace('"DRIVER"', f'"{_glob(disk.attached.driver) or "?*"}"')
+    match = _class_match(verdict)
     comment = f"# {disk.attached.kind.value}: {verdict.option}={verdict.word}"
     if verdict.word == QUEUES:
         several = "noop" if "noop" in disk.offered else "none"

@@ -76,7 +76,7 @@ def virtual(name: str, dm_uuid: str = "") -> DiskFacts:
         ),
         (
             DiskFacts("sda", VIRTIO, vendor="QEMU"),
-            DiskClass(Attachment.VIRTIO_SCSI, True, "virtio_scsi, INQUIRY QEMU"),
+            DiskClass(Attachment.VIRTIO_SCSI, True, "virtio_scsi, INQUIRY QEMU", vendor="QEMU"),
         ),
         (
             DiskFacts("sda", VIRTIO),
@@ -84,11 +84,11 @@ def virtual(name: str, dm_uuid: str = "") -> DiskFacts:
         ),
         (
             DiskFacts("sda", VIRTIO, vendor="DELL"),
-            DiskClass(Attachment.LUN, False, "virtio_scsi, but INQUIRY says DELL"),
+            DiskClass(Attachment.LUN, False, "virtio_scsi, but INQUIRY says DELL", vendor="DELL"),
         ),
         (
             DiskFacts("sda", SCSI, "virtio_scsi", "Google"),
-            DiskClass(Attachment.VIRTIO_SCSI, True, "virtio_scsi, INQUIRY Google"),
+            DiskClass(Attachment.VIRTIO_SCSI, True, "virtio_scsi, INQUIRY Google", vendor="Google"),
         ),
         (
             DiskFacts("sda", f"{P}/usb1/1-1/host4/t/block/sda", "usb-storage"),
@@ -143,11 +143,11 @@ def virtual(name: str, dm_uuid: str = "") -> DiskFacts:
         ),
         (
             DiskFacts("sda", VIRTIO, "virtio_scsi", "Pure"),
-            DiskClass(Attachment.LUN, False, "virtio_scsi, but INQUIRY says Pure"),
+            DiskClass(Attachment.LUN, False, "virtio_scsi, but INQUIRY says Pure", vendor="Pure"),
         ),
         (
             DiskFacts("sda", VIRTIO, "virtio_scsi", "Nobody"),
-            DiskClass(Attachment.VIRTIO_SCSI, True, "virtio_scsi, INQUIRY Nobody"),
+            DiskClass(Attachment.VIRTIO_SCSI, True, "virtio_scsi, INQUIRY Nobody", vendor="Nobody"),
         ),
         (
             DiskFacts("vda", f"{P}/virtio1/block/vda"),

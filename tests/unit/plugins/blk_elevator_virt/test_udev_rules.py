@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -72,6 +73,43 @@ def test_disks_that_back_guests_are_named_by_what_lasts(fs: FakeDisks) -> None:
         ' ATTR{queue/scheduler}="mq-deadline"',
         "# sda: SCSI HBA, backs web?: host_backing=mq-deadline",
         f'{HEAD}, ENV{{ID_SERIAL}}=="a??b????c", ATTR{{queue/scheduler}}="mq-deadline"',
+    ]
+
+
+def test_the_driver_is_matched_and_not_what_the_scsi_host_calls_itself(fs: FakeDisks) -> None:
+    """SAS2008 cards: the SCSI host says mpt2sas, the driver that udev knows is mpt3sas."""
+    hba(fs, "sda", 1, "mpt2sas")
+    above = "/sys" + os.path.realpath(f"{fs.root}/sys/block/sda").split("/sys")[1].split("/host")[0]
+    fs.link_to(f"{above}/driver", "/sys/bus/pci/drivers/mpt3sas")
+    assert made(fs, {"role": "guest", "guest_passthrough": "bfq"}) == [
+        "# SCSI HBA: guest_passthrough=bfq",
+        f'{HEAD}, KERNEL=="sd*", DRIVERS=="mpt3sas", ATTR{{queue/scheduler}}="bfq"',
+    ]
+
+
+def test_a_disk_that_its_class_does_not_tell_from_another_is_named_alone(fs: FakeDisks) -> None:
+    """SATA of QEMU beside a controller passed through, which is kept."""
+    fs.add("sda", f"{AHCI}sda", device__vendor="ATA")
+    fs.controller("sda", vendor="0x8086", device="0x2922", subsystem_vendor="0x1af4")
+    fs.add("sdb", f"{AHCI}sdb".replace("ata1/host0", "ata2/host1"), device__vendor="ATA")
+    options = {"role": "guest", "guest_emulated": "bfq", "guest_passthrough": "keep"}
+    assert made(fs, options, properties={"sda": {"ID_SERIAL": "QEMU_1"}}) == [
+        "# sda: emulated SATA: guest_emulated=bfq",
+        f'{HEAD}, ENV{{ID_SERIAL}}=="QEMU_1", ATTR{{queue/scheduler}}="bfq"',
+    ]
+
+
+def test_virtio_scsi_by_its_vendor(fs: FakeDisks) -> None:
+    for number, vendor in enumerate(("SCW", "DELL", "")):
+        name = f"sd{'abc'[number]}"
+        path = f"{{pci}}/virtio{number}/host{number}/t/{number}:0:0:0/block/{name}"
+        fs.add(name, path, device__vendor=f"{vendor:8}")
+    options = {"role": "guest", "guest_virtio": "bfq", "guest_passthrough": "kyber"}
+    head = f'{HEAD}, DEVPATH=="*/virtio[0-9]*/host[0-9]*/*", ATTRS{{vendor}}=='
+    assert [line for line in made(fs, options) if not line.startswith("#")] == [
+        f'{head}"SCW", ATTR{{queue/scheduler}}="bfq"',
+        f'{head}"DELL", ATTR{{queue/scheduler}}="kyber"',
+        f'{head}"", ATTR{{queue/scheduler}}="bfq"',
     ]
 
 
