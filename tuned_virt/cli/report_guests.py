@@ -8,7 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from tuned_virt.cli import guest_text
 from tuned_virt.cli.guest_rows import LOCAL, WAITS, GuestProblem, GuestRow, problem
 from tuned_virt.cli.host_drawing import DrawnGuest
-from tuned_virt.cli.report_table import NONE, NUMBER, WIDE, Column, Table, TableCell, TableRow
+from tuned_virt.cli.report_table import (
+    NONE,
+    NUMBER,
+    WIDE,
+    Column,
+    Table,
+    TableCell,
+    TableRow,
+    counted,
+)
 from tuned_virt.kernel import cpuset
 
 DELAY = (
@@ -28,16 +37,20 @@ COLUMNS = (
     Column("why, and what mends it", kind=WIDE),
 )
 
+NodeCpus = Mapping[int, frozenset[int]]
+"""The CPUs of each NUMA node."""
+
 SEVERE = (GuestProblem.UNGRANTED, GuestProblem.UNPLACED, GuestProblem.DRIFT, GuestProblem.DELAY)
 
 
-def guests_table(rows: Sequence[GuestRow]) -> Table:
+def guests_table(rows: Sequence[GuestRow], nodes: NodeCpus) -> Table:
     """All guests, the one that waits longest first."""
     ordered = sorted(rows, key=_order)
     made = tuple(
-        TableRow(tuple(_cells(row, rows)), problem(row) is not GuestProblem.NONE) for row in ordered
+        TableRow(tuple(_cells(row, rows, nodes)), problem(row) is not GuestProblem.NONE)
+        for row in ordered
     )
-    caption = f"{len(rows)} guests, the most delayed first"
+    caption = f"{counted(len(rows), 'guest')}, the most delayed first" if rows else "no guests"
     return Table("guests-table", caption, COLUMNS, made, "only guests with a problem")
 
 
@@ -55,7 +68,7 @@ def level(row: GuestRow) -> str:
     return "error" if hurt in SEVERE else "warning"
 
 
-def _cells(row: GuestRow, rows: Sequence[GuestRow]) -> Iterator[TableCell]:
+def _cells(row: GuestRow, rows: Sequence[GuestRow], nodes: NodeCpus) -> Iterator[TableCell]:
     hurt = problem(row)
     cpus = cpuset.text(cpus_of(row))
     vcpus = f"{len(row.vcpus)} on {cpus}" if row.vcpus else ""
@@ -64,7 +77,8 @@ def _cells(row: GuestRow, rows: Sequence[GuestRow]) -> Iterator[TableCell]:
     yield TableCell(hurt.value or "none", list(GuestProblem).index(hurt), level(row))
     yield _percent(row.delay_percent, row.delay_error or row.threads_error)
     yield _percent(row.local, row.memory_error)
-    yield TableCell(cpuset.text(row.nodes) or NONE, min(row.nodes) if row.nodes else "")
+    near = nodes_of(row, nodes)
+    yield TableCell(cpuset.text(near) or NONE, near[0] if near else "")
     yield TableCell(vcpus or _absent(row.threads_error), len(row.vcpus) or "")
     yield TableCell(by_node or _absent(row.memory_error), sum(row.by_node.values()) or "")
     yield TableCell(f"{row.owner}: {row.kind}" if row.owner != "nobody" else row.owner)
@@ -86,13 +100,19 @@ def cpus_of(row: GuestRow) -> frozenset[int]:
     return frozenset[int]().union(*map(cpuset.parse, row.vcpus.values()))
 
 
-def drawn(rows: Sequence[GuestRow], nodes: Mapping[int, frozenset[int]]) -> list[DrawnGuest]:
+def nodes_of(row: GuestRow, nodes: NodeCpus) -> tuple[int, ...]:
+    """Those of its placement, else those of the CPUs on which its vCPUs may run."""
+    cpus = cpus_of(row)
+    return row.nodes or tuple(sorted(node for node in nodes if nodes[node] & cpus))
+
+
+def drawn(rows: Sequence[GuestRow], nodes: NodeCpus) -> list[DrawnGuest]:
     """Guests where they are now."""
     return [
         DrawnGuest(
             row.guest,
             row.vcpus,
-            row.nodes or tuple(sorted(node for node in nodes if nodes[node] & cpus_of(row))),
+            nodes_of(row, nodes),
             {node: mib * 1024.0 for node, mib in row.by_node.items()},
             f"{row.kind}, {row.owner}" if row.owner != "nobody" else "placed by nobody",
         )

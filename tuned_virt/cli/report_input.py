@@ -24,6 +24,7 @@ from tuned_virt.cli import (
     status,
     vcpu_waits,
 )
+from tuned_virt.cli.common import CouldNot
 from tuned_virt.cli.guest_rows import GuestRow
 from tuned_virt.cli.planning_input import DescribedGuest, PlanningInput
 from tuned_virt.core import active_profile
@@ -122,6 +123,9 @@ def _settings() -> dict[str, str]:
 
 
 def _switched() -> str:
+    """When TuneD last wrote down its profile. Raises CouldNot where none is written."""
+    if not planning_input.text_of(Path(active_profile.NAMES)).strip():
+        raise CouldNot("no profile is written down")
     return json_output.moment(os.stat(active_profile.NAMES).st_mtime)
 
 

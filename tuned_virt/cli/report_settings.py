@@ -25,14 +25,19 @@ COLUMNS = (
 def settings_tables(files: Mapping[str, str]) -> dict[str, Table]:
     """What each file, by its path and text, sets; and the defaults of all else."""
     read = [settings.parse(path, text) for path, text in files.items()]
-    named = ", ".join(files) or "no settings file of our profiles"
     own = [row for one in read for row in _set(one)]
     rest = [row for one in read for row in _defaults(one)]
     caption = f"{len(rest)} settings at their defaults"
     return {
-        "set": table("settings-table", f"{len(own)} set in {named}", COLUMNS, own),
+        "set": table("settings-table", _told(files, len(own)), COLUMNS, own),
         "defaults": table("defaults-table", caption, COLUMNS, rest),
     }
+
+
+def _told(files: Mapping[str, str], number: int) -> str:
+    if not files:
+        return "there is no settings file of virtual-host-plus or virtual-guest-plus"
+    return f"{number} set in {' and '.join(files)}"
 
 
 def _set(read: SettingsFile) -> Iterator[tuple[object, ...]]:

@@ -77,6 +77,11 @@ def table(
     return Table(identifier, caption, tuple(columns), made)
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things, in words: 1 guest, 2 guests."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def when(text: str) -> TableCell:
     """A time as JSON has it, as people read it."""
     return TableCell(page.moment(text), text)

@@ -19,7 +19,17 @@ from tuned_virt.cli.guest_rows import WAITS, GuestProblem, GuestRow, problem
 from tuned_virt.cli.report_findings import RuleFindings
 from tuned_virt.cli.report_input import Content, ReportInput
 from tuned_virt.cli.report_settings import settings_tables
-from tuned_virt.cli.report_table import NONE, NUMBER, WIDE, Column, Table, TableCell, table, when
+from tuned_virt.cli.report_table import (
+    NONE,
+    NUMBER,
+    WIDE,
+    Column,
+    Table,
+    TableCell,
+    counted,
+    table,
+    when,
+)
 from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.model.host_facts import Fact
 
@@ -53,15 +63,20 @@ class Attention:
 def view(given: ReportInput) -> dict[str, Any]:
     """All that the template shows."""
     rows = given.rows.value or []
+    known = given.planning.value
     rules = report_findings.by_rule(given.audit.value) if given.audit.value else []
+    nodes = {one.id: one.cpus for one in known.host.nodes} if known else {}
     return {
         "host": given.host,
         "when": given.when,
         "source": given.source,
         "tiles": list(_tiles(given, rows, rules)),
         "attention": list(_attention(given, rows, rules)),
-        "guests": _part(given.rows, report_guests.guests_table),
-        "map": _part(given.planning, lambda known: _map(known.host, rows)),
+        "guests": _part(given.rows, lambda found: report_guests.guests_table(found, nodes)),
+        "map": _part(
+            given.planning,
+            lambda known: host_drawing.draw(known.host, report_guests.drawn(rows, nodes)),
+        ),
         "findings": _part(given.audit, lambda content: _findings(content, rules)),
         "pools": _part(given.hugepages, _pools),
         "ksm": _part(given.ksm, lambda content: _ksm(content, given.changes.value)),
@@ -71,18 +86,13 @@ def view(given: ReportInput) -> dict[str, Any]:
         "switched": given.switched,
         "changes": _part(given.changes, _changes),
         "columns": report_guests.COLUMNS,
-        "remarks": list(given.planning.value.notes) if given.planning.value else [],
+        "remarks": list(known.notes) if known else [],
     }
 
 
 def _part(given: Fact[Any], show: Any) -> Fact[Any]:
     """A section, or why there is none."""
     return given if given.value is None else Fact(show(given.value), "")
-
-
-def _map(host: Any, rows: Sequence[GuestRow]) -> dict[str, Any]:
-    nodes = {node.id: node.cpus for node in host.nodes}
-    return host_drawing.draw(host, report_guests.drawn(rows, nodes))
 
 
 # --- the summary ----------------------------------------------------------------------------------
@@ -113,10 +123,10 @@ def _tiles(
     if given.planning.value is not None:
         host = given.planning.value.host
         vcpus = sum(len(row.vcpus) for row in rows)
-        more = f"{len(host.nodes)} NUMA nodes, {vcpus} vCPUs"
+        more = f"{counted(len(host.nodes), 'NUMA node')}, {counted(vcpus, 'vCPU')}"
         yield Tile("CPUs", str(len(host.cpus)), "map", "", more)
     if given.audit.value is not None:
-        yield _findings_tile(given.audit.value["counts"])
+        yield _findings_tile(given.audit.value)
     if given.ksm.value is not None:
         yield Tile("saved by KSM", f"{given.ksm.value['saved_mib']:g} MiB", "ksm")
     if given.hugepages.value is not None:
@@ -137,9 +147,13 @@ def _verified(known: Content) -> tuple[str, str]:
     return ("good", "verified") if known["verified"] else ("error", "differs")
 
 
-def _findings_tile(counts: Mapping[str, int]) -> Tile:
-    level = next((one for one in ("error", "warning") if counts[one]), "good")
+def _findings_tile(content: Content) -> Tile:
+    """Good only where all was checked."""
+    counts = content["counts"]
+    best = "" if content["not_checked"] else "good"
+    level = next((one for one in ("error", "warning") if counts[one]), best)
     told = ", ".join(f"{number} {name}" for name, number in counts.items())
+    told += "; not all was checked" if content["not_checked"] else ""
     return Tile("findings", str(sum(counts.values())), "findings", level, told)
 
 
@@ -158,10 +172,8 @@ def _attention(
             yield Attention("error", remark, "settings")
     yield from _guests_attention(rows)
     for one in [rule for rule in rules if rule.severity == "error"][:WORST]:
-        of = f"{one.guests} guests" if one.guests != 1 else "1 guest"
-        found = one.same[0].found
-        whom = f"{of}: {found}" if one.guests else f"host: {found}"
-        yield Attention("error", f"{one.rule}: {whom}", "findings")
+        whom = counted(one.guests, "guest") if one.guests else "host"
+        yield Attention("error", f"{one.rule}: {whom}: {one.same[0].found}", "findings")
 
 
 def _guests_attention(rows: Sequence[GuestRow]) -> Iterator[Attention]:
@@ -229,7 +241,7 @@ def _pools(content: Content) -> dict[str, Any]:
     others = [{**one, "guest": one["process"]} for one in content["others"]]
     uses = [row for one in (*content["guests"], *others) for row in hugepages.use_rows(one)]
     return {
-        "pools": table("pools-table", f"{len(rows)} pools of huge pages", POOLS, rows),
+        "pools": table("pools-table", f"{counted(len(rows), 'pool')} of huge pages", POOLS, rows),
         "uses": table("pages-table", "who uses them", PAGES, uses),
         "transparent": hugepages.transparent_line(content["transparent"]),
         "remark": content["guests_remark"],
@@ -282,16 +294,21 @@ DISKS = (
 )
 
 
+def _disk_order(one: Content) -> tuple[bool, bool]:
+    """Those that differ first, then those that guests are on; else as the command has them."""
+    return one["wanted"] in ("", one["scheduler"]), not one["backs"]
+
+
 def _disks(content: Content) -> dict[str, Any]:
     rows = []
-    for one in content["disks"]:
+    for one in sorted(content["disks"], key=_disk_order):
         if one["offered"] or one["backs"]:
             differs = one["wanted"] and one["wanted"] != one["scheduler"]
             told = f"{one['wanted']} (differs)" if differs else one["wanted"]
             wanted = TableCell(told or NONE, one["wanted"], "warning" if differs else "")
             why = one["remark"] or one["why"]
             rows.append((one["disk"], one["class"], one["backs"], one["scheduler"], wanted, why))
-    caption = f"{len(rows)} disks with a choice of schedulers, or with guests on them"
+    caption = f"{counted(len(rows), 'disk')} with a choice of schedulers, or with guests on them"
     return {
         "table": table("disks-table", caption, DISKS, rows),
         "active": content["active"],

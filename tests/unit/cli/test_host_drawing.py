@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 from typing import Any
+from xml.etree import ElementTree
 
+from hypothesis import given
+
+from tests.hosts import hosts
 from tests.unit.machines import machine
-from tuned_virt.cli import host_drawing
+from tuned_virt.cli import host_drawing, map
 from tuned_virt.cli.host_drawing import DrawnGuest
 from tuned_virt.frozen_dataclasses import replace
-from tuned_virt.model.topology import NumaNode
+from tuned_virt.kernel import cpuset
+from tuned_virt.model.topology import Host, NumaNode
 
 
 def cells(drawing: dict[str, Any]) -> dict[int, dict[str, Any]]:
@@ -63,3 +68,21 @@ def test_tags_are_unlike_and_neighbours_have_unlike_colours() -> None:
     looks = [(one.fill, one.pattern) for one in swatches]
     assert len(set(looks)) == 48
     assert all(one[0] != other[0] for one, other in zip(looks, looks[1:]))
+
+
+@given(host=hosts())
+def test_any_host_is_drawn(host: Host) -> None:
+    """Nodes without CPUs or memory, caches over nodes, cores of unequal threads, gaps."""
+    everywhere = cpuset.text(host.cpus)
+    guests = [DrawnGuest("own", {0: str(min(host.cpus))}, (host.nodes[0].id,), {99: 1.0})]
+    guests += [DrawnGuest("floats", {0: everywhere}, tuple(host.by_id))]
+    drawing = host_drawing.draw(host, guests)
+    found = cells(drawing)
+    assert found.keys() == host.cpus.keys()
+    assert [node["id"] for node in drawing["nodes"]] == [node.id for node in host.nodes]
+    assert found[min(host.cpus)]["names"].startswith("own")
+    for panel in (one for node in drawing["nodes"] for one in node["panels"]):
+        assert panel["width"] <= host_drawing.WIDEST
+        last = panel["cores"][-1]
+        assert last["y"] + host_drawing.HEIGHT < panel["height"]
+    ElementTree.fromstring(map.svg(drawing))

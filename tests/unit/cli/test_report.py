@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tests import reports
 from tests.unit.cli.test_page import checked
 from tuned_virt.cli import main, page, report_input, report_view
 from tuned_virt.cli.common import CouldNot
-from tuned_virt.cli.report_input import ReportInput
+from tuned_virt.cli.report_input import Content, ReportInput
 from tuned_virt.frozen_dataclasses import fields, replace
 from tuned_virt.model.host_facts import Fact
 
@@ -103,6 +104,53 @@ def test_what_is_not_known_says_why(given: ReportInput) -> None:
     missing = len({*SECTIONS, "profile"} - without)
     assert text.count("Not known: only root may read it.") == missing
     checked(text)
+
+
+def test_nothing_found_is_good_only_where_all_was_checked(given: ReportInput) -> None:
+    """A host whose guests could not be asked has no findings either."""
+    counts = dict.fromkeys(("error", "warning", "info"), 0)
+    clean = {"findings": [], "counts": counts, "guests": [], "not_checked": [], "notes": []}
+    unknown = {"rule": None, "guest": "web", "uuid": None, "why": "libvirt is unavailable"}
+    for not_checked, level in (([], "good"), ([unknown], "")):
+        audit: Fact[Content] = Fact({**clean, "not_checked": not_checked}, "")
+        shown = replace(given, audit=audit)
+        [tile] = [one for one in report_view.view(shown)["tiles"] if one.label == "findings"]
+        assert tile.level == level
+        text = rendered(shown)
+        assert ("No findings." in text) == (level == "good")
+        assert ("<li>libvirt is unavailable: web</li>" in text) == (level == "")
+
+
+def test_a_host_with_nothing_on_it(given: ReportInput) -> None:
+    """No guest, no settings file, no change: sentences, no tables without rows."""
+    empty = replace(
+        reports.whole(given),
+        rows=Fact([], ""),
+        settings=Fact({}, ""),
+        changes=Fact({"changes": []}, ""),
+        disks=Fact({**reports.DISKS, "disks": []}, ""),
+        hugepages=Fact({**reports.PAGES, "pools": [], "guests": []}, ""),
+    )
+    text = rendered(empty)
+    checked(text)
+    tables = re.findall(r"<tbody>(.*?)</tbody>", text, re.DOTALL)
+    assert tables
+    assert all("<tr" in rows for rows in tables)
+    assert "there is no settings file of virtual-host-plus" in text
+
+
+def test_disks_that_differ_come_first_then_those_with_guests(given: ReportInput) -> None:
+    disk = reports.DISKS["disks"][1]
+    disks = [
+        {**disk, "disk": "idle", "backs": []},
+        {**disk, "disk": "used"},
+        {**disk, "disk": "wrong", "backs": [], "wanted": "bfq"},
+        {**disk, "disk": "loop0", "backs": [], "offered": []},
+    ]
+    content: Fact[Content] = Fact({**reports.DISKS, "disks": disks}, "")
+    table = report_view.view(replace(given, disks=content))["disks"].value["table"]
+    told = [(row.cells[0].text, row.cells[4].text) for row in table.rows]
+    assert told == [("wrong", "bfq (differs)"), ("used", "none"), ("idle", "none")]
 
 
 def test_the_settings_are_those_of_the_file_then_the_defaults(given: ReportInput) -> None:
