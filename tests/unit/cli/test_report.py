@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests import reports
-from tests.unit.cli.test_page import checked
+from tests.pages import checked
 from tuned_virt.cli import main, page, report_input, report_view
 from tuned_virt.cli.common import CouldNot
 from tuned_virt.cli.report_input import Content, ReportInput
