@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -17,7 +18,7 @@ from tuned_virt.frozen_dataclasses import replace
 from tuned_virt.model.host_facts import Fact
 from tuned_virt.model.pins import Pins
 
-WEB = (Path(__file__).parent / "data/guests/web.xml").read_text()
+OLD = (Path(__file__).parent / "data/audit/legacy-rhel5.xml").read_text()
 
 NAMES = (
     "</script><img src=x onerror=alert(1)>",
@@ -33,11 +34,12 @@ NAMES = (
 
 
 def document(name: str, number: int) -> str:
-    """A guest's XML."""
-    text = WEB.replace("<name>web</name>", f"<name>{escape(name)}</name>")
-    assert text != WEB
-    uuid = f"00000000-0000-4000-8000-{number:012}"
-    return text.replace(WEB.split("<uuid>")[1].split("</uuid>")[0], uuid)
+    """A guest's XML, with much to find in it, and an address of its own in what is found."""
+    own = f"<name>{escape(name)}</name><uuid>00000000-0000-4000-8000-{number:012}</uuid>"
+    text = re.sub("<uuid>.*?</uuid>", "", OLD)
+    text = re.sub("<name>.*?</name>", lambda _: own, text)
+    address = f"52:54:00:00:{number >> 8:02x}:{number & 255:02x}"
+    return re.sub("52:54:00:[0-9a-f:]+", address, text)
 
 
 def guest_names(number: int) -> list[str]:
