@@ -20,11 +20,15 @@ NAME = "$guest"
 
 @dataclass(frozen=True)
 class SameFinding:
-    """What was found alike of these guests, none for the host, and the command for all of them."""
+    """What was found alike of these guests, none for the host, and the command that mends it.
+
+    each   of a command that is a loop over all of them: what it runs for one
+    """
 
     found: str
     guests: tuple[str, ...]
     command: str
+    each: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def _together(text: str, common: str, found: Sequence[Mapping[str, Any]]) -> Sam
         commands = dict.fromkeys(one["command"] or "" for one in found)
         return SameFinding(text, names, "\n".join(filter(None, commands)))
     handles = " ".join(dict.fromkeys(_handle(one) or "" for one in found))
-    return SameFinding(text, names, f"for guest in {handles}; do {common}; done")
+    return SameFinding(text, names, f"for guest in {handles}; do {common}; done", common)
 
 
 def _handle(one: Mapping[str, Any]) -> str | None:

@@ -107,8 +107,10 @@ def _tiles(
         yield Tile("profile", known["profile"] or "none", "settings", level, word)
     if given.rows.value is not None:
         hurt = sum(problem(row) is not GuestProblem.NONE for row in rows)
-        more = f"{hurt} with a problem" if hurt else "none has a problem"
-        yield Tile("guests", str(len(rows)), "guests", "error" if hurt else "good", more)
+        more = f"{hurt} with a problem" if hurt else "none has a problem" if rows else ""
+        yield Tile(
+            "guests", str(len(rows)), "guests", "error" if hurt else "good" if rows else "", more
+        )
         delays = [row.delay_percent for row in rows if row.delay_percent is not None]
         if delays:
             worst = max(delays)

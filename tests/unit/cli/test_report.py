@@ -118,7 +118,7 @@ def test_nothing_found_is_good_only_where_all_was_checked(given: ReportInput) ->
         assert tile.level == level
         text = rendered(shown)
         assert ("No findings." in text) == (level == "good")
-        assert ("<li>libvirt is unavailable: web</li>" in text) == (level == "")
+        assert ("<li>libvirt is unavailable: <bdi>web</bdi></li>" in text) == (level == "")
 
 
 def test_a_host_with_nothing_on_it(given: ReportInput) -> None:

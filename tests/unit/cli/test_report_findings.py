@@ -54,6 +54,7 @@ def test_the_loop_is_the_commands_of_all() -> None:
     assert [one.command for one in rule.same] == [
         'for guest in uuid--a uuid--b; do virsh edit "$guest"; done'
     ]
+    assert [one.each for one in rule.same] == ['virsh edit "$guest"']
 
 
 def test_a_name_inside_quotes_of_the_command_is_left_there() -> None:
