@@ -182,6 +182,12 @@ KERNEL = ("".join(f"{PART}{name}\n{text}" for name, text in KERNEL_TEXTS.items()
 UDEV = (
     'ACTION=="add|change", KERNEL=="sd[a-z]", ATTR{queue/rotational}=="0", '
     'ATTR{queue/scheduler}="none"\n# a comment\nKERNEL!="nvme*", ENV{A}="b", \\\n GOTO="end"\n',
+    'ENV{ID_VENDOR}=="A", DRIVERS=="b", TEST!="%S%p/mq/1", RUN+="/bin/sh -c '
+    "'echo none > /sys/block/%k/queue/scheduler'\"\n",
+    "[Service]\nExecStart=-/bin/sh -c 'for d in sda sdb; do echo none | tee"
+    " /sys/block/$$d/queue/scheduler; done'\n",
+    "w /sys/block/sda/queue/scheduler - - - - none\n",
+    "block/sda/queue/scheduler = noop\n",
 )
 COMMAND_LINES = (
     "root=/dev/sda1 default_hugepagesz=1G hugepagesz=1G hugepages=4 hugepagesz=2M"

@@ -69,9 +69,8 @@ class BlockDevice:
             found = self.property(inner)
             return None if found is None else fits(token, found)
         if key == "TEST":
-            path = self.substitute(wanted)
-            there = self._fs.exists(path if path.startswith("/") else f"{self._path}/{path}")
-            return there == (operator == "==")
+            there = self._exists(self.substitute(wanted))
+            return None if there is None else there == (operator == "==")
         return None
 
     def matches_above(self, tokens: Sequence[Token]) -> bool | None:
@@ -142,8 +141,15 @@ class BlockDevice:
         found = self._read(f"{path}/{inner}")
         return False if found is None else fits(token, found)
 
+    def _exists(self, path: str) -> bool | None:
+        try:
+            return self._fs.exists(path if path.startswith("/") else f"{self._path}/{path}")
+        except (KernelFileError, ValueError):
+            return None
+
     def _read(self, path: str) -> str | None:
+        """A file's text; None where there is none, or the rule's path is none."""
         try:
             return self._fs.read_permitted(path)
-        except KernelFileError:
+        except (KernelFileError, ValueError):
             return None

@@ -178,7 +178,7 @@ class KernelFS:
             with open(self._real(path), "rb") as file:
                 start = file.read(2)
                 text = start + file.read(most) if start == b"#!" else b""
-        except OSError:
+        except (OSError, ValueError):
             return ""
         return text.decode(errors="replace")
 

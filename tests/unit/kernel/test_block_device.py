@@ -46,6 +46,9 @@ HOLDS: dict[str, bool | None] = {
     'TEST=="/sys$devpath/mq/1"': False,
     'PROGRAM=="/bin/true"': None,
     'TAG=="systemd"': None,
+    'ATTR{a\0b}=="1"': False,
+    'TEST=="a\0b"': None,
+    f'TEST=="/{"x" * 300}"': None,
 }
 
 ABOVE: dict[str, bool | None] = {

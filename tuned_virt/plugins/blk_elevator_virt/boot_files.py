@@ -90,6 +90,20 @@ def _names(fs: KernelFS, folder: str) -> list[str]:
         return []
 
 
+def _exists(fs: KernelFS, path: str) -> bool:
+    try:
+        return fs.exists(path)
+    except KernelFileError:
+        return False
+
+
+def _executable(fs: KernelFS, path: str) -> bool:
+    try:
+        return fs.executable(path)
+    except KernelFileError:
+        return False
+
+
 def _tmpfiles(fs: KernelFS) -> Iterator[BootSetting]:
     paths: dict[str, str] = {}
     for folder in TMPFILES:
@@ -117,7 +131,7 @@ def _sysfs_conf(fs: KernelFS) -> Iterator[BootSetting]:
 def _rc_local(fs: KernelFS) -> Iterator[BootSetting]:
     for path in RC_LOCAL:
         text = read(fs, path)
-        if SCHEDULER in text and fs.executable(path):
+        if SCHEDULER in text and _executable(fs, path):
             for write in shell_writes.writes(text, SCHEDULER):
                 place = f"{path}:{write.line}"
                 yield BootSetting("script", place, write.path, write.value, write.surely)
@@ -162,7 +176,7 @@ def _files(fs: KernelFS, name: str) -> Iterable[str]:
     """A service's own file, or its template's, and what is dropped in."""
     template = re.sub(r"@.*\.", "@.", name)
     own = (f"{folder}/{one}" for one in dict.fromkeys((name, template)) for folder in UNITS)
-    first = next((path for path in own if fs.exists(path)), "")
+    first = next((path for path in own if _exists(fs, path)), "")
     dropped = [
         f"{folder}/{one}.d/{file}"
         for one in dict.fromkeys((template, name))
