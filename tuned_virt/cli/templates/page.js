@@ -21,9 +21,11 @@ const key = (row, column) => {
   return text === "" ? null : Number.isNaN(number) ? text.toLowerCase() : number;
 };
 
+// web-2 comes before web-10.
+const order = new Intl.Collator("en", {numeric: true});
 const compare = (one, other) => {
-  if (typeof one === typeof other) return one < other ? -1 : one > other ? 1 : 0;
-  return typeof one === "number" ? -1 : 1;
+  if (typeof one !== typeof other) return typeof one === "number" ? -1 : 1;
+  return typeof one === "number" ? one - other : order.compare(one, other);
 };
 
 const sort = (table, header) => {
