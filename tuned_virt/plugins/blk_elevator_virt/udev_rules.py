@@ -22,7 +22,7 @@ FILE = "/etc/udev/rules.d/61-tuned-virt-disks.rules"
 
 
 BY_CLASS: Mapping[Attachment, str] = {
-    Attachment.VIRTIO_BLK: 'DEVPATH=="*/virtio[0-9]*/block/*"',
+    Attachment.VIRTIO_BLK: 'DRIVERS=="virtio_blk"',
     Attachment.VIRTIO_SCSI: 'DEVPATH=="*/virtio[0-9]*/host[0-9]*/*", ATTRS{vendor}=="VENDOR"',
     Attachment.LUN: 'DEVPATH=="*/virtio[0-9]*/host[0-9]*/*", ATTRS{vendor}=="VENDOR"',
     Attachment.HYPERV: 'KERNEL=="sd*", DRIVERS=="hv_storvsc"',
@@ -37,7 +37,7 @@ BY_CLASS: Mapping[Attachment, str] = {
     Attachment.XEN: 'DEVPATH=="*/vbd-[0-9]*/block/*"',
     Attachment.LOOP: 'KERNEL=="loop[0-9]*"',
 }
-"""What udev matches for a class of disks, where the class alone decides."""
+"""What udev matches for a class of disks, where the class alone decides; * matches a / as well."""
 
 IDENTITIES = ("DM_UUID", "ID_WWN_WITH_EXTENSION", "ID_WWN", "ID_SERIAL", "ID_PATH")
 """udev's names for one disk, the most lasting first; KERNEL names change from boot to boot."""

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.unit.blockdev import FakeDisks
+from tuned_virt.kernel.block_device import BlockDevice
+from tuned_virt.kernel.udev_rules import sets
 from tuned_virt.plugins.blk_elevator_virt import DisksTuner, judge, parse
 from tuned_virt.plugins.blk_elevator_virt.classify import (
     EMULATORS,
     PARAVIRTUAL,
     STORVSC,
-    Attachment,
 )
 from tuned_virt.plugins.blk_elevator_virt.policy import CLASSES
-from tuned_virt.plugins.blk_elevator_virt.udev_rules import BY_CLASS
+from tuned_virt.plugins.blk_elevator_virt.udev_rules import rule_file
 
 MANUAL = Path(__file__).resolve().parents[4] / "docs/disks.7.md"
 
@@ -205,10 +206,15 @@ def shown(seen: Seen, root: Path) -> FakeDisks:
     if "/host" in seen.path:
         above, host = re.findall(r"(.*)/(host\d+)/", seen.path)[0]
         fs.file(f"/sys/class/scsi_host/{host}/proc_name", seen.proc_name)
-        fs.file(f"{seen.path}/device/vendor", f"{seen.inquiry:8}")
-        fs.file(f"{seen.path}/device/model", f"{seen.model:16}")
+        scsi = seen.path.partition("/block/")[0]
+        for file, text in (("vendor", f"{seen.inquiry:8}"), ("model", f"{seen.model:16}")):
+            for folder in (scsi, f"{seen.path}/device"):  # a link on a machine
+                fs.file(f"{folder}/{file}", text)
         if seen.driver:
             fs.link_to(f"{above}/driver", f"/sys/bus/x/drivers/{seen.driver}")
+    elif "/virtio" in seen.path:
+        above = seen.path.partition("/block/")[0]
+        fs.link_to(f"{above}/driver", "/sys/bus/virtio/drivers/virtio_blk")
     if seen.pci:
         function = re.findall(r".*/[0-9a-f]{4}:[0-9a-f:.]+", seen.path)[0]
         for file, text in zip(("vendor", "device", "subsystem_vendor"), seen.pci.split()):
@@ -258,16 +264,21 @@ def test_the_manual_names_each_emulator_and_each_paravirtual_kind() -> None:
         assert kind.value in part
 
 
-def test_udev_matches_hyper_v_and_hbas_by_the_driver_and_not_by_what_the_host_calls_itself(
-    tmp_path: Path,
-) -> None:
-    """DRIVERS== matches a device's bound driver; `storvsc_host` and `mpt2sas` are no driver's."""
-    drivers = {}
+def test_udev_rules_match_their_own_class_and_no_other(tmp_path: Path) -> None:
+    """udevadm test on virtio-scsi: a rule on the path of virtio-blk disks had it, too; DRIVERS==
+    knows no driver that is called storvsc_host or mpt2sas."""
+    trees, rules = {}, {}
+    words = {option: "bfq" for option in CLASSES}
     for number, seen in enumerate(SEEN):
-        asked = parse({"role": "guest"})
-        [found] = judge(
-            asked, DisksTuner().read(shown(seen, tmp_path / str(number)), asked, {}), {}
-        )
-        drivers[seen.proc_name] = found.disk.attached.driver
-    assert (drivers[STORVSC], drivers["mpt2sas"]) == ("hv_storvsc", "mpt3sas")
-    assert 'DRIVERS=="hv_storvsc"' in BY_CLASS[Attachment.HYPERV]
+        fs = shown(seen, tmp_path / str(number))
+        asked = parse({"role": "guest", **words})
+        [found] = judge(asked, DisksTuner().read(fs, asked, {}), {})
+        trees[number] = fs, BlockDevice(fs, seen.path, "add"), found.disk.attached
+        rules[number] = rule_file([found], lambda name: {}, "6.1")
+    for number, text in rules.items():
+        own = trees[number][2]
+        for other, (fs, device, attached) in trees.items():
+            alike = (attached.kind, attached.driver, attached.vendor) == (
+                *(own.kind, own.driver, own.vendor),
+            )
+            assert sets(fs, text, device, "queue/scheduler") is alike, (text, SEEN[other])

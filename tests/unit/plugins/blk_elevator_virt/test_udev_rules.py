@@ -51,10 +51,9 @@ def test_classes_of_a_guest(fs: FakeDisks) -> None:
         "# SCSI HBA: guest_passthrough=bfq",
         f'{HEAD}, KERNEL=="sd*", DRIVERS=="megaraid_sas", ATTR{{queue/scheduler}}="bfq"',
         "# virtio-blk: guest_virtio=queues, several queues",
-        f'{HEAD}, DEVPATH=="*/virtio[0-9]*/block/*", TEST=="mq/1", ATTR{{queue/scheduler}}="none"',
+        f'{HEAD}, DRIVERS=="virtio_blk", TEST=="mq/1", ATTR{{queue/scheduler}}="none"',
         "# virtio-blk: guest_virtio=queues, one queue",
-        f'{HEAD}, DEVPATH=="*/virtio[0-9]*/block/*", TEST!="mq/1",'
-        ' ATTR{queue/scheduler}="mq-deadline"',
+        f'{HEAD}, DRIVERS=="virtio_blk", TEST!="mq/1", ATTR{{queue/scheduler}}="mq-deadline"',
     ]
 
 
