@@ -152,6 +152,7 @@ class Chromium:
 
     def pdf(self) -> bytes:
         """The page as it is printed."""
+        self.call("Emulation.setEmulatedMedia", media="")
         printed = self.call("Page.printToPDF", preferCSSPageSize=True)
         return base64.b64decode(printed["data"])
 
