@@ -164,7 +164,7 @@ def svg(drawing: Mapping[str, Any]) -> str:
     nodes = list(map(_placed, drawing["nodes"]))
     right, bottom = _in_rows(nodes, MOST_WIDE)
     legend = list(_legend(drawing))
-    wide, height = _in_rows(legend, max(right, ENTRY), top=bottom + GAP)
+    wide, height = _in_rows(legend, MOST_WIDE, top=bottom + GAP)
     sizes = {"gap": GAP, "head": HEAD, "line_height": LINE}
     content = {**sizes, "nodes": nodes, "legend": legend, "width": max(right, wide)}
     styles = page.style("drawing.css")
