@@ -5,7 +5,8 @@ profiles' own files of defaults."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from tuned_virt.cli import settings_file
 from tuned_virt.cli.common import CouldNot
@@ -22,22 +23,35 @@ COLUMNS = (
 )
 
 
-def settings_tables(files: Mapping[str, str]) -> dict[str, Table]:
-    """What each file, by its path and text, sets; and the defaults of all else."""
-    read = [settings.parse(path, text) for path, text in files.items()]
+def settings_tables(
+    files: Mapping[str, str], status: Mapping[str, Any] | None
+) -> dict[str, Table | list[str]]:
+    """What each file in force, by its path and text, sets; the defaults of all else; and the files
+    that are not in force, as far as TuneD's status is known."""
+    idle = [] if status is None else [path for path in files if not _in_force(path, status)]
+    read = [settings.parse(path, text) for path, text in files.items() if path not in idle]
     own = [row for one in read for row in _set(one)]
     rest = [row for one in read for row in _defaults(one)]
     caption = f"{len(rest)} settings at their defaults"
     return {
-        "set": table("settings-table", _told(files, len(own)), COLUMNS, own),
+        "set": table("settings-table", _told(read, len(own)), COLUMNS, own),
         "defaults": table("defaults-table", caption, COLUMNS, rest),
+        "idle": [f"{path} is not in force: its profile is not active" for path in idle],
     }
 
 
-def _told(files: Mapping[str, str], number: int) -> str:
-    if not files:
-        return "there is no settings file of virtual-host-plus or virtual-guest-plus"
-    return f"{number} set in {' and '.join(files)}"
+def _in_force(path: str, status: Mapping[str, Any]) -> bool:
+    """Whether the active profile is the file's, or another one that includes one of ours."""
+    active = set(status["profile"].split())
+    if active & set(settings_file.PROFILES):
+        return settings_file.profile_of(path) in active
+    return status["returns_to"] is not None
+
+
+def _told(read: Sequence[SettingsFile], number: int) -> str:
+    if not read:
+        return "no settings file of virtual-host-plus or virtual-guest-plus is in force"
+    return f"{number} set in {' and '.join(one.path for one in read)}"
 
 
 def _set(read: SettingsFile) -> Iterator[tuple[object, ...]]:

@@ -81,7 +81,7 @@ def view(given: ReportInput) -> dict[str, Any]:
         "pools": _part(given.hugepages, _pools),
         "ksm": _part(given.ksm, lambda content: _ksm(content, given.changes.value)),
         "disks": _part(given.disks, _disks),
-        "settings": _part(given.settings, settings_tables),
+        "settings": _part(given.settings, lambda files: settings_tables(files, given.status.value)),
         "profile": _part(given.status, _profile),
         "switched": given.switched,
         "changes": _part(given.changes, _changes),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,7 @@ def test_a_host_with_nothing_on_it(given: ReportInput) -> None:
     tables = re.findall(r"<tbody>(.*?)</tbody>", text, re.DOTALL)
     assert tables
     assert all("<tr" in rows for rows in tables)
-    assert "there is no settings file of virtual-host-plus" in text
+    assert "no settings file of virtual-host-plus or virtual-guest-plus is in force" in text
 
 
 def test_disks_that_differ_come_first_then_those_with_guests(given: ReportInput) -> None:
@@ -165,6 +166,28 @@ def test_the_settings_are_those_of_the_file_then_the_defaults(given: ReportInput
     rest = {row.cells[0].text: row.cells[1].text for row in tables["defaults"].rows}
     assert rest["observe"] == "0"
     assert not rest.keys() & {"ksm_mode", "vm_policy"}
+
+
+def test_only_files_of_the_active_profile_are_in_force(given: ReportInput) -> None:
+    """Both packages may be installed; a profile of the administrator may include one of ours."""
+    host, guest = (f"/etc/tuned/virtual-{kind}-plus-variables.conf" for kind in ("host", "guest"))
+    files: Fact[Mapping[str, str]] = Fact({host: "ksm_mode=off", guest: "dirty_ratio=30"}, "")
+    back = reports.STATUS["returns_to"]
+    for profile, returns_to, idle in (
+        ("virtual-host-plus", back, [guest]),
+        ("virtual-guest-plus my-own", back, [host]),
+        ("my-own", back, []),
+        ("throughput-performance", None, [host, guest]),
+        ("", None, [host, guest]),
+    ):
+        status = {**reports.STATUS, "profile": profile, "returns_to": returns_to}
+        shown = report_view.view(replace(given, settings=files, status=Fact(status, "")))
+        tables = shown["settings"].value
+        told = [f"{path} is not in force: its profile is not active" for path in idle]
+        assert tables["idle"] == told, profile
+        assert len(tables["set"].rows) == 2 - len(idle)
+    unknown = report_view.view(replace(given, settings=files))["settings"].value
+    assert (unknown["idle"], len(unknown["set"].rows)) == ([], 2)
 
 
 def test_the_history_of_ksm_is_decisions_and_changes_newest_first(given: ReportInput) -> None:
