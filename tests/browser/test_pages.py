@@ -48,6 +48,9 @@ def test_readable_on_a_screen_and_a_telephone_in_light_and_dark(
             assert bad_texts(browser) == [], (width, dark)
             backgrounds.add(browser.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert len(backgrounds) == 2
+    for width in (320, 768, 1150, 1151, 1920):
+        opened(browser, pages[name], width)
+        assert browser.evaluate("overflowing()") == [], width
 
 
 def test_the_measures_notice_what_they_are_for(
