@@ -37,11 +37,17 @@ def generations() -> None:
 
 
 def kernels() -> None:
-    """The kernels of the VM tier, and what is unpacked into its machine."""
+    """The kernels of the VM tier; an image boots with one, too."""
     from tests.vm import boot
 
     for series in os.environ.get("KERNELS", "6.1").split():
         boot.kernel_image(series)
+
+
+def tools() -> None:
+    """What is unpacked into the VM tier's machine."""
+    from tests.vm import boot
+
     boot.tools()
 
 
@@ -56,8 +62,8 @@ ARCHIVE: dict[str, Sequence[Callable[[], None]]] = {
     "unit": (sources,),
     "browser": (),
     "system": (sources, generations),
-    "vm": (kernels,),
-    "packages": (root,),
+    "vm": (kernels, tools),
+    "packages": (root, kernels),
     "ansible": (generations,),
 }
 

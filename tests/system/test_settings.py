@@ -76,6 +76,21 @@ def test_an_error_is_named_and_its_section_is_not_applied(
     assert t.read(RUN) == "0"
 
 
+def test_an_images_settings_are_below_the_machines(tuned: Tuned, version: str) -> None:
+    image = "/usr/lib/tuned-virt/virtual-host-plus-variables.conf"
+    texts = {FILE: "ksm_sleep_millisecs=77\n"}
+    texts[image] = "ksm_mode=static\nksm_run=0\nksm_sleep_millisecs=55\nswappiness=7\n"
+    t = tuned(version, files=texts, setup=f"echo 1 > {RUN}")
+    t.switch("virtual-host-plus")
+    assert t.verify(), t.verify_lines
+    assert (t.read(RUN), t.read(SWAPPINESS)) == ("0", "7")
+    assert t.read("/sys/kernel/mm/ksm/sleep_millisecs") == "77"
+    t.write(image, "ksm_mod=off\n")
+    t.switch("virtual-host-plus")
+    assert not t.verify()
+    assert f"failed: 'ksm': {image}: line 1: 'ksm_mod=off' is not a setting" in t.verify_lines
+
+
 def test_a_childs_section_wins_over_the_file(tuned: Tuned, version: str) -> None:
     t = switched(tuned, version, "ksm_mode=off\nswappiness=7\n", "child", ksm="0")
     assert t.verify(), t.verify_lines

@@ -86,7 +86,7 @@ def check(file: AnyPath, profile: str) -> CheckedFile:
         errors += (one for one in found.errors if isinstance(one, SettingError))
         errors += _refused(tuner, found, functions)
     once = {str(error): error for error in errors}
-    by_line = sorted(once.values(), key=lambda error: error.line)
+    by_line = sorted(once.values(), key=lambda error: (error.file, error.line))
     return CheckedFile(read, profile, tuple(by_line), tuple(unchecked.values()))
 
 
@@ -111,7 +111,7 @@ def _print(checked: CheckedFile) -> None:
     for error in checked.errors:
         print(error)
     for one in checked.unchecked:
-        print(f"{checked.read.path}: line {one.line}: {UNCHECKED} {one.name}")
+        print(f"{one.file}: line {one.line}: {UNCHECKED} {one.name}")
     if not checked.errors:
         number = len(checked.read.settings)
         print(f"{checked.read.path}: right for {checked.profile} ({number} set)")

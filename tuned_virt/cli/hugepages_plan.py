@@ -4,18 +4,22 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 
 from tuned_virt.cli import json_output, settings_file, table
-from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
+from tuned_virt.cli.common import COULD_NOT, FINE, TO_REPORT, CouldNot
 from tuned_virt.core.guest_source import FixedGuests
 from tuned_virt.core.options import BadOptions
 from tuned_virt.core.originals import Originals
 from tuned_virt.core.plan import Change, Plan
 from tuned_virt.core.section_settings import SectionSettings
+from tuned_virt.frozen_dataclasses import replace
+from tuned_virt.kernel import cpuset
 from tuned_virt.kernel.files import AnyPath, KernelFS
 from tuned_virt.libvirt_api.guest_pages import Asking, GuestPageReader
 from tuned_virt.model import topology
+from tuned_virt.model.topology.huge_pages import Pool
 from tuned_virt.plugins.hugepages_numa import (
     HugepagesPolicy,
     HugepagesTuner,
@@ -28,7 +32,15 @@ from tuned_virt.plugins.hugepages_numa import (
 from tuned_virt.plugins.hugepages_numa.planner import MountChange, PoolChange
 from tuned_virt.plugins.hugepages_numa.policy import NAMES, OPTIONS
 from tuned_virt.plugins.hugepages_numa.pools import size_name
+from tuned_virt.plugins.hugepages_numa.setting_types import PoolSetting
+from tuned_virt.plugins.hugepages_numa.state import HugepagesState, NodeFreeMemory
 from tuned_virt.plugins.hugepages_numa.targets import impossible
+
+THIS_MACHINE = {"nodes": None, "kernel": None, "kargs": False}
+"""Options of `cmdline` that say which machine the arguments are for, and in which form."""
+
+NOT_KNOWN = NodeFreeMemory(0, 0, 0)
+"""The memory of another machine's nodes: the kernel's arguments do not depend on it."""
 
 COLUMNS = ("<setting", "now", "then", "<why")
 
@@ -46,6 +58,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--policy",
         metavar="VARIABLES.conf",
         help="plan, cmdline: a profile's variables file; without it and --set, this machine's",
+    )
+    parser.add_argument(
+        "--nodes",
+        help="cmdline: for another machine: its NUMA nodes with memory, such as 0-1",
+    )
+    parser.add_argument(
+        "--kernel",
+        metavar="RELEASE",
+        help="cmdline: for another kernel than the one that runs here, such as 5.14",
+    )
+    parser.add_argument(
+        "--kargs",
+        action="store_true",
+        help="cmdline: print a file for /usr/lib/bootc/kargs.d; 2 where there is nothing to print",
     )
 
 
@@ -65,10 +91,12 @@ def run_cmdline(options: argparse.Namespace, end: str = "\n") -> int:
     """Print the arguments; nothing where none are wanted or the request is bad, which is no error.
 
     Other profiles may call it (`f:exec`): were it to fail, TuneD would put its own unexpanded text
-    on the kernel's command line, and the boot loader's file would not parse.
+    on the kernel's command line, and the boot loader's file would not parse. The builder of an
+    image is told by --kargs. Raises CouldNot for the options of another machine.
     """
+    machine = _machine(options.nodes, options.kernel)
     try:
-        text, said = cmdline(_file(options), options.set)
+        text, said = _arguments(_policy(_file(options), options.set), machine)
     except CouldNot as error:
         text, said = "", [str(error)]
     if options.json:
@@ -76,22 +104,43 @@ def run_cmdline(options: argparse.Namespace, end: str = "\n") -> int:
         return FINE
     for line in said:
         print(f"tuned-virt hugepages cmdline: {line}", file=sys.stderr)
+    if options.kargs:
+        print(f"kargs = {json.dumps(text.split())}" if text else "", end="\n" if text else "")
+        return FINE if text else COULD_NOT
     if text:
         print(text, end=end)
     return FINE
 
 
+def _machine(nodes: str | None, kernel: str | None) -> HugepagesState:
+    """This machine, but for its nodes and its kernel where they are given. Raises CouldNot."""
+    found = state.read(KernelFS(), HugepagesPolicy(), {}, FixedGuests())
+    if kernel is not None:
+        release = boot.version(kernel)
+        if release == (0, 0):
+            raise CouldNot(f"--kernel {kernel}: give a release such as 5.14")
+        found = replace(found, release=release)
+    if nodes is None:
+        return found
+    try:
+        numbers = cpuset.parse(nodes)
+    except ValueError as error:
+        raise CouldNot(f"--nodes {nodes}: give numbers such as 0-1") from error
+    sizes = sorted({*found.sizes, boot.GIGANTIC})
+    pools = {PoolSetting(one, size): Pool(one, size, 0, 0, 0) for one in numbers for size in sizes}
+    return replace(found, nodes=dict.fromkeys(sorted(numbers), NOT_KNOWN), pools=pools, cmdline="")
+
+
 def cmdline(file: AnyPath | None, words: list[str]) -> tuple[str, list[str]]:
     """The kernel's arguments for a file and words, and what should be known of them."""
     try:
-        return _arguments(_policy(file, words))
+        return _arguments(_policy(file, words), _machine(None, None))
     except CouldNot as error:
         return "", [str(error)]
 
 
-def _arguments(policy: HugepagesPolicy) -> tuple[str, list[str]]:
+def _arguments(policy: HugepagesPolicy, found: HugepagesState) -> tuple[str, list[str]]:
     """The kernel's arguments, and what should be known of them."""
-    found = state.read(KernelFS(), policy, {}, FixedGuests())
     refused = [f"{name}: {why}; nothing is printed" for name, why in impossible(policy, found)]
     if refused:
         return "", refused

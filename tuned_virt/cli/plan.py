@@ -68,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="print the kernel arguments for huge pages of 1G and more, as tuned-virt"
         " hugepages cmdline does; --set then takes options of hugepages_numa",
     )
+    parser.set_defaults(**hugepages_plan.THIS_MACHINE)
 
 
 def add_policy(parser: argparse.ArgumentParser) -> None:

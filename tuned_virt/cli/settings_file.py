@@ -62,7 +62,7 @@ def checked(
     found = load(names, options, file, profile)
     wrong = list(map(str, found.errors))
     wrong += [
-        f"{file}: line {one.line}: '{one.name}={one.value}': only TuneD can evaluate a function"
+        f"{one.file}: line {one.line}: '{one.name}={one.value}': only TuneD can evaluate a function"
         for one in found.lines.values()
         if "${f:" in one.value
     ]

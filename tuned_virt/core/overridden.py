@@ -124,7 +124,8 @@ def overridden(
                 if line.value != KEEP or not why:
                     yield Overridden(_text(found, line, wins, why or NOT_LEFT_OUT))
                 else:
-                    yield Overridden(f"'{name}': {found.file}: line {line.line}: {why}", False)
+                    where = f"{line.file or found.file}: line {line.line}"
+                    yield Overridden(f"'{name}': {where}: {why}", False)
 
 
 STOCK, KEEP = "stock", "keep"
@@ -134,7 +135,7 @@ NOT_LEFT_OUT = "the stock profile's is not left out; TuneD's log says why"
 
 
 def _text(found: SectionSettings, line: Setting, now: str, why: str) -> str:
-    where = f"{found.file}: line {line.line}"
+    where = f"{line.file or found.file}: line {line.line}"
     return f"'{line.name}' = '{now}', expected '{line.value}': {where} does not hold: {why}"
 
 

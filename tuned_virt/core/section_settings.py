@@ -82,7 +82,8 @@ class SectionSettings:
         name = self.names[error.option]
         text = f"{name}={found.value if found else error.value}"
         valid = f"is not valid: {self._renamed(error.valid)}{_meant(error)}"
-        return SettingError(self.file, found.line if found else 0, text, valid, error.option)
+        file, line = (found.file or self.file, found.line) if found else (self.file, 0)
+        return SettingError(file, line, text, valid, error.option)
 
     def _renamed(self, text: str) -> str:
         """A text with the settings' names; an option is a word before =, or of several parts."""
@@ -139,7 +140,9 @@ def unknown(
     names -= set(used(read.path, names)) if names else set()
     here = os.path.basename(os.path.dirname(profile.path))
     manual = f"{here}-variables.conf(5)"
-    for name in sorted(names, key=lambda name: read.settings[name].line):
+    for name in sorted(
+        names, key=lambda name: (read.settings[name].file, read.settings[name].line)
+    ):
         found = settings.alike(name, profile.settings)
         if own is None or not found or set(own) & set(found):
             meant = (
@@ -149,7 +152,7 @@ def unknown(
             )
             valid = _another_profiles(name, here) or f"is not a setting{meant} All are in {manual}"
             one = read.settings[name]
-            yield SettingError(read.path, one.line, f"{name}={one.value}", valid)
+            yield SettingError(one.file or read.path, one.line, f"{name}={one.value}", valid)
 
 
 def _another_profiles(name: str, here: str) -> str:

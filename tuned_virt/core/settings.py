@@ -10,7 +10,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from tuned_virt.core.options import OptionError, template
-from tuned_virt.frozen_dataclasses import dataclass, field
+from tuned_virt.frozen_dataclasses import dataclass, field, replace
+
+IMAGES = "/usr/lib/tuned-virt"
+"""Where the builder of an image has its settings, in a file of the same name: below an image-based
+system's read-only /usr, so that they change with the image and not with /etc (hier(7))."""
+
+MACHINES = "/etc/tuned"
 
 SECTION = "variables"
 """The section that a file may have; without any it is read as this one."""
@@ -34,6 +40,7 @@ class Setting:
     value: str
     line: int
     uses: frozenset[str] = frozenset()
+    file: str = field(default="", compare=False)
 
 
 class SettingError(OptionError):
@@ -60,7 +67,26 @@ class SettingsFile:
 
 
 def read(path: str) -> SettingsFile:
-    """A settings file; one that cannot be read has that as its error. Read anew once it changes."""
+    """A settings file; one that cannot be read has that as its error. Read anew once it changes.
+
+    What a file in /etc/tuned does not set is as the image's file of the same name has it.
+    """
+    files = [_of_one(one) for one in layers(path)]
+    if len(files) == 1:
+        return files[0]
+    errors = tuple(error for one in files for error in one.errors)
+    merged = {name: one for file in files for name, one in file.settings.items()}
+    return SettingsFile(path, merged, errors)
+
+
+def layers(path: str) -> list[str]:
+    """The files that are read for one, those whose settings others replace first."""
+    folder, name = os.path.split(path)
+    image = os.path.join(IMAGES, name)
+    return [image, path] if folder == MACHINES and os.path.lexists(image) else [path]
+
+
+def _of_one(path: str) -> SettingsFile:
     try:
         return _read(path, version(path))
     except FileNotFoundError:
@@ -106,7 +132,7 @@ def parse(path: str, text: str) -> SettingsFile:
         if wrong:
             errors.append(SettingError(path, number, line.strip()[:80], wrong))
         elif not line.strip().startswith("["):
-            setting = _setting(line, number, settings)
+            setting = replace(_setting(line, number, settings), file=path)
             settings[setting.name] = setting
     return SettingsFile(path, settings, tuple(errors))
 

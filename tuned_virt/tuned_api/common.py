@@ -221,7 +221,7 @@ class TunerOptions:
             return section_settings.load(tuner.setting_names, tuner.options, file, defaults, used)
 
         try:
-            versions = [(one, settings.version(one)) for one in (file, defaults)]
+            versions = [(one, settings.version(one)) for one in (*settings.layers(file), defaults)]
         except OSError:
             return load()
         found = self._once("settings", versions, load)

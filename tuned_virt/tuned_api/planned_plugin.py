@@ -137,7 +137,7 @@ class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
     def _observing(self) -> Finding:
         """Said once: what is only watched verifies, whatever it is."""
         line = self._file.lines.get("observe")
-        where = f"{self._file.file}: line {line.line}: " if line else ""
+        where = f"{line.file or self._file.file}: line {line.line}: " if line else ""
         text = f"'observe': {where}the plugins of tuned-virt-plus verify only, and change nothing"
         return Finding(Result.NOTE, text)
 

@@ -351,3 +351,25 @@ def test_transparent_huge_pages_alone(host: Host) -> None:
         "madvise", "defer+madvise", G1
     )
     assert hugepages.read(host.fs) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "printed"),
+    [
+        (
+            "--set pages_1G=0:4,1:2 --nodes 0-1 --kernel 6.14 --kargs",
+            0,
+            'kargs = ["hugepagesz=1G", "hugepages=0:4,1:2"]\n',
+        ),
+        ("--set pages_1G=0:4,1:4 --nodes 0-1 --kernel 5.14", 0, "hugepagesz=1G hugepages=8\n"),
+        ("--set pages_1G=0:4,5:4 --nodes 0-1 --kernel 6.14 --kargs", 2, ""),
+        ("--set pages_2M=0:4 --nodes 0 --kernel 6.14 --kargs", 2, ""),
+        ("--set pages_1G=0:4 --nodes x", 2, ""),
+        ("--set pages_1G=0:4 --nodes 0 --kernel new", 2, ""),
+    ],
+)
+def test_arguments_for_another_machine(
+    words: str, status: int, printed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["hugepages", "cmdline", *words.split()]) == status
+    assert capsys.readouterr().out == printed

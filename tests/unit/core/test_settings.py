@@ -107,6 +107,27 @@ def test_a_file_is_read_again_once_it_has_changed(tmp_path: Path) -> None:
     assert settings.read(str(file)).settings["a"].value == "2"
 
 
+def test_an_images_file_is_below_the_machines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machines, images = tmp_path / "etc", tmp_path / "usr"
+    for folder, text in ((machines, "b=2\nc=3\n"), (images, "a=1\nb=1\n: wrong\n")):
+        folder.mkdir()
+        (folder / "v.conf").write_text(text)
+    monkeypatch.setattr(settings, "MACHINES", str(machines))
+    monkeypatch.setattr(settings, "IMAGES", str(images))
+    read = settings.read(f"{machines}/v.conf")
+    found = {name: (one.value, one.file) for name, one in read.settings.items()}
+    own, image = f"{machines}/v.conf", f"{images}/v.conf"
+    assert found == {"a": ("1", image), "b": ("2", own), "c": ("3", own)}
+    assert [str(error) for error in read.errors] == [
+        f"{image}: line 3: ': wrong' is not of the form NAME=VALUE"
+    ]
+    (machines / "v.conf").unlink()
+    assert "there is no such file" in str(settings.read(own).errors[-1])
+    assert settings.read(image).settings.keys() == {"a", "b"}, "by its own name it is alone"
+
+
 @pytest.mark.parametrize(
     ("name", "meant"),
     [
