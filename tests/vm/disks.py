@@ -25,7 +25,7 @@ SLOW = 90
 
 MODULES = (
     *("virtio_blk", "virtio_scsi", "sd_mod", "ahci", "nvme", "megaraid_sas", "vmw_pvscsi"),
-    *("xhci_pci", "usb_storage", "uas"),
+    *("xhci_pci", "usb_storage", "uas", "sym53c8xx"),
 )
 """Drivers of the disks below: nobody loads them by itself in there."""
 
@@ -71,6 +71,9 @@ QEMU = """
 -device megasas,id=raid,bus=port4
 -blockdev null-co,node-name=n13,size=67108864,read-zeroes=on
 -device scsi-hd,id=raid-disk,bus=raid.0,drive=n13,serial=raid
+-device lsi53c895a,id=lsi
+-blockdev null-co,node-name=n15,size=67108864,read-zeroes=on
+-device scsi-hd,bus=lsi.0,drive=n15,serial=lsi-one
 """
 """Null devices take writes and forget them; what LVM and md are made of has files."""
 
@@ -134,7 +137,7 @@ def by_serial() -> dict[str, str]:
 
 EMULATED = (
     *("blk-one", "blk-four", "vscsi-one", "vscsi-four", "lun", "nvme-alone", "nvme-head"),
-    *("sata-one", "sata-two", "sata-three", "usb", "pv-one", "pv-two", "raid"),
+    *("sata-one", "sata-two", "sata-three", "usb", "pv-one", "pv-two", "raid", "lsi-one"),
 )
 
 
@@ -170,6 +173,9 @@ def disks() -> dict[str, dict[str, object]]:
     return {disk["disk"]: disk for disk in content["disks"]}
 
 
+UDEV_CONTROL = Path("/run/udev/control")
+
+
 @contextlib.contextmanager
 def udevd() -> Iterator[None]:
     """A real udevd, with this machine's rules; only events from now on are handled."""
@@ -178,6 +184,7 @@ def udevd() -> Iterator[None]:
         yield
     finally:
         run("udevadm", "control", "--exit")
+        UDEV_CONTROL.unlink(missing_ok=True)  # while it is there, LVM waits for udev's word
 
 
 @contextlib.contextmanager

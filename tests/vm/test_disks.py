@@ -34,6 +34,7 @@ KINDS = {
     "pv-one": ("SCSI HBA", True),
     "pv-two": ("SCSI HBA", True),
     "raid": ("SCSI HBA", True),
+    "lsi-one": ("SCSI HBA", True),
 }
 
 OPTIONS = """
@@ -149,11 +150,67 @@ def test_every_kind_is_set_and_the_way_back_is_identical(
         **dict.fromkeys(("blk-one", "blk-four", "vscsi-one", "vscsi-four"), "kyber"),
         **dict.fromkeys(("lun", "mp", "nvme-alone"), "mq-deadline"),
         **dict.fromkeys(("sata-one", "sata-two", "sata-three", "usb"), "none"),
-        **dict.fromkeys(("pv-one", "pv-two", "raid"), "none"),
+        **dict.fromkeys(("pv-one", "pv-two", "raid", "lsi-one"), "none"),
     }
     assert [disks.scheduler(name) for name in hidden_paths()] == ["mq-deadline"] * 2
     tuned.off()
     assert queues() == before
+
+
+RULES = Path("/etc/udev/rules.d/61-tuned-virt-disks.rules")
+
+
+def test_udev_sets_by_our_rules_what_the_plugin_sets(layers: dict[str, str], tuned: Tuned) -> None:
+    """`udevadm test` goes through the rules of `disks --udev-rule` for each kind of disk."""
+    before = {name: disks.scheduler(layers[name]) for name in layers}
+    switch(tuned)
+    wanted = {name: disks.scheduler(layers[name]) for name in (*KINDS, "mp", "iscsi-a")}
+    RULES.parent.mkdir(parents=True, exist_ok=True)
+    disks.run("tuned-virt", "disks", "--udev-rule", str(RULES))
+    tuned.off()
+    try:
+        for name, scheduler in wanted.items():
+            action = "change" if name == "mp" else "add"
+            path = f"/sys/block/{layers[name]}"
+            said = disks.run("udevadm", "test", f"--action={action}", path)
+            assert disks.scheduler(layers[name]) == scheduler, f"{name}\n{said}"
+            if before[name] != scheduler:
+                assert RULES.name in said, f"{name}\n{said}"
+    finally:
+        RULES.unlink()
+        for name, scheduler in before.items():
+            if scheduler and disks.scheduler(layers[name]) != scheduler:
+                (disks.BLOCK / layers[name] / "queue/scheduler").write_text(scheduler)
+
+
+def test_an_administrators_rule_with_run_is_left_and_named(
+    layers: dict[str, str], tuned: Tuned
+) -> None:
+    """A real udevd has carried the rule out; its conditions are those of the disk."""
+    name = layers["raid"]
+    rule = RULES.with_name("99-own.rules")
+    rule.parent.mkdir(parents=True, exist_ok=True)
+    rule.write_text(
+        'ACTION=="add|change", SUBSYSTEM=="block", ENV{DEVTYPE}=="disk", DRIVERS=="megaraid_sas", '
+        "RUN+=\"/bin/sh -c 'echo kyber > /sys/block/%k/queue/scheduler'\"\n"
+    )
+    try:
+        with disks.udevd():
+            disks.run("udevadm", "trigger", "--action=change", f"/sys/block/{name}")
+            wait_for("the rule", lambda: disks.scheduler(name) == "kyber", disks.SLOW)
+            switch(tuned)
+        assert disks.scheduler(name) == "kyber"
+        assert disks.scheduler(layers["lsi-one"]) == "none"
+        place = f"which the udev rule {rule}:1 sets: remove one"
+        assert disks.disks()[name]["remark"] == f"left at kyber, {place}"
+        verified, lines = tuned.verify()
+        assert verified, lines
+        assert f"{name}: left at kyber, {place}" in lines
+        tuned.off()
+        assert disks.scheduler(name) == "kyber"
+    finally:
+        rule.unlink()
+        (disks.BLOCK / name / "queue/scheduler").write_text("mq-deadline")
 
 
 def test_kill9_and_then_off_restores(layers: dict[str, str], tuned: Tuned) -> None:
