@@ -35,6 +35,7 @@ ENOUGH = 90
 
 PURE = (
     "placement/*",
+    "recommend/*",
     "*/planner",
     "*/policy",
     "core/options",

@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = {
     "guests": "show where each guest is placed and why, its memory, drift and delay",
     "plan": "show where guests' threads and memory would be placed; changes nothing",
     "audit": "check this host and its guests, or their files, by the guide's rules",
+    "recommend": "print the settings that serve this host and its guests, or write them",
     "preview": "show what a switch to a profile would change; changes nothing",
     "map": "draw the host's nodes, LLCs, cores and CPUs with the guests planned on them",
     "report": "write a page about this host: guests, NUMA map, findings, pools, KSM",
