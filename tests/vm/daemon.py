@@ -41,6 +41,12 @@ class Tuned:
         """Whether the daemon's process lives."""
         return self._daemon is not None and self._daemon.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """The process of the daemon that was started last."""
+        assert self._daemon is not None
+        return self._daemon.pid
+
     def start(self) -> None:
         """Start TuneD as its service does, until the profile in its configuration is applied.
 
