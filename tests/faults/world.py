@@ -175,9 +175,9 @@ class World:
         is counted in it is less than before."""
         os.truncate(self.t.root / "var/log/tuned/tuned.log", 0)
 
-    def apply(self) -> None:
-        """Switch to the profile, and wait until nothing is still being applied."""
-        self.t.switch("all")
+    def apply(self, profile: str = "all") -> None:
+        """Switch to a profile, and wait until nothing is still being applied."""
+        self.t.switch(profile)
         wait_for("all is applied", self._settled, APPLIED)
 
     def _settled(self) -> bool:
