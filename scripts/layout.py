@@ -28,12 +28,15 @@ STATE = ("/var/lib/tuned-virt", "/run/tuned-virt")
 RECORD = "/etc/tuned/virt_plus_previous.json"
 """What `tuned-virt disable` returns to; the rest of the folder is TuneD's."""
 
-MAIN, HOST, GUEST, RECOMMEND = "main", "host", "guest", "recommend"
+MAIN, HOST, GUEST, RECOMMEND, NUMAD = "main", "host", "guest", "recommend", "numad"
 LIBRARY = ("*.py", "*.json", "*.jinja", "*.css", "*.js")
 """What the library consists of: modules, JSON Schemas, templates with their styles and script."""
 
 BY_DEFAULT = (MAIN, HOST, GUEST)
-"""Packages that `make install` installs; recommend changes what TuneD chooses by itself."""
+"""Packages that `make install` installs."""
+
+ON_DEMAND = (RECOMMEND, NUMAD)
+"""The others: they change what TuneD chooses by itself, or stand for another package's program."""
 
 OLD_FOLDER = "/usr/lib/tuned"
 NEW_FOLDER = "/usr/lib/tuned/profiles"
@@ -66,6 +69,8 @@ class Entry:
         name = Path(self.target).name
         if "/recommend.d/" in self.target:
             return RECOMMEND
+        if self.source.name in ("numad", "numad.8"):
+            return NUMAD
         if re.search("/(virtual|virt-plus)-guest", self.target):
             return GUEST
         if re.search("/(virtual|virt-plus)-host", self.target) or name.startswith("plugin_vm_"):
@@ -105,6 +110,7 @@ class Layout:
         for file in sorted((SOURCE / "tuned_plugins").glob("function_*.py")):
             yield Entry(file, f"{self.sitelib}/tuned/profiles/functions/{file.name}")
         yield Entry(SOURCE / "scripts/tuned-virt", f"{self.prefix}/bin/tuned-virt", 0o755)
+        yield Entry(SOURCE / "scripts/numad", f"{self.prefix}/bin/numad", 0o755)
 
     def _tuned(self) -> Iterator[Entry]:
         for name in PROFILES:
@@ -244,7 +250,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--package",
         action="append",
-        choices=(*BY_DEFAULT, RECOMMEND),
+        choices=(*BY_DEFAULT, *ON_DEMAND),
         help=f"only these; {', '.join(BY_DEFAULT)}",
     )
     return parser.parse_args()

@@ -14,7 +14,9 @@ from tests.packages.roots import Root, record_calls
 from tests.sandbox import REPO
 
 VARIABLES = "/etc/tuned/virtual-host-plus-variables.conf"
-NAMES = tuple(f"tuned-virt-plus{suffix}" for suffix in ("", "-host", "-guest", "-recommend"))
+NAMES = tuple(
+    f"tuned-virt-plus{suffix}" for suffix in ("", "-host", "-guest", "-recommend", "-numad")
+)
 
 
 def test_lintian(debs: Built) -> None:

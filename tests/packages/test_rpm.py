@@ -124,6 +124,7 @@ def test_each_package_has_what_the_other_role_does_not_need(make_rpm: str) -> No
     assert not [path for path in main | guest if "plugin_vm_" in path]
     [file] = folder.glob("tuned-virt-plus-guest-*.rpm")
     assert "libvirt" not in run("rpm", "-qp", "--requires", str(file))
+    assert {"/usr/bin/numad"} <= listing(folder, "-numad")
     assert listing(folder, "-recommend") == {"/usr/lib/tuned/recommend.d/20-virt-plus.conf"}
 
 

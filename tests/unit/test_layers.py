@@ -27,7 +27,7 @@ LAYERS = (
     {"guests", "tuned_api"},
     {"plugins"},
     {"registry", "recommend"},
-    {"cli", "__main__"},
+    {"cli", "__main__", "numad"},
 )
 """From the bottom up: a module imports from its own layer and those below."""
 

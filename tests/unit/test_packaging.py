@@ -33,7 +33,7 @@ PROVIDED_BY = {
 
 
 def everything() -> layout.Layout:
-    packages = (*layout.BY_DEFAULT, layout.RECOMMEND)
+    packages = (*layout.BY_DEFAULT, *layout.ON_DEMAND)
     return layout.Layout("", "/usr", "/site", packages=packages)
 
 
@@ -49,7 +49,7 @@ def test_every_file_of_the_product_is_installed_once() -> None:
 
 
 def test_each_package_has_something_and_no_file_is_in_two() -> None:
-    for package in (*layout.BY_DEFAULT, layout.RECOMMEND):
+    for package in (*layout.BY_DEFAULT, *layout.ON_DEMAND):
         alone = layout.Layout("", "/usr", "/site", packages=(package,))
         assert list(alone.files())
         assert {entry.package for entry in alone.files()} == {package}

@@ -236,7 +236,7 @@ def isolated(one: AuditedGuest, scene: Scene) -> Iterator[Found]:
     "pin-auto-without-numad",
     Severity.ERROR,
     checks="placement='auto' on a host without numad",
-    advice="install numad, or placement='static'",
+    advice="install tuned-virt-plus-numad or numad, or placement='static'",
     why="libvirt asks numad for the nodes when the guest starts, and refuses to start it without",
     guide="9.3.2",
     page="https://libvirt.org/formatdomain.html#cpu-allocation",

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The machine: its NUMA nodes and memory now, and all of it as the planner needs it (`Host`)."""
 
-from tuned_virt.model.topology.host import Cache, CpuDetail, Host, HostError, NumaNode
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from tuned_virt.model.topology.memory import (
     CACHE,
     NODES,
@@ -15,7 +17,19 @@ from tuned_virt.model.topology.memory import (
     nodes_without_cpus,
     page_size,
 )
-from tuned_virt.model.topology.sysfs import measured, overlay, read
+
+if TYPE_CHECKING:
+    from tuned_virt.model.topology.host import Cache, CpuDetail, Host, HostError, NumaNode
+    from tuned_virt.model.topology.sysfs import measured, overlay, read
+else:
+
+    def __getattr__(name: str) -> Any:
+        """A whole host, imported once somebody asks for one: an advice to libvirt does without."""
+        module = {"measured": "sysfs", "overlay": "sysfs", "read": "sysfs"}.get(name, "host")
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{module}"), name)
+
 
 __all__ = [
     "CACHE",

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What an advice depends on, as it is read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tuned_virt.core.state_file import boot_id
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.numad import machine
+from tuned_virt.numad.advice import LASTS, Advised
+
+MEMINFO = (
+    "Node {n} MemTotal: 8388608 kB\nNode {n} MemFree: {free} kB\nNode {n} Inactive(file): 1024 kB\n"
+)
+
+
+def write(root: Path, name: str, text: str) -> None:
+    (root / name.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
+    (root / name.lstrip("/")).write_text(text)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two nodes of four CPUs, of which one is isolated, and one of memory alone."""
+    folder = "/sys/devices/system/node"
+    write(tmp_path, f"{folder}/has_memory", "0-2\n")
+    write(tmp_path, "/sys/devices/system/cpu/isolated", "7\n")
+    for number, cpus, free in ((0, "0-3", 1 << 20), (1, "4-7", 2 << 20), (2, "", 4 << 20)):
+        write(tmp_path, f"{folder}/node{number}/cpulist", f"{cpus}\n")
+        write(tmp_path, f"{folder}/node{number}/distance", "10 20 30\n")
+        write(tmp_path, f"{folder}/node{number}/meminfo", MEMINFO.format(n=number, free=free))
+    return tmp_path
+
+
+def test_nodes_with_cpus_and_the_vcpus_that_are_placed_there(root: Path) -> None:
+    held = root / "run/vm_pinning.json"
+    placements = [{"vcpus": {"0": "0-3", "1": "0-3"}}, {"vcpus": {"0": "4", "1": "0-7"}}]
+    guests = {"qemu:///system": [{"placement": one} for one in placements]}
+    write(root, "run/vm_pinning.json", json.dumps({"boot_id": boot_id(), "guests": guests}))
+    first, second = machine.read(KernelFS(str(root)), str(held))
+    assert (first.id, first.cpus, first.available) == (0, 4, 1025)
+    assert (second.id, second.cpus, second.available) == (1, 3, 2049)
+    assert (first.vcpus, round(second.vcpus, 2)) == (2 + 4 / 7, 1.43)
+    write(root, "run/vm_pinning.json", "{")
+    assert [node.vcpus for node in machine.read(KernelFS(str(root)), str(held))] == [0, 0]
+
+
+def test_advice_is_kept_for_some_minutes(tmp_path: Path) -> None:
+    record = machine.AdviceRecord(str(tmp_path / "own/numad.json"))
+    assert record.read(0.0) == []
+    one = Advised((0, 1), 4, 8192, {0: 100, 1: 200}, 50.0)
+    with record.locked():
+        record.write([one])
+    assert record.read(60.0) == [one]
+    assert record.read(50.0 + LASTS) == []
+    (tmp_path / "own/numad.json").write_text("{}")
+    assert record.read(60.0) == []

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`numad -w VCPUS[:MIB]` prints nodes, as libvirt's virNumaGetAutoPlacementAdvice reads them.
+
+Whatever goes wrong, the answer is one that a guest can start with: numad's own neutral one, all
+nodes; why is one line on standard error.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+
+from tuned_virt import __version__
+from tuned_virt.kernel import cpuset
+from tuned_virt.kernel.files import KernelFileError, KernelFS
+from tuned_virt.model.topology import node_numbers
+from tuned_virt.numad import machine
+from tuned_virt.numad.advice import Advised, advise, counted
+
+USAGE = """Usage: numad -w VCPUS[:MIB]   NUMA nodes for a guest that is to start
+       numad -V               the version
+This is tuned-virt-plus-numad: it advises libvirt and is no daemon. Guests that run are kept on
+their nodes by the profile virtual-host-plus, see tuned-plugin-vm_pinning(7)."""
+
+FINE, WRONG = 0, 1
+"""Exit statuses, as numad has them."""
+
+
+def run(arguments: list[str], fs: KernelFS, record: machine.AdviceRecord, now: float) -> int:
+    """Answer one call; 1 for one that is not understood."""
+    first, *rest = arguments or [""]
+    if first.startswith("-w"):
+        asked = re.fullmatch(r"(\d{1,6})(?::(\d{1,12}))?", "".join([first[2:], *rest]))
+        if asked and int(asked[1]):
+            print(cpuset.text(_answer(int(asked[1]), int(asked[2] or 0), fs, record, now)))
+            return FINE
+        print(
+            f"numad: {' '.join(arguments)}: give -w VCPUS[:MIB], such as -w 4:8192", file=sys.stderr
+        )
+        return WRONG
+    if first == "-V":
+        print(f"numad of tuned-virt-plus {__version__}")
+        return FINE
+    print(USAGE, file=sys.stdout if first == "-h" else sys.stderr)
+    return FINE if first == "-h" else WRONG
+
+
+def _answer(
+    vcpus: int, mib: int, fs: KernelFS, record: machine.AdviceRecord, now: float
+) -> list[int]:
+    """The nodes, noted as advised; where they cannot be told all, with the reason."""
+    try:
+        nodes = machine.read(fs)
+    except (KernelFileError, ValueError) as error:
+        return _neutral(fs, str(error))
+    try:
+        with record.locked():
+            lately = record.read(now)
+            found = advise(counted(nodes, lately), vcpus, mib)
+            available = {node.id: node.available for node in nodes if node.id in found}
+            record.write([*lately, Advised(tuple(found), vcpus, mib, available, now)])
+            return found
+    except ValueError as error:
+        return _neutral(fs, str(error))
+    except OSError as error:
+        print(f"numad: earlier advice is not counted: {error}", file=sys.stderr)
+        return advise(nodes, vcpus, mib)
+
+
+def _neutral(fs: KernelFS, why: str) -> list[int]:
+    print(f"numad: all nodes are advised: {why}", file=sys.stderr)
+    try:
+        return node_numbers(fs) or [0]
+    except KernelFileError:
+        return [0]
+
+
+def main() -> int:
+    """The program."""
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return run(sys.argv[1:], KernelFS(), machine.AdviceRecord(), now)
