@@ -32,7 +32,7 @@ GUEST = """<domain type='kvm'><name>web</name><memory unit='GiB'>1</memory><vcpu
 <uuid>0d2a8ba2-9b06-4a3f-8a1e-6a0f2f3c1d01</uuid><os><type>hvm</type></os></domain>
 """
 SYSROOT = """
-mkdir -p /mnt/sysroot/etc /mnt/sysroot/usr/lib/systemd/system
+mkdir -p /mnt/sysroot/etc /mnt/sysroot/usr/lib/systemd/system /etc/udev/rules.d
 cp -a /etc/tuned /mnt/sysroot/etc
 cp -a /usr/lib/tuned /mnt/sysroot/usr/lib
 cp /lib/systemd/system/tuned.service /mnt/sysroot/usr/lib/systemd/system
