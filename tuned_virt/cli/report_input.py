@@ -45,7 +45,7 @@ SAMPLE = 1.0
 CHANGES = 100
 """Changes shown, the newest ones."""
 
-OLD = "this snapshot does not contain it; write one on the host with this version, or report there"
+OLD = "a snapshot does not contain it; write the report on the host"
 
 NOT_RUNNING = "it did not run, or the snapshot was written from files"
 
