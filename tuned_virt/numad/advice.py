@@ -36,6 +36,7 @@ class Advised(NamedTuple):
     vcpus      how many it has
     mib        how much memory it may use
     available  node → MiB that were available when it was given
+    placed     node → vCPUs that were there then, of guests that vm_pinning had placed
     time       seconds since boot
     """
 
@@ -43,6 +44,7 @@ class Advised(NamedTuple):
     vcpus: int
     mib: int
     available: Mapping[int, int]
+    placed: Mapping[int, float]
     time: float
 
 
@@ -52,19 +54,22 @@ and what a guest has not touched after booting it may not touch for days."""
 
 
 def counted(nodes: Iterable[Node], lately: Sequence[Advised]) -> list[Node]:
-    """The nodes with the advice of the last minutes counted as taken: its vCPUs, and of its memory
-    what has not become less on the node since."""
+    """The nodes with the advice of the last minutes counted as taken, but for what shows there
+    already: memory that has become less since, and vCPUs that have been placed."""
     return [_counted(node, [one for one in lately if node.id in one.nodes]) for node in nodes]
 
 
 def _counted(node: Node, here: list[Advised]) -> Node:
     if not here:
         return node
-    asked = sum(one.mib / len(one.nodes) for one in here)
+    mib = sum(one.mib / len(one.nodes) for one in here)
     touched = max(one.available.get(node.id, 0) for one in here) - node.available
-    left = node.available - max(0.0, asked - max(0, touched))
     vcpus = sum(one.vcpus / len(one.nodes) for one in here)
-    return node._replace(available=int(left), vcpus=node.vcpus + vcpus)
+    placed = node.vcpus - min(one.placed.get(node.id, 0.0) for one in here)
+    return node._replace(
+        available=int(node.available - max(0.0, mib - max(0, touched))),
+        vcpus=node.vcpus + max(0.0, vcpus - max(0.0, placed)),
+    )
 
 
 def advise(nodes: Sequence[Node], vcpus: int, mib: int) -> list[int]:

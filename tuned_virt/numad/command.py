@@ -58,8 +58,10 @@ def _answer(
         with record.locked():
             lately = record.read(now)
             found = advise(counted(nodes, lately), vcpus, mib)
-            available = {node.id: node.available for node in nodes if node.id in found}
-            record.write([*lately, Advised(tuple(found), vcpus, mib, available, now)])
+            there = [node for node in nodes if node.id in found]
+            available = {node.id: node.available for node in there}
+            placed = {node.id: node.vcpus for node in there}
+            record.write([*lately, Advised(tuple(found), vcpus, mib, available, placed, now)])
             return found
     except ValueError as error:
         return _neutral(fs, str(error))

@@ -87,8 +87,9 @@ class AdviceRecord:
 
 
 def _advised(content: dict[str, Any]) -> Advised:
-    numbered = {int(node): int(mib) for node, mib in content["available"].items()}
+    available = {int(node): int(mib) for node, mib in content["available"].items()}
+    placed = {int(node): float(number) for node, number in content["placed"].items()}
     time, nodes_of = float(content["time"]), tuple(map(int, content["nodes"]))
     if not nodes_of:
         raise ValueError("an advice without nodes")
-    return Advised(nodes_of, int(content["vcpus"]), int(content["mib"]), numbered, time)
+    return Advised(nodes_of, int(content["vcpus"]), int(content["mib"]), available, placed, time)

@@ -49,7 +49,7 @@ def started(nodes: list[Node], guests: int, vcpus: int, mib: int) -> Counter[int
     for _ in range(guests):
         found = advise(counted(nodes, advised), vcpus, mib)
         available = {node.id: node.available for node in nodes if node.id in found}
-        advised.append(Advised(tuple(found), vcpus, mib, available, 0.0))
+        advised.append(Advised(tuple(found), vcpus, mib, available, {}, 0.0))
     return Counter(node for one in advised for node in one.nodes)
 
 
@@ -57,13 +57,13 @@ def test_guests_that_start_at_once_are_spread() -> None:
     assert started(four(), 8, 2, 3000) == {0: 2, 1: 2, 2: 2, 3: 2}
 
 
-def test_memory_that_was_touched_since_is_not_counted_twice() -> None:
+def test_what_shows_already_is_not_counted_twice() -> None:
     then, now = 16000, 13000
-    one = Advised((0,), 2, 3000, {0: then}, 0.0)
-    [untouched] = counted([Node(0, 8, then)], [one])
-    [touched] = counted([Node(0, 8, now)], [one])
+    one = Advised((0,), 2, 3000, {0: then}, {0: 4.0}, 0.0)
+    [untouched] = counted([Node(0, 8, then, 4.0)], [one])
+    [touched] = counted([Node(0, 8, now, 6.0)], [one])
     assert (untouched.available, touched.available) == (13000, 13000)
-    assert untouched.vcpus == 2
+    assert (untouched.vcpus, touched.vcpus) == (6, 6)
 
 
 @given(

@@ -52,7 +52,7 @@ def test_nodes_with_cpus_and_the_vcpus_that_are_placed_there(root: Path) -> None
 def test_advice_is_kept_for_some_minutes(tmp_path: Path) -> None:
     record = machine.AdviceRecord(str(tmp_path / "own/numad.json"))
     assert record.read(0.0) == []
-    one = Advised((0, 1), 4, 8192, {0: 100, 1: 200}, 50.0)
+    one = Advised((0, 1), 4, 8192, {0: 100, 1: 200}, {0: 1.5}, 50.0)
     with record.locked():
         record.write([one])
     assert record.read(60.0) == [one]
