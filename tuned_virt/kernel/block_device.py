@@ -132,13 +132,19 @@ class BlockDevice:
         return None
 
     def _attribute(self, path: str, token: Token) -> bool | None:
-        """An attribute that is not there is neither as wanted nor otherwise (udev-rules.c)."""
+        """An attribute that is not there is neither as wanted nor otherwise (udev-rules.c); one
+        that cannot be read may be either."""
         inner = token[1]
         if inner.startswith("["):
             return None
         if self._silent and inner.startswith("queue/"):
             return None
-        found = self._read(f"{path}/{inner}")
+        try:
+            found = self._fs.read_optional(f"{path}/{inner}")
+        except KernelFileError:
+            return None
+        except ValueError:
+            return False  # the rule's path is none
         return False if found is None else fits(token, found)
 
     def _exists(self, path: str) -> bool | None:
@@ -148,7 +154,7 @@ class BlockDevice:
             return None
 
     def _read(self, path: str) -> str | None:
-        """A file's text; None where there is none, or the rule's path is none."""
+        """A file's text; None where there is none that can be read, or the rule's path is none."""
         try:
             return self._fs.read_permitted(path)
         except (KernelFileError, ValueError):

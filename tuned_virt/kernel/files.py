@@ -25,6 +25,9 @@ ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ESRCH, errno.ENODEV, errno.ENXIO}
 FORBIDDEN = {errno.EACCES, errno.EPERM}
 """Who asks may not know."""
 
+OF_ANOTHER_KIND = {errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
+"""What has this name is no file."""
+
 WILD = re.compile(r"[*?[]")
 
 INITIAL_PID_NAMESPACE = "pid:[4026531836]"
@@ -173,14 +176,25 @@ class KernelFS:
             return None
 
     def script(self, path: str, most: int) -> str:
-        """The text of a script that is not longer than `most`; "" for all that is none."""
+        """The first `most` bytes of a script; "" for what is none. Raises KernelFileError.
+
+        Nothing waits for the other end of a pipe.
+        """
         try:
-            with open(self._real(path), "rb") as file:
-                start = file.read(2)
-                text = start + file.read(most) if start == b"#!" else b""
-        except (OSError, ValueError):
+            descriptor = os.open(self._real(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except ValueError:
+            return ""  # a name with a NUL
+        except OSError as error:
+            _raise_unless_absent(path, error)
             return ""
-        return text.decode(errors="replace")
+        try:
+            plain = stat.S_ISREG(os.fstat(descriptor).st_mode)
+            text = os.read(descriptor, most) if plain else b""
+        except OSError as error:
+            raise _error(path, error) from error
+        finally:
+            os.close(descriptor)
+        return text.decode(errors="replace") if text.startswith(b"#!") else ""
 
     def executable(self, path: str) -> bool:
         """Whether anybody may execute a file."""

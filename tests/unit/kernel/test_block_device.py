@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tuned_virt.kernel.block_device import BlockDevice
-from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.kernel.udev_rules import TOKEN, Token
 
 FUNCTION = "/sys/devices/pci0000:00/0000:00:05.0"
@@ -106,3 +106,15 @@ def test_variables(fs: KernelFS) -> None:
     disk = BlockDevice(fs, PATH, "add")
     assert disk.substitute("/sys$devpath %p") == f"{PATH} {PATH.removeprefix('/sys')}"
     assert disk.substitute("$env{ID_VENDOR} %E{ID_VENDOR} $attr{dev} %s{no}.") == "DELL DELL 8:0 ."
+
+
+def test_an_attribute_that_cannot_be_read_may_be_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: str) -> str | None:
+        raise KernelFileError("/sys/x", "Input/output error")
+
+    fs = KernelFS(tmp_path)
+    monkeypatch.setattr(fs, "read_optional", fails)
+    [token] = TOKEN.findall('ATTR{queue/rotational}=="1"')
+    assert BlockDevice(fs, PATH, "add").matches(token) is None

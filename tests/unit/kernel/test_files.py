@@ -150,3 +150,14 @@ def test_glob_does_as_pythons_own(fs: KernelFS) -> None:
         expected = sorted(path[len(str(fs.root)) :] for path in found)
         assert fs.glob(f"/sys/{pattern}") == expected, pattern
     assert fs.glob("/sys/dangling") == ["/sys/dangling"]
+
+
+def test_a_script_is_a_file_that_begins_as_one(fs: KernelFS, tmp_path: Path) -> None:
+    (tmp_path / "script").write_text("#!/bin/sh\nexit\n")
+    (tmp_path / "text").write_text("exit\n")
+    os.mkfifo(tmp_path / "pipe")
+    assert fs.script("/script", 9) == "#!/bin/sh"
+    assert [fs.script(name, 100) for name in ("/text", "/pipe", "/none", "/a\0b")] == [""] * 4
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(KernelFileError, match="cannot read /loop"):
+        fs.script("/loop", 100)

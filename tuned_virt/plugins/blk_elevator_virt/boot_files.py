@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TypeVar
 
 from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.kernel import shell_writes
-from tuned_virt.kernel.files import KernelFileError, KernelFS
+from tuned_virt.kernel.files import FORBIDDEN, OF_ANOTHER_KIND, KernelFileError, KernelFS
+
+T = TypeVar("T")
 
 SCHEDULER = "queue/scheduler"
 
@@ -59,7 +63,7 @@ class BootSetting:
 
 
 def settings(fs: KernelFS) -> Iterator[BootSetting]:
-    """All of them, in the order in which they are carried out."""
+    """All of them, in the order in which they are carried out. Raises KernelFileError."""
     yield from _tmpfiles(fs)
     yield from _sysfs_conf(fs)
     yield from _units(fs)
@@ -67,41 +71,46 @@ def settings(fs: KernelFS) -> Iterator[BootSetting]:
 
 
 def read(fs: KernelFS, path: str) -> str:
-    """A file's text, "" for what is not there or not for this process."""
-    try:
-        return fs.read_permitted(path) or ""
-    except KernelFileError:
-        return ""
+    """A file's text, "" for what is not there, no file, or not for this process.
+
+    Raises KernelFileError.
+    """
+    return _told(lambda: fs.read_optional(path) or "", "")
 
 
 def scripts(fs: KernelFS, command: str) -> Iterator[str]:
-    """Texts of the scripts that a command names."""
+    """Texts of the scripts that a command names. Raises KernelFileError."""
     for path in re.findall(r"""(?:^|[\s"'=])(/[^\s"';|&<>]+)""", command):
         if not path.startswith(("/sys/", "/dev/", "/proc/")):
-            text = fs.script(path, SCRIPT_BYTES)
+            text = _told(functools.partial(fs.script, path, SCRIPT_BYTES), "")
             if text:
                 yield text
 
 
-def _names(fs: KernelFS, folder: str) -> list[str]:
+def _told(ask: Callable[[], T], otherwise: T) -> T:
+    """An answer, or another where this process may not know, or nothing of that kind is there.
+
+    Raises KernelFileError for all else: a file that cannot be read may well say something.
+    """
     try:
-        return sorted(fs.names(folder))
-    except KernelFileError:
-        return []
+        return ask()
+    except KernelFileError as error:
+        if error.code in FORBIDDEN | OF_ANOTHER_KIND:
+            return otherwise
+        raise
+
+
+def _names(fs: KernelFS, folder: str) -> list[str]:
+    nothing: list[str] = []
+    return sorted(_told(lambda: fs.names(folder), nothing))
 
 
 def _exists(fs: KernelFS, path: str) -> bool:
-    try:
-        return fs.exists(path)
-    except KernelFileError:
-        return False
+    return _told(lambda: fs.exists(path), False)
 
 
 def _executable(fs: KernelFS, path: str) -> bool:
-    try:
-        return fs.executable(path)
-    except KernelFileError:
-        return False
+    return _told(lambda: fs.executable(path), False)
 
 
 def _tmpfiles(fs: KernelFS) -> Iterator[BootSetting]:
@@ -141,9 +150,10 @@ def _rc_local(fs: KernelFS) -> Iterator[BootSetting]:
 
 
 def _units(fs: KernelFS) -> Iterator[BootSetting]:
-    for name in sorted(_enabled(fs)):
+    there = {folder: frozenset(_names(fs, folder)) for folder in UNITS}
+    for name in sorted(_enabled(fs, there)):
         commands: list[tuple[str, str, str]] = []
-        for path in _files(fs, name):
+        for path in _files(fs, name, there):
             for number, key, command in _commands(read(fs, path)):
                 if command:
                     commands.append((key, f"{path}:{number}", command))
@@ -159,12 +169,12 @@ def _written(fs: KernelFS, place: str, command: str) -> Iterator[BootSetting]:
             yield BootSetting("systemd unit", place, write.path, write.value, write.surely)
 
 
-def _enabled(fs: KernelFS) -> set[str]:
+def _enabled(fs: KernelFS, there: Mapping[str, Collection[str]]) -> set[str]:
     """Services that are started at boot, also by a timer that is."""
     names = {
         name
         for folder in ENABLING
-        for links in _names(fs, folder)
+        for links in there[folder]
         if links.endswith((".wants", ".requires", ".upholds"))
         for name in _names(fs, f"{folder}/{links}")
     }
@@ -172,15 +182,22 @@ def _enabled(fs: KernelFS) -> set[str]:
     return {name for name in names | timed if name.endswith(".service")}
 
 
-def _files(fs: KernelFS, name: str) -> Iterable[str]:
-    """A service's own file, or its template's, and what is dropped in."""
+def _files(fs: KernelFS, name: str, there: Mapping[str, Collection[str]]) -> list[str]:
+    """A service's own file, or its template's, and what is dropped in; `there` are the names in
+    each folder of units."""
     template = re.sub(r"@.*\.", "@.", name)
-    own = (f"{folder}/{one}" for one in dict.fromkeys((name, template)) for folder in UNITS)
+    own = (
+        f"{folder}/{one}"
+        for one in dict.fromkeys((name, template))
+        for folder in UNITS
+        if one in there[folder]
+    )
     first = next((path for path in own if _exists(fs, path)), "")
     dropped = [
         f"{folder}/{one}.d/{file}"
         for one in dict.fromkeys((template, name))
         for folder in reversed(UNITS)
+        if f"{one}.d" in there[folder]
         for file in _names(fs, f"{folder}/{one}.d")
         if file.endswith(".conf")
     ]

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.kernel import shell_writes, udev_rules
 from tuned_virt.kernel.block_device import BlockDevice
-from tuned_virt.kernel.files import KernelFileError, KernelFS
+from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.blk_elevator_virt import boot_files
 from tuned_virt.plugins.blk_elevator_virt.planner import SetElsewhere
 from tuned_virt.plugins.blk_elevator_virt.state import HIDDEN, SILENT, Disk, sysfs_path
@@ -53,11 +53,8 @@ class OthersReader:
         self._known: dict[tuple[str, int], RuleFile | None] = {}
 
     def read(self) -> Others:
-        """What there is now, in the order in which it is done."""
-        try:
-            now = {(path, self._fs.changed(path)): path for path in udev_rules.paths(self._fs)}
-        except KernelFileError:
-            now = {}
+        """What there is now, in the order in which it is done. Raises KernelFileError."""
+        now = {(path, self._fs.changed(path)): path for path in udev_rules.paths(self._fs)}
         self._known = {
             key: self._known[key] if key in self._known else self._rules(path)
             for key, path in now.items()
@@ -133,8 +130,9 @@ def _scheduler(fs: KernelFS, rule: udev_rules.Applied, device: BlockDevice) -> I
 def _at_boot(
     fs: KernelFS, settings: Iterable[boot_files.BootSetting], disk: Disk
 ) -> Iterator[SetElsewhere]:
+    path = sysfs_path(fs, disk.name)
     for setting in settings:
-        if _means(setting.path, disk.name, sysfs_path(fs, disk.name)):
+        if _means(setting.path, disk.name, path):
             yield SetElsewhere(
                 setting.place,
                 setting.scheduler,

@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.unit.blockdev import LOOP, FakeDisks, hba
 from tuned_virt.core.plan import Plan
+from tuned_virt.kernel.files import KernelFileError
 from tuned_virt.plugins.blk_elevator_virt import DisksTuner, conflicts, parse
 from tuned_virt.plugins.blk_elevator_virt.state import DiskReader
 from tuned_virt.plugins.blk_elevator_virt.udev_rules import OURS
@@ -242,6 +247,48 @@ def test_drop_ins_timers_and_masks(fs: FakeDisks) -> None:
     Path(f"{fs.root}/etc/systemd/system/x.service.d/own.conf").unlink()
     Path(f"{fs.root}/etc/systemd/system/x.service").symlink_to("/dev/null")
     assert found(fs) == {}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/udev/rules.d",
+        "/etc/udev/rules.d/99-mine.rules",
+        "/usr/local/bin/iosched.sh",
+        "/etc/tmpfiles.d",
+        "/etc/sysfs.conf",
+        "/etc/rc.local",
+        "/etc/systemd/system/multi-user.target.wants",
+        "/etc/systemd/system/x.service",
+    ],
+)
+def test_what_cannot_be_read_may_say_something(
+    path: str, fs: FakeDisks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is decided then: an administrator's word would be passed over in silence."""
+    fs.file("/etc/udev/rules.d/99-mine.rules", 'KERNEL=="sd*", RUN+="/usr/local/bin/iosched.sh"\n')
+    fs.file("/usr/local/bin/iosched.sh", "#!/bin/sh\n")
+    fs.file("/etc/rc.local", "#!/bin/sh\n")
+    fs.file("/etc/sysfs.conf", "")
+    fs.file("/etc/tmpfiles.d/x.conf/other-kind", "")
+    fs.file("/etc/systemd/system/x.service", UNIT.format("ExecStart=/bin/true"))
+    fs.link_to("/etc/systemd/system/multi-user.target.wants/x.service", "../x.service")
+    assert found(fs) == {}, "a folder in a file's place is none"
+    for name in ("open", "listdir"):
+        monkeypatch.setattr(os, name, failing(getattr(os, name), f"{fs.root}{path}"))
+    with pytest.raises(KernelFileError, match=f"cannot read {path}: Input/output error"):
+        found(fs)
+
+
+def failing(real: Callable[..., Any], path: str) -> Callable[..., Any]:
+    """A function of os that fails for one path."""
+
+    def wrapped(asked: Any, *rest: Any, **named: Any) -> Any:
+        if asked == path:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        return real(asked, *rest, **named)
+
+    return wrapped
 
 
 # --- what is made of them -------------------------------------------------------------------
