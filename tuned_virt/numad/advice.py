@@ -16,14 +16,14 @@ from typing import NamedTuple
 class Node(NamedTuple):
     """A NUMA node that guests can run on.
 
-    cpus       CPUs that guests may use
+    cpus       the CPUs that guests may use
     available  MiB that are free, or that the kernel frees without swapping
     vcpus      vCPUs of guests that are there already
     distances  node → distance, as in sysfs
     """
 
     id: int
-    cpus: int
+    cpus: frozenset[int]
     available: int
     vcpus: float = 0.0
     distances: Mapping[int, int] = {}
@@ -79,7 +79,7 @@ def advise(nodes: Sequence[Node], vcpus: int, mib: int) -> list[int]:
     """
     if not nodes:
         raise ValueError("this machine has no node with CPUs and memory")
-    whole = [node for node in nodes if node.available >= mib and node.cpus >= vcpus]
+    whole = [node for node in nodes if node.available >= mib and len(node.cpus) >= vcpus]
     if whole:
         return [min(whole, key=lambda node: _after(node, vcpus)).id]
     sets = [found for seed in nodes if (found := _grown(seed, nodes, vcpus, mib))]
@@ -91,7 +91,7 @@ def advise(nodes: Sequence[Node], vcpus: int, mib: int) -> list[int]:
 
 def _after(node: Node, vcpus: int) -> tuple[float, int, int]:
     """How full a node is with a guest; of equal ones that with most memory, then the first."""
-    return (node.vcpus + vcpus) / node.cpus, -node.available, node.id
+    return (node.vcpus + vcpus) / len(node.cpus), -node.available, node.id
 
 
 def _grown(seed: Node, nodes: Sequence[Node], vcpus: int, mib: int) -> list[Node]:
@@ -106,7 +106,7 @@ def _grown(seed: Node, nodes: Sequence[Node], vcpus: int, mib: int) -> list[Node
 
 def _sums(nodes: Sequence[Node]) -> Iterator[tuple[int, int]]:
     room = [max(0, node.available) for node in nodes]
-    return zip(accumulate(node.cpus for node in nodes), accumulate(room))
+    return zip(accumulate(len(node.cpus) for node in nodes), accumulate(room))
 
 
 def _distance(one: Node, other: Node) -> int:
@@ -119,4 +119,4 @@ def _apart(nodes: Sequence[Node]) -> int:
 
 def _level(nodes: Sequence[Node], vcpus: int) -> tuple[float, int]:
     load = sum(node.vcpus for node in nodes) + vcpus
-    return load / sum(node.cpus for node in nodes), min(node.id for node in nodes)
+    return load / sum(len(node.cpus) for node in nodes), min(node.id for node in nodes)

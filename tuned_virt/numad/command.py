@@ -12,6 +12,7 @@ import sys
 import time
 
 from tuned_virt import __version__
+from tuned_virt.core.state_file import FOLDER, PLACEMENTS, UnusableStateError
 from tuned_virt.kernel import cpuset
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.model.topology import node_numbers
@@ -27,13 +28,13 @@ FINE, WRONG = 0, 1
 """Exit statuses, as numad has them."""
 
 
-def run(arguments: list[str], fs: KernelFS, record: machine.AdviceRecord, now: float) -> int:
-    """Answer one call; 1 for one that is not understood."""
+def run(arguments: list[str], fs: KernelFS, folder: str, now: float) -> int:
+    """Answer one call at a moment, with the state in a folder; 1 for one that is not understood."""
     first, *rest = arguments or [""]
     if first.startswith("-w"):
         asked = re.fullmatch(r"(\d{1,6})(?::(\d{1,12}))?", "".join([first[2:], *rest]))
         if asked and int(asked[1]):
-            print(cpuset.text(_answer(int(asked[1]), int(asked[2] or 0), fs, record, now)))
+            print(cpuset.text(_answer(int(asked[1]), int(asked[2] or 0), fs, folder, now)))
             return FINE
         print(
             f"numad: {' '.join(arguments)}: give -w VCPUS[:MIB], such as -w 4:8192", file=sys.stderr
@@ -46,14 +47,17 @@ def run(arguments: list[str], fs: KernelFS, record: machine.AdviceRecord, now: f
     return FINE if first == "-h" else WRONG
 
 
-def _answer(
-    vcpus: int, mib: int, fs: KernelFS, record: machine.AdviceRecord, now: float
-) -> list[int]:
+def _answer(vcpus: int, mib: int, fs: KernelFS, folder: str, now: float) -> list[int]:
     """The nodes, noted as advised; where they cannot be told all, with the reason."""
     try:
         nodes = machine.read(fs)
     except (KernelFileError, ValueError) as error:
         return _neutral(fs, str(error))
+    try:
+        nodes = machine.with_guests(nodes, folder)
+    except (OSError, UnusableStateError) as error:
+        print(f"numad: guests are not counted: {folder}/{PLACEMENTS}: {error}", file=sys.stderr)
+    record = machine.AdviceRecord(folder)
     try:
         with record.locked():
             lately = record.read(now)
@@ -81,4 +85,4 @@ def _neutral(fs: KernelFS, why: str) -> list[int]:
 def main() -> int:
     """The program."""
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
-    return run(sys.argv[1:], KernelFS(), machine.AdviceRecord(), now)
+    return run(sys.argv[1:], KernelFS(), FOLDER, now)

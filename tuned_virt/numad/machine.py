@@ -6,66 +6,84 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tuned_virt.core.state_file import FOLDER, NOT_THERE, PLACEMENTS, StateFile, UnusableStateError
+from tuned_virt.core.state_file import (
+    NOT_THERE,
+    PLACEMENTS,
+    OfEarlierBoot,
+    StateFile,
+    UnusableStateError,
+)
 from tuned_virt.kernel import cpuset
 from tuned_virt.kernel.files import KernelFS
-from tuned_virt.model.topology import CACHE, memory_nodes, node_meminfo, nodes
+from tuned_virt.model.topology import memory_nodes, nodes
 from tuned_virt.numad.advice import LASTS, Advised, Node
 
-ADVISED = os.path.join(FOLDER, "numad.json")
-HELD = os.path.join(FOLDER, PLACEMENTS)
+ADVISED = "numad.json"
+"""In the folder of state, beside what vm_pinning holds."""
+
 ISOLATED = "/sys/devices/system/cpu/isolated"
 
 
-def read(fs: KernelFS, held: str = HELD) -> list[Node]:
-    """The nodes with CPUs that guests may use, and memory. Raises KernelFileError."""
+def read(fs: KernelFS) -> list[Node]:
+    """The nodes with CPUs that guests may use, and memory, without any guests.
+
+    Raises KernelFileError.
+    """
     isolated = cpuset.parse(fs.read_optional(ISOLATED) or "")
     with_memory = memory_nodes(fs)
     found = []
-    of_cpu: dict[int, int] = {}
     known = nodes(fs)
     numbers = [node.id for node in known]
     for node in known:
         cpus = cpuset.parse(node.cpus) - isolated
         if not cpus or (with_memory and node.id not in with_memory):
             continue
-        of_cpu.update(dict.fromkeys(cpus, node.id))
-        memory = node_meminfo(fs, node.id)
-        available = node.free + sum(memory.get(name, 0) for name in CACHE)
         distances = dict(zip(numbers, node.distances))
-        found.append(Node(node.id, len(cpus), available // 1024, 0.0, distances))
-    load = vcpus(_placements(held), of_cpu)
-    return [node._replace(vcpus=load.get(node.id, 0.0)) for node in found]
+        found.append(Node(node.id, cpus, (node.free + node.cache) // 1024, 0.0, distances))
+    return found
 
 
-def vcpus(placements: Iterator[Mapping[str, Any]], of_cpu: Mapping[int, int]) -> dict[int, float]:
-    """Node → vCPUs of placed guests; one that floats over several counts in part on each."""
-    texts: Counter[str] = Counter()
-    for placement in placements:
-        texts.update(placement["vcpus"].values())
+def with_guests(nodes_of: list[Node], folder: str) -> list[Node]:
+    """The nodes with the vCPUs of the guests that vm_pinning has placed, as it has written it; one
+    that floats over several counts in part on each.
+
+    Raises OSError, and UnusableStateError for a record that is none.
+    """
+    node_of = {cpu: node.id for node in nodes_of for cpu in node.cpus}
     load: dict[int, float] = {}
-    for text, number in texts.items():
-        here = Counter(of_cpu[cpu] for cpu in cpuset.parse(text) if cpu in of_cpu)
-        for node, cpus in here.items():
-            load[node] = load.get(node, 0.0) + number * cpus / sum(here.values())
-    return load
+    for cpus, number in _placed(os.path.join(folder, PLACEMENTS)):
+        here = Counter(node_of[cpu] for cpu in cpus if cpu in node_of)
+        for node, share in here.items():
+            load[node] = load.get(node, 0.0) + number * share / sum(here.values())
+    return [node._replace(vcpus=load.get(node.id, 0.0)) for node in nodes_of]
 
 
-def _placements(held: str) -> Iterator[Mapping[str, Any]]:
-    """What vm_pinning holds, as it is written; nothing where that cannot be used."""
-    with contextlib.suppress(OSError, UnusableStateError):
-        guests = StateFile(held, lambda content: list(content["guests"].values())).read()
-        if guests is not NOT_THERE:
-            yield from (guest["placement"] for some in guests for guest in some)
+def _placed(held: str) -> list[tuple[frozenset[int], int]]:
+    """CPUs on which vCPUs are held, each set with their number."""
+    try:
+        found = StateFile(held, _vcpus).read()
+    except OfEarlierBoot:
+        return []
+    return [] if found is NOT_THERE else found
+
+
+def _vcpus(content: dict[str, Any]) -> list[tuple[frozenset[int], int]]:
+    texts = Counter(
+        text
+        for guests in content["guests"].values()
+        for guest in guests
+        for text in guest["placement"]["vcpus"].values()
+    )
+    return [(cpuset.parse(text), number) for text, number in texts.items()]
 
 
 class AdviceRecord:
     """The advice of the last minutes, on tmpfs."""
 
-    def __init__(self, path: str = ADVISED) -> None:
+    def __init__(self, folder: str) -> None:
+        path = os.path.join(folder, ADVISED)
         self._file = StateFile(path, lambda content: list(map(_advised, content["advised"])))
 
     def locked(self) -> contextlib.AbstractContextManager[None]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tuned_virt.core.state_file import boot_id
+from tuned_virt.core.state_file import Damaged, boot_id
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.numad import machine
 from tuned_virt.numad.advice import LASTS, Advised
@@ -36,21 +37,33 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_nodes_with_cpus_and_the_vcpus_that_are_placed_there(root: Path) -> None:
-    held = root / "run/vm_pinning.json"
-    placements = [{"vcpus": {"0": "0-3", "1": "0-3"}}, {"vcpus": {"0": "4", "1": "0-7"}}]
+def place(folder: Path, *placements: dict[str, Any]) -> None:
+    """Guests as vm_pinning writes them down."""
     guests = {"qemu:///system": [{"placement": one} for one in placements]}
-    write(root, "run/vm_pinning.json", json.dumps({"boot_id": boot_id(), "guests": guests}))
-    first, second = machine.read(KernelFS(str(root)), str(held))
-    assert (first.id, first.cpus, first.available) == (0, 4, 1025)
-    assert (second.id, second.cpus, second.available) == (1, 3, 2049)
+    write(folder, "vm_pinning.json", json.dumps({"boot_id": boot_id(), "guests": guests}))
+
+
+def test_nodes_with_cpus_and_the_vcpus_that_are_placed_there(root: Path, tmp_path: Path) -> None:
+    nodes = machine.read(KernelFS(str(root)))
+    assert [(node.id, sorted(node.cpus), node.available) for node in nodes] == [
+        (0, [0, 1, 2, 3], 1025),
+        (1, [4, 5, 6], 2049),
+    ]
+    held = tmp_path / "held"
+    place(held, {"vcpus": {"0": "0-3", "1": "0-3"}}, {"vcpus": {"0": "4", "1": "0-7"}})
+    first, second = machine.with_guests(nodes, str(held))
     assert (first.vcpus, round(second.vcpus, 2)) == (2 + 4 / 7, 1.43)
-    write(root, "run/vm_pinning.json", "{")
-    assert [node.vcpus for node in machine.read(KernelFS(str(root)), str(held))] == [0, 0]
+    write(held, "vm_pinning.json", json.dumps({"boot_id": "another", "guests": {}}))
+    assert [node.vcpus for node in machine.with_guests(nodes, str(held))] == [0, 0]
+    assert [node.vcpus for node in machine.with_guests(nodes, str(tmp_path / "none"))] == [0, 0]
+    for text in ("{", json.dumps({"boot_id": boot_id(), "guests": {"x": [{}]}})):
+        write(held, "vm_pinning.json", text)
+        with pytest.raises(Damaged):
+            machine.with_guests(nodes, str(held))
 
 
 def test_advice_is_kept_for_some_minutes(tmp_path: Path) -> None:
-    record = machine.AdviceRecord(str(tmp_path / "own/numad.json"))
+    record = machine.AdviceRecord(str(tmp_path / "own"))
     assert record.read(0.0) == []
     one = Advised((0, 1), 4, 8192, {0: 100, 1: 200}, {0: 1.5}, 50.0)
     with record.locked():

@@ -23,13 +23,17 @@ BUDDY_ORDER = 10
 
 @dataclass(frozen=True)
 class MemoryNode:
-    """One NUMA node: CPUs as a cpuset ("0-3,8"), memory in KiB, distances to the nodes."""
+    """One NUMA node: CPUs as a cpuset ("0-3,8"), memory in KiB, distances to the nodes.
+
+    `cache` is what the kernel frees without swapping, see CACHE.
+    """
 
     id: int
     cpus: str
     total: int
     free: int
     distances: tuple[int, ...]
+    cache: int = 0
 
 
 def page_size() -> int:
@@ -81,6 +85,7 @@ def nodes(fs: KernelFS) -> list[MemoryNode]:
                 total=memory.get("MemTotal", 0),
                 free=memory.get("MemFree", 0),
                 distances=tuple(map(int, (fs.read_optional(f"{path}/distance") or "").split())),
+                cache=sum(memory.get(name, 0) for name in CACHE),
             )
         )
     return found
