@@ -7,7 +7,7 @@ import argparse
 import difflib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from tuned_virt.cli import variables as settings_lines
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
 from tuned_virt.cli.planning_input import text_of
 from tuned_virt.cli.recommend_file import MergedFile
+from tuned_virt.core import settings
+from tuned_virt.core.settings import Setting
 from tuned_virt.model.host_facts import NotKnown
 from tuned_virt.recommend.decide import Recommendations, decide
 from tuned_virt.recommend.situation import Situation
@@ -55,7 +57,8 @@ def run(options: argparse.Namespace) -> int:
     made = _decided(recommend_input.gather(options.host, options.guest, options.snapshot))
     file = options.settings or _machines_file(made.profile)
     before = "" if elsewhere and not options.settings else _text(file)
-    merged = recommend_file.merge(before, made.profile, made.settings, options.replace)
+    below = {} if elsewhere else _below(file)
+    merged = recommend_file.merge(before, made.profile, made.settings, options.replace, below)
     if merged.errors:
         raise CouldNot("\n".join(_in_file(file, str(error)) for error in merged.errors))
     written = bool(options.write and merged.added)
@@ -82,6 +85,17 @@ def _machines_file(profile: str) -> Path:
 
 def _text(file: Path) -> str:
     return text_of(file) if os.path.lexists(file) else ""
+
+
+def _below(file: Path) -> Mapping[str, Setting]:
+    """What an image sets where the file does not. Raises CouldNot."""
+    images = [one for one in settings.layers(os.fspath(file)) if one != os.fspath(file)]
+    if not images:
+        return {}
+    found = settings.layered([settings.parse(one, text_of(Path(one))) for one in images])
+    if found.errors:
+        raise CouldNot("\n".join(map(str, found.errors)))
+    return found.settings
 
 
 def _in_file(file: Path, error: str) -> str:
@@ -125,11 +139,12 @@ def _told(made: Recommendations, merged: MergedFile) -> Iterator[str]:
         yield f"recommended: nothing; the defaults of {made.profile} serve this machine"
     for kept in merged.kept:
         want = f"{kept.setting.name}={kept.setting.value}"
+        line = f"{kept.file}: line {kept.line}" if kept.file else f"line {kept.line}"
         yield (
-            f"differs: line {kept.line} has {kept.name}={kept.value}, which stays; recommended is"
+            f"differs: {line} has {kept.name}={kept.value}, which stays; recommended is"
             f" {want}: {kept.setting.evidence}; --replace {kept.setting.name} takes it"
             if kept.name == kept.setting.name
-            else f"differs: line {kept.line} has {kept.name}={kept.value}, which stays;"
+            else f"differs: {line} has {kept.name}={kept.value}, which stays;"
             f" recommended instead of it is {want}: {kept.setting.evidence}"
         )
     for refused in merged.refused:
@@ -166,7 +181,7 @@ def _content(
                 "why": one.reason,
                 "source": one.source,
                 "own": f"{own[one].name}={own[one].value}" if one in own else None,
-                "line": own[one].line if one in own else None,
+                "line": own[one].line if one in own and not own[one].file else None,
                 "error": errors.get(one),
             }
             for one, state in states.items()

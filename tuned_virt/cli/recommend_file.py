@@ -6,13 +6,13 @@ from __future__ import annotations
 import os
 import tempfile
 import textwrap
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tuned_virt.cli import check_settings, settings_file, variables
 from tuned_virt.cli.variables import Variable
 from tuned_virt.core import settings
-from tuned_virt.core.settings import SettingError
+from tuned_virt.core.settings import Setting, SettingError
 from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.recommend.advice import RecommendedSetting
 
@@ -22,6 +22,8 @@ WIDTH = 118
 
 ALL = "all"
 
+NOTHING: Mapping[str, Setting] = {}
+
 HEAD = """\
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Settings of the profile {profile} (tuned-virt-plus); see man {profile}-variables.conf
@@ -30,12 +32,16 @@ HEAD = """\
 
 @dataclass(frozen=True)
 class KeptLine:
-    """An own line that says something else than the recommendation, and stays."""
+    """An own line that says something else than the recommendation, and stays.
+
+    file  where it is, "" for the settings file itself: an image's settings are own ones, too
+    """
 
     setting: RecommendedSetting
     name: str
     value: str
     line: int
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,9 +70,14 @@ class MergedFile:
 
 
 def merge(
-    text: str, profile: str, wanted: Iterable[RecommendedSetting], replaced: Collection[str] = ()
+    text: str,
+    profile: str,
+    wanted: Iterable[RecommendedSetting],
+    replaced: Collection[str] = (),
+    below: Mapping[str, Setting] = NOTHING,
 ) -> MergedFile:
-    """`replaced` are names of settings whose own lines may be changed, or ALL.
+    """`replaced` are names of settings whose own lines may be changed, or ALL; `below` is what an
+    image sets where the file does not.
 
     Each is added only where check-settings has nothing against the result.
     """
@@ -76,7 +87,7 @@ def merge(
         return MergedFile(text, errors=errors)
     added, same, kept, refused = [], [], [], []
     for one in wanted:
-        own = _own(text, one)
+        own = _own({**below, **settings.parse("", text).settings}, one)
         if own is not None and own.value == one.value and own.name == one.name:
             same.append(one)
             continue
@@ -101,13 +112,12 @@ def check(text: str, profile: str) -> tuple[SettingError, ...]:
         return check_settings.check(os.fspath(file), profile).errors
 
 
-def _own(text: str, one: RecommendedSetting) -> KeptLine | None:
+def _own(known: Mapping[str, Setting], one: RecommendedSetting) -> KeptLine | None:
     """The line that sets this, or what says the same in another way; empty ones set nothing."""
-    known = settings.parse("", text).settings
     for name in (one.name, *one.rivals):
         found = known.get(name)
         if found is not None and (found.value or name == one.name):
-            return KeptLine(one, name, found.value, found.line)
+            return KeptLine(one, name, found.value, found.line, found.file)
     return None
 
 
@@ -146,8 +156,3 @@ def _without_old_comment(lines: Sequence[str], name: str) -> list[str]:
 
 def _sets(line: str, name: str) -> bool:
     return line.partition("=")[0].strip() == name
-
-
-def names(wanted: Iterable[RecommendedSetting]) -> Iterator[str]:
-    """As name=value."""
-    return (f"{one.name}={one.value}" for one in wanted)

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 
 from tuned_virt.audit.scene import Scene
-from tuned_virt.cli import audit_input, guest_rows, vcpu_waits
+from tuned_virt.cli import audit_input, guests
 from tuned_virt.cli.audit_input import AuditInput
 from tuned_virt.cli.common import CouldNot
 from tuned_virt.kernel import swap, systemd
@@ -16,9 +15,6 @@ from tuned_virt.model import host_facts, topology
 from tuned_virt.model.host_facts import Fact
 from tuned_virt.model.topology import HostError
 from tuned_virt.recommend.situation import Situation
-
-SAMPLE = 1.0
-"""Seconds over which guests' delays are measured."""
 
 MANAGERS: Mapping[str, str] = {
     "/etc/pve": "Proxmox VE",
@@ -71,11 +67,11 @@ def _whole(gathered: AuditInput) -> Scene:
 
 
 def _is_guest(fs: KernelFS) -> bool:
-    """False also where systemd-detect-virt cannot be asked."""
+    """Raises CouldNot where systemd-detect-virt cannot be asked."""
     try:
         return systemd.role(fs) == "guest"
-    except systemd.RoleUnknown:
-        return False
+    except systemd.RoleUnknown as error:
+        raise CouldNot(f"whether this machine is a guest cannot be told: {error}") from error
 
 
 def _inside(fs: KernelFS) -> Scene:
@@ -94,9 +90,6 @@ def _swap_in_ram(fs: KernelFS) -> Fact[bool]:
 
 def _delays(fs: KernelFS) -> Mapping[str, float]:
     """Of running guests, by UUID; those that cannot be read are not in it."""
-    guests = guest_rows.find(fs)
-    watched = [(one.pid, one.threads) for one in guests]
-    before = vcpu_waits.read(fs, watched)
-    time.sleep(SAMPLE if any(before.waited.values()) else 0.0)
-    rows = guest_rows.rows(fs, guests, before, vcpu_waits.read(fs, watched))
-    return {row.uuid: row.delay_percent for row in rows if row.delay_percent is not None}
+    look = guests.Look(fs, None)
+    look.take(guests.SAMPLE)
+    return {row.uuid: row.delay_percent for row in look.rows if row.delay_percent is not None}

@@ -13,7 +13,7 @@ from tuned_virt.cli import (
     audit,
     audit_input,
     disks,
-    guest_rows,
+    guests,
     hugepages,
     json_output,
     ksm_report,
@@ -22,12 +22,11 @@ from tuned_virt.cli import (
     settings_file,
     snapshot,
     status,
-    vcpu_waits,
 )
 from tuned_virt.cli.common import CouldNot
 from tuned_virt.cli.guest_rows import GuestRow
 from tuned_virt.cli.planning_input import DescribedGuest, PlanningInput
-from tuned_virt.core import active_profile
+from tuned_virt.core import active_profile, settings
 from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.kernel import cpuset, numa_maps
 from tuned_virt.kernel.errors import PlainError
@@ -38,9 +37,6 @@ from tuned_virt.placement import Placement, PlacementKind
 
 T = TypeVar("T")
 Content = Mapping[str, Any]
-
-SAMPLE = 1.0
-"""Seconds over which guests' delays are measured."""
 
 CHANGES = 100
 """Changes shown, the newest ones."""
@@ -105,11 +101,9 @@ def _tried(read: Callable[[], T]) -> Fact[T]:
 
 
 def _rows(fs: KernelFS) -> list[GuestRow]:
-    guests = guest_rows.find(fs)
-    watched = [(one.pid, one.threads) for one in guests]
-    before = vcpu_waits.read(fs, watched)
-    time.sleep(SAMPLE if any(before.waited.values()) else 0.0)
-    return guest_rows.rows(fs, guests, before, vcpu_waits.read(fs, watched))
+    look = guests.Look(fs, None)
+    look.take(guests.SAMPLE)
+    return look.rows
 
 
 def _ksm(fs: KernelFS) -> Fact[Content]:
@@ -118,8 +112,9 @@ def _ksm(fs: KernelFS) -> Fact[Content]:
 
 
 def _settings() -> dict[str, str]:
-    """The text of each settings file, by path."""
-    return {file: planning_input.text_of(Path(file)) for file in settings_file.machines_files()}
+    """The text of each settings file, by path, an image's before the machine's."""
+    files = [one for file in settings_file.machines_files() for one in settings.layers(file)]
+    return {file: planning_input.text_of(Path(file)) for file in files}
 
 
 def _switched() -> str:

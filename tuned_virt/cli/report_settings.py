@@ -5,7 +5,7 @@ profiles' own files of defaults."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tuned_virt.cli import settings_file
@@ -29,7 +29,9 @@ def settings_tables(
     """What each file in force, by its path and text, sets; the defaults of all else; and the files
     that are not in force, as far as TuneD's status is known."""
     idle = [] if status is None else [path for path in files if not _in_force(path, status)]
-    read = [settings.parse(path, text) for path, text in files.items() if path not in idle]
+    read = _by_profile(
+        settings.parse(path, text) for path, text in files.items() if path not in idle
+    )
     own = [row for one in read for row in _set(one)]
     rest = [row for one in read for row in _defaults(one)]
     caption = f"{len(rest)} settings at their defaults"
@@ -38,6 +40,14 @@ def settings_tables(
         "defaults": table("defaults-table", caption, COLUMNS, rest),
         "idle": [f"{path} is not in force: its profile is not active" for path in idle],
     }
+
+
+def _by_profile(files: Iterable[SettingsFile]) -> list[SettingsFile]:
+    """Each profile's files as one, as the plugins read them."""
+    found: dict[str, list[SettingsFile]] = {}
+    for one in files:
+        found.setdefault(settings_file.profile_of(one.path), []).append(one)
+    return [settings.layered(some) for some in found.values()]
 
 
 def _in_force(path: str, status: Mapping[str, Any]) -> bool:
@@ -55,8 +65,8 @@ def _told(read: Sequence[SettingsFile], number: int) -> str:
 
 
 def _set(read: SettingsFile) -> Iterator[tuple[object, ...]]:
-    name = os.path.basename(read.path)
     for one in read.settings.values():
+        name = os.path.basename(one.file) if one.file == read.path else one.file
         yield one.name, one.value or EMPTY, f"{name}, line {one.line}"
     for error in read.errors:
         yield "not valid", TableCell(error.value, level="error"), str(error)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tuned_virt.core.options import OptionError, template
 from tuned_virt.frozen_dataclasses import dataclass, field, replace
@@ -71,19 +71,34 @@ def read(path: str) -> SettingsFile:
 
     What a file in /etc/tuned does not set is as the image's file of the same name has it.
     """
-    files = [_of_one(one) for one in layers(path)]
+    return layered([_of_one(one) for one in layers(path)])
+
+
+def layered(files: Sequence[SettingsFile]) -> SettingsFile:
+    """Files as one, that of the last: its settings replace those of the files before it."""
     if len(files) == 1:
         return files[0]
     errors = tuple(error for one in files for error in one.errors)
     merged = {name: one for file in files for name, one in file.settings.items()}
-    return SettingsFile(path, merged, errors)
+    return SettingsFile(files[-1].path, merged, errors)
 
 
 def layers(path: str) -> list[str]:
     """The files that are read for one, those whose settings others replace first."""
     folder, name = os.path.split(path)
     image = os.path.join(IMAGES, name)
-    return [image, path] if folder == MACHINES and os.path.lexists(image) else [path]
+    return [image, path] if folder == MACHINES and _may_be_there(image) else [path]
+
+
+def _may_be_there(path: str) -> bool:
+    """False for what is surely not there: what cannot be looked at is an error once it is read."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _of_one(path: str) -> SettingsFile:

@@ -15,6 +15,7 @@ from tests.unit.recommend import hosts
 from tuned_virt import cli
 from tuned_virt.cli import recommend_file, recommend_input
 from tuned_virt.cli.common import CouldNot
+from tuned_virt.core import settings
 from tuned_virt.kernel import systemd
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import guest_configurations
@@ -137,6 +138,30 @@ def _settings(seen: Situation) -> tuple[RecommendedSetting, ...]:
 
 
 @pytest.mark.usefixtures("here")
+def test_an_images_settings_are_kept_as_own_lines_are(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = tmp_path / "image" / file.name
+    image.parent.mkdir()
+    image.write_text("ksm_mode=off\nvm_isolation=none\n")
+    file.write_text("")
+    monkeypatch.setattr(settings, "MACHINES", str(file.parent))
+    monkeypatch.setattr(settings, "IMAGES", str(image.parent))
+    assert recommend("--settings", file, "--write") == 1
+    text, err = file.read_text(), capsys.readouterr().err
+    assert "vm_dedicated=" in text
+    assert "ksm_mode" not in text
+    assert "vm_isolation" not in text
+    assert "set already: ksm_mode=off" in err
+    assert f"differs: {image}: line 2 has vm_isolation=none, which stays" in err
+    assert recommend("--settings", file, "--write", "--replace", "all") == 0
+    assert "vm_isolation=host\n" in file.read_text()
+    image.write_text("ksm_mod=off\n:\n")
+    assert recommend("--settings", file) == 2
+    assert f"{image}: line 2: ':'" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("here")
 def test_a_file_with_errors_is_not_written(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file.write_text("ksm_mod=off\n")
     assert recommend("--settings", file, "--write") == 2
@@ -190,6 +215,13 @@ def test_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         recommend_input.here(KernelFS(tmp_path))
     monkeypatch.setattr(systemd, "role", lambda fs: "guest")
     with pytest.raises(CouldNot, match="cannot be read"):
+        recommend_input.here(KernelFS(tmp_path))
+
+    def unknown(_: KernelFS) -> str:
+        raise systemd.RoleUnknown("systemd-detect-virt: No such file or directory")
+
+    monkeypatch.setattr(systemd, "role", unknown)
+    with pytest.raises(CouldNot, match="is a guest cannot be told: systemd-detect-virt: No such"):
         recommend_input.here(KernelFS(tmp_path))
 
 

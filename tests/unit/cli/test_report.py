@@ -168,6 +168,21 @@ def test_the_settings_are_those_of_the_file_then_the_defaults(given: ReportInput
     assert not rest.keys() & {"ksm_mode", "vm_policy"}
 
 
+def test_an_images_settings_count_where_the_machine_sets_nothing(given: ReportInput) -> None:
+    name = "virtual-host-plus-variables.conf"
+    image, machine = f"/usr/lib/tuned-virt/{name}", f"/etc/tuned/{name}"
+    texts = {image: "ksm_mode=off\nvm_policy=none\n", machine: "vm_policy=node\n"}
+    shown = report_view.view(replace(reports.whole(given), settings=Fact(texts, "")))
+    tables = shown["settings"].value
+    assert [[cell.text for cell in row.cells] for row in tables["set"].rows] == [
+        ["ksm_mode", "off", f"{image}, line 1"],
+        ["vm_policy", "node", f"{name}, line 1"],
+    ]
+    rest = [row.cells[0].text for row in tables["defaults"].rows]
+    assert len(rest) == len(set(rest))
+    assert not {"ksm_mode", "vm_policy"} & set(rest)
+
+
 def test_only_files_of_the_active_profile_are_in_force(given: ReportInput) -> None:
     """Both packages may be installed; a profile of the administrator may include one of ours."""
     host, guest = (f"/etc/tuned/virtual-{kind}-plus-variables.conf" for kind in ("host", "guest"))

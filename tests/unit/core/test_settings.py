@@ -128,6 +128,16 @@ def test_an_images_file_is_below_the_machines(
     assert settings.read(image).settings.keys() == {"a", "b"}, "by its own name it is alone"
 
 
+def test_an_images_file_that_cannot_be_looked_at_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "v.conf").write_text("b=2\n")
+    monkeypatch.setattr(settings, "MACHINES", str(tmp_path))
+    monkeypatch.setattr(settings, "IMAGES", "x" * 300)
+    [error] = settings.read(f"{tmp_path}/v.conf").errors
+    assert str(error).endswith("v.conf: File name too long")
+
+
 @pytest.mark.parametrize(
     ("name", "meant"),
     [
