@@ -96,9 +96,14 @@ def run_cmdline(options: argparse.Namespace, end: str = "\n") -> int:
     """
     machine = _machine(options.nodes, options.kernel)
     try:
-        text, said = _arguments(_policy(_file(options), options.set), machine)
+        policy = _policy(_file(options), options.set)
+        if options.nodes:
+            _refuse_shares(policy)
+        text, said = _arguments(policy, machine)
     except CouldNot as error:
         text, said = "", [str(error)]
+    if options.kargs and not text and not said:
+        said = ["no pages of 1G or more are requested, so there is nothing to print"]
     if options.json:
         json_output.emit("hugepages-cmdline", {"arguments": text, "notes": said})
         return FINE
@@ -110,6 +115,17 @@ def run_cmdline(options: argparse.Namespace, end: str = "\n") -> int:
     if text:
         print(text, end=end)
     return FINE
+
+
+def _refuse_shares(policy: HugepagesPolicy) -> None:
+    """Raises CouldNot for a share of a node's memory: that of another machine is not known."""
+    for pool in policy.pools:
+        if any(amount.percent for amount in pool.nodes.values()):
+            name = f"pages_{size_name(pool.size_kib)}"
+            raise CouldNot(
+                f"{name}: '{pool.text}': the memory of another machine (--nodes) is not known:"
+                " give numbers of pages; nothing is printed"
+            )
 
 
 def _machine(nodes: str | None, kernel: str | None) -> HugepagesState:

@@ -373,3 +373,19 @@ def test_arguments_for_another_machine(
 ) -> None:
     assert cli.main(["hugepages", "cmdline", *words.split()]) == status
     assert capsys.readouterr().out == printed
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--set pages_1G=0:25% --nodes 0-1 --kargs", "pages_1G: '0:25%': the memory of another"),
+        ("--set pages_2M=0:4 --nodes 0 --kargs", "no pages of 1G or more are requested"),
+    ],
+)
+def test_why_nothing_is_printed_for_another_machine(
+    words: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["hugepages", "cmdline", *words.split()]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err
