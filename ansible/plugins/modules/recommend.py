@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: recommend
-short_description: Show what tuned-virt would change in settings, guests and host
+short_description: Show the settings that serve a host and its guests, and why
 version_added: 1.0.0
 description:
   - Runs C(tuned-virt recommend --json) and returns its object. Changes nothing.
@@ -26,7 +26,9 @@ content:
   returned: success
   type: dict
 rc:
-  description: The command's exit status.
+  description:
+    - 0 where all that is recommended can be set, or is; 1 where an own line differs, or a need is
+      not served; 2 where it could not tell.
   returned: success
   type: int
 """
