@@ -18,13 +18,13 @@ import subprocess
 import uuid as uuids
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol
 from xml.sax.saxutils import escape
 
 import libvirt
 
 from tests.sandbox import wait_for
+from tests.stacked import Stacked
 
 libvirt.registerErrorHandler(lambda *_: None, None)  # they are raised; stderr is for pytest
 
@@ -114,7 +114,7 @@ class Inside(Protocol):
         """The argument vector that runs a command inside."""
 
 
-class Libvirtd:
+class Libvirtd(Stacked):
     """A libvirtd, inside a sandbox or alone; leaves no process behind.
 
     `uri` opens it from the test's process, for reading and writing; inside it is qemu:///system.
@@ -149,14 +149,6 @@ class Libvirtd:
             self.start()
             self._stack = stack.pop_all()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.close()
 
     def _namespaces(self) -> list[str]:
         mount = ["unshare", "--mount", "--propagation", "private"]

@@ -23,7 +23,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import dbus
@@ -31,6 +30,7 @@ import dbus.bus
 
 from tests import debian
 from tests.debian import CACHE
+from tests.stacked import Stacked
 
 REPO = Path(__file__).resolve().parent.parent
 PYTHON = "/usr/bin/python3"
@@ -130,7 +130,7 @@ def wait_for(what: str, condition: Callable[[], bool], seconds: float = 20) -> N
         time.sleep(0.02)
 
 
-class Sandbox:
+class Sandbox(Stacked):
     """One TuneD of a given generation with this checkout installed beside it.
 
     `profiles` maps a profile's name to the text of its tuned.conf; `files` maps absolute paths to
@@ -179,14 +179,6 @@ class Sandbox:
                 self.start()
             self._stack = stack.pop_all()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.close()
 
     def _enter_namespaces(self, base: str, stack: contextlib.ExitStack) -> subprocess.Popen[str]:
         layers = [str(tuned_layer(self.version))]

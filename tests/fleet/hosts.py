@@ -18,10 +18,10 @@ import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from tests.sandbox import REPO, Sandbox, SystemdSandbox
+from tests.stacked import Stacked
 
 VENV = REPO / "build/venv-ansible/bin"
 COLLECTIONS = REPO / "build/ansible"
@@ -114,7 +114,7 @@ class Image(Networked):
     """A system that is being built: nothing has booted it, and no daemon runs."""
 
 
-class Fleet:
+class Fleet(Stacked):
     """Several hosts, an inventory of them, and plays against it; `variables` are by host."""
 
     def __init__(
@@ -145,14 +145,6 @@ class Fleet:
             self._write_inventory(key)
             self._stack = stack.pop_all()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.close()
 
     def _key(self) -> Path:
         key = self.folder / "key"

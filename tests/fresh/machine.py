@@ -21,9 +21,9 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from tests import debian
+from tests.stacked import Stacked
 from tests.vm import kernel
 
 INCLUDED = ("make", "git", "ca-certificates")
@@ -66,7 +66,7 @@ class Done:
     seconds: float
 
 
-class Machine:
+class Machine(Stacked):
     """One such machine with a clone of a checkout; see the module.
 
     With `keep`, its folder stays behind for a look.
@@ -102,14 +102,6 @@ class Machine:
             self._clone()
             self._stack = stack.pop_all()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.close()
 
     def _start(self, stack: contextlib.ExitStack) -> None:
         unshare = ["unshare", "--mount", "--pid", "--ipc", "--fork", "--kill-child"]

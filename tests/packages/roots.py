@@ -15,10 +15,10 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 
 from tests import debian
 from tests.debian import CACHE
+from tests.stacked import Stacked
 
 SUITE = "bookworm"
 
@@ -62,7 +62,7 @@ def base() -> Path:
     )
 
 
-class Root:
+class Root(Stacked):
     """One such system, gone when the with block ends."""
 
     def __enter__(self) -> Root:
@@ -85,14 +85,6 @@ class Root:
             self.path = Path(f"/proc/{self._holder.pid}/root{self.inside}")
             self._stack = stack.pop_all()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.close()
 
     def _end(self) -> None:
         children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children").read_text()
