@@ -19,8 +19,8 @@ IN_POOLS = 0.8
 SETTLING, WATCHED = 30, 60
 """Seconds."""
 
-DAEMON = 0.02
-"""Most of one emulated CPU that TuneD may take."""
+WAKES = 2 * WATCHED
+"""Most that all threads of a profile may wake up: TuneD's own one does once a second."""
 
 PAGE_KIB = 2048
 
@@ -29,6 +29,16 @@ def seconds(pid: int) -> float:
     """CPU that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def threads(pid: int) -> dict[str, int]:
+    """How often each thread of a process has gone to sleep by itself."""
+    found = {}
+    for folder in Path(f"/proc/{pid}/task").iterdir():
+        lines = (folder / "status").read_text().splitlines()
+        [line] = [line for line in lines if line.startswith("voluntary_ctxt_switches:")]
+        found[folder.name] = int(line.split()[1])
+    return found
 
 
 def ksmd() -> int:
@@ -50,7 +60,10 @@ def fill_pools() -> float:
 
 
 def test_auto_does_nothing_where_pools_have_the_memory(tuned: Tuned) -> None:
-    """What pools hold is no shortage: neither ksmd nor the controller takes CPU for it."""
+    """What pools hold is no shortage: ksmd does not run for it, and the controller sleeps.
+
+    How much CPU that is depends on the machine that emulates this one: it is printed.
+    """
     assert fill_pools() > IN_POOLS - 0.1
     script = REPO / "tests/system/ksm_memory.py"
     holder = subprocess.Popen(
@@ -59,9 +72,11 @@ def test_auto_does_nothing_where_pools_have_the_memory(tuned: Tuned) -> None:
     try:
         assert holder.stdout
         assert holder.stdout.readline() == b"ready\n"
+        others = threads(tuned.pid)
         tuned.switch_to_ksm(mode="auto")
         wait_for("ksmd to be stopped", lambda: ksm("run") in "02", SLOW_SECONDS)
         time.sleep(SETTLING)
+        asleep = threads(tuned.pid)
         before = (seconds(ksmd()), seconds(tuned.pid), ksm("full_scans"))
         time.sleep(WATCHED)
         after = (seconds(ksmd()), seconds(tuned.pid), ksm("full_scans"))
@@ -69,7 +84,11 @@ def test_auto_does_nothing_where_pools_have_the_memory(tuned: Tuned) -> None:
             f"ksmd {after[0] - before[0]:.2f} s, TuneD {after[1] - before[1]:.2f} s in {WATCHED} s"
         )
         assert (after[0], after[2]) == (before[0], before[2])
-        assert after[1] - before[1] < DAEMON * WATCHED
+        own = {one: wakes for one, wakes in threads(tuned.pid).items() if one not in others}
+        woken = {one: wakes - asleep.get(one, 0) for one, wakes in own.items()}
+        print(f"threads of the profile woke {sorted(woken.values())} times")
+        assert own
+        assert sum(woken.values()) < WAKES
         verified, lines = tuned.verify()
         assert verified, lines
     finally:
