@@ -16,7 +16,7 @@ from tests.vm.kernel import NODES, ksm
 IN_POOLS = 0.8
 """Of each node's memory."""
 
-SETTLING, WATCHED = 30, 60
+SETTLING, WATCHED = 10, 20
 """Seconds."""
 
 WAKES = 2 * WATCHED
