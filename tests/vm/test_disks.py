@@ -296,6 +296,57 @@ def test_disks_removed_and_added_again_are_set_again(
     assert not set(defaults.items()) & set(wanted.items())
 
 
+GUARDED = f"""{OPTIONS}
+[guard]
+type=crash_guard
+priority=-100
+files=/sys/block/*/queue/read_ahead_kb
+[disk]
+readahead=>4096
+"""
+
+
+def values(name: str) -> tuple[str, str]:
+    return disks.scheduler(name), disks.read(disks.BLOCK / name / "queue/read_ahead_kb")
+
+
+def test_disks_that_have_exchanged_their_names_keep_what_they_came_with(
+    layers: dict[str, str], tuned: Tuned, monitor: Monitor
+) -> None:
+    """TuneD is killed; a USB disk and one of virtio-scsi go, and come in the order that gives each
+    the other's name (as DietPi 4499 and zbx-smartctl 73 tell it)."""
+    pair = ("usb", "vscsi-four")
+    for name in pair:
+        (disks.BLOCK / layers[name] / "queue/scheduler").write_text("kyber")
+        (disks.BLOCK / layers[name] / "queue/read_ahead_kb").write_text("776")
+    stays = layers["lun"]
+    before = values(stays)
+    switch(tuned, GUARDED)
+    assert values(stays) != before
+    tuned.kill9()
+    old = sorted(layers[name] for name in pair)
+    for name in pair:
+        unplug(monitor, name)
+        wait_for("gone", functools.partial(lambda one: one not in disks.by_serial(), name))
+    first = "usb" if old[0] == layers["vscsi-four"] else "vscsi-four"
+    second = next(name for name in pair if name != first)
+    for name in (first, second):
+        plug(monitor, name)
+        wait_for("back", functools.partial(lambda one: one in disks.by_serial(), name), disks.SLOW)
+        layers[name] = disks.by_serial()[name]
+    assert [layers[first], layers[second]] == old
+    fresh = {name: values(layers[name]) for name in pair}
+    assert "776" not in {read_ahead for _, read_ahead in fresh.values()}
+    tuned.start()
+    verified, lines = tuned.verify()
+    assert verified, lines
+    for name in old:
+        assert f"{name} is another device now: it was removed and added since" in lines
+    tuned.off()
+    assert {name: values(layers[name]) for name in pair} == fresh
+    assert values(stays) == before
+
+
 def test_an_hba_goes_and_comes_with_its_disk(
     layers: dict[str, str], tuned: Tuned, monitor: Monitor
 ) -> None:

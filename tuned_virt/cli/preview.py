@@ -17,6 +17,7 @@ from tuned_virt.core.originals import Originals
 from tuned_virt.core.preview import Knowledge, PreviewedValue, PreviewRemark, SwitchPreview
 from tuned_virt.kernel import systemd
 from tuned_virt.kernel.files import KernelFS
+from tuned_virt.plugins import crash_guard
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     names = options.profile or [_by_role()]
     active, note = _active()
     with Guard().in_force():  # reading would set a damaged file aside
-        guarded = Originals().record("crash_guard").originals
+        guarded = crash_guard.paths(KernelFS(), Originals().record("crash_guard").originals)
         last = last_switch.read(Journal().entries())
     try:
         found, sections = switch.preview(active, names, guarded, last)

@@ -252,15 +252,19 @@ class KernelFS:
         status = self._status(path)
         return status.st_mtime_ns if status else 0
 
-    def block_number(self, path: str) -> str:
-        """A block device's number, "8:1"; "" for anything else, and what others keep to them."""
-        try:
-            status = os.stat(self._real(path))
-        except OSError:
-            return ""
-        if not stat.S_ISBLK(status.st_mode):
+    def device_number(self, path: str) -> str:
+        """A block device's number, "8:1"; "" for anything else. Raises KernelFileError."""
+        status = self._status(path)
+        if status is None or not stat.S_ISBLK(status.st_mode):
             return ""
         return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+
+    def block_number(self, path: str) -> str:
+        """The same, and "" for what others keep to them."""
+        try:
+            return self.device_number(path)
+        except KernelFileError:
+            return ""
 
     def glob(self, pattern: str) -> list[str]:
         """Paths that match a pattern, sorted, as the machine has them. Raises KernelFileError.

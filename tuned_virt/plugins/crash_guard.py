@@ -9,7 +9,6 @@ the values of the named files; at unapply, after those plugins, it puts back wha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from tuned_virt.core import options as opt
 from tuned_virt.core.options import BadOptions, OptionError, OptionSpec
@@ -17,8 +16,10 @@ from tuned_virt.core.overridden import TunedChoice, TunedSetting
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.core.profile_parts import CHECKED, CHOICES
 from tuned_virt.core.tuner import Tuner
-from tuned_virt.frozen_dataclasses import dataclass
-from tuned_virt.kernel.files import WILD, KernelFS, active_word
+from tuned_virt.frozen_dataclasses import dataclass, field, replace
+from tuned_virt.kernel.device_identity import DeviceFile, DeviceReader, located, why_gone
+from tuned_virt.kernel.device_identity import parse as parse_file
+from tuned_virt.kernel.files import WILD, KernelFileError, KernelFS, active_word
 
 ROOTS = ("/proc/sys/", "/sys/")
 """Only settings of the kernel are guarded: a profile must not make root write elsewhere."""
@@ -95,21 +96,23 @@ class CrashGuardPolicy:
     patterns: tuple[str, ...] = ()
 
 
-class GuardedFile(NamedTuple):
-    """A kernel file that TuneD's own plugins set; its value is its text, of choices the chosen."""
-
-    path: str
-
-    def __str__(self) -> str:
-        return self.path
-
-
 @dataclass(frozen=True)
 class CrashGuardState:
-    """Values of the files that the policy's patterns match and of those kept."""
+    """The kernel's files as they are; a file's value is its text, of choices the chosen one.
 
-    values: Mapping[GuardedFile, str]
-    matched: frozenset[GuardedFile]
+    values   of the files that the policy's patterns match, and of those kept
+    matched  those that the patterns match
+    places   kept setting → its file, of the same device as then
+    gone     kept setting → what has become of its device; replaced: those whose name another has
+    unknown  kept setting → why it cannot be told which device has its name now
+    """
+
+    values: Mapping[DeviceFile, str]
+    matched: frozenset[DeviceFile]
+    places: Mapping[str, DeviceFile] = field(default_factory=dict)
+    gone: Values = field(default_factory=dict)
+    replaced: frozenset[str] = frozenset()
+    unknown: Values = field(default_factory=dict)
 
 
 def parse(options: Mapping[str, str]) -> CrashGuardPolicy:
@@ -137,17 +140,30 @@ def decide(state: CrashGuardState, originals: Values) -> Plan:
     """Put back every kept original that differs, and keep the value of each guarded file.
 
     Of the kernel's pairs (vm.dirty_ratio and vm.dirty_bytes) writing one zeroes the other, and zero
-    itself is refused, so values other than 0 go first; the zeros are then already there.
+    itself is refused, so values other than 0 go first; the zeros are then already there. What was
+    kept of a device is not written to another one that has its name now.
     """
     now = state.values
-    kept = {GuardedFile(path): text for path, text in originals.items()}
-    differing = [one for one, text in kept.items() if one in now and now[one] != text]
+    kept = {place: originals[setting] for setting, place in state.places.items()}
+    differing = [
+        (originals[setting], setting, place)
+        for setting, place in state.places.items()
+        if place in now and now[place] != originals[setting]
+    ]
     return Plan(
         changes=tuple(
-            Change(str(one), one.path, now[one], kept[one], "original value before TuneD")
-            for one in sorted(differing, key=lambda one: (kept[one] == "0", one))
+            Change(setting, place.path, now[place], text, "original value before TuneD")
+            for text, setting, place in sorted(
+                differing, key=lambda one: (one[0] == "0", one[2].path)
+            )
         ),
         originals={str(one): kept.get(one, now[one]) for one in now if one in state.matched},
+        pending=state.unknown,
+        notes=tuple(
+            f"{state.gone[setting]}; {parse_file(setting).path} was {originals[setting]}, which is"
+            " not restored"
+            for setting in sorted(state.replaced)
+        ),
     )
 
 
@@ -163,23 +179,65 @@ class CrashGuardTuner(Tuner[CrashGuardPolicy, CrashGuardState]):
     parse = staticmethod(parse)
 
     def read(self, fs: KernelFS, policy: CrashGuardPolicy, originals: Values) -> CrashGuardState:
-        """Values of the guarded files and of those kept; unreadable ones are left out."""
-        matched = {
-            path
+        """The guarded files and those kept; what is not there is left out."""
+        devices = DeviceReader(fs)
+        matched = frozenset(
+            devices.identify(path)
             for pattern in policy.patterns
             for path in (fs.glob(pattern) if WILD.search(pattern) else (pattern,))
-        }
-        paths = filter(is_setting, sorted(matched | originals.keys()))
-        texts = {path: fs.read_optional(path) for path in paths}
-        values = {
-            GuardedFile(path): active_word(text) for path, text in texts.items() if text is not None
-        }
-        return CrashGuardState(values, frozenset(map(GuardedFile, matched)))
+            if is_setting(path)
+        )
+        kept = _kept(devices, originals)
+        files = sorted({*matched, *kept.places.values()}, key=str)
+        texts = {file: fs.read_optional(file.path) for file in files}
+        values = {file: active_word(text) for file, text in texts.items() if text is not None}
+        return replace(kept, values=values, matched=matched)
 
     def values(self, state: CrashGuardState) -> Values:
-        """The settings' values."""
-        return {str(one): text for one, text in state.values.items()}
+        """The settings' values, also of those kept by names that they have no longer."""
+        there = {str(one): text for one, text in state.values.items()}
+        kept = {
+            setting: state.values[one]
+            for setting, one in state.places.items()
+            if one in state.values
+        }
+        return {**there, **kept}
 
     def decide(self, policy: CrashGuardPolicy, state: CrashGuardState, originals: Values) -> Plan:
         """The state has all of the policy that matters."""
         return decide(state, originals)
+
+    def gone(self, state: CrashGuardState, setting: str) -> str:
+        """A device that was removed, or whose name another has now."""
+        return state.gone.get(setting, "")
+
+
+def paths(fs: KernelFS, originals: Values) -> Values:
+    """Kept originals by the path that their file has now; those of other devices are left out."""
+    places = _kept(DeviceReader(fs), originals).places
+    return {place.path: originals[setting] for setting, place in places.items()}
+
+
+def _kept(devices: DeviceReader, originals: Values) -> CrashGuardState:
+    """Where kept files are now: nothing is read of them."""
+    places: dict[str, DeviceFile] = {}
+    gone: dict[str, str] = {}
+    unknown: dict[str, str] = {}
+    replaced = set()
+    for setting in originals:
+        kept = parse_file(setting)
+        if not is_setting(kept.path):
+            continue
+        try:
+            there = devices.beside(kept)
+            place = located(kept, there) if kept.entry else devices.identify(kept.path)
+        except KernelFileError as error:
+            unknown[setting] = f"it is not known whether {kept.name} is the same device: {error}"
+            continue
+        if place is not None:
+            places[setting] = place
+            continue
+        gone[setting] = why_gone(kept.name, there)
+        if kept.name in there:
+            replaced.add(setting)
+    return CrashGuardState({}, frozenset(), places, gone, frozenset(replaced), unknown)

@@ -6,6 +6,7 @@ import glob
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -161,3 +162,18 @@ def test_a_script_is_a_file_that_begins_as_one(fs: KernelFS, tmp_path: Path) -> 
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(KernelFileError, match="cannot read /loop"):
         fs.script("/loop", 100)
+
+
+def test_a_block_devices_number(fs: KernelFS, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fs.device_number("/sys/run") == fs.device_number("/sys/none") == ""
+    known = SimpleNamespace(st_mode=0o060600, st_rdev=os.makedev(8, 17))
+    monkeypatch.setattr(KernelFS, "_status", lambda *_: known)
+    assert fs.device_number("/dev/sdb1") == "8:17"
+
+    def refuses(_fs: KernelFS, path: str) -> None:
+        raise KernelFileError(path, "Input/output error")
+
+    monkeypatch.setattr(KernelFS, "_status", refuses)
+    assert fs.block_number("/dev/sda") == ""
+    with pytest.raises(KernelFileError):
+        fs.device_number("/dev/sda")

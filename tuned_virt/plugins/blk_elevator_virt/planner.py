@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from tuned_virt.core import device_filter
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.frozen_dataclasses import dataclass, field, replace
+from tuned_virt.kernel.device_identity import why_gone
 from tuned_virt.plugins.blk_elevator_virt import state as sysfs
 from tuned_virt.plugins.blk_elevator_virt.classify import NVME, PARAVIRTUAL, SCSI
 from tuned_virt.plugins.blk_elevator_virt.policy import (
@@ -264,6 +265,7 @@ def decide(policy: DiskPolicy, state: DiskState, originals: Values) -> Plan:
     kept = _by_key(originals)
     left = kept.keys() - {verdict.disk.key for verdict in (*claimed, *_taken(verdicts))}
     present = {disk.key: disk for disk in state.disks.values()}
+    replaced = _replaced({key: kept[key] for key in sorted(left - present.keys())}, state)
     returning = {present[key]: kept[key] for key in sorted(left & present.keys())}
     return Plan(
         changes=(
@@ -283,8 +285,17 @@ def decide(policy: DiskPolicy, state: DiskState, originals: Values) -> Plan:
             if disk.trouble
             for file in files
         },
-        notes=tuple(notes(verdicts, state)),
+        notes=(*notes(verdicts, state), *replaced),
     )
+
+
+def _replaced(kept: Mapping[str, Values], state: DiskState) -> Iterator[str]:
+    """What is said of originals whose disks are gone, where another disk has the name now."""
+    for key, files in kept.items():
+        name = key.partition("#")[0]
+        if name in state.disks and SCHEDULER in files:
+            why = why_gone(name, state.disks)
+            yield f"{why}; its scheduler was {files[SCHEDULER]}, which is not restored"
 
 
 def _taken(verdicts: Iterable[Verdict]) -> Iterator[Verdict]:

@@ -18,6 +18,7 @@ from tuned_virt.core.section_settings import SettingNames
 from tuned_virt.core.state_file import FOLDER
 from tuned_virt.core.tuner import Replan, Sections, Tuner
 from tuned_virt.kernel import systemd
+from tuned_virt.kernel.device_identity import why_gone
 from tuned_virt.kernel.files import AnyPath, KernelFS
 from tuned_virt.libvirt_api.follower import GuestFollower
 from tuned_virt.libvirt_api.guest_disks import GuestDiskReader, GuestDisks
@@ -100,7 +101,8 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
     def gone(self, state: DiskState, setting: str) -> str:
         """A disk that was pulled, or whose name another has now."""
         keys = {disk.key for disk in state.disks.values()}
-        return "" if planner.worker_key(setting) in keys else "the disk no longer exists"
+        key = planner.worker_key(setting)
+        return "" if key in keys else why_gone(key.partition("#")[0], state.disks)
 
     def controller(
         self, policy: DiskPolicy, plan: Plan, fs: KernelFS, journal: Journal, replan: Replan

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tuned_virt.core.device_filter import selects
-from tuned_virt.core.plan import Change, Plan, Values
+from tuned_virt.core.plan import Change, Plan, Values, shown
 from tuned_virt.frozen_dataclasses import dataclass, field
+from tuned_virt.kernel import device_identity
 from tuned_virt.libvirt_api.guest_weights import Weights
 from tuned_virt.model.guest import printable
 from tuned_virt.plugins.vm_blkio.policy import REMOVE, WeightPolicy, WeightRule
@@ -24,15 +25,18 @@ class WeightState:
     """The running guests, why they are not known ("" if they are), and what weighs their I/O.
 
     controller  whether a cgroup controller can hold weights
-    paths       devices that the policy has weights for
     weighing    disks whose scheduler, or the controller's cost model, heeds weights
+    disks       by path that the policy or an original has: the entry in sysfs of the disk that is
+                there now, 0 for none
+    unknown     by path why that cannot be told
     """
 
     guests: Sequence[Weights] = ()
     unavailable: str = ""
     controller: bool = True
     weighing: frozenset[str] = field(default_factory=frozenset)
-    paths: frozenset[str] = field(default_factory=frozenset)
+    disks: Mapping[str, int] = field(default_factory=dict)
+    unknown: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def weights(self) -> dict[str, int]:
@@ -40,7 +44,7 @@ class WeightState:
         return {
             name: weight
             for guest in self.guests
-            for name, weight in settings(guest, self.paths).items()
+            for name, weight in settings(guest, self.disks).items()
         }
 
 
@@ -50,21 +54,46 @@ def key(guest: Weights) -> str:
     return f"{name}#{guest.uuid}.{guest.run}"
 
 
-def address(setting: str) -> tuple[str, int, str, str]:
-    """UUID, run, kind (GUEST or DEVICE) and device of a setting."""
+@dataclass(frozen=True)
+class WeightAddress:
+    """What a setting is of: one run of a guest, or a device in it.
+
+    device  path of the device, "" for the whole guest
+    entry   of the disk that was there, 0 where only its path is known
+    """
+
+    uuid: str
+    run: int
+    device: str = ""
+    entry: int = 0
+
+
+def address(setting: str) -> WeightAddress:
+    """What a setting is of."""
     identity, _, rest = setting.partition("#")[2].partition("/")
     uuid, _, run = identity.rpartition(".")
     kind, _, device = rest.partition(" ")
-    return uuid, int(run), kind, device
+    if kind == GUEST:
+        return WeightAddress(uuid, int(run))
+    path, _, entry = device.rpartition("#")
+    known = path and entry.isdecimal()
+    return WeightAddress(uuid, int(run), *((path, int(entry)) if known else (device, 0)))
 
 
-def settings(guest: Weights, paths: Iterable[str]) -> dict[str, int]:
-    """Weight by setting of what a guest has, and of paths that it has no weights on."""
+def device_setting(guest: Weights, path: str, entry: int) -> str:
+    """The setting of a guest's weight on the disk that is at a path."""
+    return f"{key(guest)}/{DEVICE} {path}{f'#{entry}' if entry else ''}"
+
+
+def settings(guest: Weights, disks: Mapping[str, int]) -> dict[str, int]:
+    """Weight by setting of what a guest has, and of disks that it has no weights on."""
     if guest.weight is None:
         return {}
-    devices = {**dict.fromkeys(paths, REMOVE), **guest.devices}
-    found = {f"{key(guest)}/{DEVICE} {path}": weight for path, weight in devices.items()}
-    return {f"{key(guest)}/{GUEST}": guest.weight, **found}
+    weights = {**dict.fromkeys(disks, REMOVE), **guest.devices}
+    devices = {
+        device_setting(guest, path, disks.get(path, 0)): weight for path, weight in weights.items()
+    }
+    return {f"{key(guest)}/{GUEST}": guest.weight, **devices}
 
 
 def decide(policy: WeightPolicy, state: WeightState, originals: Values) -> Plan:
@@ -79,20 +108,86 @@ def decide(policy: WeightPolicy, state: WeightState, originals: Values) -> Plan:
         if guest.owned:
             notes.append(f"{printable(guest.name)}: not changed, its XML sets weights itself")
         else:
-            asked.update(_asked(guest, rule))
+            asked.update(_asked(guest, rule, state.disks))
     refused = _refused(asked, now, state)
     asked = {name: value for name, value in asked.items() if name not in refused}
-    back = {name: int(text) for name, text in originals.items() if name not in asked}
-    present = {key(guest) for guest in state.guests}
-    targets = {name: value for name, value in back.items() if name.partition("/")[0] in present}
+    kept = _Kept(originals, state)
+    back, gone, unknown = kept.others(asked)
+    unavailable = {name: state.unavailable for name in originals if name not in asked}
     return Plan(
-        changes=tuple(_changes({**targets, **asked}, now, asked)),
-        originals={name: originals.get(name, str(now.get(name, REMOVE))) for name in asked},
+        changes=tuple(_changes({**back, **asked}, state, asked)),
+        originals={name: kept.original(name) for name in asked},
         wanted={name: str(weight) for name, weight in asked.items()},
         refused=refused,
-        pending=dict.fromkeys(back, state.unavailable) if state.unavailable else {},
-        notes=(*notes, *_effect(policy, asked, state)),
+        pending=unavailable if state.unavailable else unknown,
+        notes=(*notes, *gone, *_effect(policy, asked, state)),
     )
+
+
+def weight(guests: Iterable[Weights], setting: str) -> int:
+    """What a setting has now; a device that has none has weight 0."""
+    at = address(setting)
+    for guest in guests:
+        if (guest.uuid, guest.run) == (at.uuid, at.run):
+            return guest.devices.get(at.device, REMOVE) if at.device else guest.weight or REMOVE
+    return REMOVE
+
+
+def why_gone(state: WeightState, setting: str) -> str:
+    """What has become of the disk that a setting is of, "" where it is still there."""
+    at = address(setting)
+    now = state.disks.get(at.device, 0)
+    if not at.entry or now == at.entry:
+        return ""
+    return device_identity.why_gone(at.device, {at.device} if now else ())
+
+
+class _Kept:
+    """Originals, each of a run of a guest and of the very disk that was at a path."""
+
+    def __init__(self, originals: Values, state: WeightState) -> None:
+        self._originals = originals
+        self._state = state
+        self._present = {key(guest) for guest in state.guests}
+        self._disks = {(at.uuid, at.run, at.device) for at in map(address, originals)}
+
+    def original(self, setting: str) -> str:
+        """What to put back of a setting that is claimed.
+
+        libvirt goes on telling the weight of a disk that is gone as that of the next one at its
+        path, which has none.
+        """
+        for name in (setting, _by_path(setting)):
+            if name in self._originals:
+                return self._originals[name]
+        at = address(setting)
+        if at.device and (at.uuid, at.run, at.device) in self._disks:
+            return str(REMOVE)
+        return str(weight(self._state.guests, setting))
+
+    def others(self, asked: Weighed) -> tuple[dict[str, int], list[str], dict[str, str]]:
+        """What to put back of the rest; what is said of disks that others have replaced; why of
+        some it cannot be told."""
+        back, gone, unknown = {}, [], {}
+        claimed = {*asked, *map(_by_path, asked)}
+        for name, text in self._originals.items():
+            guest, _, _ = name.partition("/")
+            at = address(name)
+            if name in claimed or guest not in self._present:
+                continue
+            if at.device in self._state.unknown:
+                unknown[name] = self._state.unknown[at.device]
+            elif not why_gone(self._state, name):
+                back[name] = int(text)
+            elif self._state.disks.get(at.device):
+                why = why_gone(self._state, name)
+                gone.append(f"{shown(guest)}: {why}; its weight was {text}, which is not restored")
+        return back, gone, unknown
+
+
+def _by_path(setting: str) -> str:
+    """A setting as it was kept before disks were known by more than their paths."""
+    return setting.rpartition("#")[0] if address(setting).entry else setting
 
 
 def _rule(policy: WeightPolicy, guest: Weights) -> WeightRule | None:
@@ -101,11 +196,11 @@ def _rule(policy: WeightPolicy, guest: Weights) -> WeightRule | None:
     return next((rule for rule in policy.rules if selects(rule.guests, names)), None)
 
 
-def _asked(guest: Weights, rule: WeightRule) -> Iterator[tuple[str, int]]:
+def _asked(guest: Weights, rule: WeightRule, disks: Mapping[str, int]) -> Iterator[tuple[str, int]]:
     if rule.weight is not None:
         yield f"{key(guest)}/{GUEST}", rule.weight
-    for path, weight in rule.devices.items():
-        yield f"{key(guest)}/{DEVICE} {path}", weight
+    for path, asked in rule.devices.items():
+        yield device_setting(guest, path, disks.get(path, 0)), asked
 
 
 def _refused(asked: Weighed, now: Weighed, state: WeightState) -> dict[str, str]:
@@ -115,12 +210,15 @@ def _refused(asked: Weighed, now: Weighed, state: WeightState) -> dict[str, str]
         return dict.fromkeys(asked, why)
     untold = {name.partition("/")[0] for name in asked} - {name.partition("/")[0] for name in now}
     why = "libvirt has no I/O cgroup for this guest: see cgroup_controllers in libvirt's qemu.conf"
-    return {name: why for name in asked if name.partition("/")[0] in untold}
+    refused = {name: why for name in asked if name.partition("/")[0] in untold}
+    paths = {name: address(name).device for name in asked}
+    unknown = {name: state.unknown[at] for name, at in paths.items() if at in state.unknown}
+    return {**refused, **unknown}
 
 
-def _changes(targets: Weighed, now: Weighed, asked: Weighed) -> Iterator[Change]:
+def _changes(targets: Weighed, state: WeightState, asked: Weighed) -> Iterator[Change]:
     for name, value in targets.items():
-        before = now.get(name, REMOVE)
+        before = weight(state.guests, name)
         if before != value:
             why = "set by the profile" if name in asked else "original value"
             yield Change(name, name, before, value, why)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from tuned_virt.core.engine import Controller
@@ -17,10 +17,11 @@ from tuned_virt.core.section_settings import SettingNames
 from tuned_virt.core.tuner import Replan, Sections, Tuner, Writer
 from tuned_virt.core.worker_pool import KeyedWorkerPool
 from tuned_virt.kernel import timeouts
-from tuned_virt.kernel.files import KernelFS, NotDone, active_word
-from tuned_virt.libvirt_api.guest_weights import GuestWeights, Weights
+from tuned_virt.kernel.device_identity import DeviceReader
+from tuned_virt.kernel.files import KernelFileError, KernelFS, NotDone, active_word
+from tuned_virt.libvirt_api.guest_weights import DEVICE_WEIGHT, WEIGHT, GuestWeights, Weights
 from tuned_virt.plugins.vm_blkio import planner, policy
-from tuned_virt.plugins.vm_blkio.planner import DEVICE, WeightState
+from tuned_virt.plugins.vm_blkio.planner import WeightState
 from tuned_virt.plugins.vm_blkio.policy import REMOVE, WeightPolicy
 
 CGROUP = "/sys/fs/cgroup"
@@ -61,24 +62,25 @@ class WeightWriter(Writer):
         guests, unavailable = ask(self._libvirt)
         if unavailable:
             raise NotDone(change.path, unavailable)
-        return WeightState(guests).weights.get(change.setting, REMOVE)
+        return planner.weight(guests, change.setting)
 
     def write(self, fs: KernelFS, change: Change, abandoned: threading.Event) -> str:
         """Have libvirt set it. Raises KernelFileError."""
-        uuid, run, kind, device = planner.address(change.setting)
+        at = planner.address(change.setting)
         assert isinstance(change.after, int)
-        whole = kind == planner.GUEST
-        value = change.after if whole else f"{device},{change.after}"
+        value = f"{at.device},{change.after}" if at.device else change.after
+        parameter = DEVICE_WEIGHT if at.device else WEIGHT
         try:
-            self._libvirt.write(uuid, run, "weight" if whole else "device_weight", value)
+            self._libvirt.write(at.uuid, at.run, parameter, value)
         except Exception as error:
             raise NotDone(change.path, str(error), str(change.after)) from error
         return ""
 
     def took(self, change: Change, now: object) -> bool:
         """The guest's own weight on a device is as good as none (see `GuestWeights.write`)."""
-        taken_away = change.after == REMOVE and planner.address(change.setting)[2] == DEVICE
-        return super().took(change, now) or (taken_away and now == self._own(change.setting))
+        taken_away = change.after == REMOVE and planner.address(change.setting).device
+        as_good = bool(taken_away) and now == self._own(change.setting)
+        return super().took(change, now) or as_good
 
     def _own(self, setting: str) -> int | None:
         """The weight of the whole guest that a setting is of."""
@@ -114,8 +116,10 @@ class BlkioTuner(Tuner[WeightPolicy, WeightState]):
             return WeightState()
         answer = self._workers.run({LIBVIRT: lambda: ask(self._libvirt)})
         guests, unavailable = answer.get(LIBVIRT, ((), WeightWriter.timeout_reason))
-        paths = frozenset(path for rule in policy.rules for path in rule.devices)
-        return WeightState(guests, unavailable, has_controller(fs), weighing(fs), paths)
+        paths = {path for rule in policy.rules for path in rule.devices}
+        paths |= {planner.address(setting).device for setting in originals} - {""}
+        disks, unknown = disks_at(fs, paths)
+        return WeightState(guests, unavailable, has_controller(fs), weighing(fs), disks, unknown)
 
     def values(self, state: WeightState) -> Values:
         """Weight by setting."""
@@ -126,7 +130,9 @@ class BlkioTuner(Tuner[WeightPolicy, WeightState]):
         here = {planner.key(guest) for guest in state.guests}
         if state.unavailable:
             return f"not known: {state.unavailable}"
-        return "" if self.writer.worker_key(setting) in here else "the guest has stopped"
+        if self.writer.worker_key(setting) not in here:
+            return "the guest has stopped"
+        return planner.why_gone(state, setting)
 
     def controller(
         self, policy: WeightPolicy, plan: Plan, fs: KernelFS, journal: Journal, replan: Replan
@@ -145,6 +151,19 @@ def ask(libvirt: GuestWeightsApi) -> tuple[Sequence[Weights], str]:
         return libvirt.read(), ""
     except Exception as error:
         return (), str(error)
+
+
+def disks_at(fs: KernelFS, paths: Iterable[str]) -> tuple[dict[str, int], dict[str, str]]:
+    """By path the entry in sysfs of the disk there, 0 for none; and by path why it is not known."""
+    devices = DeviceReader(fs)
+    disks: dict[str, int] = {}
+    unknown: dict[str, str] = {}
+    for path in sorted(paths):
+        try:
+            disks[path] = devices.disk(path)
+        except KernelFileError as error:
+            unknown[path] = f"it is not known which disk {path} is: {error}"
+    return disks, unknown
 
 
 def has_controller(fs: KernelFS) -> bool:

@@ -16,6 +16,7 @@ from tuned_virt.core.journal import Journal
 from tuned_virt.core.options import BadOptions, Section
 from tuned_virt.core.originals import Originals
 from tuned_virt.core.plan import Change
+from tuned_virt.kernel.files import KernelFileError
 from tuned_virt.plugins.blk_elevator_virt import DisksTuner, judge, policy
 from tuned_virt.plugins.blk_elevator_virt.planner import DiskState, SetElsewhere
 from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy, parse, resolve
@@ -311,7 +312,7 @@ def test_a_disk_that_vanishes_mid_write_is_no_failure(fs: FakeDisks, engine: Dis
 
     fs.__dict__["refuse"] = vanish
     assert lines(engine, EVERYTHING) == [
-        "verify: note: blk_elevator_virt: loop0/scheduler: the disk no longer exists",
+        "verify: note: blk_elevator_virt: loop0/scheduler: loop0 no longer exists",
         "verify: passed: 'blk_elevator_virt loop1/scheduler' = 'bfq'",
     ]
     engine.restore()
@@ -324,9 +325,47 @@ def test_a_namesake_is_not_given_another_disks_past(fs: FakeDisks, engine: Disks
     engine.apply(asked)
     fs.pull("sdb")
     hba(fs, "sdb", 2, active="none")
-    engine.apply(asked)
+    was = "sdb is another device now: it was removed and added since; its scheduler was kyber"
+    assert lines(engine, asked) == [
+        "verify: passed: 'blk_elevator_virt sdb/scheduler' = 'bfq'",
+        f"verify: note: blk_elevator_virt: {was}, which is not restored",
+    ]
     engine.restore()
     assert fs.scheduler("sdb") == "none"
+
+
+def test_what_has_become_of_a_disk_is_known(fs: FakeDisks, engine: Disks) -> None:
+    hba(fs, "sda", 1)
+    hba(fs, "sdb", 2)
+    engine.apply(parse({"role": "guest", "guest_passthrough": "bfq"}))
+    originals = engine.originals.record("blk_elevator_virt").originals
+    fs.pull("sda")
+    fs.pull("sdb")
+    hba(fs, "sdb", 3)
+    found = engine.tuner.look(fs, parse({}), originals)
+    assert {engine.tuner.gone(found, setting) for setting in originals} == {
+        "sda no longer exists",
+        "sdb is another device now: it was removed and added since",
+    }
+
+
+def test_disks_that_cannot_be_told_apart_are_pending(
+    fs: FakeDisks, engine: Disks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hba(fs, "sda", 1, active="kyber")
+    engine.apply(parse({"role": "guest", "guest_passthrough": "bfq"}))
+    with monkeypatch.context() as broken:
+
+        def refuses(_fs: FakeDisks, path: str) -> dict[str, int]:
+            raise KernelFileError(path, "Input/output error")
+
+        broken.setattr(FakeDisks, "entries", refuses)
+        engine.restore()
+    assert fs.scheduler("sda") == "bfq"
+    pending = engine.originals.record("blk_elevator_virt").pending
+    assert set(pending.values()) == {"cannot read /sys/block: Input/output error"}
+    engine.restore()
+    assert fs.scheduler("sda") == "kyber"
 
 
 def test_ebusy_is_waited_out(fs: FakeDisks, engine: Disks) -> None:

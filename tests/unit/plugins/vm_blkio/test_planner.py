@@ -11,12 +11,21 @@ from tuned_virt.core.options import BadOptions, Section
 from tuned_virt.core.plan import Change
 from tuned_virt.libvirt_api.guest_weights import Weights
 from tuned_virt.plugins.vm_blkio import planner
-from tuned_virt.plugins.vm_blkio.planner import WeightState, address, decide, key
+from tuned_virt.plugins.vm_blkio.planner import (
+    WeightAddress,
+    WeightState,
+    address,
+    decide,
+    device_setting,
+    key,
+    why_gone,
+)
 from tuned_virt.plugins.vm_blkio.policy import WeightPolicy, WeightRule, parse, parse_sections
 
 WEB = Weights("u.1", 7, "web", 100, {"/dev/sdb": 300})
 DB = Weights("u2", 8, "db", 500)
-SDA = frozenset({"/dev/sda"})
+SDA = {"/dev/sda": 17}
+ON_SDA = "web#u.1.7/device_weight /dev/sda#17"
 
 
 def state(*guests: Weights, **more: object) -> WeightState:
@@ -29,27 +38,27 @@ def test_a_setting_names_the_guest_and_its_run() -> None:
     odd = replace(WEB, name="a/b#c\n")
     assert key(odd) == "a?b?c?#u.1.7"
     for guest in (WEB, odd):
-        assert address(f"{key(guest)}/blkio_weight") == ("u.1", 7, "blkio_weight", "")
-        assert address(f"{key(guest)}/device_weight /dev/a/b#1 c") == (
-            "u.1", 7, "device_weight", "/dev/a/b#1 c",
-        )  # fmt: skip
+        assert address(f"{key(guest)}/blkio_weight") == WeightAddress("u.1", 7)
+        for path in ("/dev/a/b#1 c", "/dev/sda"):
+            assert address(f"{key(guest)}/device_weight {path}") == WeightAddress("u.1", 7, path)
+            assert address(device_setting(guest, path, 17)) == WeightAddress("u.1", 7, path, 17)
 
 
 def test_what_guests_have() -> None:
-    assert state(WEB, DB, replace(DB, uuid="u3", weight=None), paths=SDA).weights == {
+    assert state(WEB, DB, replace(DB, uuid="u3", weight=None), disks=SDA).weights == {
         "web#u.1.7/blkio_weight": 100,
-        "web#u.1.7/device_weight /dev/sda": 0,
+        "web#u.1.7/device_weight /dev/sda#17": 0,
         "web#u.1.7/device_weight /dev/sdb": 300,
         "db#u2.8/blkio_weight": 500,
-        "db#u2.8/device_weight /dev/sda": 0,
+        "db#u2.8/device_weight /dev/sda#17": 0,
     }
 
 
 def test_a_plan() -> None:
     asked = parse({"blkio_weight": "800", "device_weights": "/dev/sda,200"})
     name = "web#u.1.7/blkio_weight"
-    on_disk = "web#u.1.7/device_weight /dev/sda"
-    made = decide(asked, state(WEB, paths=SDA), {})
+    on_disk = ON_SDA
+    made = decide(asked, state(WEB, disks=SDA), {})
     assert made.changes == (
         Change(name, name, 100, 800, "set by the profile"),
         Change(on_disk, on_disk, 0, 200, "set by the profile"),
@@ -109,14 +118,14 @@ def test_what_cannot_be_set() -> None:
         "web#u.1.7/device_weight /dev/sda": why,
     }
     assert (without.changes, without.wanted, without.notes) == ((), {}, ())
-    untold = decide(asked, state(replace(WEB, weight=None), DB, paths=SDA), {})
+    untold = decide(asked, state(replace(WEB, weight=None), DB, disks=SDA), {})
     why = "libvirt has no I/O cgroup for this guest: see cgroup_controllers in libvirt's qemu.conf"
     assert untold.refused == {
         "web#u.1.7/blkio_weight": why,
-        "web#u.1.7/device_weight /dev/sda": why,
+        "web#u.1.7/device_weight /dev/sda#17": why,
     }
     assert untold.wanted.keys() == {
-        "db#u2.8/blkio_weight", "db#u2.8/device_weight /dev/sda",
+        "db#u2.8/blkio_weight", "db#u2.8/device_weight /dev/sda#17",
     }  # fmt: skip
 
 
@@ -134,6 +143,54 @@ def test_a_device_that_libvirt_does_not_tell_has_no_weight() -> None:
     made = decide(parse({"device_weights": "/dev/sdz,20"}), state(WEB), {})
     assert made.originals == {name: "0"}
     assert made.changes == (Change(name, name, 0, 20, "set by the profile"),)
+
+
+# --- disks: a path that leads to another one now --------------------------------------------------
+
+HAS = replace(WEB, devices={"/dev/sda": 200})
+REPLACED = "/dev/sda is another device now: it was removed and added since"
+
+
+def test_a_disks_original_is_restored_on_that_disk_alone() -> None:
+    for disks, back in (({"/dev/sda": 17}, [300]), ({"/dev/sda": 18}, []), ({"/dev/sda": 0}, [])):
+        made = decide(WeightPolicy(), state(HAS, disks=disks), {ON_SDA: "300"})
+        assert [change.after for change in made.changes] == back
+        assert made.pending == {}
+    assert made.notes == ()
+
+
+def test_that_it_is_not_restored_is_said() -> None:
+    there = state(HAS, disks={"/dev/sda": 18})
+    made = decide(WeightPolicy(), there, {ON_SDA: "300"})
+    assert made.notes == (f"web: {REPLACED}; its weight was 300, which is not restored",)
+    assert why_gone(there, ON_SDA) == REPLACED
+    assert why_gone(state(HAS, disks={"/dev/sda": 0}), ON_SDA) == "/dev/sda no longer exists"
+    assert why_gone(state(HAS, disks=SDA), ON_SDA) == why_gone(there, f"{key(WEB)}/x") == ""
+
+
+def test_the_next_disk_at_a_path_has_no_weight_whatever_libvirt_tells() -> None:
+    made = decide(
+        parse({"device_weights": "/dev/sda,200"}),
+        state(HAS, disks={"/dev/sda": 18}),
+        {ON_SDA: "300"},
+    )
+    assert made.originals == {"web#u.1.7/device_weight /dev/sda#18": "0"}
+
+
+def test_what_an_older_version_kept_is_restored_by_path() -> None:
+    by_path = {"web#u.1.7/device_weight /dev/sda": "300"}
+    made = decide(WeightPolicy(), state(HAS, disks=SDA), by_path)
+    assert [(one.before, one.after) for one in made.changes] == [(200, 300)]
+    again = decide(parse({"device_weights": "/dev/sda,200"}), state(HAS, disks=SDA), by_path)
+    assert (again.changes, again.originals) == ((), {ON_SDA: "300"})
+
+
+def test_a_disk_that_cannot_be_told_is_neither_set_nor_restored() -> None:
+    lost = state(HAS, unknown={"/dev/sda": "Input/output error"})
+    made = decide(parse({"device_weights": "/dev/sda,200"}), lost, {ON_SDA: "300"})
+    assert made.changes == ()
+    assert made.pending == {ON_SDA: "Input/output error"}
+    assert made.refused == {"web#u.1.7/device_weight /dev/sda": "Input/output error"}
 
 
 # --- what may be asked ----------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from tuned_virt.core.journal import Journal
 from tuned_virt.core.options import BadOptions, Section
 from tuned_virt.core.originals import Originals
 from tuned_virt.kernel import timeouts
+from tuned_virt.kernel.files import KernelFileError
 from tuned_virt.libvirt_api.guest_weights import WeightError, Weights, device_weights, has_weights
 from tuned_virt.plugins.vm_blkio import BlkioTuner, WeightPolicy, WeightState, parse
 from tuned_virt.plugins.vm_blkio.policy import parse_sections
@@ -236,6 +237,46 @@ def test_a_libvirtd_that_hangs_or_is_gone(
         pass
     weighing.restore()
     assert libvirt.guests["u1"] == WEB
+
+
+class Nodes(FakeDisks):
+    """One disk, at /dev/sdb."""
+
+    broken = False
+
+    def device_number(self, path: str) -> str:
+        if self.broken:
+            raise KernelFileError(path, "Input/output error")
+        return "8:16" if path == "/dev/sdb" else ""
+
+
+def test_a_disk_at_the_path_of_another_keeps_what_it_has(tmp_path: Path) -> None:
+    fs = Nodes(tmp_path / "root")
+    fs.file("/sys/fs/cgroup/cgroup.controllers", "io")
+    for original in (300, 200):
+        fs.add("sdb", f"{LOOP}sdb", active="bfq")
+        fs.number("sdb", "8:16")
+        libvirt = FakeLibvirt(replace(WEB, devices={"/dev/sdb": original}))
+        weighing = engine(fs, tmp_path, libvirt)
+        weighing.apply(parse({"device_weights": "/dev/sdb,900"}))
+        if original == 300:
+            (tmp_path / "root/sys/dev/block/8:16").unlink()
+            fs.pull("sdb")
+            fs.add("sdb", f"{LOOP}sdb", active="bfq")
+            fs.number("sdb", "8:16")
+            libvirt.guests["u1"] = replace(WEB, devices={})
+        else:
+            vars(fs)["broken"] = True
+            weighing.restore()
+            assert list(weighing.originals.record("vm_blkio").pending.values()) == [
+                "it is not known which disk /dev/sdb is: cannot read /dev/sdb: Input/output error"
+            ]
+            vars(fs)["broken"] = False
+        weighing.restore()
+        assert libvirt.guests["u1"].devices == ({} if original == 300 else {"/dev/sdb": 200})
+        assert weighing.originals.all() == {}
+        (tmp_path / "root/sys/dev/block/8:16").unlink()
+        fs.pull("sdb")
 
 
 @pytest.mark.parametrize(
