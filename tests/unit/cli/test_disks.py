@@ -41,7 +41,7 @@ def fs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeDisks:
 
 def in_force(tmp_path: Path, policy: DiskPolicy) -> None:
     PolicyInForce(tmp_path / "run").save(policy)
-    Originals(tmp_path / "run", "boot").keep("blk_elevator_virt", {"vdb#2/scheduler": "none"})
+    Originals(tmp_path / "run", "boot").keep("blk_elevator_virt", {"vdb#4/scheduler": "none"})
 
 
 GUEST = parse({"role": "guest", "guest_virtio": "queues"})
