@@ -41,9 +41,10 @@ OPTIONS: Mapping[str, str] = {
 DROPPED: Mapping[str, str] = {
     **dict.fromkeys(("DEBUG", "LOGFILE", "PIDFILE"), "see TuneD's log and tuned-virt log"),
     "KSM_PS_METRIC": "guests count with their resident memory (rsz) here",
+    "KSM_MAX_KERNEL_PAGES": "kernels have had no such limit since 2.6.33",
 }
-"""What is left out, and why: what ksmtuned logs and where, as TuneD has a log of its own; and what
-Proxmox VE's takes for a guest's memory (pss or rsz)."""
+"""What is left out, and why: what ksmtuned logs and where, as TuneD has a log of its own; what
+Proxmox VE's takes for a guest's memory (pss or rsz); and what no ksmtuned reads."""
 
 DAEMON = Path("/usr/sbin/ksmtuned")
 
@@ -233,18 +234,40 @@ def convert(file: Path, text: str, daemon: str = "") -> Imported:
 
 def _as_shell_reads(file: Path, text: str) -> tuple[list[str], list[str]]:
     """The lines of which something comes, with what was left out: a shell finds no assignment in a
-    line that begins with a byte order mark, and one that comes again changes nothing."""
+    line that begins with a byte order mark, and of several of one name takes the last."""
     lines, remarks = variables.split(text.lstrip(BOM)), []
     if text.startswith(BOM) and lines and not lines[0].startswith("#"):
         remarks.append(f"{file}, line 1: ksmtuned does not read it: a byte order mark is before it")
         lines[0] = "\n"
-    seen: set[str] = set()
-    for number, line in enumerate(lines):
-        plain = line.strip()
-        if ASSIGNMENT.fullmatch(line) and plain in seen:
-            lines[number] = "\n"
-        seen.add(plain)
+    lines = [_plain(line) for line in lines]
+    for name, numbers in _assigned(lines).items():
+        same = len({lines[number].strip() for number in numbers}) == 1
+        counts = numbers[0] if same else numbers[-1]
+        for number in numbers:
+            if number != counts:
+                if lines[number].strip() != lines[counts].strip():
+                    remarks.append(
+                        f"{file}, line {number + 1}: '{lines[number].strip()}' has no effect:"
+                        f" line {counts + 1} sets {name} again"
+                    )
+                lines[number] = "\n"
     return lines, remarks
+
+
+def _plain(line: str) -> str:
+    """An assignment without what changes nothing for ksmtuned: export, and a semicolon behind."""
+    plain = re.sub(r"^\s*export\s+", "", re.sub(r"\s*;(?=\s*(?:\s#.*)?$)", "", line))
+    return plain if ASSIGNMENT.fullmatch(plain) else line
+
+
+def _assigned(lines: list[str]) -> dict[str, list[int]]:
+    """By name the places of its assignments."""
+    found: dict[str, list[int]] = {}
+    for number, line in enumerate(lines):
+        plain = ASSIGNMENT.fullmatch(line)
+        if plain:
+            found.setdefault(plain["name"], []).append(number)
+    return found
 
 
 def _is_proxmox(lines: list[str], daemon: str) -> bool:

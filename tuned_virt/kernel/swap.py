@@ -16,10 +16,14 @@ ZSWAP = "/sys/module/zswap/parameters/enabled"
 
 
 def swappiness(fs: KernelFS, default: str) -> str:
-    """The kernel's advice where the swap that is used first is in memory, else the default."""
+    """The kernel's advice where the swap that is used first is in memory, else the default.
+
+    Areas of the same priority are used in turn (swapon(2)).
+    """
     places = [line.split() for line in (fs.read_optional(SWAPS) or "").splitlines()[1:]]
     if not places:
         return default
-    first = max(places, key=lambda fields: int(fields[-1]))
-    zram = first[0].rpartition("/")[2].startswith("zram")
+    highest = max(int(fields[-1]) for fields in places)
+    first = [fields[0].rpartition("/")[2] for fields in places if int(fields[-1]) == highest]
+    zram = all(name.startswith("zram") for name in first)
     return IN_MEMORY if zram or fs.read_permitted(ZSWAP) in ("Y", "1") else default

@@ -59,11 +59,15 @@ class Device(Protocol):
 
 @dataclass(frozen=True)
 class NewDevice:
-    """A device as its first event has it: what keys match, attributes, and the machine."""
+    """A device as its first event has it: what keys match, attributes, and the machine.
+
+    above   attributes that a device above it has
+    """
 
     keys: Mapping[str, str]
     attributes: Mapping[str, str] = field(default_factory=dict)
     machine: str = ""
+    above: Mapping[str, str] = field(default_factory=dict)
 
     def matches(self, token: Token) -> bool | None:
         """By the keys and attributes alone; what programs and tests say is taken for granted."""
@@ -79,8 +83,14 @@ class NewDevice:
         return None if found is None else fits(token, found)
 
     def matches_above(self, tokens: Sequence[Token]) -> bool | None:
-        """As for the device itself: what is above it is not known."""
-        return together(self.matches((key[:-1], *rest)) for key, *rest in tokens)  # type: ignore[arg-type]
+        """As for the device itself: of what is above it a few attributes are known."""
+        return together(self._matches_above(token) for token in tokens)
+
+    def _matches_above(self, token: Token) -> bool | None:
+        key, inner, operator, wanted = token
+        if key == "ATTRS" and inner in self.above:
+            return fits(token, self.above[inner])
+        return self.matches((key[:-1], inner, operator, wanted))
 
     def substitute(self, text: str) -> str:
         """Nothing is known."""

@@ -242,10 +242,11 @@ def _why(one: Setting, asked: Collection[Setting]) -> str:
     return "set by the profile" if one in asked else "original value"
 
 
-def online_rule(fs: KernelFS, machine: str = "") -> str:
+def online_rule(fs: KernelFS, machine: str = "", online: str = "") -> str:
     """Path of the first udev rule file that brings hot-plugged memory online itself, or "".
 
-    With its conditions: Ubuntu's 40-vm-hotadd.rules does so under Hyper-V and Xen alone.
+    With its conditions: Ubuntu's 40-vm-hotadd.rules does so under Hyper-V and Xen alone, others
+    heed what the kernel does itself, which is `online` unless we set it.
     """
     block = {
         "SUBSYSTEM": "memory",
@@ -253,7 +254,8 @@ def online_rule(fs: KernelFS, machine: str = "") -> str:
         "KERNEL": "memory999",
         "DEVPATH": "/devices/system/memory/memory999",
     }
-    return _rule(fs, udev_rules.NewDevice(block, {"state": "offline"}, machine), "state")
+    above = {"auto_online_blocks": online} if online else {}
+    return _rule(fs, udev_rules.NewDevice(block, {"state": "offline"}, machine, above), "state")
 
 
 def offline_cpus(fs: KernelFS, machine: str = "") -> str:
@@ -354,12 +356,13 @@ class SystemTuner(Tuner[SystemPolicy, SystemState]):
             wanted = needs(fs, os.uname().release, policy.modules)
         names.update(*wanted.values())
         machine, hot_plug = os.uname().machine, policy.memory_auto_online == "auto"
+        online = fs.read_optional(ONLINE_FILE) or ""
         return SystemState(
             modules={name: module(fs, name) for name in sorted(names)},
             needs=wanted,
-            online=fs.read_optional(ONLINE_FILE) or "",
+            online=online,
             machine=machine,
-            online_rule=online_rule(fs, machine) if hot_plug else "",
+            online_rule=online_rule(fs, machine, originals.get(ONLINE, online)) if hot_plug else "",
             offline_cpus=offline_cpus(fs, machine) if hot_plug else "",
         )
 

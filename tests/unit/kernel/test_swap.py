@@ -24,6 +24,14 @@ ZRAM = "/dev/zram0                              partition\t8388604\t\t0\t\t100\n
         (HEAD + DISK + ZRAM, "N", "133"),
         (HEAD + ZRAM.replace("100", "-3") + DISK, "N", "10"),
         (HEAD + DISK, "Y", "133"),
+        (HEAD + ZRAM + DISK.replace("-2", "100"), "N", "10"),  # used in turn
+        (HEAD + DISK.replace("-2", "0") + ZRAM.replace("100", "-2"), "N", "10"),  # OpenWrt 4304
+        (HEAD + DISK + ZRAM.replace("100", "5") + ZRAM.replace("zram0", "zram1"), "N", "133"),
+        (
+            HEAD + ZRAM.replace("/dev", "/dev/block").replace("zram0", r"zram0\040(deleted)"),
+            "",
+            "133",
+        ),
         (HEAD, "Y", "10"),
         ("", "", "10"),
     ],

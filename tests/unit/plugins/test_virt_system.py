@@ -9,8 +9,10 @@ from tuned_virt.core.options import BadOptions
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.virt_system import (
     ONLINE,
+    ONLINE_FILE,
     Module,
     SystemState,
+    SystemTuner,
     decide,
     module,
     needs,
@@ -151,6 +153,24 @@ LABEL="memory_hotplug_end"
 """
 RUN = """ACTION=="add", SUBSYSTEM=="memory", RUN+="/bin/sh -c 'echo online > /sys$devpath/state'"
 """
+HEEDS_KERNEL = RED_HAT.replace(
+    'ENV{.state}="online"',
+    'ATTRS{auto_online_blocks}=="offline", GOTO="memory_hotplug_end"\nENV{.state}="online"',
+)
+"""As systemd-rhel 336 asks."""
+XEN_KCONFIG = """SUBSYSTEM=="memory", ACTION=="add", \\
+  RUN+="/bin/sh -c '[ -f /sys$devpath/state ] && echo online > /sys$devpath/state'"
+"""
+HOME_ASSISTANT = """\
+SUBSYSTEM=="cpu", ACTION=="add", TEST=="online", ATTR{online}=="0", ATTR{online}="1"
+SUBSYSTEM=="memory", ACTION=="add", TEST=="state", ATTR{state}=="offline", ATTR{state}="online"
+"""
+RHEL_7 = """SUBSYSTEM=="memory", ACTION=="add", PROGRAM="/bin/uname -p", RESULT!="s390*", \\
+  ATTR{state}=="offline", ATTR{state}="online"
+"""
+POWER = 'SUBSYSTEM=="memory", ACTION=="add", ATTR{power/state}="on"\n'
+CUDA = VM_HOTADD.replace('ATTR{state}="online"', "").replace('SUBSYSTEM=="memory"', "#")
+"""Ubuntu's rule in /etc with the line of memory taken out, as NVIDIA's guide says for POWER9."""
 ARCH = 'SUBSYSTEM=="memory", CONST{arch}=="s390*|ppc64*", ATTR{state}="online"\n'
 
 
@@ -164,6 +184,13 @@ ARCH = 'SUBSYSTEM=="memory", CONST{arch}=="s390*|ppc64*", ATTR{state}="online"\n
         (RED_HAT, "QEMU", "s390x", False),
         (RUN, "QEMU", "x86_64", True),
         (RUN.replace("add", "remove"), "QEMU", "x86_64", False),
+        (HEEDS_KERNEL, "QEMU", "x86_64", False),
+        (XEN_KCONFIG, "QEMU", "x86_64", True),
+        (HOME_ASSISTANT, "QEMU", "x86_64", True),
+        (RHEL_7, "QEMU", "x86_64", True),
+        (RHEL_7, "QEMU", "s390x", False),
+        (POWER, "QEMU", "x86_64", False),
+        (CUDA, "Microsoft Corporation", "x86_64", False),
         (ARCH, "QEMU", "x86_64", False),
         (ARCH, "QEMU", "s390x", True),
         ('SUBSYSTEM=="cpu", ACTION=="add", ATTR{online}=="0", ATTR{online}="1"', "", "", False),
@@ -183,7 +210,24 @@ def test_udev_rules_are_read_with_their_conditions(
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         (tmp_path / folder / name).write_text(content)
     expected = "/usr/lib/udev/rules.d/40-x.rules" if found else ""
-    assert online_rule(KernelFS(tmp_path), machine) == expected
+    assert online_rule(KernelFS(tmp_path), machine, "offline") == expected
+
+
+def test_a_rule_that_heeds_the_kernel_is_judged_by_what_the_kernel_did_before_us(
+    tmp_path: Path,
+) -> None:
+    rules = tmp_path / "usr/lib/udev/rules.d/40-x.rules"
+    rules.parent.mkdir(parents=True)
+    rules.write_text(HEEDS_KERNEL)
+    file = tmp_path / ONLINE_FILE.lstrip("/")
+    file.parent.mkdir(parents=True)
+    policy, tuner = parse({ONLINE: "auto"}), SystemTuner()
+    for word, originals in (("offline", {}), ("online", {ONLINE: "offline"})):
+        file.write_text(word)
+        state = tuner.read(KernelFS(tmp_path), policy, originals)
+        if state.machine != "s390x":
+            assert decide(policy, state, originals).wanted == {ONLINE: "online"}
+    assert online_rule(KernelFS(tmp_path), "x86_64", "online") == f"/{rules.relative_to(tmp_path)}"
 
 
 CPU_RULE = 'SUBSYSTEM=="cpu", ACTION=="add", TEST=="online", ATTR{online}=="0", ATTR{online}="1"\n'

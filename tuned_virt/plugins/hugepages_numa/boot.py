@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Huge pages on the kernel's command line: ordered pairs of a size and its numbers.
 
-Sources: the kernel's Documentation/admin-guide/kernel-parameters.txt (hugepages=, hugepagesz=) and
-mm/hugetlb.c. Numbers by node are understood from 5.16 on; one node that is not there drops the
-whole list, and a size that comes again is ignored. Before 6.14 a list of pages of 1 GiB could come
-to lie on other nodes.
+Sources: the kernel's Documentation/admin-guide/kernel-parameters.txt (hugepages=, hugepagesz=),
+mm/hugetlb.c, and lib/cmdline.c, which reads 1GB, 1024M and 0x40000000 as 1G. Numbers by node are
+understood from 5.16 on; one node that is not there drops the whole list, and a size that comes
+again is ignored. Before 6.14 a list of pages of 1 GiB could come to lie on other nodes.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
-from tuned_virt.plugins.hugepages_numa.pools import size_name, size_of
+from tuned_virt.plugins.hugepages_numa.pools import size_name
 
 BY_NODE = (5, 16)
 GIGANTIC_BY_NODE = (6, 14)
@@ -72,11 +72,13 @@ def without_vmemmap(
 
 def left_out(cmdline: str, size_kib: int) -> str:
     """Why the kernel may lack a size that its machine has; "" for another reason."""
-    words = [word for word in cmdline.split() if word.startswith("default_hugepagesz=")]
-    named = f"hugepagesz={size_name(size_kib)}" in cmdline.split()
-    if not words or named or _size(words[0].partition("=")[2]) == size_kib:
+    found = list(_parameters(cmdline))
+    defaults = [one for one in found if one.name == "default_hugepagesz"]
+    named = {_size(one.text) for one in (*found, *defaults[:1]) if one.name.endswith("hugepagesz")}
+    if not defaults or size_kib in named:
         return ""
-    return f"{words[0]} on its command line leaves out others: add hugepagesz={size_name(size_kib)}"
+    add = f"add hugepagesz={size_name(size_kib)}"
+    return f"{defaults[0].word} on its command line leaves out others: {add}"
 
 
 def arguments(wanted: Mapping[int, str]) -> str:
@@ -106,14 +108,13 @@ def requests(
     hugepages= before any size is for the default size, wherever on the line that is given.
     """
     reader = _Reader(sizes)
-    for word in cmdline.split():
-        name, _, text = word.partition("=")
-        if name == "default_hugepagesz":
-            reader.default_size(text)
-        elif name == "hugepagesz":
-            reader.size(text, word)
-        elif name == "hugepages":
-            reader.pages(text, word)
+    for one in _parameters(cmdline):
+        if one.name == "default_hugepagesz":
+            reader.default_size(one.text)
+        elif one.name == "hugepagesz":
+            reader.size(one.text, one.word)
+        elif one.name == "hugepages":
+            reader.pages(one.text, one.word)
     return reader.found(default_kib)
 
 
@@ -157,9 +158,10 @@ class _Reader:
             self._valid = True
             return
         size = self._current if self._known else None
-        if size != self._last:
+        counted = _counted(text)
+        if size != self._last and counted:
             self._last = size
-            self._asked[size] = BootPages(size or 0, text, words)
+            self._asked[size] = BootPages(size or 0, counted, words)
 
     def found(self, default_kib: int) -> dict[int, BootPages]:
         """All that counts, in the line's order."""
@@ -191,8 +193,36 @@ def in_the_way(cmdline: str, size_kib: int, text: str) -> str:
     return first.words if first and first.numbers != text else ""
 
 
+class _Parameter(NamedTuple):
+    """One of the kernel's parameters: its name with underscores, its value, and both as written."""
+
+    name: str
+    text: str
+    word: str
+
+
+def _parameters(cmdline: str) -> Iterator[_Parameter]:
+    """Those of the kernel, as next_arg and parameq read them; what follows -- is init's."""
+    for word in re.findall(r'(?:"[^"]*"?|[^\s"])+', cmdline):
+        if word == "--":
+            return
+        name, _, text = word.strip('"').partition("=")
+        yield _Parameter(name.replace("-", "_"), text.strip('"'), word)
+
+
 def _size(text: str) -> int | None:
-    try:
-        return size_of(text.upper())
-    except ValueError:
+    """A size in KiB as the kernel's memparse reads it, which heeds nothing behind the unit."""
+    found = re.match(r"(0x[0-9a-f]+|[0-9]+)([kmgtpe]?)", text, re.IGNORECASE | re.ASCII)
+    if found is None:
         return None
+    octal = re.fullmatch("0[0-7]+", found[1])
+    number = int(found[1], 8 if octal else 16 if found[1][1:2] in ("x", "X") else 10)
+    size = number << 10 * (" kmgtpe".index(found[2].lower()) if found[2] else 0)
+    return size >> 10
+
+
+def _counted(text: str) -> str:
+    """Numbers as the kernel takes them: by node, or one, without what follows; "" for none."""
+    by_node = re.match(r"\d+:\d+(?:,\d+:\d+)*", text, re.ASCII)
+    found = by_node or re.match(r"\d+", text, re.ASCII)
+    return found[0] if found else ""

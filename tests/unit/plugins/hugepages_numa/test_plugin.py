@@ -543,6 +543,20 @@ def test_numbers_for_the_command_line_are_right_for_the_kernel(
         ("default_hugepagesz=1G default_hugepagesz=2M hugepages=4", {}),
         ("hugepagesz=1g hugepages=1", {G1: "1"}),
         ("quiet", {}),
+        ("hugepagesz=1GB default_hugepagesz=1GB hugepages=6", {G1: "6"}),  # xmrig 1411
+        ("hugepagesz=1GB hugepages=6 hugepagesz=2MB hugepages=480", {G1: "6", M2: "480"}),
+        ("default_hugepagesz=1GB hugepagesz=1G hugepages=12", {G1: "12"}),  # Open vSwitch, TripleO
+        ("default_hugepagesz=1GB hugepagesz=1G hugepages=4G", {G1: "4"}),
+        ("hugepagesz=1GB hugepages=0 hugepagesz=2MB hugepages=153600", {G1: "0", M2: "153600"}),
+        ("hugepagesz=1024M hugepages=3 hugepagesz=1GB hugepages=9", {G1: "3"}),
+        ("hugepagesz=1073741824 hugepages=2 hugepagesz=0x200000 hugepages=5", {G1: "2", M2: "5"}),
+        ("hugepagesz=010000000000 hugepages=2", {G1: "2"}),
+        ("default-hugepagesz=1G hugepages=4", {G1: "4"}),
+        ('"hugepages=8" hugepagesz="1G" hugepages="3"', {M2: "8", G1: "3"}),
+        ('dyndbg="file x hugepages=9" hugepages=8 -- hugepages=7 hugepagesz=1G', {M2: "8"}),
+        ("hugepagesz=1G hugepages=x hugepages=4", {G1: "4"}),
+        ("hugepagesz=1G hugepages=0:1,1:3,", {G1: "0:1,1:3"}),
+        ("hugepages=", {}),
     ],
 )
 def test_the_command_line_is_read_in_its_order(cmdline: str, found: dict[int, str]) -> None:
@@ -561,6 +575,8 @@ def test_what_helps_on_the_command_line() -> None:
     assert boot.left_out(line, M2) == why
     assert boot.left_out(line, G1) == boot.left_out(f"{line} hugepagesz=2M", M2) == ""
     assert boot.left_out("quiet", M2) == ""
+    assert boot.left_out(line.replace("1G", "1GB"), M2) == why.replace("1G", "1GB")
+    assert boot.left_out("default_hugepagesz=1G hugepagesz=2MB", M2) == ""
 
 
 def test_larger_pages_come_first_on_the_command_line() -> None:
@@ -578,6 +594,7 @@ def test_larger_pages_come_first_on_the_command_line() -> None:
         ("hugepagesz=2M hugepages=9 hugepages=3 default_hugepagesz=1G hugepages=5", "hugepages=5"),
         ("hugepagesz=1G hugepages=0:4 hugepagesz=1G hugepages=8", ""),
         ("hugepagesz=2M hugepages=8 hugepages=7", ""),
+        ("default_hugepagesz=1GB hugepagesz=1GB hugepages=8", "hugepagesz=1GB hugepages=8"),
         ("quiet", ""),
     ],
 )
