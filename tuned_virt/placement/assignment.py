@@ -83,6 +83,7 @@ def release(capacity: HostCapacity, assignment: Assignment) -> None:
     """Give it back."""
     capacity = capacity.base
     capacity.unplaceable.clear()
+    capacity.lacking.clear()
     for node_index, mask in assignment.masks.items():
         capacity.nodes[node_index].give_back(mask)
     _charge(capacity, assignment, -1)

@@ -75,9 +75,10 @@ class Balanced(Floating):
         """See `Strategy`."""
         vcpus, nodes, tied = len(self.wanted.whole.vcpus), self.capacity.nodes, self.tied
         devices = self.capacity.devices_kept(self.wanted.guest)
+        known = self._known
         for node_index in possible:
             node = nodes[node_index]
-            limits, load = self._limits(node), node.load
+            limits, load = known.get(node.yields) or self._limits(node), node.load
             if limits.room(load) >= vcpus:
                 ties = self.ties(node_index) if tied else (0, 0)
                 full = round((load + vcpus) / limits.capacity, 6)

@@ -44,6 +44,11 @@ class GuestDemand:
         return self.policy.policy is PlacementMode.DEDICATED
 
     @property
+    def crowds(self) -> bool:
+        """Whether it may leave floating guests with fewer CPUs than vCPUs."""
+        return self.dedicated and self.policy.overcommit is None
+
+    @property
     def cpus(self) -> float:
         """Shared CPUs that it needs where it floats."""
         return len(self.whole.vcpus) / self.policy.vcpus_per_cpu

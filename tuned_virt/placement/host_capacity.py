@@ -21,6 +21,9 @@ UNCAPPED = 1 << 30
 VcpusByNode = Mapping[int, tuple[int, ...]]
 """Index of a node in the grid → vCPUs there."""
 
+Attempt = tuple[PlacementKind, Hashable]
+"""A way to place a guest, and the guest's shape."""
+
 NOWHERE: Mapping[int, int] = {}
 """No vNUMA cell without vCPUs has a node of its own."""
 
@@ -32,6 +35,7 @@ class HostCapacity:
                  so all guests may, whatever overcommit says
     unplaceable  attempts that found no room: while nodes only fill up, others like them need not
                  be tried
+    lacking      attempts to dedicate CPUs that found none → why
     floating     shared CPUs that all guests need, placed yet or not, but for those whose vCPUs have
                  dedicated ones
     """
@@ -42,7 +46,8 @@ class HostCapacity:
         self.nodes = nodes
         self.memory = memory
         self.uncapped = False
-        self.unplaceable: set[tuple[PlacementKind, Hashable]] = set()
+        self.unplaceable: set[Attempt] = set()
+        self.lacking: dict[Attempt, str] = {}
         self.floating = 0.0
         self._owners = sum(node.load for node in nodes)
         self._owned = sum(count(node.owned) for node in nodes)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Set
 from tuned_virt.model.guest import Guest, UserPins
 from tuned_virt.placement.assignment import Assignment
 from tuned_virt.placement.model import Placement
-from tuned_virt.placement.place_guest import place_guest
+from tuned_virt.placement.place_guest import place_guests
 from tuned_virt.placement.plan_from_assignments import DecidedPlacements, PlacementResult
 from tuned_virt.placement.planning_run import PlanningRun, housekeeping, vcpus_per_cpu
 from tuned_virt.placement.policy import PlacementPolicy
@@ -99,14 +99,10 @@ def _place(before: PlanningRun, after: PlanningRun) -> None:
     after.capacity = before.capacity.copy()
     after.capacity.floating += sum(one.cpus for one in after.wanted)
     after.capacity.forget_floating()
-    after.assignments = dict(before.assignments)
-    touched: set[int] = set()
-    memory_nodes: set[int] = set()
-    for wanted in sorted(after.wanted, key=lambda wanted: wanted.hardness):
-        assignment = place_guest(after.capacity, wanted)
-        after.assignments[wanted.guest.key] = assignment
-        touched.update(assignment.vcpus_by_node)
-        memory_nodes.update(share.node for share in assignment.shares)
+    new = place_guests(after.capacity, after.wanted)
+    after.assignments = {**before.assignments, **new}
+    touched = {at for one in new.values() for at in one.vcpus_by_node}
+    memory_nodes = {share.node for one in new.values() for share in one.shares}
     placed, now = before.assignments, before.result.placements
     retained = {key: now[key] for key, one in placed.items() if one.vcpus_by_node}
     others = {at for at, node in enumerate(after.capacity.nodes) if node.shared} - touched

@@ -17,20 +17,59 @@ from tuned_virt.placement.residents import resident
 from tuned_virt.placement.strategy import Dedicated, Floating, Strategy
 
 
+def place_guests(capacity: HostCapacity, demands: Iterable[GuestDemand]) -> dict[str, Assignment]:
+    """Assignments by key of the guests, reserved; the hardest guests first.
+
+    Who may take CPUs that floating guests need comes before all that float, also before those that
+    float as there are no CPUs for them to have alone.
+    """
+    ordered = sorted(demands, key=lambda wanted: wanted.hardness)
+    tried = ((wanted.guest.key, _dedicate(capacity, wanted)) for wanted in ordered if wanted.crowds)
+    made = {key: assignment for key, assignment in tried if assignment}
+    for wanted in ordered:
+        if wanted.guest.key not in made:
+            place = _float if wanted.crowds else place_guest
+            made[wanted.guest.key] = place(capacity, wanted)
+    return made
+
+
 def place_guest(capacity: HostCapacity, wanted: GuestDemand) -> Assignment:
     """A guest's assignment, reserved."""
+    return _dedicate(capacity, wanted) or _float(capacity, wanted)
+
+
+def _dedicate(capacity: HostCapacity, wanted: GuestDemand) -> Assignment | None:
+    """CPUs of its own for a guest that asks for them; None where it does not or has no room."""
+    if not wanted.dedicated:
+        return None
+    way = Dedicated(capacity.within(wanted.guest), wanted)
+    return _attempt(way) or _beyond_memory(way)
+
+
+def _float(capacity: HostCapacity, wanted: GuestDemand) -> Assignment:
+    """A guest that floats, for whatever reason, or is left alone."""
     capacity = capacity.within(wanted.guest)
-    lacking = ""
-    for way in _ways(capacity, wanted):
-        assignment = _attempt(way) or _beyond_memory(way)
-        if assignment:
-            if lacking:
-                assignment.why = f"not dedicated: {lacking}; {assignment.why}"
-            return assignment
-        lacking = single_node.no_room(way)
-    shares = resident(wanted.guest, capacity.host)
-    capacity.memory.charge(shares)
-    return Assignment(wanted, PlacementKind.UNPLACED, "", shares=shares)
+    lacking = _lacking(Dedicated(capacity, wanted)) if wanted.dedicated else ""
+    way = floating(capacity, wanted)
+    assignment = _attempt(way) or _beyond_memory(way)
+    if assignment is None:
+        shares = resident(wanted.guest, capacity.host)
+        capacity.memory.charge(shares)
+        return Assignment(wanted, PlacementKind.UNPLACED, "", shares=shares)
+    if lacking:
+        assignment.why = f"not dedicated: {lacking}; {assignment.why}"
+    return assignment
+
+
+def _lacking(way: Dedicated) -> str:
+    """Why there are no CPUs for a guest alone, once all guests have theirs that take them from
+    others: the same for all guests alike, and said of the first."""
+    if not way.wanted.crowds:
+        return single_node.no_room(way)
+    known = way.capacity.lacking
+    if way.attempt not in known:
+        known[way.attempt] = single_node.no_room(way)
+    return known[way.attempt]
 
 
 def floating(capacity: HostCapacity, wanted: GuestDemand) -> Floating:

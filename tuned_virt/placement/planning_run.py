@@ -17,7 +17,7 @@ from tuned_virt.placement.demand import GuestDemand, demand
 from tuned_virt.placement.host_capacity import HostCapacity
 from tuned_virt.placement.model import Placement, PlacementKind, unplaced
 from tuned_virt.placement.node_capacity import MemoryShare, NodeCapacity, NodeMemory
-from tuned_virt.placement.place_guest import place_guest
+from tuned_virt.placement.place_guest import place_guests
 from tuned_virt.placement.plan_from_assignments import DecidedPlacements, PlacementResult
 from tuned_virt.placement.policy import (
     PlacementMode,
@@ -150,8 +150,7 @@ class PlanningRun:
     def place(self, current: Mapping[str, Placement]) -> None:
         """Retain, place the rest, move what is asked for, and note the result."""
         rest = self._retain(current)
-        for wanted in sorted(rest, key=lambda wanted: wanted.hardness):
-            self.assignments[wanted.guest.key] = place_guest(self.capacity, wanted)
+        self.assignments.update(place_guests(self.capacity, rest))
         rebalance.move(self.capacity, self.assignments, self.retained)
         loose = [self.guests[key].name for key in self.fixed if self._is_loose(key)]
         decided = DecidedPlacements(

@@ -204,7 +204,7 @@ def _masks(way: Dedicated, cpus: Mapping[int, int]) -> dict[int, int] | None:
         if smt is not Smt.PREFER:
             mask = masks[node_index] = sum(cores)  # noqa: PLW2901 - the mask with its cores filled up
         cost = count(mask) if node.costs_shared and way.capacity is way.capacity.base else 0
-        if mask & ~node.free or cost > node.spare(way.crowding):
+        if mask & ~node.free or cost > node.spare(way.wanted.crowds):
             return None
     return masks
 

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 from tuned_virt.placement.assignment import Assignment, NodeChoice, assigned, reserve
 from tuned_virt.placement.cores import VcpuShape, fit, seat
 from tuned_virt.placement.demand import GuestDemand
-from tuned_virt.placement.host_capacity import UNCAPPED, HostCapacity, VcpusByNode
+from tuned_virt.placement.host_capacity import UNCAPPED, Attempt, HostCapacity, VcpusByNode
 from tuned_virt.placement.model import PlacementKind
 from tuned_virt.placement.node_capacity import TINY
 from tuned_virt.placement.policy import Smt
@@ -37,7 +37,7 @@ class Strategy(ABC):
         self.policy = wanted.policy
 
     @property
-    def attempt(self) -> tuple[PlacementKind, Hashable]:
+    def attempt(self) -> Attempt:
         """Equal for guests that this finds room for alike."""
         return self.kind, self.wanted.shape
 
@@ -104,14 +104,9 @@ class Dedicated(Strategy):
 
     kind = PlacementKind.DEDICATED
 
-    @property
-    def crowding(self) -> bool:
-        """Whether floating guests may be left with fewer CPUs than vCPUs."""
-        return self.wanted.policy.overcommit is None
-
     def free_vcpus(self, node_index: int) -> int:
         """See `Strategy`."""
-        return self.capacity.nodes[node_index].dedicable(self.wanted.policy.smt, self.crowding)
+        return self.capacity.nodes[node_index].dedicable(self.wanted.policy.smt, self.wanted.crowds)
 
     def rate(self, possible: list[int]) -> Iterator[tuple[Score, int]]:
         """See `Strategy`."""

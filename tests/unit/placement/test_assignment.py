@@ -34,6 +34,8 @@ def test_what_it_takes_and_gives_back(options: dict[str, str], taken: tuple[Any,
     made = place_guest(capacity, demand(guest("a", 3, 2), parse(options), 2048))
     assert in_use(capacity) == taken
     capacity.unplaceable.add((PlacementKind.SHARED, "what had no room"))
+    capacity.lacking[PlacementKind.DEDICATED, "what had no room"] = "why"
     release(capacity, made)
     assert in_use(capacity) == (8, 8, 0.0, 8.0)
     assert not capacity.unplaceable, "it may have room now"
+    assert not capacity.lacking

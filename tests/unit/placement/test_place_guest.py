@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.unit.machines import GIB, guest, machine, planned
-from tuned_virt.model.guest import Guest
+from tuned_virt.model.guest import CpuTopology, Guest
 from tuned_virt.placement import PlacementKind, PlacementPolicy
 from tuned_virt.placement.demand import demand
 from tuned_virt.placement.host_capacity import HostCapacity
@@ -45,3 +47,41 @@ def test_memory_that_is_not_ours_counts_where_the_vcpus_are() -> None:
     assert (made["a"].nodes, made["a"].memory) == ((0,), None)
     assert made["b"].memory is not None
     assert (made["b"].nodes, made["b"].memory.nodeset) == ((1,), "1")
+
+
+WIDE = guest("wide", 4, topology=CpuTopology(cores=2, threads=2))
+"""For whom a node of two cores has no CPUs of their own beside housekeeping."""
+
+
+def test_a_guest_that_cannot_be_dedicated_floats_where_those_that_can_leave_cpus() -> None:
+    """It is the hardest to place, and still they come first: they would take CPUs from under it."""
+    host = machine(2, 2, 2, llcs=1)
+    cpus = {cpu: replace(one, siblings=one.siblings - {0}) for cpu, one in host.cpus.items() if cpu}
+    host = replace(host, cpus=cpus, offline=frozenset({0}), isolated=frozenset({1}))
+    auto = {"policy": "dedicated", "overcommit": "auto"}
+    own = [guest(f"own{number}", 1) for number in range(3)]
+    made = planned(host, WIDE, *own, **auto)
+    assert [made[one.name].vcpus for one in own] == [{0: "1"}, {0: "6"}, {0: "7"}]
+    assert made["wide"].nodes == (0, 1)
+    assert planned(host, WIDE, *own, current=made.values(), **auto) == made
+
+
+def test_it_is_first_where_its_cpus_may_not_be_taken() -> None:
+    """With overcommit=1 it would else be left alone, and run on the CPUs of those."""
+    made = planned(
+        machine(2, 2, 2, llcs=1), WIDE, guest("own", 2), policy="dedicated", smt="isolate"
+    )
+    assert {name: one.kind for name, one in made.items()} == {
+        "wide": PlacementKind.SHARED,
+        "own": PlacementKind.SHARED,
+    }
+
+
+def test_nodes_of_a_guest_that_floats_over_all_are_those_that_are_left() -> None:
+    """Node 0 is all taken: housekeeping is on node 1."""
+    made = planned(
+        machine(2, 1, 2, llcs=1), guest("huge", 9), guest("own", 2),
+        policy="dedicated", overcommit="auto", housekeeping="2-3",
+    )  # fmt: skip
+    assert made["own"].vcpus == {0: "0", 1: "1"}
+    assert (made["huge"].nodes, set(made["huge"].vcpus.values())) == ((1,), {"2-3"})
