@@ -33,6 +33,7 @@
 #   make bench-hugepages  pools against a bare echo and hugeadm; HUGEPAGES="--fragments 8"  (root)
 #   make bench-disks  schedulers of 100 disks against TuneD's own plugin; DISKS="--disks 1000"  (root)
 #   make bench-placement  the planner against OR-tools, numad and no pinning (minutes; numad: root)
+#   make bench-numad  how long libvirt waits for an advice: ours, bare Python, numad itself  (root)
 #   make bench-pinning  from a guest's start to its last pin, many guests, leaks, idle CPU  (root)
 #   make clean    everything made in build/ is deleted
 
@@ -307,6 +308,10 @@ bench-placement: need-bench $(TOOLS)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	$(VENV)/bin/python -m bench.placement
 	$(VENV)/bin/python -m bench.hostile
+
+.PHONY: bench-numad
+bench-numad: alone need-unit $(TOOLS)
+	scripts/alone "make $@" $(VENV)/bin/python -m bench.numad
 
 .PHONY: bench-pinning
 bench-pinning: alone need-bench $(TOOLS)

@@ -122,6 +122,17 @@ def test_where_systemd_runs_it_learns_of_the_drop_in_and_only_an_upgrade_restart
     assert called.read_text().splitlines() == [reload, reload, restart]
 
 
+def test_a_numad_that_runs_is_stopped_once(root: Root, debs: Built) -> None:
+    called = record_calls(root)
+    (root.path / "run/systemd/system").mkdir(parents=True)
+    packages = put(root, debs.now, "tuned-virt-plus", "tuned-virt-plus-numad")
+    assert "numad.service is stopped" in apt(root, "install", *packages)
+    stop = "systemctl stop numad.service"
+    assert called.read_text().splitlines().count(stop) == 1
+    apt(root, "--reinstall", "install", *packages)
+    assert called.read_text().splitlines().count(stop) == 1
+
+
 def test_apts_commands_in_the_documentation(root: Root, debs: Built) -> None:
     put(root, debs.now, *NAMES)
     found = [command.text for command in commands() if command.program == "apt-get"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from tuned_virt.cli import hugepages_plan, json_output, table
 from tuned_virt.cli.common import FINE
-from tuned_virt.frozen_dataclasses import asdict, dataclass
+from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.kernel import procfs
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.model import topology
@@ -85,7 +85,7 @@ def gather(fs: KernelFS) -> dict[str, Any]:
         "pools": [
             {
                 "size": size_name(pool.size_kib),
-                **asdict(pool),
+                **pool._asdict(),
                 "persistent": pool.persistent,
                 "mib": pool.mib,
             }

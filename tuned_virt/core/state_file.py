@@ -11,7 +11,6 @@ import contextlib
 import errno
 import functools
 import json
-import logging
 import os
 import re
 import stat
@@ -22,8 +21,6 @@ from typing import Any, Final, Generic, TypeVar
 
 from tuned_virt.kernel import file_lock
 from tuned_virt.kernel.files import AnyPath, KernelFileError
-
-log = logging.getLogger("tuned")
 
 T = TypeVar("T")
 
@@ -79,6 +76,12 @@ class Foreign(UnusableStateError):
 
 class OfEarlierBoot(Foreign):
     """What it says went with that boot."""
+
+
+def _warn(text: str, *values: object) -> None:
+    import logging  # takes time to import, and an advice to libvirt has nothing to say
+
+    logging.getLogger("tuned").warning(text, *values)
 
 
 def only_root_writes(path: str, flags: int) -> int:
@@ -188,10 +191,10 @@ class StateFile(Generic[T]):
         except OfEarlierBoot:
             return None
         except (OSError, KernelFileError) as error:
-            log.warning("%s cannot be read: %s", self.path, getattr(error, "strerror", error))
+            _warn("%s cannot be read: %s", self.path, getattr(error, "strerror", error))
             return None
         except UnusableStateError as error:
-            log.warning("%s %s; it is not used", self.path, error)
+            _warn("%s %s; it is not used", self.path, error)
             return None
         return None if found is NOT_THERE else found
 
@@ -242,7 +245,7 @@ class StateFile(Generic[T]):
             action()
         except OSError as error:
             if not self._complained:
-                log.warning("%s is not %s: %s", self.path, what, error.strerror)
+                _warn("%s is not %s: %s", self.path, what, error.strerror)
             self._complained = True
 
     @contextlib.contextmanager
@@ -268,7 +271,7 @@ class StateFile(Generic[T]):
         """Keep the file under another name, for people, and say so. Raises OSError."""
         aside = f"{self.path}.{time.time_ns()}"
         os.rename(self.path, aside)
-        log.warning("%s %s; moved aside as %s", self.path, reason, os.path.basename(aside))
+        _warn("%s %s; moved aside as %s", self.path, reason, os.path.basename(aside))
 
     def aside(self) -> list[str]:
         """Files of this boot that were set aside, oldest first. Raises OSError."""

@@ -112,6 +112,18 @@ class KernelFS:
             raise _error(path, error) from error
         return text.decode(errors="replace").strip()
 
+    def beginning(self, path: str, most: int) -> str:
+        """The same of a file's first bytes, at most so many. Raises as `read`."""
+        try:
+            descriptor = os.open(self._real(path), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                text = os.read(descriptor, most)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise _error(path, error) from error
+        return text.decode(errors="replace")
+
     def read_optional(self, path: str) -> str | None:
         """The file's text, or None where there is none. Raises KernelFileError."""
         try:

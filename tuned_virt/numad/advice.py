@@ -9,8 +9,19 @@ One node that has room for all of it, where the vCPUs of all guests are then mos
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
 from typing import NamedTuple
+
+KEPT = 0.9
+"""The part of its cores that a guest keeps at least, as `balanced.KEPT`."""
+
+SMT_GAIN = 0.3
+"""What the second busy thread of a core adds, as `core_yield.SMT_GAIN`."""
+
+TINY = 1e-9
+
+LASTS = 300.0
+"""Seconds in which an advised guest may not have touched its memory yet. QEMU allocates on demand,
+and what a guest has not touched after booting it may not touch for days."""
 
 
 class Node(NamedTuple):
@@ -18,8 +29,10 @@ class Node(NamedTuple):
 
     cpus       the CPUs that guests may use
     available  MiB that are free, or that the kernel frees without swapping
-    vcpus      vCPUs of guests that are there already
+    vcpus      vCPUs of guests that run there already and may not run on all nodes
     distances  node → distance, as in sysfs
+    cores      cores that have these CPUs; 0: each CPU is one
+    pools      MiB of huge pages that are free
     """
 
     id: int
@@ -27,6 +40,24 @@ class Node(NamedTuple):
     available: int
     vcpus: float = 0.0
     distances: Mapping[int, int] = {}
+    cores: int = 0
+    pools: int = 0
+
+
+class Asked(NamedTuple):
+    """A guest that is to start: its vCPUs and MiB. floating: vCPUs of others that run and may do so
+    on all nodes."""
+
+    vcpus: int
+    mib: int
+    floating: float = 0.0
+
+
+class Advice(NamedTuple):
+    """Nodes, in order. huge: for its huge pages, as no node has so much ordinary memory."""
+
+    nodes: tuple[int, ...]
+    huge: bool = False
 
 
 class Advised(NamedTuple):
@@ -35,8 +66,8 @@ class Advised(NamedTuple):
     nodes      where it was advised to start
     vcpus      how many it has
     mib        how much memory it may use
-    available  node → MiB that were available when it was given
-    placed     node → vCPUs that were there then, of guests that vm_pinning had placed
+    available  node → MiB that were available when it was given: huge pages, for a guest of such
+    placed     node → vCPUs that were there then
     time       seconds since boot
     """
 
@@ -46,67 +77,109 @@ class Advised(NamedTuple):
     available: Mapping[int, int]
     placed: Mapping[int, float]
     time: float
+    huge: bool = False
 
 
-LASTS = 300.0
-"""Seconds in which an advised guest may not have touched its memory yet. QEMU allocates on demand,
-and what a guest has not touched after booting it may not touch for days."""
+def noted(advice: Advice, nodes: Iterable[Node], asked: Asked, now: float) -> Advised:
+    """An advice given at a moment, on nodes as they were read."""
+    there = [node for node in nodes if node.id in advice.nodes]
+    available = {node.id: node.pools if advice.huge else node.available for node in there}
+    placed = {node.id: node.vcpus for node in there}
+    return Advised(advice.nodes, asked.vcpus, asked.mib, available, placed, now, advice.huge)
 
 
 def counted(nodes: Iterable[Node], lately: Sequence[Advised]) -> list[Node]:
     """The nodes with the advice of the last minutes counted as taken, but for what shows there
-    already: memory that has become less since, and vCPUs that have been placed."""
+    already: memory that has become less since, and vCPUs that run."""
     return [_counted(node, [one for one in lately if node.id in one.nodes]) for node in nodes]
 
 
 def _counted(node: Node, here: list[Advised]) -> Node:
     if not here:
         return node
-    mib = sum(one.mib / len(one.nodes) for one in here)
-    touched = max(one.available.get(node.id, 0) for one in here) - node.available
     vcpus = sum(one.vcpus / len(one.nodes) for one in here)
     placed = node.vcpus - min(one.placed.get(node.id, 0.0) for one in here)
     return node._replace(
-        available=int(node.available - max(0.0, mib - max(0, touched))),
+        available=_left(node.id, node.available, [one for one in here if not one.huge]),
+        pools=_left(node.id, node.pools, [one for one in here if one.huge]),
         vcpus=node.vcpus + max(0.0, vcpus - max(0.0, placed)),
     )
 
 
-def advise(nodes: Sequence[Node], vcpus: int, mib: int) -> list[int]:
-    """Nodes for a guest, in order; all of them where even those lack its memory.
+def _left(node: int, available: int, here: list[Advised]) -> int:
+    """MiB of a node without what guests that were advised may still touch."""
+    if not here:
+        return available
+    mib = sum(one.mib / len(one.nodes) for one in here)
+    touched = max(one.available.get(node, 0) for one in here) - available
+    return int(available - max(0.0, mib - max(0, touched)))
+
+
+def advise(nodes: Sequence[Node], asked: Asked) -> Advice:
+    """Nodes for a guest; all of them where even those lack its memory.
 
     Raises ValueError without any node.
     """
     if not nodes:
-        raise ValueError("this machine has no node with CPUs and memory")
-    whole = [node for node in nodes if node.available >= mib and len(node.cpus) >= vcpus]
-    if whole:
-        return [min(whole, key=lambda node: _after(node, vcpus)).id]
-    sets = [found for seed in nodes if (found := _grown(seed, nodes, vcpus, mib))]
-    if not sets:
-        return sorted(node.id for node in nodes)
-    best = min(sets, key=lambda some: (len(some), _apart(some), _level(some, vcpus)))
-    return sorted(node.id for node in best)
+        raise ValueError("this machine has no node with CPUs and memory for guests")
+    able = [node for node in nodes if _nobody_loses([node], nodes, asked)]
+    for huge in (False, True):
+        whole = [node for node in able if (node.pools if huge else node.available) >= asked.mib]
+        if whole:
+            return Advice((min(whole, key=lambda node: _after(node, asked.vcpus)).id,), huge)
+    sets = [
+        some
+        for seed in nodes
+        for some in _beginnings(_nearest(seed, nodes, asked.vcpus))
+        if sum(max(0, node.available) for node in some) >= asked.mib
+        and _nobody_loses(some, nodes, asked)
+    ]
+    best = min(
+        sets, key=lambda some: (len(some), _apart(some), _level(some, asked.vcpus)), default=nodes
+    )
+    return Advice(tuple(sorted(node.id for node in best)))
+
+
+def _nobody_loses(some: Sequence[Node], nodes: Sequence[Node], asked: Asked) -> bool:
+    """Whether nobody loses over a tenth of his cores there, against floating over all nodes: the
+    guest when it alone is busy, and those on the nodes when all are."""
+    load = sum(node.vcpus for node in some) + asked.vcpus
+    total = sum(node.vcpus for node in nodes) + asked.floating + asked.vcpus
+    return all(
+        _share(some, here) >= KEPT * _share(nodes, anywhere) - TINY
+        for here, anywhere in ((asked.vcpus, asked.vcpus), (load, total))
+    )
+
+
+def _share(nodes: Sequence[Node], threads: float) -> float:
+    """Cores for each of so many busy threads."""
+    cores, second = _cores(nodes)
+    return (min(threads, cores) + SMT_GAIN * min(max(0.0, threads - cores), second)) / threads
+
+
+def _cores(nodes: Sequence[Node]) -> tuple[int, int]:
+    """Their cores, and how many of these have further threads."""
+    cores = sum(node.cores or len(node.cpus) for node in nodes)
+    return cores, min(cores, sum(len(node.cpus) for node in nodes) - cores)
 
 
 def _after(node: Node, vcpus: int) -> tuple[float, int, int]:
     """How full a node is with a guest; of equal ones that with most memory, then the first."""
-    return (node.vcpus + vcpus) / len(node.cpus), -node.available, node.id
+    return _full([node], vcpus), -node.available, node.id
 
 
-def _grown(seed: Node, nodes: Sequence[Node], vcpus: int, mib: int) -> list[Node]:
-    """The seed and the nodes nearest to it that have room for a guest; none where all do not."""
-    near = sorted(nodes, key=lambda node: (_distance(seed, node), _after(node, vcpus)))
-    for size, (cpus, available) in enumerate(_sums(near), 1):
-        if cpus >= vcpus and available >= mib:
-            return near[:size]
-    fits = sum(node.available for node in nodes) >= mib
-    return list(near) if fits else []
+def _full(nodes: Sequence[Node], vcpus: int) -> float:
+    cores, second = _cores(nodes)
+    return (sum(node.vcpus for node in nodes) + vcpus) / (cores + SMT_GAIN * second)
 
 
-def _sums(nodes: Sequence[Node]) -> Iterator[tuple[int, int]]:
-    room = [max(0, node.available) for node in nodes]
-    return zip(accumulate(len(node.cpus) for node in nodes), accumulate(room))
+def _nearest(seed: Node, nodes: Sequence[Node], vcpus: int) -> list[Node]:
+    """The seed and the nodes by how near they are to it."""
+    return sorted(nodes, key=lambda node: (_distance(seed, node), _after(node, vcpus)))
+
+
+def _beginnings(nodes: list[Node]) -> Iterator[list[Node]]:
+    return (nodes[:size] for size in range(1, len(nodes) + 1))
 
 
 def _distance(one: Node, other: Node) -> int:
@@ -118,5 +191,4 @@ def _apart(nodes: Sequence[Node]) -> int:
 
 
 def _level(nodes: Sequence[Node], vcpus: int) -> tuple[float, int]:
-    load = sum(node.vcpus for node in nodes) + vcpus
-    return load / sum(len(node.cpus) for node in nodes), min(node.id for node in nodes)
+    return _full(nodes, vcpus), min(node.id for node in nodes)

@@ -12,12 +12,13 @@ import sys
 import time
 
 from tuned_virt import __version__
-from tuned_virt.core.state_file import FOLDER, PLACEMENTS, UnusableStateError
+from tuned_virt.core.state_file import FOLDER
 from tuned_virt.kernel import cpuset
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.model.topology import node_numbers
-from tuned_virt.numad import machine
-from tuned_virt.numad.advice import Advised, advise, counted
+from tuned_virt.numad import machine, running_guests
+from tuned_virt.numad.advice import Advice, Asked, Node, advise, counted, noted
+from tuned_virt.numad.advice_record import AdviceRecord
 
 USAGE = """Usage: numad -w VCPUS[:MIB]   NUMA nodes for a guest that is to start
        numad -V               the version
@@ -47,39 +48,38 @@ def run(arguments: list[str], fs: KernelFS, folder: str, now: float) -> int:
     return FINE if first == "-h" else WRONG
 
 
-def _answer(vcpus: int, mib: int, fs: KernelFS, folder: str, now: float) -> list[int]:
+def _answer(vcpus: int, mib: int, fs: KernelFS, folder: str, now: float) -> tuple[int, ...]:
     """The nodes, noted as advised; where they cannot be told all, with the reason."""
+    running, missing = running_guests.vcpus(fs)
+    if missing:
+        print(f"numad: not all guests that run are counted: {missing}", file=sys.stderr)
     try:
-        nodes = machine.read(fs)
+        nodes, floating = machine.with_guests(machine.read(fs), running)
+        asked = Asked(vcpus, mib, floating)
+        return _noted(asked, nodes, AdviceRecord(folder), now).nodes
     except (KernelFileError, ValueError) as error:
         return _neutral(fs, str(error))
-    try:
-        nodes = machine.with_guests(nodes, folder)
-    except (OSError, UnusableStateError) as error:
-        print(f"numad: guests are not counted: {folder}/{PLACEMENTS}: {error}", file=sys.stderr)
-    record = machine.AdviceRecord(folder)
+
+
+def _noted(asked: Asked, nodes: list[Node], record: AdviceRecord, now: float) -> Advice:
+    """The advice with earlier advice counted, itself noted. Raises ValueError without any node."""
     try:
         with record.locked():
             lately = record.read(now)
-            found = advise(counted(nodes, lately), vcpus, mib)
-            there = [node for node in nodes if node.id in found]
-            available = {node.id: node.available for node in there}
-            placed = {node.id: node.vcpus for node in there}
-            record.write([*lately, Advised(tuple(found), vcpus, mib, available, placed, now)])
-            return found
-    except ValueError as error:
-        return _neutral(fs, str(error))
+            advice = advise(counted(nodes, lately), asked)
+            record.write([*lately, noted(advice, nodes, asked, now)])
     except OSError as error:
         print(f"numad: earlier advice is not counted: {error}", file=sys.stderr)
-        return advise(nodes, vcpus, mib)
+        advice = advise(nodes, asked)
+    return advice
 
 
-def _neutral(fs: KernelFS, why: str) -> list[int]:
+def _neutral(fs: KernelFS, why: str) -> tuple[int, ...]:
     print(f"numad: all nodes are advised: {why}", file=sys.stderr)
     try:
-        return node_numbers(fs) or [0]
+        return tuple(node_numbers(fs)) or (0,)
     except KernelFileError:
-        return [0]
+        return (0,)
 
 
 def main() -> int:

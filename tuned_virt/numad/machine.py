@@ -1,113 +1,98 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What an advice depends on: the nodes now, guests that vm_pinning has placed, earlier advice."""
+"""What an advice depends on: the nodes now, and the guests that run on them."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections import Counter
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
 
-from tuned_virt.core.state_file import (
-    NOT_THERE,
-    PLACEMENTS,
-    OfEarlierBoot,
-    StateFile,
-    UnusableStateError,
-)
 from tuned_virt.kernel import cpuset
 from tuned_virt.kernel.files import KernelFS
-from tuned_virt.model.topology import memory_nodes, nodes
-from tuned_virt.numad.advice import LASTS, Advised, Node
+from tuned_virt.model.topology import memory_nodes, nodes, partitions
+from tuned_virt.model.topology.huge_pages import pools_of
+from tuned_virt.numad.advice import Node
 
-ADVISED = "numad.json"
-"""In the folder of state, beside what vm_pinning holds."""
+CPUS = "/sys/devices/system/cpu"
+NOT_GUESTS = (f"{CPUS}/isolated", f"{CPUS}/nohz_full")
+"""CPUs that only dedicated guests use, where there are others."""
 
-ISOLATED = "/sys/devices/system/cpu/isolated"
+BASE_PAGE_KIB = 64
+"""Pages up to this size are a kernel's base pages."""
 
 
 def read(fs: KernelFS) -> list[Node]:
     """The nodes with CPUs that guests may use, and memory, without any guests.
 
-    Raises KernelFileError.
+    Raises KernelFileError, and ValueError for what is no list of CPUs.
     """
-    isolated = cpuset.parse(fs.read_optional(ISOLATED) or "")
     with_memory = memory_nodes(fs)
-    found = []
     known = nodes(fs)
+    of_node = {node.id: cpuset.parse(node.cpus) for node in known}
+    guests = _of_guests(fs, frozenset().union(*of_node.values()))
     numbers = [node.id for node in known]
+    found = []
     for node in known:
-        cpus = cpuset.parse(node.cpus) - isolated
+        cpus = of_node[node.id] & guests
         if not cpus or (with_memory and node.id not in with_memory):
             continue
-        distances = dict(zip(numbers, node.distances))
-        found.append(Node(node.id, cpus, (node.free + node.cache) // 1024, 0.0, distances))
+        pools = sum(
+            one.free * one.size_kib for one in pools_of(fs, node.id) if one.size_kib > BASE_PAGE_KIB
+        )
+        found.append(
+            Node(
+                node.id,
+                cpus,
+                available=(node.free + node.cache) // 1024,
+                distances=dict(zip(numbers, node.distances)),
+                cores=_cores(fs, cpus),
+                pools=pools // 1024,
+            )
+        )
     return found
 
 
-def with_guests(nodes_of: list[Node], folder: str) -> list[Node]:
-    """The nodes with the vCPUs of the guests that vm_pinning has placed, as it has written it; one
-    that floats over several counts in part on each.
-
-    Raises OSError, and UnusableStateError for a record that is none.
-    """
-    node_of = {cpu: node.id for node in nodes_of for cpu in node.cpus}
-    load: dict[int, float] = {}
-    for cpus, number in _placed(os.path.join(folder, PLACEMENTS)):
-        here = Counter(node_of[cpu] for cpu in cpus if cpu in node_of)
-        for node, share in here.items():
-            load[node] = load.get(node, 0.0) + number * share / sum(here.values())
-    return [node._replace(vcpus=load.get(node.id, 0.0)) for node in nodes_of]
+def _of_guests(fs: KernelFS, online: frozenset[int]) -> frozenset[int]:
+    """CPUs on which guests float that name no partition of their own."""
+    kept = frozenset[int]().union(*(cpuset.parse(fs.read_optional(f) or "") for f in NOT_GUESTS))
+    allowed = partitions.of(partitions.read(fs, online), partitions.MACHINE)
+    usual = online if allowed is None else online & allowed
+    return usual - kept or usual
 
 
-def _placed(held: str) -> list[tuple[frozenset[int], int]]:
-    """CPUs on which vCPUs are held, each set with their number."""
-    try:
-        found = StateFile(held, _vcpus).read()
-    except OfEarlierBoot:
-        return []
-    return [] if found is NOT_THERE else found
+def _cores(fs: KernelFS, cpus: Collection[int]) -> int:
+    """Cores of some CPUs; CPUs whose siblings are not told are cores."""
+    left, cores = set(cpus), 0
+    while left:
+        one = min(left)
+        text = fs.read_optional(f"{CPUS}/cpu{one}/topology/thread_siblings_list") or str(one)
+        left -= {one, *cpuset.parse(text)}
+        cores += 1
+    return cores
 
 
-def _vcpus(content: dict[str, Any]) -> list[tuple[frozenset[int], int]]:
-    texts = Counter(
-        text
-        for guests in content["guests"].values()
-        for guest in guests
-        for text in guest["placement"]["vcpus"].values()
-    )
-    return [(cpuset.parse(text), number) for text, number in texts.items()]
+def with_guests(nodes_of: Iterable[Node], vcpus: Mapping[int, int]) -> tuple[list[Node], float]:
+    """The nodes with vCPUs, so many for each mask of CPUs where they may run, and those that may
+    run on all nodes; what may run on several counts in part on each."""
+    known = list(nodes_of)
+    masks = [sum(1 << cpu for cpu in node.cpus) for node in known]
+    load, floating = [0.0] * len(known), 0.0
+    for mask, number in vcpus.items():
+        parts = _parts(mask, masks)
+        if len(parts) == len(known) > 1:
+            floating += number
+            continue
+        total = sum(parts.values())
+        for at, part in parts.items():
+            load[at] += number * part / total
+    return [node._replace(vcpus=round(some, 6)) for node, some in zip(known, load)], floating
 
 
-class AdviceRecord:
-    """The advice of the last minutes, on tmpfs."""
-
-    def __init__(self, folder: str) -> None:
-        path = os.path.join(folder, ADVISED)
-        self._file = StateFile(path, lambda content: list(map(_advised, content["advised"])))
-
-    def locked(self) -> contextlib.AbstractContextManager[None]:
-        """Nobody else advises meanwhile. Raises OSError."""
-        return self._file.locked()
-
-    def read(self, now: float) -> list[Advised]:
-        """What still counts; one that cannot be used counts as none. Raises OSError."""
-        try:
-            found = self._file.read()
-        except UnusableStateError:
-            return []
-        known = [] if found is NOT_THERE else found
-        return [one for one in known if 0 <= now - one.time < LASTS]
-
-    def write(self, advised: list[Advised]) -> None:
-        """Replace it. Raises OSError."""
-        self._file.write({"advised": [one._asdict() for one in advised]})
-
-
-def _advised(content: dict[str, Any]) -> Advised:
-    available = {int(node): int(mib) for node, mib in content["available"].items()}
-    placed = {int(node): float(number) for node, number in content["placed"].items()}
-    time, nodes_of = float(content["time"]), tuple(map(int, content["nodes"]))
-    if not nodes_of:
-        raise ValueError("an advice without nodes")
-    return Advised(nodes_of, int(content["vcpus"]), int(content["mib"]), available, placed, time)
+def _parts(mask: int, masks: list[int]) -> dict[int, int]:
+    """Of a mask that on each of several; for one alone that is all of it."""
+    parts = {}
+    for at, node in enumerate(masks):
+        here = mask & node
+        if here and here == mask:
+            return {at: 1}
+        if here:
+            parts[at] = bin(here).count("1")
+    return parts

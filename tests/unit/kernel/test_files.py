@@ -20,6 +20,16 @@ def fs(tmp_path: Path) -> KernelFS:
     return KernelFS(tmp_path)
 
 
+def test_the_beginning_of_a_file_is_read_and_what_cannot_be_is_an_error(tmp_path: Path) -> None:
+    fs = KernelFS(tmp_path)
+    (tmp_path / "long").write_bytes(b"abc\xff" * 100)
+    assert fs.beginning("/long", 5) == "abc\ufffda"
+    with pytest.raises(KernelFileAbsent):
+        fs.beginning("/none", 5)
+    with pytest.raises(KernelFileError, match="cannot read /: Is a directory"):
+        fs.beginning("/", 5)
+
+
 def test_read_write_glob(fs: KernelFS) -> None:
     assert fs.read("/sys/run") == "1"
     fs.write("/sys/run", "0")

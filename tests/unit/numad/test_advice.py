@@ -4,12 +4,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuned_virt.numad.advice import Advised, Node, advise, counted
+from tests.unit.machines import guest, machine, planned
+from tuned_virt.kernel import cpuset
+from tuned_virt.model.topology import Host
+from tuned_virt.numad import advice
+from tuned_virt.numad.advice import Advice, Advised, Asked, Node, advise, counted, noted
+from tuned_virt.numad.machine import with_guests
+from tuned_virt.placement import Placement, balanced, core_yield
 
 NEAR = {0: {1: 12, 2: 21, 3: 21}, 1: {0: 12, 2: 21, 3: 21}, 2: {3: 12, 0: 21, 1: 21}, 3: {2: 12}}
 
@@ -29,7 +36,7 @@ def four(available: int = 16000, **changed: int) -> list[Node]:
     [
         (four(), 4, 4096, [0]),
         (four(n2=20000), 4, 4096, [2]),
-        ([one._replace(vcpus=8.0 - one.id) for one in four()], 4, 4096, [3]),
+        ([one._replace(vcpus=4.0 - one.id) for one in four()], 4, 4096, [3]),
         (four(2000, n1=5000), 4, 4096, [1]),
         (four(), 12, 4096, [0, 1]),
         (four(n0=2000, n1=3000), 4, 30000, [2, 3]),
@@ -41,21 +48,91 @@ def four(available: int = 16000, **changed: int) -> list[Node]:
 def test_the_node_that_stays_most_level_or_the_nearest_that_have_room(
     nodes: list[Node], vcpus: int, mib: int, wanted: list[int]
 ) -> None:
-    assert advise(nodes, vcpus, mib) == wanted
+    assert advise(nodes, Asked(vcpus, mib)) == Advice(tuple(wanted))
+
+
+def test_a_guest_that_no_node_has_ordinary_memory_for_is_one_of_huge_pages() -> None:
+    nodes = four(4000)
+    nodes[2], nodes[3] = nodes[2]._replace(pools=16384), nodes[3]._replace(pools=20480)
+    assert advise(nodes, Asked(4, 4000)) == Advice((0,))
+    assert advise(nodes, Asked(4, 8192)) == Advice((2,), huge=True)
+    assert started(nodes, 4, 2, 8192) == {2: 2, 3: 2}
+    taken = noted(Advice((2,), huge=True), nodes, Asked(4, 8192), 0.0)
+    assert counted(nodes, [taken])[2] == nodes[2]._replace(pools=8192, vcpus=4.0)
+    now = nodes[2]._replace(pools=8192, vcpus=4.0)
+    assert counted([now], [taken]) == [now]
+
+
+def test_threads_are_not_cores_where_a_guest_would_lose_by_it() -> None:
+    """Of 8 cores with 16 threads 16 busy vCPUs get 10.4; on two such nodes 16 of their own."""
+    nodes = [Node(number, cpus(16), 64000, cores=8) for number in range(2)]
+    assert advise(nodes, Asked(8, 1024)) == Advice((0,))
+    assert advise(nodes, Asked(16, 1024)) == Advice((0, 1))
+
+
+def test_a_node_that_is_fuller_than_the_others_is_not_advised_for_its_memory() -> None:
+    nodes = [
+        Node(0, cpus(8), 1000, vcpus=0.0),
+        Node(1, cpus(8), 9000, vcpus=16.0),
+        Node(2, cpus(8), 1000, vcpus=0.0),
+    ]
+    assert advise(nodes, Asked(4, 800)) == Advice((0,))
+    assert len(advise(nodes, Asked(4, 8000)).nodes) > 1
+
+
+def test_the_numbers_are_the_planners() -> None:
+    assert (advice.KEPT, advice.SMT_GAIN) == (balanced.KEPT, core_yield.SMT_GAIN)
+
+
+def of_host(host: Host, made: Iterable[Placement]) -> tuple[list[Node], float]:
+    """The nodes of a machine of equal cores with its guests, and those that float over all."""
+    found = []
+    for node in host.nodes:
+        cores = len({host.cpus[cpu].siblings for cpu in node.cpus})
+        one = Node(node.id, node.cpus, node.memory >> 10, 0.0, node.distances, cores)
+        found.append(one)
+    masks = Counter(
+        sum(1 << cpu for cpu in cpuset.parse(text)) for one in made for text in one.vcpus.values()
+    )
+    return with_guests(found, masks)
+
+
+@given(
+    st.integers(2, 4),
+    st.integers(1, 8),
+    st.integers(1, 2),
+    st.lists(st.sampled_from([1, 1, 2, 2, 3, 4, 6, 8, 12, 16]), min_size=1, max_size=40),
+)
+def test_it_names_the_nodes_that_vm_pinning_would_use(
+    number: int, cores: int, threads: int, sizes: list[int]
+) -> None:
+    """Guests one after the other on nodes with much memory: on one node where that has room, and on
+    that one, or on another that is as full; else on several."""
+    host = machine(number, cores, threads, llcs=1, gib=4096)
+    made: dict[str, Placement] = {}
+    guests = []
+    for name, vcpus in enumerate(sizes):
+        nodes, floating = of_host(host, made.values())
+        advised = advise(nodes, Asked(vcpus, 1024, floating)).nodes
+        guests.append(guest(f"g{name:02}", vcpus))
+        made = planned(host, *guests, current=made.values(), overcommit="auto")
+        chosen = made[f"g{name:02}"].nodes
+        assert (len(advised) == 1) == (len(chosen) == 1), (nodes, vcpus, advised, chosen)
+        if len(chosen) == 1:
+            assert nodes[advised[0]].vcpus == pytest.approx(nodes[chosen[0]].vcpus)
 
 
 def test_without_a_node_there_is_none() -> None:
     with pytest.raises(ValueError, match="no node"):
-        advise([], 1, 1)
+        advise([], Asked(1, 1))
 
 
 def started(nodes: list[Node], guests: int, vcpus: int, mib: int) -> Counter[int]:
     """How many of guests that start at once are advised to each node."""
     advised: list[Advised] = []
     for _ in range(guests):
-        found = advise(counted(nodes, advised), vcpus, mib)
-        available = {node.id: node.available for node in nodes if node.id in found}
-        advised.append(Advised(tuple(found), vcpus, mib, available, {}, 0.0))
+        found = advise(counted(nodes, advised), Asked(vcpus, mib))
+        advised.append(noted(found, nodes, Asked(vcpus, mib), 0.0))
     return Counter(node for one in advised for node in one.nodes)
 
 
@@ -81,7 +158,7 @@ def test_the_advice_is_of_this_machine_and_has_room_where_there_is_any(
     sizes: list[tuple[int, int]], vcpus: int, mib: int
 ) -> None:
     nodes = [Node(number, cpus(many), free) for number, (many, free) in enumerate(sizes)]
-    found = advise(nodes, vcpus, mib)
+    found = list(advise(nodes, Asked(vcpus, mib)).nodes)
     assert found and found == sorted(set(found))
     assert set(found) <= {node.id for node in nodes}
     chosen = [node for node in nodes if node.id in found]

@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tuned_virt.core.state_file import Damaged, boot_id
+from tuned_virt.kernel import cpuset
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.numad import machine
-from tuned_virt.numad.advice import LASTS, Advised
+from tuned_virt.numad.advice import Node
 
 MEMINFO = (
     "Node {n} MemTotal: 8388608 kB\nNode {n} MemFree: {free} kB\nNode {n} Inactive(file): 1024 kB\n"
@@ -37,38 +35,52 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def place(folder: Path, *placements: dict[str, Any]) -> None:
-    """Guests as vm_pinning writes them down."""
-    guests = {"qemu:///system": [{"placement": one} for one in placements]}
-    write(folder, "vm_pinning.json", json.dumps({"boot_id": boot_id(), "guests": guests}))
+def core(root: Path, cpus: str) -> None:
+    """CPUs that are threads of a core."""
+    for cpu in cpuset.parse(cpus):
+        write(root, f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", f"{cpus}\n")
 
 
-def test_nodes_with_cpus_and_the_vcpus_that_are_placed_there(root: Path, tmp_path: Path) -> None:
+def test_nodes_with_cpus_that_guests_may_use(root: Path) -> None:
+    write(root, "/sys/devices/system/node/node1/hugepages/hugepages-2048kB/free_hugepages", "8\n")
     nodes = machine.read(KernelFS(str(root)))
-    assert [(node.id, sorted(node.cpus), node.available) for node in nodes] == [
-        (0, [0, 1, 2, 3], 1025),
-        (1, [4, 5, 6], 2049),
+    assert nodes == [
+        Node(0, frozenset({0, 1, 2, 3}), 1025, 0.0, {0: 10, 1: 20, 2: 30}, 4),
+        Node(1, frozenset({4, 5, 6}), 2049, 0.0, {0: 10, 1: 20, 2: 30}, 3, 16),
     ]
-    held = tmp_path / "held"
-    place(held, {"vcpus": {"0": "0-3", "1": "0-3"}}, {"vcpus": {"0": "4", "1": "0-7"}})
-    first, second = machine.with_guests(nodes, str(held))
-    assert (first.vcpus, round(second.vcpus, 2)) == (2 + 4 / 7, 1.43)
-    write(held, "vm_pinning.json", json.dumps({"boot_id": "another", "guests": {}}))
-    assert [node.vcpus for node in machine.with_guests(nodes, str(held))] == [0, 0]
-    assert [node.vcpus for node in machine.with_guests(nodes, str(tmp_path / "none"))] == [0, 0]
-    for text in ("{", json.dumps({"boot_id": boot_id(), "guests": {"x": [{}]}})):
-        write(held, "vm_pinning.json", text)
-        with pytest.raises(Damaged):
-            machine.with_guests(nodes, str(held))
+    for cpus in ("0-1", "2-3", "4-5", "6-7"):
+        core(root, cpus)
+    assert [node.cores for node in machine.read(KernelFS(str(root)))] == [2, 2]
 
 
-def test_advice_is_kept_for_some_minutes(tmp_path: Path) -> None:
-    record = machine.AdviceRecord(str(tmp_path / "own"))
-    assert record.read(0.0) == []
-    one = Advised((0, 1), 4, 8192, {0: 100, 1: 200}, {0: 1.5}, 50.0)
-    with record.locked():
-        record.write([one])
-    assert record.read(60.0) == [one]
-    assert record.read(50.0 + LASTS) == []
-    (tmp_path / "own/numad.json").write_text("{}")
-    assert record.read(60.0) == []
+@pytest.mark.parametrize(
+    ("files", "left"),
+    [
+        ({"nohz_full": "4-6"}, {0: "0-3"}),
+        ({"nohz_full": "0-6"}, {0: "0-3", 1: "4-7"}),
+        ({"machine": "4-7"}, {1: "4-6"}),
+        ({"machine": "7"}, {1: "7"}),
+        ({"machine": "0-7"}, {0: "0-3", 1: "4-6"}),
+    ],
+)
+def test_isolated_cpus_and_those_that_a_cpuset_keeps_from_guests_are_none(
+    root: Path, files: dict[str, str], left: dict[int, str]
+) -> None:
+    """CPUs 7 is isolated, too; where all are, none is."""
+    paths = {
+        "nohz_full": "/sys/devices/system/cpu/nohz_full",
+        "machine": "/sys/fs/cgroup/machine.slice/cpuset.cpus.effective",
+    }
+    for name, text in files.items():
+        write(root, paths[name], f"{text}\n")
+    nodes = machine.read(KernelFS(str(root)))
+    assert {node.id: cpuset.text(node.cpus) for node in nodes} == left
+
+
+def test_vcpus_count_on_the_nodes_where_they_may_run() -> None:
+    """Those on an isolated CPU on none, and those that float over all by themselves."""
+    nodes = [Node(n, frozenset(range(4 * n, 4 * n + 4)), 1) for n in (0, 1, 2)]
+    masks = {0xF: 2, 0x10: 1, 0x0F3: 6, 0xFFF: 7, 0x8421: 5, 1 << 12: 5, 0x10F0: 1, 0: 1}
+    placed, floating = machine.with_guests(nodes, masks)
+    assert ([node.vcpus for node in placed], floating) == ([2 + 2, 1 + 4 + 1, 0], 7 + 5)
+    assert machine.with_guests(nodes[:1], {0xF: 2}) == ([nodes[0]._replace(vcpus=2.0)], 0)

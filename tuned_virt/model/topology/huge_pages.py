@@ -5,16 +5,15 @@ Documentation/admin-guide/mm/hugetlbpage.rst)."""
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
-from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model.topology.memory import NODES
 
 FOLDER = "/sys/kernel/mm/hugepages"
 
 
-@dataclass(frozen=True)
-class Pool:
+class Pool(NamedTuple):
     """A node's huge pages of one size: `size_kib` in KiB, the rest in pages of that size.
 
     `surplus` are those of `total` that go back to the kernel once nobody uses them.

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import os
 import re
+from typing import NamedTuple
 
-from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.kernel import cpuset
 from tuned_virt.kernel.files import KernelFS
 
@@ -21,8 +21,7 @@ BUDDY_ORDER = 10
 """Of the largest block, in kernels that are built as usual (MAX_PAGE_ORDER)."""
 
 
-@dataclass(frozen=True)
-class MemoryNode:
+class MemoryNode(NamedTuple):
     """One NUMA node: CPUs as a cpuset ("0-3,8"), memory in KiB, distances to the nodes.
 
     `cache` is what the kernel frees without swapping, see CACHE.

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where the vCPUs of all of libvirt's guests may run now, whoever has pinned them.
+
+A thousand guests in some 20 ms: their threads are in libvirt's own files of state (its
+qemuDomainObjPrivateXMLFormatVcpus), and where those may run the kernel says. libvirt itself is not
+asked: it waits for the answer while it starts a guest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from tuned_virt.kernel import affinity
+from tuned_virt.kernel.files import KernelFileAbsent, KernelFileError, KernelFS
+
+STATE = "/run/libvirt/qemu"
+"""Where libvirt's QEMU driver has a file of state for each guest that runs, for root alone."""
+
+VCPU = re.compile(r"<vcpu id='\d+' pid='(\d{1,9})'/>")
+END = "</vcpus>"
+USUAL = 1 << 12
+"""Bytes in which a file of state has its vCPUs, up to some 90 of them."""
+
+
+def vcpus(fs: KernelFS) -> tuple[Counter[int], str]:
+    """Masks of CPUs with the number of vCPUs that may run there; and why guests are missing."""
+    threads: list[int] = []
+    missing = ""
+    try:
+        for name in fs.names(STATE):
+            try:
+                threads += _threads(fs, f"{STATE}/{name}") if name.endswith(".xml") else []
+            except KernelFileAbsent:
+                continue  # it has ended
+            except KernelFileError as error:
+                missing = missing or str(error)
+    except KernelFileError as error:
+        missing = str(error)
+    return Counter(affinity.masks(threads)), missing
+
+
+def _threads(fs: KernelFS, path: str) -> list[int]:
+    text = fs.beginning(path, USUAL)
+    if END not in text:
+        text = fs.read(path)
+    return [int(number) for number in VCPU.findall(text.partition(END)[0])]
