@@ -138,6 +138,11 @@ class HostCapacity:
         """Whether all nodes have cores of the same kinds, in equal parts."""
         return len({node.kinds for node in self.nodes if node.shared_at_first | node.owned}) == 1
 
+    @cached_property
+    def lacks_memory(self) -> bool:
+        """Whether a node with CPUs has no memory."""
+        return any(node.memory_node != node.id for node in self.grid.nodes)
+
     def nodes_of(self, text: str) -> frozenset[int]:
         """Indices of the nodes of a set of CPUs."""
         if text not in self._nodes_of_text:
@@ -184,10 +189,11 @@ class HostCapacity:
         return min(near, default=(0, node.memory_node))[1]
 
     def beyond(self, part: GuestPart, node_index: int) -> int:
-        """How much farther a part's memory is than the node's own, where its owner put it."""
+        """How much farther a part's memory is than memory of the node itself: its owner put it
+        elsewhere, or the node has none."""
         node = self.grid.nodes[node_index]
         home = self.home(part, node_index)
-        if home == node.memory_node:
+        if home == node.id:
             return 0
         return self.host.distance(node.id, home) - self.host.distance(node.id, node.id)
 

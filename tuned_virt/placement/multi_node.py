@@ -153,6 +153,7 @@ def _fewest(free: Mapping[int, int], vcpus: int, way: Strategy) -> Iterator[tupl
 
     def cost(chosen: tuple[int, ...]) -> tuple[float, ...]:
         devices = sum(way.capacity.device_distance(guest, node_index) for node_index in chosen)
+        devices += sum(way.capacity.beyond(way.wanted.whole, node_index) for node_index in chosen)
         to_move = sum(way.capacity.to_move(guest, node_index) for node_index in chosen)
         return (span(table, chosen), devices, to_move, *chosen)
 

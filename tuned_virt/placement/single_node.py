@@ -65,6 +65,8 @@ def _ties(way: Strategy) -> str:
         named.append("the CPUs to which its owner pinned its emulator thread or IOThreads")
     if way.wanted.whole.allowed and not way.capacity.allowed(way.wanted.whole):
         named.append("the memory that its numatune names, on nodes without CPUs")
+    elif way.capacity.lacks_memory:
+        named.append("memory, which not every node has")
     return " and ".join(named if devices else named[1:])
 
 

@@ -16,8 +16,9 @@ from tuned_virt.placement.node_capacity import TINY
 from tuned_virt.placement.policy import Smt
 
 Score = tuple[float, ...]
-"""Smaller is better: distance of PCI devices and of what the owner has put somewhere, KiB of memory
-on other nodes (the reverse where that memory cannot move), then as the strategy says."""
+"""Smaller is better: distance of PCI devices, of what the owner has put somewhere and of the memory
+of a node without any, KiB of memory on other nodes (the reverse where that memory cannot move),
+then as the strategy says."""
 
 
 DEVICES_KEPT = (
@@ -53,7 +54,8 @@ class Strategy(ABC):
     def tied(self) -> bool:
         """Whether any node costs it that: asked once, as `rate` runs for each guest and node."""
         guest = self.wanted.guest
-        return bool(guest.tied or guest.resident or self.wanted.whole.allowed)
+        wanted = self.wanted.whole.allowed or self.capacity.lacks_memory
+        return bool(guest.tied or guest.resident or wanted)
 
     def keeps(self, node_index: int, vcpus: int) -> bool:
         """Whether so many that are on a node may stay."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -58,7 +59,7 @@ def test_a_guest_that_cannot_be_dedicated_floats_where_those_that_can_leave_cpus
     host = machine(2, 2, 2, llcs=1)
     cpus = {cpu: replace(one, siblings=one.siblings - {0}) for cpu, one in host.cpus.items() if cpu}
     host = replace(host, cpus=cpus, offline=frozenset({0}), isolated=frozenset({1}))
-    auto = {"policy": "dedicated", "overcommit": "auto"}
+    auto: dict[str, Any] = {"policy": "dedicated", "overcommit": "auto"}
     own = [guest(f"own{number}", 1) for number in range(3)]
     made = planned(host, WIDE, *own, **auto)
     assert [made[one.name].vcpus for one in own] == [{0: "1"}, {0: "6"}, {0: "7"}]

@@ -232,8 +232,8 @@ def test_walls_fall_of_guests_on_a_node_without_memory_too() -> None:
     growing = Growing(
         replace(base, nodes=(base.nodes[0], replace(base.nodes[1], memory=0))), memory="strict"
     )
-    growing.add(guest("a", 1, 0.6))
-    first = growing.add(guest("b", 1, 0.6))["b"]
+    growing.add(guest("a", 7, 0.6))
+    first = growing.add(guest("b", 2, 0.6))["b"]
     assert (first.nodes, first.memory) == ((1,), MemoryPlacement("strict", "0"))
     more = growing.add(guest("c", 1, 0.6))
     assert more["c"].nodes == (0,)
