@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "report": "write a page about this host: guests, NUMA map, findings, pools, KSM",
     "snapshot": "write this host and its guests to one file, to plan on another machine",
     "hugepages": "show huge pages by node, plan them, or print them for the command line",
+    "perf": "run perf kvm for a guest, with its kernel's symbols fetched from it",
     "disks": "show each disk, its class, the guests it backs, its scheduler, and why",
     "check-settings": "check a settings file, before a switch to its profile",
     "verify": "compare every setting of the active profile with the machine",
@@ -47,6 +48,23 @@ def module(command: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{name}")
 
 
+class CommandParser(argparse.ArgumentParser):
+    """One command's grammar. Where `passed_on` has a default, what follows `--` is another
+    program's, and is found there; the own options may come in any order before it."""
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As argparse has it."""
+        given = list(args or ())
+        if self.get_default("passed_on") is None or "--" not in given:
+            return super().parse_known_args(given, namespace)
+        end = given.index("--")
+        found, unknown = super().parse_known_args(given[:end], namespace)
+        found.passed_on = given[end + 1 :]
+        return found, unknown
+
+
 def parser(loaded: Collection[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
     """The command line's grammar: the loaded commands in full; of none, the names of all, which is
     what `--help` and a typing error show."""
@@ -57,7 +75,9 @@ def parser(loaded: Collection[str] = tuple(COMMANDS)) -> argparse.ArgumentParser
         " differs, a wish is not granted; 2 it could not be checked or done.",
     )
     top.add_argument("--version", action="version", version=f"tuned-virt-plus {__version__}")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = top.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=CommandParser
+    )
     for name in [known for known in COMMANDS if known in loaded] or COMMANDS:
         command = commands.add_parser(name, help=COMMANDS[name], description=COMMANDS[name])
         if name in loaded:

@@ -39,6 +39,16 @@ def read(uri: str = SYSTEM) -> Configurations | None:
     return ask_once(_read, uri, defined=True)
 
 
+def stopped(uri: str = SYSTEM) -> frozenset[str]:
+    """Names and UUIDs of guests that are defined and do not run; none if libvirt does not tell."""
+    return ask_once(_stopped, uri, defined=True) or frozenset()
+
+
+def _stopped(view: GuestsView) -> frozenset[str]:
+    idle = [one for one in view.defined.values() if not one.running]
+    return frozenset(text for one in idle for text in (one.name, one.uuid))
+
+
 def _read(view: GuestsView) -> Configurations:
     known = sorted(view.defined.values(), key=lambda one: one.name)
     found = (_configuration(view.connection, one) for one in known)

@@ -195,6 +195,20 @@ def claimed_uuid(fs: KernelFS, pid: int) -> str:
     return _after(_words(fs, pid), "-uuid")
 
 
+KVM_MACHINE = "anon_inode:kvm-vm"
+"""What a process has open on its machine (virt/kvm/kvm_main.c, kvm_dev_ioctl_create_vm)."""
+
+
+def uses_kvm(fs: KernelFS, pid: int) -> bool | None:
+    """Whether a guest runs under KVM, not in TCG; None where its files are not shown."""
+    top = f"/proc/{pid}/fd"
+    try:
+        links = [fs.link(f"{top}/{name}") for name in fs.names(top)]
+    except KernelFileError:
+        return None
+    return KVM_MACHINE in links if any(links) else None
+
+
 def _words(fs: KernelFS, pid: int) -> list[str]:
     return (fs.read_permitted(f"/proc/{pid}/cmdline") or "").split("\0")
 
