@@ -35,8 +35,9 @@ def schema(kind: str) -> Any:
     return json.loads(Path(json_output.SCHEMAS, f"{kind}.json").read_text())
 
 
-WRITE = {"snapshot", "report"}
-"""Commands that write a file for others to read; a report has what others' `--json` says."""
+WRITE = {"snapshot", "report", "perf"}
+"""Commands that write a file for others to read; a report has what others' `--json` says, and
+perf's output is its own."""
 
 
 @pytest.mark.parametrize("command", sorted(cli.COMMANDS.keys() - WRITE))
