@@ -124,13 +124,13 @@ from tuned_virt.kernel.device_identity import DeviceReader, located
 from tuned_virt.kernel.files import KernelFS
 
 subprocess.run(["mount", "-t", "sysfs", "none", "/sys"], check=True)
-subprocess.run(["ip", "tuntap", "add", "one", "mode", "tap"], check=True)
-file = "/proc/sys/net/ipv4/conf/one/rp_filter"
+subprocess.run(["ip", "tuntap", "add", "dev", "lan0", "mode", "tap"], check=True)
+file = "/proc/sys/net/ipv4/conf/lan0/rp_filter"
 before = DeviceReader(KernelFS()).identify(file)
-subprocess.run(["ip", "link", "set", "one", "name", "two"], check=True)
-subprocess.run(["ip", "tuntap", "add", "one", "mode", "tap"], check=True)
+subprocess.run(["ip", "link", "set", "lan0", "name", "lan1"], check=True)
+subprocess.run(["ip", "tuntap", "add", "dev", "lan0", "mode", "tap"], check=True)
 print(located(before, DeviceReader(KernelFS()).beside(before)).path)
-subprocess.run(["ip", "link", "delete", "two"], check=True)
+subprocess.run(["ip", "link", "delete", "lan1"], check=True)
 print(located(before, DeviceReader(KernelFS()).beside(before)))
 """
 
@@ -144,7 +144,7 @@ def test_a_network_interface_is_followed_to_its_new_name() -> None:
         text=True,
         check=True,
     )
-    assert done.stdout.split() == ["/proc/sys/net/ipv4/conf/two/rp_filter", "None"]
+    assert done.stdout.split() == ["/proc/sys/net/ipv4/conf/lan1/rp_filter", "None"]
 
 
 def test_the_kernel_gives_each_device_an_entry_of_its_own() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from tuned_virt.cli import json_output
 from tuned_virt.cli.common import FINE, CouldNot
 from tuned_virt.core.journal import FILE, TUNED, Entry, Journal
+from tuned_virt.core.plan import shown
 from tuned_virt.registry import tuners
 
 
@@ -59,6 +60,6 @@ def _content(entry: Entry) -> dict[str, Any]:
 def _line(entry: Entry) -> str:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.when))
     return (
-        f"{when}  {entry.plugin}  {entry.setting}: '{entry.before}' -> '{entry.after}'"
+        f"{when}  {entry.plugin}  {shown(entry.setting)}: '{entry.before}' -> '{entry.after}'"
         f"  ({entry.why})"
     )

@@ -14,6 +14,7 @@ from tuned_virt.cli.common import COULD_NOT, FINE, TO_REPORT, CouldNot
 from tuned_virt.cli.daemon import Daemon, NotPermitted
 from tuned_virt.core import active_profile
 from tuned_virt.core.originals import Originals, OriginalsError
+from tuned_virt.core.plan import shown
 from tuned_virt.core.state_file import FOLDER, HUGE_PAGES_PROGRESS, PLACEMENTS
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model import topology
@@ -198,7 +199,7 @@ def _print(content: dict[str, Any]) -> None:
     for one in content["ungranted"]:
         print(f"guest     {one['guest']}: {one['asked']} is not granted: {one['why']}")
     for setting, reason in content["pending"].items():
-        print(f"pending   {setting}: {reason}")
+        print(f"pending   {shown(setting)}: {reason}")
     for remark in content["originals"]:
         print(f"originals {remark}")
     print(f"KSM       {_ksm_line(content['ksm'], content['loop'])}")

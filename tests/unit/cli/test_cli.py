@@ -187,11 +187,15 @@ def test_log_prints_the_last_changes(
         "ksm  run: '0' -> '2'  (set by the profile)",
         "ksm  run: '0' -> '3'  (set by the profile)",
     ]
-    assert cli.main(["log", "--json", "--plugin", "crash_guard"]) == 0
+    assert cli.main(["log", "--json", "--plugin", "vm_blkio"]) == 0
     assert json.loads(capsys.readouterr().out)["changes"] == []
     assert cli.main(["log", "--json", "-n", "1"]) == 0
     [change] = json.loads(capsys.readouterr().out)["changes"]
     assert abs(datetime.fromisoformat(change["when"]).timestamp() - time.time()) < 60
+    guarded = "/sys/block/sda#6929/queue/read_ahead_kb"
+    journal.add("crash_guard", Change(guarded, "/x", "0", "1", "original value"))
+    assert cli.main(["log", "-n", "1"]) == 0
+    assert "crash_guard  /sys/block/sda/queue/read_ahead_kb: '0'" in capsys.readouterr().out
     assert cli.main(["log", "-n", "0"]) == 2
     with pytest.raises(SystemExit):
         cli.main(["log", "--plugin", "none"])
