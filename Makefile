@@ -24,6 +24,7 @@
 #   make check-faults  each call of an apply and an off fails once; FAULTS="--sample 100" takes some  (root, hours)
 #   make check-faults-sample  what of these fits a minute, by a seed of the commit; part of make check  (root)
 #   make check-switches  many profile switches with guests running: nothing grows; N=10000  (root, hours)
+#   make soak     random switches, guests, disks, kills, limits; HOURS=1 SOAK="--seed 1"  (root)
 #   make fuzz     readers of others' text under atheris; MINUTES=10 FUZZ="domain hook"
 #   make check-security  bandit, then the test of each threat in docs/security.md
 #   make mutate   do the unit tests notice changes of the pure modules?  MUTATE="placement/* */policy"  (minutes each)
@@ -47,6 +48,7 @@ PROFILE ?=
 KERNELS ?= 6.1
 SUITES ?= bookworm trixie
 SYSTEM ?= tests/system
+HOURS ?= 1
 SITELIB ?= $(shell $(PYTHON) -c 'import os, tuned; print(os.path.dirname(os.path.dirname(tuned.__file__)))' 2>/dev/null)
 VENV := build/venv
 TOOLS := $(VENV)/ready
@@ -251,6 +253,10 @@ check-faults-sample:
 .PHONY: check-switches
 check-switches: alone fetch-system
 	scripts/alone "make $@" $(VENV)/bin/python -m tests.faults.switches $(N) $(SWITCHES)
+
+.PHONY: soak
+soak: alone fetch-system
+	scripts/alone "make $@" $(VENV)/bin/python -m tests.soak --hours $(HOURS) $(SOAK)
 
 # In an environment of its own: it brings much that nothing else needs.
 MUTMUT := build/venv-mutate

@@ -25,7 +25,7 @@ import dbus
 
 from tests.faults.world import PROFILE, NotPrepared, World, world
 from tests.machine_in_use import Unusable, known_state
-from tests.sandbox import SUITES
+from tests.sandbox import SUITES, Sandbox
 
 HELD, FAILED, NOT_TRIED = 0, 1, 2
 
@@ -87,9 +87,9 @@ class Size:
         return f"{self.files} descriptors, {self.threads} threads, {self.memory} KiB"
 
 
-def daemon(made: World) -> int:
-    """The process of its TuneD, as this one sees it."""
-    inside = os.stat(f"/proc/{made.t.pid}/ns/pid").st_ino
+def daemon(t: Sandbox) -> int:
+    """The process of its TuneD, as this one sees it. Raises NotPrepared."""
+    inside = os.stat(f"/proc/{t.pid}/ns/pid").st_ino
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             same = (folder / "ns/pid").stat().st_ino == inside
@@ -105,7 +105,7 @@ def switches(made: World, told: argparse.Namespace) -> Iterator[str]:
 
     Raises AssertionError where something has grown, or is not as before.
     """
-    pid, before = daemon(made), made.untuned()
+    pid, before = daemon(made.t), made.untuned()
     if told.files:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (told.files, told.files))
     began, done, first, size = time.monotonic(), 0, Size.of(pid), Size.of(pid)
@@ -154,7 +154,7 @@ def starve(made: World, first: int) -> Iterator[str]:
 
 def _starved(made: World, phase: str, left: int) -> bool:
     """One phase with so few descriptors, and an off with all; whether the daemon has lived."""
-    pid = daemon(made)
+    pid = daemon(made.t)
     soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     few = len(os.listdir(f"/proc/{pid}/fd")) + left
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (few, hard))

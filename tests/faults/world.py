@@ -134,9 +134,7 @@ class World:
 
     def kept(self) -> str:
         """What still says that something is tuned, or was."""
-        folder = self.t.root / "run/tuned-virt"
-        names = sorted(os.listdir(folder)) if folder.exists() else []
-        return ", ".join(name for name in names if name not in NOT_OURS)
+        return kept(self.t)
 
     # --- which call fails -------------------------------------------------------------------
 
@@ -201,6 +199,13 @@ def differing(wanted: Mapping[str, str], now: Mapping[str, str]) -> str:
         for name in sorted(wanted.keys() & now.keys())
         if now[name] != wanted[name]
     )
+
+
+def kept(t: Sandbox) -> str:
+    """Files of ours which say that something is tuned, or was."""
+    folder = t.root / "run/tuned-virt"
+    names = sorted(os.listdir(folder)) if folder.exists() else []
+    return ", ".join(name for name in names if name not in NOT_OURS)
 
 
 @contextlib.contextmanager
