@@ -28,7 +28,7 @@
 #   make fuzz     readers of others' text under atheris; MINUTES=10 FUZZ="domain hook"
 #   make check-security  bandit, then the test of each threat in docs/security.md
 #   make mutate   do the unit tests notice changes of the pure modules?  MUTATE="placement/* */policy"  (minutes each)
-#   make bench    ratios against TuneD's stock profiles      (root)
+#   make bench    every bench but KSM's, and docs/performance.md of them; BENCH="--only switch"  (root, an hour)
 #   make bench-ksm  KSM's laws against ksmtuned and the kernel; KSM="--runs 1 --only converge"  (root, hours)
 #   make bench-report  how long reports of many guests take to write and to open; REPORT="--guests 1000"
 #   make bench-hugepages  pools against a bare echo and hugeadm; HUGEPAGES="--fragments 8"  (root)
@@ -289,9 +289,9 @@ check-security: fetch-unit $(TOOLS)
 	$(VENV)/bin/python -m pytest --quiet $(THREATS)
 
 .PHONY: bench
-bench: alone need-bench $(TOOLS)
-	scripts/alone "make $@" $(VENV)/bin/python -m bench.switch
-	scripts/alone "make $@" $(VENV)/bin/python -m bench.startup
+bench: alone need-bench fetch-system
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	scripts/alone "make $@" $(VENV)/bin/python -m bench.page $(BENCH)
 
 .PHONY: bench-report
 bench-report: fetch-browser
