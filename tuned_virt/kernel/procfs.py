@@ -71,13 +71,23 @@ def stat_fields(text: str) -> list[str]:
     return text.rpartition(")")[2].split()
 
 
-def start_time(pid: int) -> int | None:
-    """When a process started, in clock ticks after boot (field 22); None if it is gone.
+ENDED = ("Z", "X")
+"""States of a process that runs no more (proc_pid_stat(5))."""
 
-    A process that cannot be looked at is not one that has gone: raises KernelFileError.
+
+def start_time(pid: int) -> int | None:
+    """When a process started, in clock ticks after boot (field 22); None if it has ended.
+
+    One whose parent has not yet been told (state Z) has ended: systemd starts a service's
+    ExecStopPost= before it collects the process that was killed. While other threads still run
+    (field 20) it has not. A process that cannot be looked at has not gone: raises KernelFileError.
     """
     text = HERE.read_optional(f"/proc/{pid}/stat")
-    return int(stat_fields(text)[19]) if text else None
+    if not text:
+        return None
+    fields = stat_fields(text)
+    ended = fields[0] in ENDED and int(fields[17]) <= 1
+    return None if ended else int(fields[19])
 
 
 def parent(pid: int) -> int:

@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from __future__ import annotations
 
+import contextlib
 import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.sandbox import wait_for
 from tuned_virt.kernel import procfs
 from tuned_virt.kernel.files import KernelFS
 
@@ -40,6 +46,38 @@ def test_a_status_is_read_once_for_all(fs: KernelFS) -> None:
 
 def test_a_name_may_hold_anything() -> None:
     assert procfs.stat_fields("7 (a) R 1 (b)) S 5 6") == ["S", "5", "6"]
+
+
+@contextlib.contextmanager
+def zombie(program: str) -> Iterator[int]:
+    """A process that ran this, and whose parent does not want to know yet."""
+    process = subprocess.Popen([sys.executable, "-c", program])
+    stat = Path(f"/proc/{process.pid}/stat")
+    wait_for("its end", lambda: procfs.stat_fields(stat.read_text())[0] == "Z")
+    try:
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+LEADER_ENDS = """
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=[60]).start()
+ctypes.CDLL(None).syscall(60, 0)
+"""
+"""Its first thread ends (exit, not exit_group), another runs on."""
+
+
+def test_a_process_that_was_not_yet_waited_for_has_ended() -> None:
+    with zombie("pass") as pid:
+        assert procfs.start_time(pid) is None
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="a system call's number")
+def test_a_process_with_a_thread_that_runs_has_not_ended() -> None:
+    with zombie(LEADER_ENDS) as pid:
+        assert procfs.start_time(pid) is not None
 
 
 def test_a_process_and_its_parent() -> None:
