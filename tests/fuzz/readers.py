@@ -37,7 +37,6 @@ from tuned_virt.guests.originals import GuestOriginals, may_run
 from tuned_virt.kernel import cgroups, cpuset, numa_maps, procfs, shell_writes
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.libvirt_api import placement_tag
-from tuned_virt.libvirt_api.guest_disks import sources
 from tuned_virt.model import topology
 from tuned_virt.model.guest import (
     GuestError,
@@ -46,6 +45,7 @@ from tuned_virt.model.guest import (
     read_guest,
     read_whole,
 )
+from tuned_virt.model.guest.disk_sources import read_disks
 from tuned_virt.model.pins import Pins
 from tuned_virt.model.topology import Host, HostError, overlay
 from tuned_virt.plugins.blk_elevator_virt import conflicts, policy_in_force, state
@@ -124,7 +124,7 @@ def domain(data: bytes) -> None:
     with contextlib.suppress(placement_tag.NotXML):
         placement_tag.read(text)
     with contextlib.suppress(ValueError):
-        sources(text)
+        read_disks(text)
 
 
 def capabilities(data: bytes) -> None:

@@ -27,6 +27,7 @@ from tuned_virt.plugins.blk_elevator_virt import (
     udev_events,
     udev_rules,
 )
+from tuned_virt.plugins.blk_elevator_virt import state as sysfs
 from tuned_virt.plugins.blk_elevator_virt.plugin import DisksTuner, own_role
 from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy
 from tuned_virt.plugins.blk_elevator_virt.policy_in_force import PolicyInForce
@@ -153,7 +154,7 @@ def _libvirt() -> FixedGuests[GuestDisks]:
 
 def _with_choice(verdicts: list[Verdict]) -> list[Verdict]:
     """Without what nothing can be chosen for and no guest uses: zram, loop devices not in use."""
-    return [verdict for verdict in verdicts if verdict.disk.offered or verdict.disk.slaves]
+    return [verdict for verdict in verdicts if verdict.disk.offered or sysfs.is_layer(verdict.disk)]
 
 
 def _disk(verdict: Verdict, originals: Values) -> dict[str, Any]:

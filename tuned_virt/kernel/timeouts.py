@@ -52,6 +52,9 @@ DISKS_READ = 1.0
 """An apply, for reads of sysfs and of disks' paths of which none is answered: a hung controller or
 NFS server keeps its reader for ever."""
 
+ZPOOL = 2.0
+"""An apply, for `zpool list`: on a pool whose disks are gone it waits for ever."""
+
 GUEST_WEIGHTS = 3.0
 """An apply, for the weights of all guests: up to some milliseconds each."""
 

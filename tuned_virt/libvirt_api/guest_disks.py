@@ -5,65 +5,43 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from xml.etree.ElementTree import Element
 
-from tuned_virt.frozen_dataclasses import dataclass
+from tuned_virt.frozen_dataclasses import dataclass, field
 from tuned_virt.libvirt_api import binding
+from tuned_virt.libvirt_api.backing_chains import BackingChains, from_pools
 from tuned_virt.libvirt_api.connection import OFF, Connection, Domain
 from tuned_virt.libvirt_api.errors import LibvirtError
 from tuned_virt.libvirt_api.follower import GuestReader
 from tuned_virt.libvirt_api.worker import GuestsView
-from tuned_virt.model import xml as safexml
 from tuned_virt.model.guest import printable
+from tuned_virt.model.guest.disk_sources import (
+    NETWORK_POOLS,
+    DiskSource,
+    GuestDisk,
+    read_disks,
+    read_pool_type,
+)
 from tuned_virt.model.xml import XmlError
 
 
 @dataclass(frozen=True)
-class DiskSource:
-    """Where a disk comes from: a path on this machine, or a volume of a storage pool."""
-
-    path: str = ""
-    pool: str = ""
-    volume: str = ""
-
-
-@dataclass(frozen=True)
 class GuestDisks:
-    """A guest and the paths, on this machine, of what its disks are made of.
+    """A guest and what its disks are made of.
 
-    `unresolved` counts volumes whose pool does not tell their path now: it may be inactive. Paths
-    and names are of others.
+    paths       on this machine; they are of others
+    network     protocols of what is elsewhere
+    unknown     what is neither, in words
+    unresolved  volumes whose pool does not tell their path now: it may be inactive
+    tops        paths of the images that the guest writes to
     """
 
     uuid: str
     name: str
     paths: tuple[str, ...]
-    unresolved: int = 0
-
-
-def sources(xml: str) -> list[DiskSource]:
-    """The disks of a guest's XML, backing chains included, that lie on this machine.
-
-    Raises XmlError.
-    """
-    return safexml.read(xml, "domain", _sources, XmlError)
-
-
-def _sources(root: Element) -> list[DiskSource]:
-    return [
-        source
-        for disk in root.iterfind("devices/disk")
-        for element in disk.iter("source")
-        if (source := _source(element)) is not None
-    ]
-
-
-def _source(element: Element) -> DiskSource | None:
-    path = element.get("file") or element.get("dev") or element.get("dir") or ""
-    if os.path.isabs(path):
-        return DiskSource(path)
-    pool, volume = element.get("pool", ""), element.get("volume", "")
-    return DiskSource(pool=pool, volume=volume) if pool and volume else None
+    network: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    unresolved: tuple[str, ...] = ()
+    tops: tuple[str, ...] = field(default=(), compare=False)
 
 
 class GuestDiskReader(GuestReader[GuestDisks]):
@@ -71,24 +49,31 @@ class GuestDiskReader(GuestReader[GuestDisks]):
 
     defined = True
 
+    def __init__(self, chains: BackingChains | None = None) -> None:
+        super().__init__()
+        self._chains = chains or BackingChains()
+
     def outdated(self, view: GuestsView, known: GuestDisks, domain: Domain) -> bool:
         """See `GuestReader`. A volume that no pool told of may have a path now."""
-        unfinished = view.changes.everything and known.unresolved > 0
+        unfinished = view.changes.everything and bool(known.unresolved)
         return unfinished or super().outdated(view, known, domain)
 
     def read(self, connection: Connection, domain: Domain, old: GuestDisks | None) -> GuestDisks:
         """See `GuestReader`. The disks that run, and those of the next start."""
+        connection.follow("BLOCK_JOB_2")  # of which a chain gets longer or shorter
         texts = [domain.xml]
         with connection.asking():
             if domain.id != OFF and domain.domain.isPersistent():
                 texts.append(domain.domain.XMLDesc(binding.libvirt().VIR_DOMAIN_XML_INACTIVE))
         try:
-            found = [source for text in texts for source in sources(text)]
-        except XmlError:
-            return GuestDisks(domain.uuid, domain.name, ())
-        paths = [_path(connection, source) for source in found]
-        known = tuple(sorted({path for path in paths if path}))
-        return GuestDisks(domain.uuid, domain.name, known, paths.count(""))
+            disks = [disk for text in texts for disk in read_disks(text)]
+        except XmlError as error:
+            reason = f"its XML cannot be read: {printable(str(error))}"
+            return GuestDisks(domain.uuid, domain.name, (), unknown=(reason,))
+        parts = _Parts(connection, self._chains)
+        for disk in disks:
+            parts.add(disk)
+        return parts.of(domain)
 
     def differences(
         self, before: Mapping[str, GuestDisks], after: Mapping[str, GuestDisks]
@@ -99,21 +84,91 @@ class GuestDiskReader(GuestReader[GuestDisks]):
         for uuid, guest in after.items():
             if uuid not in before:
                 yield f"guest {printable(guest.name)} is there"
-            elif before[uuid].paths != guest.paths:
+            elif before[uuid] != guest:
                 yield f"guest {printable(guest.name)} has other disks"
 
 
-def _path(connection: Connection, source: DiskSource) -> str:
-    """Where a source lies; "" for a volume that its pool does not tell of now."""
-    if source.path:
-        return source.path
+class FollowedGuestDisks(GuestDiskReader):
+    """The same for who follows guests: it writes down the chains that running guests show."""
+
+    def look(self, view: GuestsView) -> dict[str, GuestDisks]:
+        """See `GuestReader`."""
+        guests = super().look(view)
+        self._chains.save({path for guest in guests.values() for path in guest.tops})
+        return guests
+
+
+class _Parts:
+    """What the disks of one guest are made of."""
+
+    def __init__(self, connection: Connection, chains: BackingChains) -> None:
+        self._connection = connection
+        self._chains = chains
+        self._tops: set[str] = set()
+        self._found: list[DiskSource] = []
+
+    def add(self, disk: GuestDisk) -> None:
+        """One more disk. Raises LibvirtError."""
+        known = [self._resolved(one) for one in (*disk.chain, *disk.copies)]
+        self._found += known
+        if disk.source is None:
+            return
+        top = self._resolved(disk.source)
+        self._found.append(top)
+        if not top.path:
+            return
+        self._tops.add(top.path)
+        if disk.complete:
+            self._chains.learn(top.path, tuple(known[: len(disk.chain)]))
+        else:
+            self._found += self._below(top.path, disk.format)
+
+    def _below(self, path: str, image_format: str) -> tuple[DiskSource, ...]:
+        """The images below one, of which the XML says nothing."""
+        remembered = self._chains.of(path)
+        if remembered is None:
+            return from_pools(self._connection, path, image_format)
+        return remembered
+
+    def _resolved(self, source: DiskSource) -> DiskSource:
+        return _volume(self._connection, source) if source.pool else source
+
+    def of(self, domain: Domain) -> GuestDisks:
+        """All of it."""
+
+        def each(words: Iterator[str]) -> tuple[str, ...]:
+            return tuple(sorted({word for word in words if word}))
+
+        return GuestDisks(
+            domain.uuid,
+            domain.name,
+            each(one.path for one in self._found),
+            each(one.network for one in self._found),
+            each(one.other for one in self._found),
+            each(_named(one) for one in self._found),
+            each(iter(self._tops)),
+        )
+
+
+def _named(source: DiskSource) -> str:
+    """A volume in words, "" for what is none."""
+    return f"volume {source.volume} of storage pool {source.pool}" if source.pool else ""
+
+
+def _volume(connection: Connection, source: DiskSource) -> DiskSource:
+    """Where a volume lies; the source as it is while its pool does not tell."""
     connection.follow_pools()
     try:
         with connection.asking():
             pool = connection.handle.storagePoolLookupByName(source.pool)
+            kind = read_pool_type(pool.XMLDesc(0))
+            if kind in NETWORK_POOLS:
+                return DiskSource(network=kind)
             path: str = pool.storageVolLookupByName(source.volume).path()
+    except XmlError:
+        return source
     except LibvirtError:
         if not connection.alive():
             raise
-        return ""
-    return path if os.path.isabs(path) else ""
+        return source
+    return DiskSource(path) if os.path.isabs(path) else source

@@ -164,6 +164,8 @@ class FakeLibvirt:
     def __init__(self) -> None:
         self.domains: list[FakeDomain] = []
         self.volumes: dict[tuple[str, str], str] = {}
+        self.pool_types: dict[str, str] = {}
+        self.images: dict[str, str] = {}
         self.callbacks: dict[tuple[str, int], Callable[..., None]] = {}
         self.on_close: Callable[..., None] | None = None
         self.lists = 0
@@ -215,6 +217,11 @@ class FakeLibvirt:
     def storagePoolLookupByName(self, pool: str) -> FakePool:
         return FakePool(self, pool)
 
+    def storageVolLookupByPath(self, path: str) -> FakeImage:
+        if path not in self.images:
+            raise FakeError("no storage vol with matching path", 50)
+        return FakeImage(self.images[path])
+
     def domainEventRegisterAny(
         self, domain: None, event: int, callback: Callable[..., None], opaque: None
     ) -> tuple[str, int]:
@@ -264,12 +271,25 @@ class FakeLibvirt:
         self.on_close(self, reason, None)
 
 
+class FakeImage:
+    """A volume by its path: its XML."""
+
+    def __init__(self, xml: str) -> None:
+        self._xml = xml
+
+    def XMLDesc(self, flags: int) -> str:
+        return self._xml
+
+
 class FakePool:
     """A storage pool, and any of its volumes."""
 
     def __init__(self, libvirt: FakeLibvirt, pool: str) -> None:
         self._libvirt = libvirt
         self._pool = pool
+
+    def XMLDesc(self, flags: int) -> str:
+        return f"<pool type='{self._libvirt.pool_types.get(self._pool, 'dir')}'/>"
 
     def storageVolLookupByName(self, volume: str) -> FakePool:
         self._volume = volume

@@ -254,7 +254,7 @@ def test_a_volume_is_asked_for_again_when_its_pool_comes(fake: FakeLibvirt, look
     follower = GuestFollower(GuestDiskReader(), URI)
     follower.start(said.append)
     until(lambda: follower.guests)
-    assert (follower.guests or {})["uuid1"].unresolved == 1
+    assert (follower.guests or {})["uuid1"].unresolved == ("volume data of storage pool images",)
     fake.volumes["images", "data"] = "/data"
     fake.tell_pools()
     until(lambda: (follower.guests or {})["uuid1"].paths == ("/data",))

@@ -3,7 +3,10 @@
 
 classify     facts of sysfs → class        state      reading disks and their layers
 backing      guests' files → block devices  guest_users  the guests that use each disk
+file_systems mounts → block devices         zfs        pools → their members
+storage      what something is on, as far as it is known
 policy       what a profile may ask         planner    policy and disks → verdicts, plan
+deciding_option  the option for a class
 udev_events  events and properties          udev_rules our rules for the boot
 conflicts    who else sets schedulers       boot_files units, tmpfiles.d, rc.local that do
 writer       schedulers written side by side

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which block devices guests use: from their open files, and from the paths that libvirt names.
+"""What guests' disks lie on: from their open files, and from the paths that libvirt names.
 
 A running guest is asked of through /proc, which no dead file system holds up: what a descriptor
 lies on is in its mount's line, not in the file. The paths of defined guests have to be looked at,
@@ -10,73 +10,61 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from tuned_virt.core.worker_pool import KeyedWorkerPool
-from tuned_virt.frozen_dataclasses import dataclass
-from tuned_virt.kernel import procfs, timeouts
+from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import FORBIDDEN, KernelFileError, KernelFS
+from tuned_virt.model.guest import printable
 from tuned_virt.plugins.blk_elevator_virt import state
+from tuned_virt.plugins.blk_elevator_virt.classify import Attachment
+from tuned_virt.plugins.blk_elevator_virt.file_systems import (
+    FilesystemMount,
+    FileSystems,
+    mount_of,
+    mounts,
+)
+from tuned_virt.plugins.blk_elevator_virt.storage import (
+    NOWHERE,
+    Storage,
+    not_answered,
+    not_followed,
+    on_devices,
+    on_network,
+    together,
+)
+from tuned_virt.plugins.blk_elevator_virt.zfs import ZfsPools
 
 STATE_FOLDERS = ("/dev/", "/proc/", "/run/", "/sys/", "/var/lib/libvirt/qemu/", "/var/log/")
 """Where QEMU's open files are no disks: its own state, logs, sockets."""
 
-
-@dataclass(frozen=True)
-class FilesystemMount:
-    """A line of mountinfo (proc(5)): device number, mount point, type and source."""
-
-    number: str
-    point: str
-    kind: str
-    source: str
-
-
-def mounts(text: str) -> dict[str, FilesystemMount]:
-    """Mounts by their id."""
-    found = {}
-    for line in text.splitlines():
-        before, _, after = line.partition(" - ")
-        fields, rest = before.split(), after.split()
-        if len(fields) > 4 and len(rest) > 1:
-            found[fields[0]] = FilesystemMount(
-                fields[2], procfs.unescaped(fields[4]), rest[0], procfs.unescaped(rest[1])
-            )
-    return found
-
-
-def mount_of(path: str, all_mounts: Iterable[FilesystemMount]) -> FilesystemMount | None:
-    """The mount that a path lies on: the last of those with the longest mount point."""
-    found = None
-    for mount in all_mounts:
-        point = mount.point.rstrip("/")
-        fits = path == point or path.startswith(f"{point}/")
-        if fits and (found is None or len(mount.point) >= len(found.point)):
-            found = mount
-    return found
+SILENT = not_answered("the file system of its disks does not answer")
 
 
 class BackingDevices:
-    """Follows guests' files to block devices."""
+    """Follows guests' files to block devices, and those to disks."""
 
     def __init__(self, fs: KernelFS) -> None:
         self._fs = fs
+        self._file_systems = FileSystems(fs, ZfsPools(fs))
         self._workers = KeyedWorkerPool("virt-disks-paths", threads=1, patience=timeouts.DISKS_READ)
-        self._last: dict[str, frozenset[str]] = {}
+        self._last: dict[str, Storage] = {}
 
-    def of_process(self, pid: int) -> frozenset[str]:
-        """Names of the block devices that a process has open, or that hold its open files."""
-        found = set()
+    def of_process(self, pid: int) -> Storage:
+        """The block devices that a process has open, and what its open files are on."""
         own = mounts(self._fs.read_permitted(f"/proc/{pid}/mountinfo") or "")
-        for number in self._files(pid):
-            path = self._fs.link(f"/proc/{pid}/fd/{number}") or ""
-            if path.startswith("/dev/"):
-                found.add(self._device(path, f"/proc/{pid}/fd/{number}"))
-            elif path.startswith("/") and not path.startswith(STATE_FOLDERS):
-                info = self._fs.read_permitted(f"/proc/{pid}/fdinfo/{number}") or ""
-                mount = re.search(r"^mnt_id:\s*(\d+)", info, re.MULTILINE)
-                found |= set(self._under(own.get(mount[1]) if mount else None))
-        return frozenset(found - {""})
+        return together({self._of_file(pid, number, own) for number in self._files(pid)})
+
+    def _of_file(self, pid: int, number: str, own: Mapping[str, FilesystemMount]) -> Storage:
+        path = self._fs.link(f"/proc/{pid}/fd/{number}") or ""
+        if path.startswith("/dev/"):
+            return on_devices([self._file_systems.device(path, f"/proc/{pid}/fd/{number}")])
+        if not path.startswith("/") or path.startswith(STATE_FOLDERS):
+            return NOWHERE
+        info = self._fs.read_permitted(f"/proc/{pid}/fdinfo/{number}") or ""
+        found = re.search(r"^mnt_id:\s*(\d+)", info, re.MULTILINE)
+        mount = own.get(found[1]) if found else None
+        return self._file_systems.under(mount) if mount else NOWHERE
 
     def _files(self, pid: int) -> list[str]:
         """Numbers of a process's open files; none where they are not for this process to see."""
@@ -87,64 +75,65 @@ class BackingDevices:
                 return []
             raise
 
-    def of_paths(self, paths: Mapping[str, tuple[str, ...]]) -> dict[str, frozenset[str]]:
+    def of_paths(self, paths: Mapping[str, tuple[str, ...]]) -> dict[str, Storage]:
         """The same of paths, by guest; one that does not answer keeps its last answer."""
         own = list(mounts(self._fs.read_optional("/proc/self/mountinfo") or "").values())
         answers = self._workers.run(
             {guest: functools.partial(self._of_guest, named, own) for guest, named in paths.items()}
         )
-        found = {guest: answers.get(guest, self._last.get(guest, frozenset())) for guest in paths}
+        found = {guest: answers.get(guest, self._last.get(guest, SILENT)) for guest in paths}
         self._last.update(found)
         return found
 
-    def _of_guest(self, paths: Iterable[str], own: list[FilesystemMount]) -> frozenset[str]:
+    def _of_guest(self, paths: Iterable[str], own: list[FilesystemMount]) -> Storage:
+        return together([self._of_path(path, own) for path in paths])
+
+    def _of_path(self, path: str, own: list[FilesystemMount]) -> Storage:
+        real = self._fs.resolved(path)
+        if real.startswith("/dev/"):
+            return self._of_node(path, real)
+        mount = mount_of(real, own)
+        return self._file_systems.under(mount) if mount else NOWHERE
+
+    def _of_node(self, path: str, real: str) -> Storage:
+        device = self._file_systems.device(real, real)
+        if device:
+            return on_devices([device])
+        what = "is no block device" if self._fs.exists(real) else "does not exist"
+        return not_followed(f"{printable(path)} {what}")
+
+    def queues(self, storage: Storage, disks: Mapping[str, state.Disk]) -> Storage:
+        """The disks whose queues order what is sent to block devices, however many layers down."""
         found: set[str] = set()
-        for path in paths:
-            real = self._fs.resolved(path)
-            device = self._device(real, real) if real.startswith("/dev/") else ""
-            found |= {device} if device else set(self._under(mount_of(real, own)))
-        return frozenset(found - {""})
+        ends = [storage.elsewhere]
+        waiting = set(storage.devices)
+        seen: set[str] = set()
+        while waiting:
+            name = state.whole(self._fs, waiting.pop())
+            disk = disks.get(name)
+            if disk is None or name in seen:
+                continue
+            seen.add(name)
+            below = self._below(disk)
+            ends.append(below.elsewhere)
+            waiting |= below.devices
+            if disk.offered:
+                found.add(name)
+            else:
+                waiting.update(disk.slaves)
+        return together([on_devices(found), *ends])
 
-    def _device(self, path: str, node: str) -> str:
-        """The name of a block device, by its path, else by what is open; "" for other devices."""
-        name = path.removeprefix("/dev/").removesuffix(" (deleted)").replace("/", "!")
-        if self._fs.exists(f"/sys/class/block/{name}"):
-            return name
-        number = self._fs.block_number(node)
-        return self._named(number) if number else ""
+    def _below(self, disk: state.Disk) -> Storage:
+        """What a device is on that sysfs does not call its slaves."""
+        kind = disk.attached.kind
+        if kind is Attachment.LOOP:
+            return self._below_loop(disk.name)
+        if kind is Attachment.ZVOL:
+            return self._file_systems.volume(disk.name)
+        if kind is Attachment.DRBD and not disk.slaves:
+            return on_network("DRBD's peers")
+        return NOWHERE
 
-    def _named(self, number: str) -> str:
-        link = self._fs.link(f"/sys/dev/block/{number}") or ""
-        return link.rpartition("/")[2]
-
-    def _under(self, mount: FilesystemMount | None) -> Iterator[str]:
-        """Block devices under a file system; none for one of the network."""
-        if mount is None:
-            return
-        name = self._named(mount.number)
-        if not name and mount.source.startswith("/dev/"):
-            name = self._device(self._fs.resolved(mount.source), mount.source)
-        yield name
-        if mount.kind == "btrfs" and name:
-            for path in self._fs.glob(f"/sys/fs/btrfs/*/devices/{name}"):
-                yield from self._fs.names(path.rpartition("/")[0])
-
-
-def queues(
-    devices: Iterable[str], disks: Mapping[str, state.Disk], fs: KernelFS, backing: BackingDevices
-) -> frozenset[str]:
-    """The disks whose queues order what is sent to block devices, partitions and loops included."""
-    found: set[str] = set()
-    waiting = [state.whole(fs, name) for name in devices]
-    seen: set[str] = set()
-    while waiting:
-        name = waiting.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        found |= state.queues_of(name, disks)
-        file = fs.read_optional(f"/sys/block/{name}/loop/backing_file") if "loop" in name else ""
-        if file:
-            under = backing.of_paths({f"loop:{name}": (file,)})
-            waiting += [state.whole(fs, one) for one in under[f"loop:{name}"]]
-    return frozenset(found)
+    def _below_loop(self, name: str) -> Storage:
+        file = self._fs.read_optional(f"/sys/block/{name}/loop/backing_file")
+        return self.of_paths({f"loop:{name}": (file,)})[f"loop:{name}"] if file else NOWHERE

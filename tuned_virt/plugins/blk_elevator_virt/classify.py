@@ -38,6 +38,11 @@ class Attachment(str, Enum):
     DM = "device-mapper"
     MD = "md"
     LOOP = "loop"
+    BCACHE = "bcache"
+    DRBD = "DRBD"
+    ZVOL = "ZFS volume"
+    NBD = "nbd"
+    RBD = "rbd"
     OPTICAL = "optical"
     OTHER = "other"
 
@@ -63,8 +68,40 @@ PARAVIRTUAL = frozenset(
 
 NVME = frozenset({Attachment.NVME, Attachment.NVME_FABRICS, Attachment.NVME_HEAD})
 
-LAYERS = frozenset({Attachment.DM, Attachment.MD, Attachment.NVME_HEAD})
+LAYERS = frozenset(
+    {
+        Attachment.DM,
+        Attachment.MD,
+        Attachment.NVME_HEAD,
+        Attachment.BCACHE,
+        Attachment.DRBD,
+        Attachment.ZVOL,
+    }
+)
 """Kinds without a scheduler of their own: what lies below counts."""
+
+VIRTUAL_KINDS = (
+    ("loop", Attachment.LOOP),
+    ("md", Attachment.MD),
+    ("bcache", Attachment.BCACHE),
+    ("drbd", Attachment.DRBD),
+    ("zd", Attachment.ZVOL),
+    ("nbd", Attachment.NBD),
+)
+"""Of /sys/devices/virtual/block, by what a name begins with."""
+
+MADE_OF_DISKS = frozenset(
+    {
+        Attachment.DM,
+        Attachment.MULTIPATH,
+        Attachment.MD,
+        Attachment.BCACHE,
+        Attachment.DRBD,
+        Attachment.OTHER,
+    }
+)
+"""Kinds whose slaves/ may have something. The others' is empty (loop devices, of which there may be
+a thousand, zvols), or theirs are other links (NVMe multipath heads)."""
 
 EMULATORS: Mapping[str, str] = {
     "1af4": "QEMU",
@@ -173,7 +210,7 @@ def _virtual(facts: DiskFacts) -> DiskClass:
         maker = facts.dm_uuid.partition("-")[0] or "no UUID"
         kind = Attachment.MULTIPATH if maker == "mpath" else Attachment.DM
         return DiskClass(kind, False, f"dm/uuid: {maker}")
-    for prefix, kind in (("loop", Attachment.LOOP), ("md", Attachment.MD)):
+    for prefix, kind in VIRTUAL_KINDS:
         if re.match(rf"{prefix}[\d_]", facts.name):
             return DiskClass(kind, False, f"virtual device {prefix}")
     return DiskClass(Attachment.OTHER, False, "virtual device")
@@ -237,6 +274,7 @@ def _others(facts: DiskFacts) -> DiskClass:
         ),
         (lambda path: "/mmc_host/" in path, Attachment.MMC, False, "an MMC host"),
         (lambda path: "/vbd-" in path, Attachment.XEN, True, "a Xen block device"),
+        (lambda path: "/devices/rbd/" in path, Attachment.RBD, False, "an image of Ceph"),
     )
     for test, kind, emulated, fact in tests:
         if test(facts.path):

@@ -10,7 +10,8 @@ from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.frozen_dataclasses import dataclass, field, replace
 from tuned_virt.kernel.device_identity import why_gone
 from tuned_virt.plugins.blk_elevator_virt import state as sysfs
-from tuned_virt.plugins.blk_elevator_virt.classify import NVME, PARAVIRTUAL, SCSI
+from tuned_virt.plugins.blk_elevator_virt.classify import Attachment
+from tuned_virt.plugins.blk_elevator_virt.deciding_option import guest_class, host_class
 from tuned_virt.plugins.blk_elevator_virt.policy import (
     KEEP,
     QUEUES,
@@ -25,7 +26,15 @@ from tuned_virt.plugins.blk_elevator_virt.state import BLOCK, Disk
 SCHEDULER = "scheduler"
 
 NAMED = 5
-"""Most disks that one note names."""
+"""Most disks, guests or reasons that one note names."""
+
+DISKS_BELOW = "its underlying disks"
+
+BELOW: Mapping[Attachment, str] = {
+    Attachment.DRBD: "its peers: it has no disk here",
+    Attachment.ZVOL: "the disks of its ZFS pool",
+}
+"""What a layer is on that has nothing in its slaves/."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +80,9 @@ class DiskState:
 
     role       this machine's, for sections with role=auto
     users      guests by disk whose queue orders their requests
-    unsettled  why it is not known yet which guests are defined, "" once it is
+    network    guests by what they use on other machines
+    unfollowed guests by what of theirs is not followed to a disk, and why
+    unsettled  why it is not known yet what some guests use, "" once it is
     tunables   by disk, where a plan needs them: what a change of the scheduler resets
     properties udev's, by disk, where a section asks for them
     elsewhere  what else may set a disk's scheduler, by disk, in the order of the boot
@@ -81,6 +92,8 @@ class DiskState:
     disks: Mapping[str, Disk] = field(default_factory=dict)
     role: MachineRole = MachineRole.HOST
     users: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    network: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unfollowed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unsettled: str = ""
     tunables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     properties: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -164,7 +177,7 @@ class _Judge:
         if not sysfs.is_layer(disk):
             return "no choice of schedulers"
         counting = sorted(sysfs.queues_of(disk.name, self._state.disks) - {disk.name})
-        return f"its requests go to {named(counting) or 'its underlying disks'}"
+        return f"its requests go to {named(counting) or BELOW.get(disk.attached.kind, DISKS_BELOW)}"
 
     def _is_for(self, rule: SchedulerRule, disk: Disk) -> bool:
         if rule.udev_regex:
@@ -226,30 +239,6 @@ class _Judge:
             if not same(one.scheduler, wanted) and one.decided(self._before(disk), disk.scheduler):
                 return one
         return None
-
-
-def host_class(disk: Disk, backing: str) -> tuple[str, str]:
-    """The option that decides on a host's disk, and why."""
-    kind = disk.attached.kind
-    if kind in NVME:
-        return "host_nvme", kind.value
-    if kind in SCSI and backing:
-        return "host_backing", f"{kind.value}, {backing}"
-    return "host_other", f"{kind.value}, backs no guest" if kind in SCSI else kind.value
-
-
-def guest_class(disk: Disk) -> tuple[str, str]:
-    """The option that decides on a guest's disk, and why."""
-    kind, emulated = disk.attached.kind, disk.attached.emulated
-    if kind in NVME:
-        return "guest_nvme", kind.value
-    if kind in PARAVIRTUAL:
-        return "guest_virtio", kind.value
-    if kind in SCSI:
-        if emulated:
-            return "guest_emulated", f"emulated {kind.value}"
-        return "guest_passthrough", kind.value
-    return "guest_other", kind.value
 
 
 def judge(policy: DiskPolicy, state: DiskState, originals: Values) -> list[Verdict]:
@@ -369,6 +358,8 @@ def notes(verdicts: Iterable[Verdict], state: DiskState) -> Iterator[str]:
     """What verify says and does not fail for; disks with the same remark in one line."""
     if state.unsettled:
         yield f"guests: {state.unsettled}"
+    yield from _used("on the network, not on disks of this host", state.network)
+    yield from _used("not followed to disks", state.unfollowed)
     by_remark: dict[str, list[str]] = {}
     for verdict in verdicts:
         if verdict.remark:
@@ -376,6 +367,12 @@ def notes(verdicts: Iterable[Verdict], state: DiskState) -> Iterator[str]:
     for remark, names in by_remark.items():
         yield f"{named(names)}: {remark}"
     yield from _overridden(verdicts, state)
+
+
+def _used(what: str, guests: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
+    """What guests use that is no disk here, in one line."""
+    if guests:
+        yield f"{what}: " + named([f"{use} ({named(names)})" for use, names in guests.items()])
 
 
 def _overridden(verdicts: Iterable[Verdict], state: DiskState) -> Iterator[str]:

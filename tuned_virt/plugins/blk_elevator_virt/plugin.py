@@ -21,11 +21,11 @@ from tuned_virt.kernel import systemd
 from tuned_virt.kernel.device_identity import why_gone
 from tuned_virt.kernel.files import AnyPath, KernelFS
 from tuned_virt.libvirt_api.follower import GuestFollower
-from tuned_virt.libvirt_api.guest_disks import GuestDiskReader, GuestDisks
+from tuned_virt.libvirt_api.guest_disks import FollowedGuestDisks, GuestDisks
 from tuned_virt.plugins.blk_elevator_virt import conflicts, planner, policy, udev_events
 from tuned_virt.plugins.blk_elevator_virt import state as sysfs
 from tuned_virt.plugins.blk_elevator_virt.classify import SCSI
-from tuned_virt.plugins.blk_elevator_virt.guest_users import DiskUsers
+from tuned_virt.plugins.blk_elevator_virt.guest_users import DiskUsers, GuestStorage
 from tuned_virt.plugins.blk_elevator_virt.planner import DiskState
 from tuned_virt.plugins.blk_elevator_virt.policy import DiskPolicy, MachineRole
 from tuned_virt.plugins.blk_elevator_virt.policy_in_force import PolicyInForce
@@ -56,7 +56,7 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
     @classmethod
     def on_host(cls) -> DisksTuner:
         """With libvirt's guests."""
-        return cls(GuestFollower(GuestDiskReader()))
+        return cls(GuestFollower(FollowedGuestDisks()))
 
     def read(self, fs: KernelFS, policy: DiskPolicy, originals: Values) -> DiskState:
         """The disks, and what the policy needs to know of guests, udev and the kernel's modules."""
@@ -81,14 +81,16 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
         asks = policy.asks_users(role) and any(
             disk.attached.kind in SCSI for disk in state.disks.values()
         )
-        backs, unsettled = users.of(state.disks, self._guests) if asks else ({}, "")
+        used = users.of(state.disks, self._guests) if asks else GuestStorage()
         asked = any(rule.udev_regex for rule in policy.rules)
         names = [disk.name for disk in state.disks.values() if disk.offered] if asked else []
         return replace(
             state,
             role=role,
-            users=backs,
-            unsettled=unsettled,
+            users=used.disks,
+            network=used.network,
+            unfollowed=used.unfollowed,
+            unsettled=used.unsettled,
             properties={name: udev_events.properties(name) for name in names},
             elsewhere=conflicts.by_disk(fs, others.read(), state.disks.values()),
             lacking=lacking(fs, state.disks.values(), policy),

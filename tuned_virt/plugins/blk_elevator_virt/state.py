@@ -17,6 +17,7 @@ from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.plugins.blk_elevator_virt.classify import (
     LAYERS,
+    MADE_OF_DISKS,
     Attachment,
     DiskClass,
     DiskFacts,
@@ -134,7 +135,7 @@ class DiskReader:
         return Disk(name, classify(facts(self._fs, name, path)), identity)
 
     def _slaves(self, disk: Disk) -> tuple[str, ...]:
-        if disk.attached.kind not in (Attachment.DM, Attachment.MULTIPATH, Attachment.MD):
+        if disk.attached.kind not in MADE_OF_DISKS:
             return ()
         below = self._fs.names(f"{BLOCK}/{disk.name}/slaves")
         return tuple(sorted({whole(self._fs, name) for name in below}))
@@ -274,7 +275,8 @@ def bypassed(disks: Mapping[str, Disk]) -> dict[str, str]:
 
 def is_layer(disk: Disk) -> bool:
     """Whether what lies below counts, as the disk has no scheduler of its own."""
-    return not disk.offered and disk.attached.kind in LAYERS | {Attachment.MULTIPATH}
+    kinds = LAYERS | {Attachment.MULTIPATH}
+    return not disk.offered and (disk.attached.kind in kinds or bool(disk.slaves))
 
 
 def tunables(fs: KernelFS, name: str) -> dict[str, str]:

@@ -36,6 +36,8 @@ BY_CLASS: Mapping[Attachment, str] = {
     Attachment.MMC: 'KERNEL=="mmcblk[0-9]*"',
     Attachment.XEN: 'DEVPATH=="*/vbd-[0-9]*/block/*"',
     Attachment.LOOP: 'KERNEL=="loop[0-9]*"',
+    Attachment.NBD: 'KERNEL=="nbd[0-9]*"',
+    Attachment.RBD: 'KERNEL=="rbd[0-9]*"',
 }
 """What udev matches for a class of disks, where the class alone decides; * matches a / as well."""
 

@@ -17,15 +17,10 @@ from tuned_virt.core.guest_source import FixedGuests
 from tuned_virt.core.plan import Plan
 from tuned_virt.kernel import timeouts
 from tuned_virt.libvirt_api.follower import summary
-from tuned_virt.libvirt_api.guest_disks import DiskSource, GuestDiskReader, GuestDisks, sources
+from tuned_virt.libvirt_api.guest_disks import GuestDiskReader, GuestDisks
 from tuned_virt.plugins.blk_elevator_virt import DisksTuner, parse, state
-from tuned_virt.plugins.blk_elevator_virt.backing import (
-    BackingDevices,
-    FilesystemMount,
-    mount_of,
-    mounts,
-)
-from tuned_virt.plugins.blk_elevator_virt.guest_users import DiskUsers
+from tuned_virt.plugins.blk_elevator_virt.backing import SILENT, BackingDevices
+from tuned_virt.plugins.blk_elevator_virt.guest_users import DiskUsers, GuestStorage
 
 MOUNTS = """\
 21 1 8:2 / / rw,relatime shared:1 - ext4 /dev/sda2 rw
@@ -66,22 +61,9 @@ def qemu(fs: FakeDisks, pid: int, name: str, *files: tuple[str, int]) -> None:
         fs.file(f"/proc/{pid}/fdinfo/{number}", f"pos:\t0\nflags:\t02\nmnt_id:\t{mount}")
 
 
-def users(fs: FakeDisks, *defined: GuestDisks) -> dict[str, tuple[str, ...]]:
+def users(fs: FakeDisks, *defined: GuestDisks) -> Mapping[str, tuple[str, ...]]:
     disks = state.DiskReader(fs).read()
-    return DiskUsers(fs).of(disks, FixedGuests({guest.uuid: guest for guest in defined}))[0]
-
-
-def test_mounts() -> None:
-    found = mounts(MOUNTS)
-    assert found["32"] == FilesystemMount(
-        "253:0", "/var/lib/libvirt/images", "xfs", "/dev/mapper/vg-images"
-    )
-    assert found["33"].point == "/with space"
-    points = [
-        (path, mount.point if (mount := mount_of(path, found.values())) else None)
-        for path in ("/etc/x", "/data", "/database/x", "/var/lib/libvirt/images/a", "relative")
-    ]
-    assert [point for _, point in points] == ["/", "/data", "/", "/var/lib/libvirt/images", None]
+    return DiskUsers(fs).of(disks, FixedGuests({guest.uuid: guest for guest in defined})).disks
 
 
 def test_open_files_of_running_guests(fs: FakeDisks) -> None:
@@ -160,7 +142,12 @@ def test_a_dead_file_system_keeps_the_last_answer(
         return resolved(self, path)
 
     monkeypatch.setattr(FakeDisks, "resolved", hangs)
-    assert found.of_paths(paths) == before == {"u1": {"sda2"}, "u2": {"sdb", "sdc"}}
+    assert found.of_paths(paths) == before
+    assert {guest: one.devices for guest, one in before.items()} == {
+        "u1": {"sda2"},
+        "u2": {"sdb", "sdc"},
+    }
+    assert found.of_paths({"u3": ("/srv/a",)}) == {"u3": SILENT}
     alive.set()
 
 
@@ -196,38 +183,6 @@ def test_while_libvirt_is_not_known_nothing_goes_back(fs: FakeDisks) -> None:
     assert unknown.notes == ("guests: defined guests are unknown: libvirt is gone",)
 
 
-XML = """
-<domain><devices>
-  <disk type='file' device='disk'><source file='/a.qcow2'/>
-    <backingStore type='file'><source file='/base.qcow2'/><backingStore/></backingStore></disk>
-  <disk type='block' device='lun'><source dev='/dev/vg/lv'/></disk>
-  <disk type='volume' device='disk'><source pool='images' volume='b'/></disk>
-  <disk type='network' device='disk'><source protocol='rbd' name='pool/image'/></disk>
-  <disk type='file' device='cdrom'/>
-  <disk type='dir' device='disk'><source dir='/vvfat'/></disk>
-  <disk type='file' device='disk'><source file='relative'/></disk>
-</devices></domain>
-"""
-
-
-def test_sources_of_a_guests_xml() -> None:
-    assert sources(XML) == [
-        DiskSource("/a.qcow2"),
-        DiskSource("/base.qcow2"),
-        DiskSource("/dev/vg/lv"),
-        DiskSource(pool="images", volume="b"),
-        DiskSource("/vvfat"),
-    ]
-
-
-@pytest.mark.parametrize(
-    "xml", ["", "<domain", "<!DOCTYPE d [<!ENTITY e 'x'>]><domain>&e;</domain>"]
-)
-def test_xml_that_is_none_or_brings_entities(xml: str) -> None:
-    with pytest.raises(ValueError, match=r".+"):
-        sources(xml)
-
-
 def difference(before: Mapping[str, GuestDisks], after: Mapping[str, GuestDisks]) -> str:
     return summary(GuestDiskReader().differences(before, after))
 
@@ -238,5 +193,113 @@ def test_differences_in_words() -> None:
     assert difference(one, {"u": GuestDisks("u", "web", ("/b",))}) == "guest web has other disks"
     assert difference({}, one) == "guest web is there"
     assert difference(one, {}) == "guest web is gone"
-    many = {str(n): SimpleNamespace(name=str(n), paths=()) for n in range(9)}
+    many = {str(n): SimpleNamespace(name=str(n)) for n in range(9)}
     assert difference({}, many).endswith("and 6 more changes")  # type: ignore[arg-type]
+
+
+def used(fs: FakeDisks, *defined: GuestDisks) -> GuestStorage:
+    disks = state.DiskReader(fs).read()
+    return DiskUsers(fs).of(disks, FixedGuests({guest.uuid: guest for guest in defined}))
+
+
+def layer(fs: FakeDisks, name: str, *below: str, **files: str) -> None:
+    """A virtual device without a scheduler, made of others."""
+    fs.add(name, f"{LOOP}{name}", offered="", **files)  # type: ignore[arg-type]
+    fs.slaves(name, *below)
+
+
+def test_layers_down_to_the_disks(fs: FakeDisks) -> None:
+    """Trees in the shape of public reports: bcache of two partitions and a cache (g2p/bcache-tools
+    issue 34), LINSTOR's DRBD on LVM on a RAID (LINBIT/linstor-server issue 265), dm-crypt, and VDO
+    on a disk (dm-vdo/vdo issue 22)."""
+    layer(fs, "bcache0", "sda2", "sde")
+    layer(fs, "md0", "sdb", "sdc")
+    layer(fs, "dm-5", "md0", dm__uuid="LVM-abc")
+    layer(fs, "drbd1000", "dm-5")
+    layer(fs, "dm-6", "bcache0", dm__uuid="CRYPT-LUKS2-x")
+    layer(fs, "dm-7", "sdd", dm__uuid="VDO-f31-x")
+    guests = [
+        GuestDisks(name, name, (f"/dev/{device}",))
+        for name, device in (("a", "dm-6"), ("b", "drbd1000"), ("c", "dm-7"))
+    ]
+    found = used(fs, *guests)
+    assert found.disks == {
+        **dict.fromkeys(("sda", "sde"), ("a",)),
+        **dict.fromkeys(("sdb", "sdc"), ("b",)),
+        "sdd": ("c",),
+    }
+    assert (found.network, found.unfollowed, found.unsettled) == ({}, {}, "")
+
+
+def test_a_diskless_drbd_is_on_its_peers(fs: FakeDisks) -> None:
+    """As in LINBIT/linstor-client issue 53."""
+    layer(fs, "drbd1752")
+    found = used(fs, GuestDisks("u", "one-vm", ("/dev/drbd1752",)))
+    assert found.disks == {}
+    assert found.network == {"DRBD's peers": ("one-vm",)}
+
+
+def test_network_devices_are_named(fs: FakeDisks) -> None:
+    fs.add("nbd0", f"{LOOP}nbd0")
+    fs.add("rbd0", "/sys/devices/rbd/0/block/rbd0")
+    disks = state.DiskReader(fs).read()
+    assert [disks[name].attached.kind.value for name in ("nbd0", "rbd0")] == ["nbd", "rbd"]
+    found = used(fs, GuestDisks("u", "web", ("/dev/nbd0", "/dev/rbd0")))
+    assert found.disks == {"nbd0": ("web",), "rbd0": ("web",)}
+
+
+def test_a_zvol_of_a_proxmox_guest(fs: FakeDisks) -> None:
+    """Plain QEMU, the zvol open, its pool on two disks (made up in the shape of Proxmox's)."""
+    layer(fs, "zd0", dev="230:0")
+    fs.file("/run/udev/data/b230:0", "S:zvol/rpool/data/vm-100-disk-0")
+    for number in ("8:2", "8:48"):
+        fs.file(f"/run/udev/data/b{number}", "E:ID_FS_TYPE=zfs_member\nE:ID_FS_LABEL=rpool")
+    qemu(fs, 41, "vm100", ("/dev/zd0", 0))
+    assert used(fs).disks == {"sda": ("vm100",), "sdd": ("vm100",)}
+
+
+def test_a_file_below_a_layer_is_followed_too(fs: FakeDisks) -> None:
+    """dm-crypt on a loop device, whose file is on another disk, or on an NFS server."""
+    fs.add("loop0", f"{LOOP}loop0", loop__backing_file="/srv/image")
+    fs.add("loop1", f"{LOOP}loop1", loop__backing_file="/nfs/image")
+    layer(fs, "dm-6", "loop0", "loop1", dm__uuid="CRYPT-PLAIN-x")
+    found = used(fs, GuestDisks("u", "web", ("/dev/dm-6",)))
+    assert found.disks == dict.fromkeys(("loop0", "loop1", "sda"), ("web",))
+    assert found.network == {"NFS filer:/export": ("web",)}
+
+
+def test_what_is_no_disk_here_is_said(fs: FakeDisks) -> None:
+    web = GuestDisks("u1", "web", ("/nfs/a", "/dev/vg/gone"), ("rbd",), ("odd",), ("volume v",))
+    found = used(fs, web, GuestDisks("u2", "db", ("/nfs/b",)))
+    assert found.disks == {}
+    assert found.network == {"NFS filer:/export": ("db", "web"), "rbd": ("web",)}
+    assert found.unfollowed == {
+        "/dev/vg/gone does not exist": ("web",),
+        "odd": ("web",),
+        "volume v: libvirt does not tell its path": ("web",),
+    }
+    tuner = DisksTuner(FixedGuests({"u1": web}))
+    asked = parse({"role": "host", "host_backing": "mq-deadline"})
+    assert tuner.decide(asked, tuner.read(fs, asked, {}), {}).notes == (
+        "on the network, not on disks of this host: NFS filer:/export (web), rbd (web)",
+        "not followed to disks: /dev/vg/gone does not exist (web), odd (web),"
+        " volume v: libvirt does not tell its path (web)",
+    )
+
+
+def test_disks_stay_set_while_a_guests_file_system_does_not_answer(
+    fs: FakeDisks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A TuneD that has started meanwhile has no last answer."""
+    guest = FixedGuests({"u1": GuestDisks("u1", "web", ("/data/x",))})
+    there = plan(fs, guest, {})
+    for change in there.changes:
+        fs.write(change.path, str(change.after))
+    monkeypatch.setattr(timeouts, "DISKS_READ", 0.1)
+    alive = threading.Event()
+    monkeypatch.setattr(FakeDisks, "resolved", lambda fs, path: alive.wait(20) and path)
+    unknown = plan(fs, guest, dict(there.originals))
+    alive.set()
+    assert unknown.changes == ()
+    assert unknown.originals == there.originals
+    assert unknown.notes == ("guests: web: the file system of its disks does not answer",)

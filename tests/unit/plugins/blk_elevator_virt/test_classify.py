@@ -139,6 +139,11 @@ CASES = [
     (DiskFacts("md_d0", "/sys/devices/virtual/block/md_d0"), Attachment.MD, False),
     (DiskFacts("loop3", "/sys/devices/virtual/block/loop3"), Attachment.LOOP, False),
     (DiskFacts("zram0", "/sys/devices/virtual/block/zram0"), Attachment.OTHER, False),
+    (DiskFacts("bcache0", "/sys/devices/virtual/block/bcache0"), Attachment.BCACHE, False),
+    (DiskFacts("drbd1000", "/sys/devices/virtual/block/drbd1000"), Attachment.DRBD, False),
+    (DiskFacts("zd544", "/sys/devices/virtual/block/zd544"), Attachment.ZVOL, False),
+    (DiskFacts("nbd0", "/sys/devices/virtual/block/nbd0"), Attachment.NBD, False),
+    (DiskFacts("rbd0", "/sys/devices/rbd/0/block/rbd0"), Attachment.RBD, False),
     (DiskFacts("fd0", "/sys/devices/platform/floppy.0/block/fd0"), Attachment.OTHER, False),
 ]
 
