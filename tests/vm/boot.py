@@ -76,6 +76,7 @@ TOOLS = (
     *("lvm2", "liblvm2cmd2.03", "libdevmapper-event1.02.1", "libedit2", "mdadm"),
     *("open-iscsi", "libopeniscsiusr", "libisns0", "tgt", "libconfig-general-perl"),
     *("librdmacm1", "libibverbs1", "libnl-3-200", "libnl-route-3-200"),
+    *("bcache-tools", "drbd-utils"),
 )
 """Debian packages that the guest alone gets, unpacked over its root. Installed on the machine, udev
 would start with every boot and load all drivers (119 s instead of 6), and services with every

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Guests and disks: one on an LVM volume, whose disk is set while it is there; and I/O weights."""
+"""Guests and disks: guests on layers, whose disks are set while they are there; and I/O weights."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import uuid as uuids
@@ -15,6 +16,10 @@ from tests.sandbox import wait_for
 from tests.vm import disks
 from tests.vm.daemon import Tuned, own_profile
 from tests.vm.libvirtd import Libvirtd
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.plugins.blk_elevator_virt import state
+from tuned_virt.plugins.blk_elevator_virt.backing import BackingDevices
+from tuned_virt.plugins.blk_elevator_virt.storage import Storage, on_devices
 
 WANTED = "kyber"
 VOLUME = "/dev/guests/root"
@@ -77,8 +82,58 @@ def libvirtd(profile: Tuned) -> Iterator[Libvirtd]:
     made.stop()
 
 
-def guest(name: str) -> str:
-    return GUEST.format(name=name, uuid=uuids.uuid4(), path=VOLUME)
+def guest(name: str, path: str = VOLUME) -> str:
+    return GUEST.format(name=name, uuid=uuids.uuid4(), path=path)
+
+
+def below(name: str) -> Storage:
+    """What a guest on a device is on."""
+    fs = KernelFS()
+    return BackingDevices(fs).queues(on_devices([name]), state.DiskReader(fs).read())
+
+
+BCACHE = Path("/sys/fs/bcache")
+KEY = "0123456789abcdef" * 8
+DRBDSETUP = "/usr/lib/drbd/drbdsetup-84"
+"""For the module of Debian's kernel, which is DRBD 8.4."""
+
+
+@pytest.fixture(scope="module")
+def bcache(names: dict[str, str]) -> Iterator[str]:
+    """dm-crypt on a bcache of sata-one, which sata-two caches; the kernel's name of dm-crypt."""
+    disks.run("modprobe", "--all", "bcache", "dm_crypt", "xts")
+    backing, cache = (f"/dev/{names[name]}" for name in ("sata-one", "sata-two"))
+    for device in (backing, cache):
+        disks.run("dd", "if=/dev/zero", f"of={device}", "bs=1M", "count=2")
+    disks.run("make-bcache", "--block", "4k", "--bucket", "256k", "-B", backing, "-C", cache)
+    with contextlib.ExitStack() as stack:
+        for device in (backing, cache):
+            (BCACHE / "register").write_text(device)
+        wait_for("bcache0", (disks.BLOCK / "bcache0").exists, disks.SLOW)
+        stack.callback(stop_bcache)
+        table = f"0 65536 crypt aes-xts-plain64 {KEY} 0 /dev/bcache0 0"
+        disks.run("dmsetup", "create", "secret", "--noudevsync", "--table", table)
+        stack.callback(disks.run, "dmsetup", "remove", "--noudevsync", "secret", check=False)
+        disks.run("dmsetup", "mknodes", "secret")
+        yield disks.mapped("secret")
+
+
+def stop_bcache() -> None:
+    """The device and its cache, so that others may have the disks."""
+    (disks.BLOCK / "bcache0/bcache/stop").write_text("1")
+    for stop in BCACHE.glob("*-*/stop"):
+        stop.write_text("1")
+    wait_for("bcache0 is gone", lambda: not (disks.BLOCK / "bcache0").exists(), disks.SLOW)
+
+
+@pytest.fixture
+def drbd(names: dict[str, str]) -> Iterator[str]:
+    """A DRBD device that has no disk yet."""
+    disks.run("modprobe", "drbd", "minor_count=1")
+    disks.run(DRBDSETUP, "new-resource", "r0")
+    disks.run(DRBDSETUP, "new-minor", "r0", "0", "0")
+    yield "drbd0"
+    disks.run(DRBDSETUP, "down", "r0", check=False)
 
 
 def test_a_volumes_disk_is_set_while_guests_use_it(
@@ -106,6 +161,46 @@ def test_a_volumes_disk_is_set_while_guests_use_it(
     wait_for("set again", lambda: disks.scheduler(disk) == WANTED, disks.SLOW)
     transient.destroy()
     wait_for("back again", lambda: disks.scheduler(disk) == before[disk], disks.SLOW)
+
+
+def test_a_guest_on_dm_crypt_on_bcache_has_both_disks_set(
+    bcache: str, names: dict[str, str], libvirtd: Libvirtd, profile: Tuned
+) -> None:
+    both = [names["sata-one"], names["sata-two"]]
+    seen = disks.disks()
+    assert (seen["bcache0"]["class"], seen["bcache0"]["made_of"]) == ("bcache", sorted(both))
+    assert seen[bcache]["fact"] == "dm/uuid: no UUID"
+    assert below(bcache) == on_devices(both)
+    before = {name: disks.scheduler(name) for name in both}
+    assert WANTED not in before.values()
+    defined = libvirtd.connection.defineXML(guest("secret", "/dev/mapper/secret"))
+    wait_for("set", lambda: {disks.scheduler(name) for name in both} == {WANTED}, disks.SLOW)
+    assert disks.disks()[both[0]]["backs"] == ["secret"]
+    verified, lines = profile.verify()
+    assert verified, lines
+    defined.undefine()
+    wait_for("back", lambda: {one: disks.scheduler(one) for one in both} == before, disks.SLOW)
+
+
+def test_drbd_with_a_disk_here_and_without(drbd: str, names: dict[str, str]) -> None:
+    assert disks.disks()[drbd]["class"] == "DRBD"
+    assert below(drbd) == Storage(network=frozenset({"DRBD's peers"}))
+    disk = f"/dev/{names['pv-one']}"
+    disks.run("dd", "if=/dev/zero", f"of={disk}", "bs=1M", "count=2")
+    disks.run("drbdmeta", "--force", "0", "v08", disk, "internal", "create-md")
+    disks.run(DRBDSETUP, "attach", "0", disk, disk, "internal")
+    try:
+        assert disks.disks()[drbd]["made_of"] == [names["pv-one"]]
+        assert below(drbd) == on_devices([names["pv-one"]])
+    finally:
+        disks.run(DRBDSETUP, "detach", "0", check=False)
+
+
+def test_nbd_is_named(emulated: None) -> None:
+    disks.run("modprobe", "nbd", "nbds_max=1")
+    seen = disks.disks()["nbd0"]
+    assert (seen["class"], seen["option"]) == ("nbd", "host_other")
+    disks.run("modprobe", "--remove", "nbd")
 
 
 COSTS = Path("/sys/fs/cgroup/io.cost.qos")
