@@ -50,6 +50,10 @@ class BackingDevices:
         self._workers = KeyedWorkerPool("virt-disks-paths", threads=1, patience=timeouts.DISKS_READ)
         self._last: dict[str, Storage] = {}
 
+    def look_again(self) -> None:
+        """File systems may be on other devices by now."""
+        self._file_systems.look_again()
+
     def of_process(self, pid: int) -> Storage:
         """The block devices that a process has open, and what its open files are on."""
         own = mounts(self._fs.read_permitted(f"/proc/{pid}/mountinfo") or "")

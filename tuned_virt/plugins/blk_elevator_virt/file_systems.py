@@ -79,7 +79,10 @@ def mount_of(path: str, all_mounts: Iterable[FilesystemMount]) -> FilesystemMoun
 
 
 class FileSystems:
-    """Follows mounts to block devices. Anything may raise KernelFileError."""
+    """Follows mounts to block devices, each once until `look_again`.
+
+    Anything may raise KernelFileError.
+    """
 
     def __init__(self, fs: KernelFS, pools: ZfsPools) -> None:
         self._fs = fs
@@ -89,9 +92,20 @@ class FileSystems:
             "bcachefs": self._bcachefs,
             "zfs": self._zfs,
         }
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Mounts and pools may be on other devices by now."""
+        self._mounts: dict[FilesystemMount, Storage] = {}
+        self._by_pool: dict[str, Storage] = {}
 
     def under(self, mount: FilesystemMount) -> Storage:
         """What a file system is on."""
+        if mount not in self._mounts:
+            self._mounts[mount] = self._under(mount)
+        return self._mounts[mount]
+
+    def _under(self, mount: FilesystemMount) -> Storage:
         if mount.kind in NETWORK:
             return on_network(f"{NETWORK[mount.kind]} {printable(mount.source)}")
         if mount.kind in MEMORY:
@@ -151,6 +165,11 @@ class FileSystems:
 
     def pool(self, name: str) -> Storage:
         """What a ZFS pool is on; its members may be files."""
+        if name not in self._by_pool:
+            self._by_pool[name] = self._pool(name)
+        return self._by_pool[name]
+
+    def _pool(self, name: str) -> Storage:
         try:
             return together(self._member(path) for path in self._pools.members(name))
         except PoolSilent as error:

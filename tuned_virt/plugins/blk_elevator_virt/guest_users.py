@@ -14,7 +14,7 @@ from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api.guest_disks import GuestDisks
 from tuned_virt.model.guest import printable, qemu_process
 from tuned_virt.plugins.blk_elevator_virt import backing, state
-from tuned_virt.plugins.blk_elevator_virt.storage import Storage, together
+from tuned_virt.plugins.blk_elevator_virt.storage import Storage, on_devices, together
 
 Names = Mapping[str, tuple[str, ...]]
 """Guests' names by what they use."""
@@ -48,16 +48,26 @@ class DiskUsers:
     def of(self, disks: Mapping[str, state.Disk], libvirt: GuestSource[GuestDisks]) -> GuestStorage:
         """What guests use now."""
         with self._one_at_a_time:
-            found = {
-                guest: self._backing.queues(storage, disks)
-                for guest, storage in self._storage(libvirt.guests or {}).items()
-            }
+            self._backing.look_again()
+            found = self._on_disks(self._storage(libvirt.guests or {}), disks)
         return GuestStorage(
             _by_use((guest, one.devices) for guest, one in found.items()),
             _by_use((guest, one.network) for guest, one in found.items()),
             _by_use((guest, one.unfollowed) for guest, one in found.items()),
             self._unsettled(libvirt) or _unanswered(found),
         )
+
+    def _on_disks(
+        self, storage: Mapping[str, Storage], disks: Mapping[str, state.Disk]
+    ) -> dict[str, Storage]:
+        """The same with disks in place of devices; each device, which guests share, is followed
+        once."""
+        devices = {name for one in storage.values() for name in one.devices}
+        below = {name: self._backing.queues(on_devices([name]), disks) for name in devices}
+        return {
+            guest: together([one.elsewhere, *(below[name] for name in one.devices)])
+            for guest, one in storage.items()
+        }
 
     def _unsettled(self, libvirt: GuestSource[GuestDisks]) -> str:
         if libvirt.guests is None and systemd.runs_guests(self._fs):  # else there are none to know

@@ -56,6 +56,8 @@ def not_answered(why: str) -> Storage:
 def together(parts: Iterable[Storage]) -> Storage:
     """All of them in one."""
     known = list(parts)
+    if len(known) == 1:
+        return known[0]
     return Storage(
         frozenset().union(*(one.devices for one in known)),
         frozenset().union(*(one.network for one in known)),

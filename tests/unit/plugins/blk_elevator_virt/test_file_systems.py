@@ -180,6 +180,25 @@ def test_what_zpool_lists(fs: FakeDisks, monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(asked) == 1
 
 
+def test_a_pool_is_asked_about_once_until_it_is_looked_at_again(
+    fs: FakeDisks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def run(*command: str, seconds: float) -> str:
+        asked.append(command)
+        return ZPOOL
+
+    monkeypatch.setattr(commands, "run", run)
+    found = FileSystems(fs, zfs.ZfsPools(fs))
+    for source in ("tank/a", "tank/b"):
+        found.under(FilesystemMount("0:50", "/srv", "zfs", source))
+    assert len(asked) == 1
+    found.look_again()
+    found.pool("tank")
+    assert len(asked) == 2
+
+
 def test_a_pool_whose_members_nobody_knows_is_said(
     fs: FakeDisks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +222,7 @@ def test_a_zpool_that_hangs_keeps_its_last_answer(
         return ""
 
     monkeypatch.setattr(commands, "run", hangs)
+    found.look_again()
     assert found.pool("tank") == before
     assert found.pool("other") == not_answered("ZFS pool other: zpool does not answer")
     ends.set()
