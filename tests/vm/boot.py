@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
@@ -173,7 +174,7 @@ def kernel_image(series: str) -> Path:
 
 def tools() -> Path:
     """Folder with the tools, laid out for the root of a machine; downloaded once, then kept."""
-    folder = CACHE / "vm/tools" / TOOLS_SUITE
+    folder = CACHE / "vm/tools" / f"{TOOLS_SUITE}-{zlib.crc32(' '.join(TOOLS).encode()):08x}"
     if not folder.exists():
         suite = debian.Suite(TOOLS_SUITE, CACHE)
         suite.update()
