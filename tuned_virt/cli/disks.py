@@ -14,7 +14,7 @@ from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
 from tuned_virt.core.guest_source import NO_GUESTS, FixedGuests
 from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.core.plan import Values
-from tuned_virt.frozen_dataclasses import dataclass
+from tuned_virt.frozen_dataclasses import dataclass, field
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.libvirt_api.binding import missing
 from tuned_virt.libvirt_api.guest_disks import GuestDiskReader, GuestDisks
@@ -111,23 +111,37 @@ def backing(fs: KernelFS) -> Fact[Mapping[str, BackingDisk]]:
         return Fact(None, found.why)
     disks = {
         one.disk.name: BackingDisk(one.users, one.disk.scheduler, one.wanted, one.why)
-        for one in found.value
+        for one in found.value.verdicts
     }
     return Fact(disks, "")
 
 
-def in_use(fs: KernelFS) -> Fact[list[Verdict]]:
-    """Disks that guests are on, with the guests' names."""
+@dataclass(frozen=True)
+class DisksInUse:
+    """What guests are on.
+
+    verdicts  disks of this host, with the guests' names
+    others    guests by what is no disk of this host, or is not followed to one
+    """
+
+    verdicts: list[Verdict]
+    others: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def in_use(fs: KernelFS) -> Fact[DisksInUse]:
+    """What guests are on."""
     asked = in_force() or policy.defaults()
     if not asked.asks_users(own_role(fs)):
         return Fact(None, "the active profile does not ask which disks guests are on")
     tuner = DisksTuner(_libvirt())
     try:
         originals = Originals().record(tuner.name).originals
-        verdicts = judge(asked, tuner.read(fs, asked, originals), originals)
+        state = tuner.read(fs, asked, originals)
     except (OriginalsError, KernelFileError) as error:
         return Fact(None, str(error))
-    return Fact([one for one in verdicts if one.users], "")
+    used = [one for one in judge(asked, state, originals) if one.users]
+    others = {f"on the network: {what}": names for what, names in state.network.items()}
+    return Fact(DisksInUse(used, {**others, **state.unfollowed}), "")
 
 
 def in_force() -> DiskPolicy | None:

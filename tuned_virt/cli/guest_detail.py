@@ -163,8 +163,9 @@ def _ksm(fs: KernelFS, pid: int) -> dict[str, Any]:
 
 
 def disks_of(fs: KernelFS, seen: SeenGuest) -> dict[str, Any]:
-    """Disks that a guest is on, as JSON has them; and why they are not known."""
+    """Disks that a guest is on, as JSON has them; what it is on instead, or why it is not known."""
     found = disks.in_use(fs)
+    used = found.value or disks.DisksInUse([])
     labels = {seen.name, f"process {seen.pid}"}
     content = [
         {
@@ -174,8 +175,9 @@ def disks_of(fs: KernelFS, seen: SeenGuest) -> dict[str, Any]:
             "wanted": one.wanted,
             "why": one.why,
         }
-        for one in found.value or ()
+        for one in used.verdicts
         if labels & set(one.users)
     ]
+    others = ", ".join(what for what, names in used.others.items() if labels & set(names))
     hidden = "" if content or not os.geteuid() else disks.NOT_ROOT
-    return {"disks": content, "disks_error": found.why or hidden}
+    return {"disks": content, "disks_error": found.why or others or hidden}

@@ -35,7 +35,7 @@ def fs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeProc:
     made.put("/proc/100/status", "VmSwap:\t    2048 kB\n")
     made.put("/proc/100/ksm_stat", "ksm_rmap_items 512\nksm_merging_pages 256\n")
     monkeypatch.setattr(held_placements, "everything", dict)
-    monkeypatch.setattr(disks, "in_use", lambda fs: Fact([], ""))
+    monkeypatch.setattr(disks, "in_use", lambda fs: Fact(disks.DisksInUse([]), ""))
     return made
 
 
@@ -132,12 +132,16 @@ def test_its_disks_and_why_they_are_not_known(
     fs: FakeProc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = guest_detail.chosen(guest_rows.find(fs), "web1")
-    there = Fact([disk("nvme0n1", "db", "web1"), disk("sda", "db")], "")
+    known = [disk("nvme0n1", "db", "web1"), disk("sda", "db")]
+    there = Fact(disks.DisksInUse(known, {"on the network: rbd": ("db",)}), "")
     monkeypatch.setattr(disks, "in_use", lambda fs: there)
     found = guest_detail.disks_of(fs, seen)
     assert [(one["disk"], one["class"]) for one in found["disks"]] == [("nvme0n1", "NVMe")]
     assert found["disks_error"] == ""
-    monkeypatch.setattr(disks, "in_use", lambda fs: Fact([], ""))
+    remote = Fact(disks.DisksInUse(known[1:], {"on the network: rbd": ("web1",)}), "")
+    monkeypatch.setattr(disks, "in_use", lambda fs: remote)
+    assert guest_detail.disks_of(fs, seen) == {"disks": [], "disks_error": "on the network: rbd"}
+    monkeypatch.setattr(disks, "in_use", lambda fs: Fact(disks.DisksInUse([]), ""))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert guest_detail.disks_of(fs, seen)["disks_error"] == disks.NOT_ROOT
     monkeypatch.setattr(disks, "in_use", lambda fs: Fact(None, "it is not asked"))
@@ -145,7 +149,8 @@ def test_its_disks_and_why_they_are_not_known(
 
 
 def test_for_programs_and_for_people(fs: FakeProc, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disks, "in_use", lambda fs: Fact([disk("nvme0n1", "web1")], ""))
+    used = disks.DisksInUse([disk("nvme0n1", "web1")])
+    monkeypatch.setattr(disks, "in_use", lambda fs: Fact(used, ""))
     look = guests.Look(fs, "web1")
     look.take(0.0)
     kind, content = look.content()
