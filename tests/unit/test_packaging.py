@@ -106,9 +106,13 @@ def test_the_hosts_package_brings_libvirts_binding(file: str, heading: str) -> N
     assert re.search(r"^(Requires:)?\s+python3-libvirt\b", needed, re.MULTILINE)
 
 
-def test_the_changelog_has_this_version_or_one_to_come() -> None:
-    headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    assert headings[0] == "Unreleased" or headings[0].startswith(release.version())
+def test_the_changelog_has_this_version_and_those_before_once() -> None:
+    text = (release.SOURCE / "CHANGELOG.md").read_text()
+    versions = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    released = [name for name in versions if name != "Unreleased"]
+    assert released[0] == release.version()
+    assert released == sorted(set(released), key=lambda name: name.split("."), reverse=True)
+    assert "Unreleased" not in versions[1:]
 
 
 def test_every_source_file_names_its_licence() -> None:
