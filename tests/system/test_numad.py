@@ -10,6 +10,13 @@ from tests.sandbox import REPO, Sandbox, wait_for
 
 AUTO = "<numatune><memory mode='strict' placement='auto'/></numatune>"
 NUMAD = "/usr/bin/numad"
+COUNTED = """
+from tuned_virt.kernel.files import KernelFS
+from tuned_virt.numad import running_guests
+print(sum(running_guests.vcpus(KernelFS())[0].values()))
+"""
+"""vCPUs in libvirt's own files of state, whose threads the kernel knows."""
+
 HELD = "/run/tuned-virt/vm_pinning.json"
 
 
@@ -24,4 +31,5 @@ def test_libvirt_asks_it_and_the_guest_stays(version: str) -> None:
         assert [(one["nodes"], one["vcpus"], one["mib"]) for one in advised] == [([0], 1, 16)] * 2
         wait_for("both are held", lambda: t.read(HELD).count('"device"') == 2)
         assert t.verify(), t.verify_lines
+        assert t.run(["/usr/bin/python3", "-c", COUNTED]).stdout == "2\n"
         t.off()
