@@ -47,7 +47,7 @@ setup(
     python_requires=">=3.9",
     install_requires=["configobj", "defusedxml", "jinja2", "jsonschema"],
     package_data={"tuned_virt.cli": ["schemas/*.json", "templates/*.[cj]*"]},
-    extras_require={"completion": ["argcomplete"]},
+    extras_require={"completion": ["argcomplete"], "metrics": ["prometheus_client"]},
     entry_points={"console_scripts": ["tuned-virt = tuned_virt.cli:entry"]},
     cmdclass={"build_py": BuildWithPath},
 )

@@ -28,11 +28,12 @@ STATE = ("/var/lib/tuned-virt", "/run/tuned-virt")
 RECORD = "/etc/tuned/virt_plus_previous.json"
 """What `tuned-virt disable` returns to; the rest of the folder is TuneD's."""
 
-MAIN, HOST, GUEST, RECOMMEND, NUMAD = "main", "host", "guest", "recommend", "numad"
+MAIN, HOST, GUEST, METRICS = "main", "host", "guest", "metrics"
+RECOMMEND, NUMAD = "recommend", "numad"
 LIBRARY = ("*.py", "*.json", "*.jinja", "*.css", "*.js")
 """What the library consists of: modules, JSON Schemas, templates with their styles and script."""
 
-BY_DEFAULT = (MAIN, HOST, GUEST)
+BY_DEFAULT = (MAIN, HOST, GUEST, METRICS)
 """Packages that `make install` installs."""
 
 ON_DEMAND = (RECOMMEND, NUMAD)
@@ -43,8 +44,20 @@ NEW_FOLDER = "/usr/lib/tuned/profiles"
 """Where TuneD looks for profiles: until 2.24 and on RHEL 9, and since (upstream's tuned.spec)."""
 
 
+SHARED = "tuned-virt-plus"
+"""The folder of data below share/, which is for Prometheus and Grafana."""
+
 COMMAND = "/usr/bin/tuned-virt"
 """How units and profiles name the command."""
+
+OWNERS = (
+    ("/recommend.d/", RECOMMEND),
+    (r"/bin/numad$|/numad\.8$", NUMAD),
+    (f"/system/tuned-virt-metrics|/share/{SHARED}/", METRICS),
+    ("/(virtual|virt-plus)-guest", GUEST),
+    ("/(virtual|virt-plus)-host|/plugin_vm_|/libvirt/", HOST),
+)
+"""Patterns of where a file is installed, and the package that it then belongs to; else MAIN."""
 
 
 @dataclass(frozen=True)
@@ -66,16 +79,8 @@ class Entry:
     @property
     def package(self) -> str:
         """What runs guests goes to the host's package, what only one profile needs to its own."""
-        name = Path(self.target).name
-        if "/recommend.d/" in self.target:
-            return RECOMMEND
-        if self.source.name in ("numad", "numad.8"):
-            return NUMAD
-        if re.search("/(virtual|virt-plus)-guest", self.target):
-            return GUEST
-        if re.search("/(virtual|virt-plus)-host", self.target) or name.startswith("plugin_vm_"):
-            return HOST
-        return HOST if "/libvirt/" in self.target else MAIN
+        named = (package for pattern, package in OWNERS if re.search(pattern, self.target))
+        return next(named, MAIN)
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,8 @@ class Layout:
             yield Entry(file, f"{units}/{file.name}")
         for file in sorted((SOURCE / "hooks").glob("*.d/*")):
             yield Entry(file, f"/etc/libvirt/hooks/{file.parent.name}/{file.name}", 0o755)
+        for file in sorted((SOURCE / "monitoring").iterdir()):
+            yield Entry(file, f"{self.prefix}/share/{SHARED}/{file.name}")
         completions = f"{self.prefix}/share/bash-completion/completions"
         yield Entry(SOURCE / "scripts/tuned-virt.bash", f"{completions}/tuned-virt")
 
@@ -225,7 +232,7 @@ def listing(layout: Layout) -> Iterator[str]:
             yield f"{folder}/__pycache__/{name[:-3]}.*.pyc"
             if "/tuned_virt" in folder:
                 compiled |= {folder, f"{folder}/__pycache__"}
-        if Path(entry.target).parent.name in (*PROFILES, "tuned.service.d"):
+        if Path(entry.target).parent.name in (*PROFILES, "tuned.service.d", SHARED):
             compiled.add(str(Path(entry.target).parent))
     yield from (f"%dir {folder}" for folder in sorted(compiled))
     yield from (f"%config(noreplace) {entry.target}" for entry in layout.variables())

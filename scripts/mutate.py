@@ -35,6 +35,7 @@ ENOUGH = 90
 
 PURE = (
     "placement/*",
+    "metrics/*",
     "recommend/*",
     "*/planner",
     "*/policy",

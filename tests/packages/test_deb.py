@@ -15,7 +15,8 @@ from tests.sandbox import REPO
 
 VARIABLES = "/etc/tuned/virtual-host-plus-variables.conf"
 NAMES = tuple(
-    f"tuned-virt-plus{suffix}" for suffix in ("", "-host", "-guest", "-recommend", "-numad")
+    f"tuned-virt-plus{suffix}"
+    for suffix in ("", "-host", "-guest", "-metrics", "-recommend", "-numad")
 )
 
 

@@ -27,7 +27,7 @@ PLACES = {
 VARIABLES = "/etc/tuned/virtual-host-plus-variables.conf"
 PROVIDED = (
     "tuned = 2.25", "python3-configobj", "python3-dbus", "python3-defusedxml", "python3-jinja2",
-    "python3-jsonschema", "python3-libvirt", "python3-argcomplete",
+    "python3-jsonschema", "python3-libvirt", "python3-argcomplete", "python3-prometheus_client",
     "/bin/sh", "/usr/bin/python3", "/usr/bin/sh",
 )  # fmt: skip
 
@@ -125,6 +125,8 @@ def test_each_package_has_what_the_other_role_does_not_need(make_rpm: str) -> No
     [file] = folder.glob("tuned-virt-plus-guest-*.rpm")
     assert "libvirt" not in run("rpm", "-qp", "--requires", str(file))
     assert {"/usr/bin/numad"} <= listing(folder, "-numad")
+    metrics = {Path(path).name for path in listing(folder, "-metrics")}
+    assert {"tuned-virt-metrics.timer", "tuned-virt.rules.yml"} <= metrics
     assert listing(folder, "-recommend") == {"/usr/lib/tuned/recommend.d/20-virt-plus.conf"}
 
 

@@ -35,6 +35,7 @@ def test_settings_in_examples_exist() -> None:
     """NAME=VALUE lines of code blocks are variables of a profile or options of a plugin."""
     known = {name for tuner in tuners().values() for name in tuner.options}
     known |= {"summary", "include", "priority", "type", "devices", "files", "ps_blacklist"}
+    known |= {"Environment", "ReadWritePaths", "IPAddressAllow"}  # of a unit
     for file in ROOT.glob("profiles/*/defaults.conf"):
         known |= set(re.findall(r"^(\w+)=", file.read_text(), re.MULTILINE))
     for file in DOCUMENTS:

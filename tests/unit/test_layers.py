@@ -26,7 +26,7 @@ LAYERS = (
     {"libvirt_api"},
     {"guests", "tuned_api"},
     {"plugins"},
-    {"registry", "recommend"},
+    {"registry", "recommend", "metrics"},
     {"cli", "__main__", "numad"},
 )
 """From the bottom up: a module imports from its own layer and those below."""

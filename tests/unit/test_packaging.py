@@ -28,8 +28,9 @@ PROVIDED_BY = {
     "argcomplete": "python3-argcomplete",
     "tuned": "tuned",
     "pyudev": "tuned",
+    "prometheus_client": "python3-prometheus[-_]client",
 }
-"""Import to package, of the same name in Debian and Fedora; TuneD itself needs pyudev."""
+"""Import to package, of the same name in Debian and Fedora but for the last; pyudev is TuneD's."""
 
 
 def everything() -> layout.Layout:
@@ -65,7 +66,7 @@ def test_whatever_names_the_command_names_where_it_is(prefix: str, tmp_path: Pat
     texts = {str(file): file.read_text() for file in files}
     found = {name: set(re.findall(r"/[\w/]+/tuned-virt\b", text)) for name, text in texts.items()}
     naming = {Path(name).name for name in found if found[name]}
-    assert {"tuned-virt.conf", "tuned-virt-verify.service"} <= naming
+    assert {"tuned-virt.conf", "tuned-virt-verify.service", "tuned-virt-metrics.service"} <= naming
     assert {path for paths in found.values() for path in paths} == {command}
 
 

@@ -73,6 +73,11 @@ def gather(capabilities: str | None, files: list[str], saved: str | None) -> Aud
 
 
 def here(fs: KernelFS, uri: str = SYSTEM) -> AuditInput:
+    """This host and its guests, with what guest agents say."""
+    return _asked(without_agents(fs, uri), uri)
+
+
+def without_agents(fs: KernelFS, uri: str = SYSTEM) -> AuditInput:
     """This host: the configuration of each guest, and the XML of those that have none."""
     facts = replace(host_facts.read(fs), backing=disks.backing(fs))
     found = guest_configurations.read(uri)
@@ -83,7 +88,7 @@ def here(fs: KernelFS, uri: str = SYSTEM) -> AuditInput:
         GuestDocument(one.name, one.xml, running=one.running, placed=one.placed)
         for one in found.guests
     ]
-    return _asked(of(Scene(host, facts), documents), uri)
+    return of(Scene(host, facts), documents)
 
 
 def _asked(gathered: AuditInput, uri: str) -> AuditInput:
