@@ -35,9 +35,8 @@ def schema(kind: str) -> Any:
     return json.loads(Path(json_output.SCHEMAS, f"{kind}.json").read_text())
 
 
-WRITE = {"snapshot", "report", "perf"}
-"""Commands that write a file for others to read; a report has what others' `--json` says, and
-perf's output is its own."""
+WRITE = {"snapshot", "report", "perf", "metrics"}
+"""Commands that write in a form of their own; a report has what others' `--json` says."""
 
 
 @pytest.mark.parametrize("command", sorted(cli.COMMANDS.keys() - WRITE))

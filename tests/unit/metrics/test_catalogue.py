@@ -115,6 +115,7 @@ def labels_of(name: str) -> tuple[str, ...]:
 
 
 def test_alerts_say_what_to_do() -> None:
+    """A summary is the same for all hosts, so that Alertmanager can group (monitoring-mixins)."""
     names = [alert["alert"] for alert in ALERTS]
     assert len(set(names)) == len(names)
     for alert in ALERTS:
@@ -122,7 +123,9 @@ def test_alerts_say_what_to_do() -> None:
         assert alert["labels"]["severity"] in ("critical", "warning", "info")
         assert alert["for"]
         assert set(alert["annotations"]) == {"summary", "description"}
+        assert "{{" not in alert["annotations"]["summary"]
         described = alert["annotations"]["description"]
+        assert described.startswith("{{ $labels.instance }}: ")
         assert re.search(r"tuned-virt |systemctl |journalctl ", described)
 
 
