@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 from xml.etree.ElementTree import Element
 
-from tuned_virt.frozen_dataclasses import dataclass, field
-from tuned_virt.kernel import timeouts
+from tuned_virt.frozen_dataclasses import dataclass, field, replace
+from tuned_virt.kernel import io_weights, timeouts
+from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import binding
 from tuned_virt.libvirt_api.connection import Connection, Domain
 from tuned_virt.libvirt_api.errors import LibvirtError, Unanswered
@@ -34,7 +35,7 @@ class Weights:
     """One running guest's weights.
 
     run       libvirt's number of this run of the guest
-    weight    of the whole guest, None where libvirt has no cgroup for it
+    weight    of the whole guest, not scaled for BFQ; None where libvirt has no cgroup for it
     devices   by path of a block device
     owned     whether its definition sets weights of its own
     """
@@ -53,18 +54,26 @@ class GuestWeights:
     events  tells of guests that start and stop
     """
 
-    def __init__(self, uri: str = binding.SYSTEM) -> None:
+    def __init__(self, uri: str = binding.SYSTEM, fs: KernelFS | None = None) -> None:
         self._uri = uri
+        self._fs = fs or KernelFS()
         self.events = GuestFollower(RunningGuestReader(), uri)
 
     def read(self) -> list[Weights]:
-        """Those of all running guests. Raises WeightError."""
+        """Those of all running guests, as libvirt was given them. Raises WeightError."""
 
         def read(view: GuestsView) -> list[Weights]:
             found = (_read(view.connection, guest) for guest in view.guests.values())
             return [weights for weights in found if weights is not None]
 
-        return self._ask(read)
+        guests = self._ask(read)
+        given = io_weights.of_guests(self._fs)
+        return [
+            replace(guest, weight=io_weights.given(guest.weight, given.get(guest.run)))
+            if guest.weight is not None
+            else guest
+            for guest in guests
+        ]
 
     def write(self, uuid: str, run: int, parameter: str, value: int | str) -> None:
         """Set one parameter of one run of a guest, live. Raises WeightError."""

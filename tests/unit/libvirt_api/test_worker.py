@@ -6,11 +6,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.unit.guests.recording import until
 from tests.unit.libvirt_api.fake_binding import URI, FakeDomain, FakeLibvirt, connect, install
+from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import binding, placement_tag, worker
 from tuned_virt.libvirt_api.connection import Changes, Domain
 from tuned_virt.libvirt_api.errors import LibvirtError, Unanswered
@@ -296,6 +298,23 @@ def test_weights_are_read_and_set_through_the_one_connection(
     weights.write("uuid1", 1, "weight", 400)
     assert web.weights["weight"] == 400
     assert fake.opened == ["read-write"]
+
+
+def test_a_weight_that_systemd_has_scaled_for_bfq_is_the_one_that_was_given(
+    fake: FakeLibvirt, looks: Looks, tmp_path: Path
+) -> None:
+    """With systemd-machined and BFQ on cgroup v2: virsh blkiotune sets 500 and shows 136."""
+    web, other = FakeDomain(1, "web1"), FakeDomain(2, "other")
+    web.weights["weight"], other.weights["weight"] = 136, 77
+    fake.domains = [web, other]
+    turn(fake, looks, web)
+    machines = tmp_path / "sys/fs/cgroup/machine.slice"
+    for name in ("1\\x2dweb1", "2\\x2dother"):
+        scope = machines / f"machine-qemu\\x2d{name}.scope"
+        scope.mkdir(parents=True)
+        (scope / "io.weight").write_text("default 500\n")
+    weights = GuestWeights(URI, KernelFS(tmp_path))
+    assert {one.name: one.weight for one in weights.read()} == {"web1": 500, "other": 77}
 
 
 def test_a_device_that_cannot_lose_its_weight_gets_the_guests(

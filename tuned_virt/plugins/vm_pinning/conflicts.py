@@ -12,6 +12,7 @@ from tuned_virt.plugins.vm_pinning import numa_balancing
 
 CPU = "/sys/devices/system/cpu"
 MACHINES = ("/sys/fs/cgroup/machine.slice", "/sys/fs/cgroup/machine")
+INIT_CPUSET = "/sys/fs/cgroup/init.scope/cpuset.cpus"
 ACTIVE = "/etc/tuned/active_profile"
 
 NAMED = 5
@@ -67,7 +68,8 @@ def _kernel(fs: KernelFS) -> Iterator[str]:
 def _systemd(fs: KernelFS) -> Iterator[str]:
     online = fs.read_optional(f"{CPU}/online") or ""
     allowed = procfs.status(fs, "1").get("Cpus_allowed_list")
-    if online and allowed and not _within(online, allowed):
+    by_cpuset = (fs.read_optional(f"{INIT_CPUSET}.effective") or "").strip() or online
+    if allowed and by_cpuset and not _within(by_cpuset, allowed):
         yield (
             f"systemd's CPUAffinity confines services to {allowed}: guests start there,"
             " and are placed on all CPUs"

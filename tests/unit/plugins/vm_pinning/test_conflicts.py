@@ -32,6 +32,22 @@ def test_neighbours_are_named(tmp_path: Path) -> None:
         assert word in notes
 
 
+def test_a_cpuset_of_systemds_own_scope_is_not_its_cpuaffinity(tmp_path: Path) -> None:
+    """isolation=host takes dedicated CPUs from init.scope, as AllowedCPUs= there does."""
+    confined = {
+        "proc/1/status": "Cpus_allowed_list:\t0-2\n",
+        "sys/devices/system/cpu/online": "0-3\n",
+        "sys/fs/cgroup/init.scope/cpuset.cpus.effective": "0-2\n",
+    }
+    for path, text in confined.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    assert not any("CPUAffinity" in note for note in conflicts.notes(KernelFS(tmp_path)))
+    (tmp_path / "proc/1/status").write_text("Cpus_allowed_list:\t0-1\n")
+    [note] = [note for note in conflicts.notes(KernelFS(tmp_path)) if "CPUAffinity" in note]
+    assert "confines services to 0-1" in note
+
+
 def test_the_manuals_child_profile_spares_qemu_from_the_scheduler_plugin() -> None:
     manual = (Path(__file__).parents[4] / "docs/pinning.7.md").read_text()
     found = re.search(r"^ +ps_blacklist=(\S+)$", manual, re.MULTILINE)
