@@ -187,7 +187,8 @@ def tools() -> Path:
                     merged = root / "usr" / name
                     shutil.copytree(root / name, merged, symlinks=True, dirs_exist_ok=True)
                     shutil.rmtree(root / name)
-            shutil.rmtree(root / "usr/share", ignore_errors=True)
+            for name in ("usr/share", "var"):  # in var/lock is a folder, which is a link there
+                shutil.rmtree(root / name, ignore_errors=True)
             root.rename(folder)
     return folder
 
