@@ -129,6 +129,7 @@ def stop_bcache() -> None:
 @pytest.fixture
 def drbd(names: dict[str, str]) -> Iterator[str]:
     """A DRBD device that has no disk yet."""
+    Path("/run/lock").mkdir(exist_ok=True)
     disks.run("modprobe", "drbd", "minor_count=1")
     disks.run(DRBDSETUP, "new-resource", "r0")
     disks.run(DRBDSETUP, "new-minor", "r0", "0", "0")
