@@ -57,7 +57,7 @@ class Balanced(Floating):
         self._alone = capacity.yield_at_first.share(vcpus)
         threads = wanted.guest.threads
         self._thread = (1 + SMT_GAIN) / threads if threads > 1 else 1.0
-        self._known: dict[tuple[CoreYield, CoreYield], NodeLimits] = {}
+        self._known: dict[tuple[CoreYield, CoreYield, int], NodeLimits] = {}
 
     def free_vcpus(self, node_index: int) -> int:
         """vCPUs that a node takes without that anybody loses more than a tenth."""
@@ -89,7 +89,7 @@ class Balanced(Floating):
         key = node.yields
         found = self._known.get(key)
         if found is None:
-            found = self._known[key] = self._limits_of(*key, node.shared_count)
+            found = self._known[key] = self._limits_of(*key)
         return found
 
     def _limits_of(self, shared: CoreYield, first: CoreYield, cpus: int) -> NodeLimits:

@@ -277,4 +277,4 @@ def _share(part: GuestPart, memory_node: int, fraction: float) -> MemoryShare:
     if fraction == 1:
         return MemoryShare(memory_node, part.memory, part.huge)
     huge = {size: pages * fraction for size, pages in part.huge.items()}
-    return MemoryShare(memory_node, part.memory * fraction, huge)
+    return MemoryShare(memory_node, round(part.memory * fraction), huge)

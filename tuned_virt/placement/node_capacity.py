@@ -41,7 +41,7 @@ class NodeCapacity:
         self.shared = grid.everything & ~(grid.isolated | taken)
         self.owned = grid.everything & ~grid.isolated & taken
         self._yields: dict[int, CoreYield] = {}
-        self._both: tuple[CoreYield, CoreYield] | None = None
+        self._both: tuple[CoreYield, CoreYield, int] | None = None
         self._at_first = (self.free, self.shared)
         self.load = 0.0
         self.confined: dict[int, float] = {}
@@ -97,10 +97,12 @@ class NodeCapacity:
         return self.shared_count - self.load + TINY
 
     @property
-    def yields(self) -> tuple[CoreYield, CoreYield]:
-        """What busy threads get of the shared CPUs, now and before any was dedicated."""
+    def yields(self) -> tuple[CoreYield, CoreYield, int]:
+        """What busy threads get of the shared CPUs, now and before any was dedicated, and how many
+        CPUs these are: cores of more than two threads yield the same with fewer."""
         if self._both is None:
-            self._both = self.yield_of(self.shared), self.yield_of(self.shared_at_first)
+            now, first = self.yield_of(self.shared), self.yield_of(self.shared_at_first)
+            self._both = now, first, self.shared_count
         return self._both
 
     def yield_of(self, mask: int) -> CoreYield:
@@ -183,7 +185,10 @@ def _requirable(sizes: list[int], slack: float) -> int:
 
 @dataclass(frozen=True)
 class MemoryShare:
-    """Memory of a guest on one node: KiB of ordinary pages, and huge pages by size in KiB."""
+    """Memory of a guest on one node: KiB of ordinary pages, and huge pages by size in KiB.
+
+    KiB are whole ones, as sums of fractions would depend on the order of guests.
+    """
 
     node: int
     memory: float

@@ -260,9 +260,10 @@ class PlacementResult:
         return retained if same == retained else same  # the very object, and its reason in any case
 
     def _why_alone(self, wanted: GuestDemand) -> str:
-        if wanted.shape not in self._reasons:
-            self._reasons[wanted.shape] = unplaced_reason(self.capacity, wanted)
-        return self._reasons[wanted.shape]
+        alike = (wanted.dedicated, wanted.shape)
+        if alike not in self._reasons:
+            self._reasons[alike] = unplaced_reason(self.capacity, wanted)
+        return self._reasons[alike]
 
 
 def _efficient(node: NodeCapacity) -> list[int]:

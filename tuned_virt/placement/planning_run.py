@@ -143,7 +143,7 @@ class PlanningRun:
         whole = demand(guest, LEFT_ALONE, self.host.huge_page).whole
         part = 1 / len(nodes) if nodes else 0
         huge = {size: pages * part for size, pages in whole.huge.items()}
-        return [MemoryShare(node, whole.memory * part, huge) for node in sorted(nodes)]
+        return [MemoryShare(node, round(whole.memory * part), huge) for node in sorted(nodes)]
 
     # --- placing --------------------------------------------------------------------------------
 

@@ -49,7 +49,7 @@ def promoted(capacity: HostCapacity, floats: Assignment) -> Assignment | None:
 
 
 def _keep_shared(way: Floating, current: Placement) -> Assignment | None:
-    if any(len(way.capacity.nodes_of(text)) > 1 for text in set(current.vcpus.values())):
+    if _is_anywhere(way, current):
         return way.anywhere(current.why)
     vcpus_by_node = _vcpus_by_node(way, current)
     if vcpus_by_node is None or not vcpus_by_node.keys() <= _possible(way):
@@ -58,6 +58,22 @@ def _keep_shared(way: Floating, current: Placement) -> Assignment | None:
         return None
     memory_nodes, homes = _memory(way, current, vcpus_by_node.keys())
     return way.assign(NodeChoice(vcpus_by_node, current.why, memory_nodes, homes))
+
+
+def _is_anywhere(way: Floating, current: Placement) -> bool:
+    """Whether a placement is over all that is not dedicated. Where that is one node, an owner's
+    CPUs are a part of it, or its memory is left alone."""
+    texts = set(current.vcpus.values())
+    if any(len(way.capacity.nodes_of(text)) > 1 for text in texts):
+        return True
+    left = [node for node in way.capacity.nodes if node.shared | node.owned]
+    if len(left) != 1:
+        return False
+    owned = set(left[0].grid.numbers(left[0].owned))
+    if owned:
+        return any(not owned.isdisjoint(cpuset.parse(text)) for text in texts)
+    alone = len(way.capacity.nodes) == 1
+    return not alone and way.wanted.memory_is_ours and current.memory is None
 
 
 def _still_has_room(way: Floating, node_index: int, vcpus: int) -> bool:
@@ -203,8 +219,9 @@ def _masks(way: Dedicated, cpus: Mapping[int, int]) -> dict[int, int] | None:
             return None
         if smt is not Smt.PREFER:
             mask = masks[node_index] = sum(cores)  # noqa: PLW2901 - the mask with its cores filled up
-        cost = count(mask) if node.costs_shared and way.capacity is way.capacity.base else 0
-        if mask & ~node.free or cost > node.spare(way.wanted.crowds):
+        costs = node.costs_shared and way.capacity is way.capacity.base
+        lacks = costs and count(mask) > node.spare(way.wanted.crowds)
+        if mask & ~node.free or lacks:
             return None
     return masks
 

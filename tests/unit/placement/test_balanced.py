@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.machines import GIB, guest, machine
+from tests.unit.machines import GIB, guest, machine, planned
 from tuned_virt.kernel import cpuset
 from tuned_virt.model.guest import Cell, CpuTopology, Guest, HugePages, UserPins
 from tuned_virt.model.topology import CpuDetail, Host
@@ -246,3 +246,13 @@ def test_what_a_balloon_keeps_is_missing_in_all_cells_but_not_in_huge_pages() ->
     wants = guest("a", 4, 60, huge_pages=(HugePages(2048),), ballooned=40 * GIB)
     [one] = plan(host, [wants], parse({}), {}).placements
     assert len(one.nodes) == 2
+
+
+def test_cores_of_four_threads_that_yield_the_same_with_fewer_cpus_take_fewer_vcpus() -> None:
+    """Nodes of three cores, of which one has one thread that is not isolated: 8 CPUs, and 5."""
+    host = machine(2, cores=3, threads=4, llcs=1)
+    host = replace(host, isolated=frozenset({7, 9, 10, 11, 14, 15, 18, 19, 21, 22, 23}))
+    wide = [guest(name, 6, topology=CpuTopology(cores=3, threads=2)) for name in "ab"]
+    made = planned(host, *wide, overcommit="auto")
+    assert made["a"].nodes == (0,)
+    assert made["b"].nodes != (1,), "it has more vCPUs than node 1 has CPUs"

@@ -13,8 +13,8 @@ import pytest
 from tests.unit.machines import GIB, cpus_of, guest, machine, planned
 from tuned_virt.model.guest import Cell, Guest, HugePages, UserPins
 from tuned_virt.model.topology import Host, NumaNode
-from tuned_virt.placement import Placement, PlacementKind
-from tuned_virt.placement.demand import GuestPart
+from tuned_virt.placement import Placement, PlacementKind, PlacementPolicy
+from tuned_virt.placement.demand import GuestPart, demand
 from tuned_virt.placement.host_capacity import HostCapacity
 from tuned_virt.placement.node_capacity import NodeCapacity, NodeMemory
 
@@ -180,3 +180,11 @@ def test_the_nearest_of_several_nodes_and_how_much_farther_it_is() -> None:
     assert (made.devices_kept(with_device), made.floating) == ([0, 0], 0)
     held = HostCapacity(replace(both, devices={"0000:3b:00.0": 1}), made.nodes, made.memory)
     assert (held.devices_kept(with_device), held.devices_kept(guest("b", 1))) == ([0, 0], [0, 1])
+
+
+def test_parts_of_a_guests_memory_are_whole_kib() -> None:
+    """Sums of thirds depend on the order of guests."""
+    made = HostCapacity(TWO, [NodeCapacity(n, 0, 0, 0) for n in TWO.grid.nodes], NodeMemory(TWO))
+    wants = demand(guest("a", 3, 1), PlacementPolicy(), 2048)
+    shares = made.shares(wants, {0: (0, 1), 1: (2,)})
+    assert [share.memory for share in shares] == [round(GIB * 2 / 3), round(GIB / 3)]

@@ -86,3 +86,14 @@ def test_nodes_of_a_guest_that_floats_over_all_are_those_that_are_left() -> None
     )  # fmt: skip
     assert made["own"].vcpus == {0: "0", 1: "1"}
     assert (made["huge"].nodes, set(made["huge"].vcpus.values())) == ((1,), {"2-3"})
+
+
+def test_guests_alike_that_ask_for_other_things_are_told_what_they_lack() -> None:
+    """And only that: which of them is told first does not matter."""
+    made = planned(
+        machine(1), guest("a", 9), guest("b", 9, wishes={"policy": "dedicated"}), guest("c", 9)
+    )
+    lacks = "it needs 9 free vCPUs; node 0 has the most (8). Raise vm_overcommit (now 1)"
+    assert made["a"].why == made["c"].why == f"not placed: {lacks}"
+    dedicated = "it needs 9 CPUs that can be dedicated; node 0 has the most (6)"
+    assert made["b"].why == f"not placed: {dedicated}; {lacks}"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -488,3 +489,29 @@ def test_a_plugged_vcpu_comes_beside_its_cell_where_memory_does_not_say(policy: 
     assert {vcpu: after.vcpus[vcpu] for vcpu in range(9)} == before.vcpus
     node = {cpu: node.id for node in machine(2).nodes for cpu in node.cpus}
     assert [node[int(after.vcpus[vcpu].split("-")[0])] for vcpu in (5, 8, 9)] == [0, 1, 1]
+
+
+def test_a_guest_that_floats_over_all_that_is_left_stays_so_where_that_is_one_node() -> None:
+    """Node 0 is dedicated; on node 1 an owner has CPU 3, which is for all that nobody confines."""
+    host = machine(2, 2, 1, llcs=1)
+    owner = guest("o", 1, owned=UserPins(vcpus={0: frozenset({3})}))
+    own = guest("own", 2, 0.5, wishes=DEDICATED)
+    guests = [owner, own, guest("a", 1, 0.5), guest("b", 1, 0.5)]
+    for memory in ("move", "none"):
+        auto: dict[str, Any] = {"overcommit": "auto", "housekeeping": "2", "memory": memory}
+        made = planned(host, *guests, **auto)
+        assert [cpus_of(made[name]) for name in ("own", "a", "b")] == [["0", "1"], ["2"], ["2-3"]]
+        assert made["b"].memory is None
+        ours = [one for one in made.values() if one.kind is not PlacementKind.OWNER]
+        assert planned(host, *guests, current=ours, **auto) == made
+
+
+def test_an_isolated_cpu_is_kept_though_owners_need_more_than_the_others() -> None:
+    """It takes nothing from them."""
+    host = replace(machine(1, 4, 1, llcs=1), isolated=frozenset({2, 3}))
+    owner = guest("o", 4, owned=UserPins(vcpus={0: frozenset({0}), 1: frozenset({0, 1})}))
+    held = in_force(PlacementKind.DEDICATED, {0: "3"})
+    for overcommit in ("1", "auto"):
+        options = {**DEDICATED, "overcommit": overcommit}
+        made = planned(host, owner, guest("a", 1), current=[held], **options)["a"]
+        assert (made.kind, made.vcpus, made.why) == (held.kind, {0: "3"}, held.why)
