@@ -32,7 +32,7 @@ HELD, FAILED, NOT_TRIED = 0, 1, 2
 FIRST = 10
 """Switches after which everything is loaded."""
 
-EVERY = 25
+EVERY = 100
 """Switches between two lines."""
 
 SAMPLES, BETWEEN = 5, 0.3
