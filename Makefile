@@ -19,6 +19,8 @@
 #   make check-fresh-ci  the same in minutes: one system test of each plugin  (root)
 #   make check-vm-disks   disks of every kind that QEMU emulates, iSCSI, LVM, md, multipath, a guest on LVM  (root)
 #   make check-vm-guests  real guests on four nodes: QEMU inside QEMU, minutes  (root)
+#   make check-matrix  kernels x TuneD x cgroups x NUMA nodes, booted with systemd, libvirtd and guests; CELLS="6.12/2.25/v2/4"  (root)
+#   make check-matrix-corner  one cell of it  (root)
 #   make check-ansible  the collection: lint, documentation, one run against two hosts in namespaces  (root)
 #   make check-fleet   all of the collection's tests: a typing error, a failed verify, batches, images  (root)
 #   make check-faults  each call of an apply and an off fails once; FAULTS="--sample 100" takes some  (root, hours)
@@ -152,7 +154,7 @@ need-%:
 	@scripts/dependencies $*
 
 fetch-%: need-% $(TOOLS)
-	@KERNELS="$(KERNELS)" $(VENV)/bin/python -m tests.prepare $*
+	@KERNELS="$(KERNELS)" CELLS="$(CELLS)" $(VENV)/bin/python -m tests.prepare $*
 
 $(TOOLS): requirements-dev.txt | need-unit
 	$(PYTHON) -m venv --system-site-packages $(VENV)
@@ -204,6 +206,14 @@ check-vm-disks: alone fetch-vm
 .PHONY: check-vm-guests
 check-vm-guests: alone fetch-vm
 	scripts/alone "make $@" $(VENV)/bin/python tests/vm/boot.py --kernels 6.1 --limit 2400 -- -k "test_pinning or test_hugepages_guests"
+
+# Only emulated machines' kernels are changed, so other tiers may run beside it.
+CELLS ?= pairs
+.PHONY: check-matrix check-matrix-corner
+check-matrix: fetch-matrix
+	$(VENV)/bin/python -m tests.matrix "$(CELLS)"
+check-matrix-corner:
+	@$(MAKE) --no-print-directory check-matrix CELLS=corner
 
 .PHONY: check-packages
 check-packages: alone fetch-packages

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Fetch, before any test begins, what test tiers take from Debian's archive; once, then it is kept.
 
-python -m tests.prepare [unit] [browser] [system] [vm] [packages] [ansible]
+python -m tests.prepare [unit] [browser] [system] [vm] [packages] [ansible] [matrix]
 
 Exit status: 0 when all is there, 2 when something cannot be had.
 """
@@ -51,6 +51,14 @@ def tools() -> None:
     boot.tools()
 
 
+def machines() -> None:
+    """Kernels and disks of the matrix's cells; each disk is booted once."""
+    from tests.matrix import cells, machine
+
+    for cell in cells.chosen(os.environ.get("CELLS") or cells.ALL_PAIRS):
+        machine.learned_disk(cell)
+
+
 def root() -> None:
     """The system that packages are installed into."""
     from tests.packages import roots
@@ -65,6 +73,7 @@ ARCHIVE: dict[str, Sequence[Callable[[], None]]] = {
     "vm": (kernels, tools),
     "packages": (root, kernels),
     "ansible": (generations,),
+    "matrix": (machines,),
 }
 
 
