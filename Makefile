@@ -37,6 +37,8 @@
 #   make bench-disks  schedulers of 100 disks against TuneD's own plugin; DISKS="--disks 1000"  (root)
 #   make bench-placement  the planner against OR-tools, numad and no pinning (minutes; numad: root)
 #   make bench-numad  how long libvirt waits for an advice: ours, bare Python, numad itself  (root)
+#   make bench-fleet  what a run of the Ansible role costs; FLEET="--hosts 2,10"  (root)
+#   make bench-idle  TuneD's memory, CPU and wake-ups while idle, stock and ours  (root)
 #   make bench-pinning  from a guest's start to its last pin, many guests, leaks, idle CPU  (root)
 #   make clean    everything made in build/ is deleted
 
@@ -332,6 +334,14 @@ bench-numad: alone need-unit $(TOOLS)
 .PHONY: bench-pinning
 bench-pinning: alone need-bench $(TOOLS)
 	scripts/alone "make $@" $(VENV)/bin/python -m bench.pinning
+
+.PHONY: bench-fleet
+bench-fleet: alone fetch-ansible $(ANSIBLE)/ready
+	scripts/alone "make $@" $(VENV)/bin/python -m bench.fleet $(FLEET)
+
+.PHONY: bench-idle
+bench-idle: alone need-bench fetch-system
+	scripts/alone "make $@" $(VENV)/bin/python -m bench.idle $(IDLE)
 
 .PHONY: clean
 clean:

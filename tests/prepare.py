@@ -44,6 +44,13 @@ def kernels() -> None:
         boot.kernel_image(series)
 
 
+def agent() -> None:
+    """The guest agent of the system tier's guests."""
+    from tests import agent_guest
+
+    agent_guest.agent()
+
+
 def tools() -> None:
     """What is unpacked into the VM tier's machine."""
     from tests.vm import boot
@@ -69,7 +76,7 @@ def root() -> None:
 ARCHIVE: dict[str, Sequence[Callable[[], None]]] = {
     "unit": (sources,),
     "browser": (),
-    "system": (sources, generations),
+    "system": (sources, generations, kernels, agent),
     "vm": (kernels, tools),
     "packages": (root, kernels),
     "ansible": (generations,),
