@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
+from tests import snapshots
 from tests.unit.machines import GIB, machine
-from tuned_virt.cli import json_output, planning_input, snapshot
+from tuned_virt.cli import json_output, planning_input
 from tuned_virt.cli.guest_rows import GuestRow
 from tuned_virt.cli.planning_input import DescribedGuest
 from tuned_virt.cli.report_input import ReportInput
@@ -60,7 +61,7 @@ def write_snapshot(file: Path, number: int) -> None:
         resident = {node: GIB, (node + 1) % 4: GIB * (at % 3) // 2}
         described.append((name, DescribedGuest(document(name, at), now, resident)))
     gathered = planning_input.of(host, described)
-    content = json_output.document("snapshot", snapshot._content(gathered))
+    content = json_output.document("snapshot", snapshots.content(gathered))
     file.write_text(json.dumps(content), encoding="utf-8")
 
 

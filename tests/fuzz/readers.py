@@ -20,11 +20,12 @@ from typing import Any
 from xml.etree import ElementTree
 from xml.parsers import expat
 
+from tests import snapshots as saved
 from tests.fuzz import texts
 from tuned_virt.audit.check import check
 from tuned_virt.audit.rule import all_rules
 from tuned_virt.audit.scene import AuditedGuest, Scene
-from tuned_virt.cli import import_, planning_input, snapshot
+from tuned_virt.cli import import_, planning_input, snapshot_file
 from tuned_virt.cli.common import CouldNot
 from tuned_virt.cli.planning_input import DescribedGuest
 from tuned_virt.core import active_profile, options, settings
@@ -244,7 +245,10 @@ def profiles(data: bytes) -> None:
 def snapshots(data: bytes) -> None:
     """A host that somebody has saved."""
     with contextlib.suppress(CouldNot):
-        snapshot.load(written("host.json", data))
+        known = snapshot_file.load(str(written("host.json", data)))
+        known.planning()
+        known.audit()
+        known.state()
 
 
 def originals(data: bytes) -> None:
@@ -372,7 +376,7 @@ def quietly(read: Reader) -> Reader:
 def saved_host() -> str:
     """A snapshot as `tuned-virt snapshot` writes one."""
     guests = [("web1", DescribedGuest(texts.DOMAINS[0], Pins({0: "0-3"}), {0: 4096}))]
-    return json.dumps(snapshot._content(planning_input.of(host(), guests, ("a note",))))
+    return json.dumps(saved.content(planning_input.of(host(), guests, ("a note",))))
 
 
 TARGETS: Mapping[str, Target] = {

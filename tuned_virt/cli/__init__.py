@@ -26,7 +26,7 @@ COMMANDS: Mapping[str, str] = {
     "map": "draw the host's nodes, LLCs, cores and CPUs with the guests planned on them",
     "report": "write a page about this host: guests, NUMA map, findings, pools, KSM",
     "metrics": "print metrics for Prometheus, write them for node_exporter, or serve them",
-    "snapshot": "write this host and its guests to one file, to plan on another machine",
+    "snapshot": "write this host and its guests to one file, to look at it elsewhere",
     "hugepages": "show huge pages by node, plan them, or print them for the command line",
     "perf": "run perf kvm for a guest, with its kernel's symbols fetched from it",
     "disks": "show each disk, its class, the guests it backs, its scheduler, and why",

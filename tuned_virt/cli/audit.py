@@ -19,7 +19,13 @@ from tuned_virt.audit.suppressions import (
     ignored,
     parse,
 )
-from tuned_virt.cli import audit_content, audit_sarif, audit_text, json_output, snapshot
+from tuned_virt.cli import (
+    audit_content,
+    audit_sarif,
+    audit_text,
+    json_output,
+    planning_input,
+)
 from tuned_virt.cli.audit_input import AuditInput, gather
 from tuned_virt.cli.common import COULD_NOT, FINE, TO_REPORT, CouldNot
 from tuned_virt.cli.planning_input import text_of
@@ -29,7 +35,7 @@ SUPPRESSIONS = "/etc/tuned/tuned-virt-audit.conf"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
-    snapshot.add_sources(parser)
+    planning_input.add_sources(parser)
     parser.add_argument(
         "--snapshot", metavar="FILE", help="a host with its guests, by tuned-virt snapshot"
     )

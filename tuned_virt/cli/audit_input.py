@@ -3,22 +3,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tuned_virt.audit.scene import AuditedGuest, Scene
-from tuned_virt.cli import disks, planning_input, snapshot
+from tuned_virt.cli import audit_sources, planning_input, snapshot_file
+from tuned_virt.cli.collected import AuditSources, GuestDocument
 from tuned_virt.cli.common import CouldNot
 from tuned_virt.core.options import SYSTEM
 from tuned_virt.frozen_dataclasses import dataclass, replace
 from tuned_virt.kernel.files import KernelFS
-from tuned_virt.libvirt_api import guest_agent, guest_configurations
-from tuned_virt.libvirt_api.binding import missing
-from tuned_virt.model import host_facts
-from tuned_virt.model.guest import GuestError, domain_type, printable, qemu_process, read_whole
-from tuned_virt.model.host_facts import Fact
-from tuned_virt.model.topology import Host, HostError, overlay, read
+from tuned_virt.model.guest import GuestError, domain_type, printable, read_whole
 
 KVM = ("kvm", "qemu")
 """Types of domains that are audited."""
@@ -38,28 +33,12 @@ class AuditInput:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class GuestDocument:
-    """A guest's XML, and where it comes from: a file, or this host's libvirt."""
-
-    name: str
-    xml: str
-    file: str = ""
-    running: bool = True
-    placed: bool = False
-
-
 def gather(capabilities: str | None, files: list[str], saved: str | None) -> AuditInput:
     """Files where any are given, else this host. Raises CouldNot."""
     if saved:
         if capabilities or files:
             raise CouldNot("--snapshot has the host and its guests: do not give --host and --guest")
-        known = snapshot.load(Path(saved))
-        found = [
-            GuestDocument(guest.name, one.xml, saved, placed=one.held is not None)
-            for guest, one in zip(known.guests, known.described)
-        ]
-        return of(Scene(known.host), found, known.notes)
+        return audited(snapshot_file.load(saved).audit())
     if not capabilities and not files:
         return here(KernelFS())
     host = None if capabilities is None else planning_input.host_of(capabilities)
@@ -74,50 +53,18 @@ def gather(capabilities: str | None, files: list[str], saved: str | None) -> Aud
 
 def here(fs: KernelFS, uri: str = SYSTEM) -> AuditInput:
     """This host and its guests, with what guest agents say."""
-    return _asked(without_agents(fs, uri), uri)
+    return audited(audit_sources.read(fs, uri))
 
 
 def without_agents(fs: KernelFS, uri: str = SYSTEM) -> AuditInput:
     """This host: the configuration of each guest, and the XML of those that have none."""
-    facts = replace(host_facts.read(fs), backing=disks.backing(fs))
-    found = guest_configurations.read(uri)
-    if found is None:
-        return _without_libvirt(fs, facts)
-    host = overlay(Host.from_xml(found.capabilities), fs)
-    documents = [
-        GuestDocument(one.name, one.xml, running=one.running, placed=one.placed)
-        for one in found.guests
-    ]
-    return of(Scene(host, facts), documents)
+    return audited(audit_sources.without_agents(fs, uri))
 
 
-def _asked(gathered: AuditInput, uri: str) -> AuditInput:
-    """With what guest agents say; only root may ask them."""
-    scene = gathered.scene
-    running = [one.guest.uuid for one in scene.guests if one.running and one.has_agent]
-    if not running:
-        return gathered
-    if os.geteuid() == 0:
-        told = guest_agent.profiles(running, uri)
-    else:
-        told = dict.fromkeys(running, Fact[str](None, "only root may ask the guest agent"))
-    guests = tuple(
-        replace(one, profile=told.get(one.guest.uuid, one.profile)) for one in scene.guests
-    )
-    return replace(gathered, scene=replace(scene, guests=guests))
-
-
-def _without_libvirt(fs: KernelFS, facts: host_facts.HostFacts) -> AuditInput:
-    """The host alone; guests that run all the same could not be checked."""
-    why = f"libvirt is unavailable ({missing() or 'it does not answer'})"
-    running = [one.name for one in qemu_process.QemuProcesses(fs).guests(0.0)]
-    unreadable = [(printable(name), f"{why}, so its XML is not known") for name in running]
-    try:
-        host = read(fs)
-    except HostError as error:
-        host = None
-        unreadable.append(("host", str(error)))
-    return AuditInput(Scene(host, facts, without_guests=why), unreadable=tuple(unreadable))
+def audited(found: AuditSources) -> AuditInput:
+    """A scene with its guests, as far as their documents can be read."""
+    scene = Scene(found.host, found.facts, without_guests=found.without_guests)
+    return of(scene, found.documents, found.notes, found.unreadable)
 
 
 def of(
@@ -139,12 +86,12 @@ def of(
                 others.append((printable(one.name), _other(kind)))
         except GuestError as error:
             bad.append((printable(one.name), printable(str(error))))
-    whole = Scene(scene.host, scene.facts, tuple(guests))
+    whole = replace(scene, guests=tuple(guests))
     return AuditInput(whole, tuple(others), tuple(bad), notes)
 
 
 def _audited(one: GuestDocument) -> AuditedGuest:
-    return AuditedGuest(*read_whole(one.xml), one.file, one.running, one.placed)
+    return AuditedGuest(*read_whole(one.xml), one.file, one.running, one.placed, one.profile)
 
 
 def _other(kind: str) -> str:

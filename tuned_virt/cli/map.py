@@ -8,10 +8,16 @@ import os
 import textwrap
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from tuned_virt.cli import host_drawing, json_output, page, plan, planning_input, snapshot
+from tuned_virt.cli import (
+    host_drawing,
+    json_output,
+    page,
+    plan,
+    planning_input,
+    snapshot_file,
+)
 from tuned_virt.cli.common import FINE, CouldNot
 from tuned_virt.cli.host_drawing import DrawnGuest
 from tuned_virt.kernel import cpuset
@@ -35,7 +41,7 @@ WIDE_LETTERS = frozenset("mwMW@%&…")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
-    snapshot.add_sources(parser)
+    planning_input.add_sources(parser)
     parser.add_argument(
         "--snapshot",
         metavar="FILE",
@@ -51,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     """Gather, plan and draw; changes nothing."""
     asked = plan.read_asked(options.policy, options.set)
     if options.snapshot:
-        gathered = snapshot.load(Path(options.snapshot))
+        gathered = snapshot_file.load(options.snapshot).planning()
     else:
         gathered = planning_input.gather(options.host, options.guest)
     made = plan.planned(gathered, asked)

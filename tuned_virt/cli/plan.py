@@ -17,7 +17,7 @@ from tuned_virt.cli import (
     plan_text,
     planning_input,
     settings_file,
-    snapshot,
+    snapshot_file,
 )
 from tuned_virt.cli.common import COULD_NOT, FINE, TO_REPORT, CouldNot
 from tuned_virt.cli.planning_input import PlanningInput
@@ -50,7 +50,7 @@ class PlanRequest:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
-    snapshot.add_sources(parser)
+    planning_input.add_sources(parser)
     parser.add_argument(
         "--snapshot",
         metavar="FILE",
@@ -113,7 +113,7 @@ def _fleet(files: list[str], asked: PlanRequest, for_programs: bool) -> int:
     code = FINE
     for file in files:
         try:
-            gathered = snapshot.load(Path(file))
+            gathered = snapshot_file.load(file).planning()
             made = planned(gathered, asked)
         except CouldNot as error:
             if for_programs:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -91,6 +92,19 @@ def _guest(name: str, text: str) -> Guest:
         raise CouldNot(f"{name}: {error}") from error
 
 
+def add_sources(parser: argparse.ArgumentParser) -> None:
+    """Options that name a host and guests in files."""
+    parser.add_argument("--host", metavar="CAPABILITIES.xml", help="a host from a file, not this")
+    parser.add_argument(
+        "--guest",
+        metavar="DOMAIN.xml",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="its guests, with --host",
+    )
+
+
 # --- files ----------------------------------------------------------------------------------------
 
 
@@ -116,14 +130,20 @@ def text_of(file: Path, most: int = MOST_CHARACTERS) -> str:
     try:
         with file.open("rb") as opened:
             content = opened.read(most + 1)
-        if len(content) > most:
-            raise CouldNot(f"{file}: longer than {most} bytes")
-        return content.decode()
     except OSError as error:
         raise CouldNot(f"{file}: {error.strerror}") from error
+    return decoded(str(file), content, most)
+
+
+def decoded(name: str, content: bytes, most: int) -> str:
+    """The text of what was read, at most one byte more than is allowed. Raises CouldNot."""
+    if len(content) > most:
+        raise CouldNot(f"{name}: longer than {most} bytes")
+    try:
+        return content.decode()
     except UnicodeDecodeError as error:
         line = 1 + content[: error.start].count(b"\n")
-        raise CouldNot(f"{file}: line {line}: it is not UTF-8 text") from error
+        raise CouldNot(f"{name}: line {line}: it is not UTF-8 text") from error
 
 
 def _host(name: str, text: str) -> Host:

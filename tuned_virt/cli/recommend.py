@@ -11,7 +11,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tuned_virt.cli import json_output, recommend_file, recommend_input, settings_file, snapshot
+from tuned_virt.cli import (
+    json_output,
+    planning_input,
+    recommend_file,
+    recommend_input,
+    settings_file,
+)
 from tuned_virt.cli import variables as settings_lines
 from tuned_virt.cli.common import FINE, TO_REPORT, CouldNot
 from tuned_virt.cli.planning_input import text_of
@@ -25,7 +31,7 @@ from tuned_virt.recommend.situation import Situation
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
-    snapshot.add_sources(parser)
+    planning_input.add_sources(parser)
     parser.add_argument(
         "--snapshot", metavar="FILE", help="a host with its guests, by tuned-virt snapshot"
     )

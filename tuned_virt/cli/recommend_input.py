@@ -3,28 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from tuned_virt.audit.scene import Scene
-from tuned_virt.cli import audit_input, guests
+from tuned_virt.cli import audit_input, guests, host_role, snapshot_file
 from tuned_virt.cli.audit_input import AuditInput
+from tuned_virt.cli.collected import HostRole
 from tuned_virt.cli.common import CouldNot
-from tuned_virt.kernel import swap, systemd
-from tuned_virt.kernel.files import KernelFileError, KernelFS
+from tuned_virt.cli.guest_rows import GuestRow
+from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model import host_facts, topology
-from tuned_virt.model.host_facts import Fact
+from tuned_virt.model.host_facts import NotKnown
 from tuned_virt.model.topology import HostError
 from tuned_virt.recommend.situation import Situation
-
-MANAGERS: Mapping[str, str] = {
-    "/etc/pve": "Proxmox VE",
-    "/etc/vdsm/vdsm.conf": "oVirt",
-    "/etc/nova/nova-compute.conf": "OpenStack Nova",
-    "/etc/kolla/nova-compute": "OpenStack Nova",
-    "/var/lib/openstack/config/nova": "OpenStack Nova",
-    "/var/run/kubevirt": "KubeVirt",
-}
-"""What only a host has whose guests somebody places: also one without a guest yet."""
 
 HOST_MISSING = "which host is it for? give --host CAPABILITIES.xml (virsh capabilities)"
 
@@ -33,6 +24,8 @@ def gather(capabilities: str | None, files: list[str], saved: str | None) -> Sit
     """Files where any are given, else this machine. Raises CouldNot for what it cannot read."""
     if not (capabilities or files or saved):
         return here(KernelFS())
+    if saved and not (capabilities or files):
+        return _of_snapshot(saved)
     if files and not capabilities and not saved:
         raise CouldNot(HOST_MISSING)
     return Situation(_whole(audit_input.gather(capabilities, files, saved)))
@@ -40,17 +33,31 @@ def gather(capabilities: str | None, files: list[str], saved: str | None) -> Sit
 
 def here(fs: KernelFS) -> Situation:
     """This machine. Raises CouldNot."""
-    ram = _swap_in_ram(fs)
-    if _is_guest(fs):
-        return Situation(_inside(fs), in_guest=True, swap_in_ram=ram)
-    manager = next((name for path, name in MANAGERS.items() if fs.exists(path)), "")
-    if manager:
-        return Situation(Scene(), manager=manager)
-    return Situation(
-        _whole(audit_input.here(fs)),
-        swap_in_ram=ram,
-        delays=_delays(fs),
-    )
+    role = host_role.read(fs)
+    if _is_guest(role):
+        return Situation(_inside(fs), in_guest=True, swap_in_ram=role.swap_in_ram)
+    if role.manager:
+        return Situation(Scene(), manager=role.manager)
+    look = guests.Look(fs, None)
+    scene = _whole(audit_input.here(fs))
+    look.take(guests.SAMPLE)
+    return Situation(scene, swap_in_ram=role.swap_in_ram, delays=_delays(look.rows))
+
+
+def _of_snapshot(file: str) -> Situation:
+    """The machine of a snapshot. Raises CouldNot."""
+    known = snapshot_file.load(file)
+    found = audit_input.audited(known.audit())
+    role = known.role()
+    if role is None:
+        return Situation(_whole(found))
+    if _is_guest(role):
+        inside = Scene(found.scene.host, found.scene.facts)
+        return Situation(inside, in_guest=True, swap_in_ram=role.swap_in_ram)
+    if role.manager:
+        return Situation(Scene(), manager=role.manager)
+    rows = known.rows().value or []
+    return Situation(_whole(found), swap_in_ram=role.swap_in_ram, delays=_delays(rows))
 
 
 def _whole(gathered: AuditInput) -> Scene:
@@ -66,11 +73,11 @@ def _whole(gathered: AuditInput) -> Scene:
     return gathered.scene
 
 
-def _is_guest(fs: KernelFS) -> bool:
+def _is_guest(role: HostRole) -> bool:
     """Raises CouldNot where systemd-detect-virt cannot be asked."""
     try:
-        return systemd.role(fs) == "guest"
-    except systemd.RoleUnknown as error:
+        return role.in_guest.get()
+    except NotKnown as error:
         raise CouldNot(f"whether this machine is a guest cannot be told: {error}") from error
 
 
@@ -81,15 +88,6 @@ def _inside(fs: KernelFS) -> Scene:
         raise CouldNot(f"this machine's CPUs and memory cannot be read: {error}") from error
 
 
-def _swap_in_ram(fs: KernelFS) -> Fact[bool]:
-    try:
-        return Fact(swap.swappiness(fs, "") == swap.IN_MEMORY, "")
-    except (KernelFileError, ValueError) as error:
-        return Fact(None, str(error))
-
-
-def _delays(fs: KernelFS) -> Mapping[str, float]:
+def _delays(rows: Iterable[GuestRow]) -> Mapping[str, float]:
     """Of running guests, by UUID; those that cannot be read are not in it."""
-    look = guests.Look(fs, None)
-    look.take(guests.SAMPLE)
-    return {row.uuid: row.delay_percent for row in look.rows if row.delay_percent is not None}
+    return {row.uuid: row.delay_percent for row in rows if row.delay_percent is not None}

@@ -3,45 +3,23 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
-from tuned_virt.cli import (
-    audit,
-    audit_input,
-    disks,
-    guests,
-    hugepages,
-    json_output,
-    ksm_report,
-    log,
-    planning_input,
-    settings_file,
-    snapshot,
-    status,
-)
-from tuned_virt.cli.common import CouldNot
+from tuned_virt.cli import audit, audit_input, collection, snapshot_file
+from tuned_virt.cli.collected import AuditSources, Collected, Content, HostState, tried
 from tuned_virt.cli.guest_rows import GuestRow
 from tuned_virt.cli.planning_input import DescribedGuest, PlanningInput
-from tuned_virt.core import active_profile, settings
-from tuned_virt.frozen_dataclasses import dataclass
+from tuned_virt.frozen_dataclasses import dataclass, fields
 from tuned_virt.kernel import cpuset, numa_maps
-from tuned_virt.kernel.errors import PlainError
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model.guest import Guest, printable
 from tuned_virt.model.host_facts import Fact
 from tuned_virt.placement import Placement, PlacementKind
 
 T = TypeVar("T")
-Content = Mapping[str, Any]
 
-CHANGES = 100
-"""Changes shown, the newest ones."""
-
-OLD = "a snapshot does not contain it; write the report on the host"
+OLD = "this snapshot does not contain it; write the report on the host"
 
 NOT_RUNNING = "it did not run, or the snapshot was written from files"
 
@@ -74,70 +52,37 @@ class ReportInput:
 
 def here(fs: KernelFS) -> ReportInput:
     """This host. What cannot be read does not stop the rest."""
-    return ReportInput(
-        host=os.uname().nodename,
-        when=json_output.moment(time.time()),
-        source="this host",
-        planning=_tried(lambda: planning_input.here(fs)),
-        rows=_tried(lambda: _rows(fs)),
-        audit=_tried(lambda: audit.content(audit_input.here(fs))),
-        status=_tried(lambda: status.gather(fs)),
-        hugepages=_tried(lambda: hugepages.gather(fs)),
-        ksm=_ksm(fs),
-        disks=_tried(lambda: disks.look(fs).content()),
-        changes=_tried(lambda: log.gather(CHANGES)),
-        settings=_tried(_settings),
-        switched=_tried(_switched),
-    )
-
-
-def _tried(read: Callable[[], T]) -> Fact[T]:
-    try:
-        return Fact(read(), "")
-    except (PlainError, OSError) as error:
-        return Fact(None, str(error))
-    except ModuleNotFoundError as error:
-        return Fact(None, f"the Python module {error.name} is not installed")
-
-
-def _rows(fs: KernelFS) -> list[GuestRow]:
-    look = guests.Look(fs, None)
-    look.take(guests.SAMPLE)
-    return look.rows
-
-
-def _ksm(fs: KernelFS) -> Fact[Content]:
-    content = ksm_report.gather(fs)
-    return Fact(None, ksm_report.ABSENT) if content is None else Fact(content, "")
-
-
-def _settings() -> dict[str, str]:
-    """The text of each settings file, by path, an image's before the machine's."""
-    files = [one for file in settings_file.machines_files() for one in settings.layers(file)]
-    return {file: planning_input.text_of(Path(file)) for file in files}
-
-
-def _switched() -> str:
-    """When TuneD last wrote down its profile. Raises CouldNot where none is written."""
-    if not planning_input.text_of(Path(active_profile.NAMES)).strip():
-        raise CouldNot("no profile is written down")
-    return json_output.moment(os.stat(active_profile.NAMES).st_mtime)
-
-
-# --- a snapshot -----------------------------------------------------------------------------------
+    return _of(collection.here(fs), "this host")
 
 
 def of_snapshot(file: str) -> ReportInput:
     """What a snapshot has. Raises CouldNot."""
-    known = snapshot.load(Path(file))
+    known = snapshot_file.load(file)
+    redacted = ", redacted" if known.redacted else ""
+    return _of(known.collected(), f"the snapshot {known.name}{redacted}")
+
+
+def _of(found: Collected, source: str) -> ReportInput:
+    audited = _audited(found.audit)
+    if found.state is None:
+        rows = _known(found.planning, lambda known: list(_described(known)))
+        return ReportInput(found.host, found.when, source, found.planning, rows, audited)
+    state = {one.name: getattr(found.state, one.name) for one in fields(HostState)}
     return ReportInput(
-        host=os.path.basename(file),
-        when=json_output.moment(os.stat(file).st_mtime),
-        source=f"the snapshot {file}",
-        planning=Fact(known, ""),
-        rows=Fact(list(_described(known)), ""),
-        audit=_tried(lambda: audit.content(audit_input.gather(None, [], file))),
+        found.host, found.when, source, planning=found.planning, audit=audited, **state
     )
+
+
+def _audited(found: Fact[AuditSources]) -> Fact[Content]:
+    return _known(found, lambda known: audit.content(audit_input.audited(known)))
+
+
+def _known(found: Fact[Any], made: Callable[[Any], T]) -> Fact[T]:
+    """What is made of something known, or why neither is."""
+    return Fact(None, found.why) if found.value is None else tried(lambda: made(found.value))
+
+
+# --- a snapshot without measurements ----------------------------------------------------------
 
 
 def _described(known: PlanningInput) -> Iterator[GuestRow]:

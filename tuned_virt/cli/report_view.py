@@ -15,9 +15,10 @@ from tuned_virt.cli import (
     report_guests,
     status,
 )
+from tuned_virt.cli.collected import Content
 from tuned_virt.cli.guest_rows import WAITS, GuestProblem, GuestRow, problem
 from tuned_virt.cli.report_findings import RuleFindings
-from tuned_virt.cli.report_input import Content, ReportInput
+from tuned_virt.cli.report_input import ReportInput
 from tuned_virt.cli.report_settings import settings_tables
 from tuned_virt.cli.report_table import (
     NONE,

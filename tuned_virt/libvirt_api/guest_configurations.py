@@ -24,6 +24,7 @@ class GuestConfiguration:
     xml: str
     running: bool
     placed: bool = False
+    uuid: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def _configuration(connection: Connection, one: Domain) -> GuestConfiguration:
     with contextlib.suppress(LibvirtError), connection.asking():
         if one.running and one.domain.isPersistent():
             xml = one.domain.XMLDesc(binding.libvirt().VIR_DOMAIN_XML_INACTIVE)
-    return GuestConfiguration(one.name, xml, one.running, one.running and _placed(one.xml))
+    placed = one.running and _placed(one.xml)
+    return GuestConfiguration(one.name, xml, one.running, placed, one.uuid)
 
 
 def _placed(xml: str) -> bool:

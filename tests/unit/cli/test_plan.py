@@ -11,8 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from tests import snapshots
 from tuned_virt import __version__
-from tuned_virt.cli import main, plan, plan_text, planning_input, processes, snapshot
+from tuned_virt.cli import (
+    collection,
+    main,
+    plan,
+    plan_text,
+    planning_input,
+    processes,
+    snapshot_file,
+)
 from tuned_virt.cli.planning_input import DescribedGuest
 from tuned_virt.kernel import numa_maps
 from tuned_virt.kernel.files import KernelFileError, KernelFS
@@ -301,10 +310,10 @@ def test_a_snapshot_keeps_where_guests_are(
         document("web"), Pins(HELD.vcpus, "8-15", {}, ("strict", "1")), {1: 5}, held
     )
     gathered = planning_input.of(TWO_NODES, [("web", described)], ("a note",))
-    monkeypatch.setattr(planning_input, "gather", lambda *_: gathered)
+    monkeypatch.setattr(collection, "here", lambda fs: snapshots.collected(gathered))
     file = tmp_path / "host.json"
     assert main(["snapshot", "-o", str(file)]) == 0
-    assert snapshot.load(file) == gathered
+    assert snapshot_file.load(str(file)).planning() == gathered
     capsys.readouterr()
     assert main(["plan", "--snapshot", str(file), "--json"]) == 0
     content = json.loads(capsys.readouterr().out)

@@ -13,8 +13,8 @@ import pytest
 from tests import reports
 from tests.pages import checked
 from tuned_virt.cli import main, page, report_input, report_view
-from tuned_virt.cli.common import CouldNot
-from tuned_virt.cli.report_input import Content, ReportInput
+from tuned_virt.cli.collected import Content
+from tuned_virt.cli.report_input import ReportInput
 from tuned_virt.frozen_dataclasses import fields, replace
 from tuned_virt.model.host_facts import Fact
 
@@ -222,18 +222,3 @@ def test_the_command(
     checked(out.read_text())
     assert main(["report", "--snapshot", str(file), "-o", str(tmp_path / "no/where.html")]) == 2
     assert main(["report", "--snapshot", str(tmp_path / "none"), "-o", str(out)]) == 2
-
-
-def test_one_part_that_cannot_be_read_does_not_stop_the_rest() -> None:
-    def refuses() -> None:
-        raise CouldNot("libvirtd does not answer")
-
-    def lacks() -> None:
-        raise ModuleNotFoundError("x", name="dbus")
-
-    def fails() -> None:
-        raise PermissionError(13, "Permission denied")
-
-    whys = [report_input._tried(one).why for one in (refuses, lacks, fails)]
-    assert whys[0] == "libvirtd does not answer"
-    assert "dbus" in whys[1] and "Permission denied" in whys[2]

@@ -28,9 +28,11 @@ def test_configurations_are_read_and_transient_guests_as_they_run(
     assert found is not None
     assert found.capabilities == "<capabilities/>"
     assert found.guests == (
-        GuestConfiguration("off", off.xml, running=False),
-        GuestConfiguration("persistent", "<domain type='kvm'/>", running=True, placed=True),
-        GuestConfiguration("transient", transient.xml, running=True),
+        GuestConfiguration("off", off.xml, running=False, uuid=off.uuid),
+        GuestConfiguration(
+            "persistent", "<domain type='kvm'/>", running=True, placed=True, uuid=persistent.uuid
+        ),
+        GuestConfiguration("transient", transient.xml, running=True, uuid=transient.uuid),
     )
     assert fake.opened == ["read-only"]
 
