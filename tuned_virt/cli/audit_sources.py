@@ -20,7 +20,6 @@ from tuned_virt.model.guest import printable, qemu_process
 from tuned_virt.model.host_facts import Fact, HostFacts
 from tuned_virt.model.topology import Host, HostError
 
-
 Profiles = Mapping[str, Fact[str]]
 """TuneD's profile inside guests, by UUID."""
 

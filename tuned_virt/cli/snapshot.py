@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
-from pathlib import Path
 
-from tuned_virt.cli import collection, json_output, planning_input, snapshot_file
+from tuned_virt.cli import collection, json_output, planning_input, redaction, snapshot_file
 from tuned_virt.cli.collected import AuditSources, Collected, GuestDocument
 from tuned_virt.cli.common import FINE, CouldNot
 from tuned_virt.kernel.files import KernelFS
@@ -20,23 +20,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The subcommand's options."""
     planning_input.add_sources(parser)
     parser.add_argument("-o", "--output", metavar="FILE", help="default: standard output")
+    parser.add_argument(
+        "--no-redact",
+        action="store_true",
+        help="keep names, addresses, paths and passwords as they are",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Gather and write."""
-    found = _collected(options.host, options.guest)
-    content = snapshot_file.content(found)
+    content = snapshot_file.content(_collected(options.host, options.guest))
+    if not options.no_redact:
+        content = redaction.redacted(json.loads(json.dumps(content)))
     for note in content["notes"]:
         print(f"note: {note}", file=sys.stderr)
     text = json.dumps(json_output.document("snapshot", content))
     if options.output:
-        try:
-            Path(options.output).write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            raise CouldNot(f"{options.output}: {error.strerror}") from error
+        _write(options.output, text, 0o600 if options.no_redact else 0o666)
     else:
         print(text)
     return FINE
+
+
+def _write(file: str, text: str, mode: int) -> None:
+    """Raises CouldNot; a file that is there keeps its mode."""
+    try:
+        with open(
+            os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8"
+        ) as opened:
+            opened.write(text + "\n")
+    except OSError as error:
+        raise CouldNot(f"{file}: {error.strerror}") from error
 
 
 def _collected(capabilities: str | None, files: list[str]) -> Collected:

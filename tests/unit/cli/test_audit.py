@@ -215,7 +215,7 @@ def test_a_snapshot_is_read_anywhere(tmp_path: Path, capsys: pytest.CaptureFixtu
     file = str(tmp_path / "host.json")
     assert main(["snapshot", "--host", HOST, "--guest", *files, "-o", file]) == 0
     assert main(["audit", "--snapshot", file, "--rule", "cpu-over-host", "--json"]) == 1
-    assert json.loads(capsys.readouterr().out)["findings"][0]["guest"] == "large"
+    assert json.loads(capsys.readouterr().out)["findings"][0]["guest"] == "guest-1"
     assert main(["audit", "--snapshot", file, "--host", HOST]) == 2
 
 

@@ -312,7 +312,7 @@ def test_a_snapshot_keeps_where_guests_are(
     gathered = planning_input.of(TWO_NODES, [("web", described)], ("a note",))
     monkeypatch.setattr(collection, "here", lambda fs: snapshots.collected(gathered))
     file = tmp_path / "host.json"
-    assert main(["snapshot", "-o", str(file)]) == 0
+    assert main(["snapshot", "--no-redact", "-o", str(file)]) == 0
     assert snapshot_file.load(str(file)).planning() == gathered
     capsys.readouterr()
     assert main(["plan", "--snapshot", str(file), "--json"]) == 0

@@ -135,7 +135,7 @@ def test_a_snapshot_plans_like_its_files(
     file, kept = tmp_path / "db.xml", tmp_path / "host.json"
     file.write_text(GUEST)
     sources = ["--host", str(HOST), "--guest", str(file)]
-    assert main(["snapshot", *sources, "-o", str(kept)]) == 0
+    assert main(["snapshot", *sources, "--no-redact", "-o", str(kept)]) == 0
     assert main(["plan", *sources, "--json"]) == 0
     direct = json.loads(capsys.readouterr().out)
     assert main(["plan", "--snapshot", str(kept), "--json"]) == 0
