@@ -33,6 +33,7 @@
 #   make bench    every bench but KSM's, and docs/performance.md of them; BENCH="--only switch"  (root, an hour)
 #   make bench-ksm  KSM's laws against ksmtuned and the kernel; KSM="--runs 1 --only converge"  (root, hours)
 #   make bench-report  how long reports of many guests take to write and to open; REPORT="--guests 1000"
+#   make bench-fleet-planning  hosts a minute that are planned and audited from snapshots; FLEET="--hosts 100"
 #   make bench-hugepages  pools against a bare echo and hugeadm; HUGEPAGES="--fragments 8"  (root)
 #   make bench-disks  schedulers of 100 disks against TuneD's own plugin; DISKS="--disks 1000"  (root)
 #   make bench-placement  the planner against OR-tools, numad and no pinning (minutes; numad: root)
@@ -308,6 +309,10 @@ bench: alone need-bench fetch-system
 .PHONY: bench-report
 bench-report: fetch-browser
 	$(VENV)/bin/python -m bench.report $(REPORT)
+
+.PHONY: bench-fleet-planning
+bench-fleet-planning: need-bench $(TOOLS)
+	$(VENV)/bin/python -m bench.fleet_planning $(FLEET)
 
 .PHONY: bench-ksm
 bench-ksm: alone need-bench $(TOOLS)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import fnmatch
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,12 +24,16 @@ from tuned_virt.cli import (
     audit_content,
     audit_sarif,
     audit_text,
+    fleet,
     json_output,
     planning_input,
 )
-from tuned_virt.cli.audit_input import AuditInput, gather
+from tuned_virt.cli.audit_input import AuditInput, audited, gather
 from tuned_virt.cli.common import COULD_NOT, FINE, TO_REPORT, CouldNot
+from tuned_virt.cli.fleet import HostResult
 from tuned_virt.cli.planning_input import text_of
+from tuned_virt.cli.snapshot_file import Snapshot
+from tuned_virt.frozen_dataclasses import dataclass
 
 SUPPRESSIONS = "/etc/tuned/tuned-virt-audit.conf"
 
@@ -39,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--snapshot", metavar="FILE", help="a host with its guests, by tuned-virt snapshot"
     )
+    fleet.add_options(parser, "audit")
     parser.add_argument(
         "--rule",
         metavar="RULE",
@@ -81,7 +87,12 @@ def run(options: argparse.Namespace) -> int:
     chosen = choose(known, options.rule, options.skip)
     if options.list or options.explain:
         return _describe(options, known, chosen)
+    fleet.refuse_without(options)
     accepted = _suppressions(options.suppressions, known)
+    if options.snapshots:
+        fleet.refuse_beside(options, "host", "guest", "snapshot", "sarif")
+        asked = AuditRequest(tuple(one.id for one in chosen), accepted, Severity(options.fail_on))
+        return fleet.run("audit", options, functools.partial(_of_host, asked=asked))
     gathered = gather(options.host, options.guest, options.snapshot)
     result = check(gathered.scene, chosen, accepted)
     notes = _notes(gathered, known)
@@ -92,6 +103,25 @@ def run(options: argparse.Namespace) -> int:
     else:
         audit_text.show(gathered, result, notes)
     return _code(gathered, result, Severity(options.fail_on))
+
+
+@dataclass(frozen=True)
+class AuditRequest:
+    """What each host of a fleet is checked by: ids of rules, accepted findings, what fails."""
+
+    rules: tuple[str, ...]
+    accepted: list[Suppression]
+    fail_on: Severity
+
+
+def _of_host(known: Snapshot, asked: AuditRequest) -> HostResult:
+    """A host's findings, for a fleet's."""
+    rules = all_rules()
+    gathered = audited(known.audit())
+    result = check(gathered.scene, [rules[name] for name in asked.rules], asked.accepted)
+    found = audit_content.content(gathered, result, _notes(gathered, rules))
+    content = {"host_name": known.host_name, **found}
+    return HostResult(content, _code(gathered, result, asked.fail_on))
 
 
 def content(gathered: AuditInput) -> dict[str, Any]:

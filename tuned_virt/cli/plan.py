@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from tuned_virt import placement
 from tuned_virt.cli import (
+    fleet,
     hugepages_plan,
     json_output,
     plan_summary,
@@ -20,7 +22,9 @@ from tuned_virt.cli import (
     snapshot_file,
 )
 from tuned_virt.cli.common import COULD_NOT, FINE, TO_REPORT, CouldNot
+from tuned_virt.cli.fleet import HostResult
 from tuned_virt.cli.planning_input import PlanningInput
+from tuned_virt.cli.snapshot_file import Snapshot
 from tuned_virt.core import section_settings
 from tuned_virt.core.device_filter import selects
 from tuned_virt.core.options import BadOptions, template
@@ -59,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="hosts with their guests, as written by tuned-virt snapshot; --json: a line per host",
     )
+    fleet.add_options(parser, "plan")
     add_policy(parser)
     output = parser.add_mutually_exclusive_group()
     json_output.add_option(output)
@@ -90,13 +95,17 @@ def add_policy(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Read, plan and print; exit 1 where a guest that was to be placed is not."""
+    fleet.refuse_without(options)
     if options.cmdline:
-        if options.host or options.guest or options.snapshot:
+        if options.host or options.guest or options.snapshot or options.snapshots:
             raise CouldNot(
                 "--cmdline is for the kernel of this host: do not give files of other hosts"
             )
         return hugepages_plan.run_cmdline(options)
     asked = read_asked(options.policy, options.set)
+    if options.snapshots:
+        fleet.refuse_beside(options, "host", "guest", "snapshot")
+        return fleet.run("plan", options, functools.partial(_of_host, asked=asked))
     if options.snapshot:
         return _fleet(options.snapshot, asked, options.json)
     gathered = planning_input.gather(options.host, options.guest)
@@ -129,6 +138,14 @@ def _fleet(files: list[str], asked: PlanRequest, for_programs: bool) -> int:
             plan_text.show(gathered, made, asked.policy.persist, later(gathered, asked))
         code = max(code, FINE if made.complete else TO_REPORT)
     return code
+
+
+def _of_host(known: Snapshot, asked: PlanRequest) -> HostResult:
+    """A host's plan, for a fleet's."""
+    gathered = known.planning()
+    made = planned(gathered, asked)
+    content = {"host_name": known.host_name, **_content(gathered, made)}
+    return HostResult(content, FINE if made.complete else TO_REPORT)
 
 
 # --- what is asked --------------------------------------------------------------------------------

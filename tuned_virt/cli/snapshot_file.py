@@ -166,10 +166,15 @@ class Snapshot:
         """Whether names, addresses and the like are replaced in it."""
         return bool(self._content.get("redacted"))
 
+    @property
+    def host_name(self) -> str:
+        """The host's, "" where the snapshot does not say."""
+        return str(self._content.get("host_name", ""))
+
     def collected(self) -> Collected:
         """All of it, as the host was collected."""
         return Collected(
-            host=self._content.get("host_name") or os.path.basename(self.name),
+            host=self.host_name or os.path.basename(self.name),
             when=self._content.get("when") or self._when,
             planning=Fact(self.planning(), ""),
             audit=tried(self.audit),
