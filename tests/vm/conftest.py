@@ -3,20 +3,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.vm import disks
+from tests.vm import disks, machine
 from tests.vm.daemon import Tuned
 from tests.vm.kernel import State, put_back, state
 
 MARKER = "tuned_virt_vm="
-PREPARED = ("/run/dbus", "/run/tuned", "/var/log/tuned", "/var/log/libvirt/qemu")
 
 
 def pytest_configure() -> None:
@@ -31,23 +27,14 @@ def pytest_configure() -> None:
 @pytest.fixture(scope="session")
 def system_bus() -> Iterator[Path]:
     """Socket of a system D-Bus in a guest prepared for daemons."""
-    for folder in PREPARED:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    started = subprocess.run(
-        ["dbus-daemon", "--system", "--fork", "--print-pid"],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    yield Path("/run/dbus/system_bus_socket")
-    os.kill(int(started.stdout), signal.SIGTERM)
+    with machine.system_bus() as socket:
+        yield socket
 
 
 @pytest.fixture(scope="session")
 def product() -> None:
     """This checkout installed for the machine's TuneD; the guest forgets it when it ends."""
-    staged = Path(os.environ["TUNED_VIRT_PRODUCT"])
-    subprocess.run(["cp", "--recursive", *staged.iterdir(), "/"], check=True)
+    machine.install_product()
 
 
 @pytest.fixture(scope="session")

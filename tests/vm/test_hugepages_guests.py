@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import uuid as uuids
@@ -85,14 +84,12 @@ POOLS = ",".join(f"{node}:{OF_A_NODE}" for node in range(4))
 
 
 @pytest.fixture
-def plain_libvirtd(tuned: Tuned, monkeypatch: pytest.MonkeyPatch) -> Iterator[Libvirtd]:
-    """Pages come from the node where QEMU runs as it starts, as the kernel has it by itself."""
-    monkeypatch.setattr("tests.vm.libvirtd.mempolicy.interleaved", contextlib.nullcontext)
+def plain_libvirtd(tuned: Tuned) -> Iterator[Libvirtd]:
     pools = own_profile("pools", SECTION, pages_2M=POOLS, mount_2M=str(MOUNT))
     nodes = own_profile("nodes", "vm_pinning", policy="node", overcommit="4")
     tuned.switch(f"{pools} {nodes}")
     wait_for("the mount", MOUNT.is_mount, 60)
-    made = Libvirtd(Path(os.environ["TUNED_VIRT_QEMU"]))
+    made = Libvirtd(Path(os.environ["TUNED_VIRT_QEMU"]), interleaved=False)
     yield made
     made.stop()
     off(tuned)
@@ -127,5 +124,7 @@ def test_vcpus_are_where_huge_pages_are(tuned: Tuned, plain_libvirtd: Libvirtd) 
 
     for number in range(GUESTS):
         wait_for("vCPUs at the pages", lambda number=number: placed(f"h{number}"), 60)  # type: ignore[misc]
+    pages = {f"h{number}": pages_of(f"h{number}") for number in range(GUESTS)}
+    assert all(len(nodes) == 1 for nodes in pages.values()), pages
     verified, lines = tuned.verify()
     assert verified, lines
