@@ -17,10 +17,13 @@ from tuned_virt.model.guest import GuestError
 GUESTS = ("guest", "guests", "backs")
 """Properties that name guests, wherever a snapshot has them."""
 
+TOLD = ("guest", "uuid", "why", "ungranted", "ignored")
+"""Of a placement, what is not CPUs and nodes."""
+
 _OURS = """
     when kind size size_kib scheduler wanted class phase mode plugin option disk made_of offered
     owner problem state cpus nodeset emulator iothreads enabled defrag driver governors thp switched
-    since manager shmem_enabled
+    since manager shmem_enabled vcpus value run pages_to_scan sleep_millisecs
 """
 KEPT = frozenset(_OURS.split())
 """Properties with words of ours or the kernel's only, in which no guest's name is looked for."""
@@ -124,7 +127,15 @@ def _host(host: Mapping[str, Any], using: Replacements) -> dict[str, Any]:
 
 def _guest(one: Mapping[str, Any], using: Replacements) -> dict[str, Any]:
     made = redacted_xml.redact(one["xml"], using)
-    return {**one, "xml": made, "held": _walked("", one["held"], using)}
+    return {**one, "xml": made, "held": _held(one["held"], using)}
+
+
+def _held(held: Mapping[str, Any] | None, using: Replacements) -> dict[str, Any] | None:
+    """A placement: CPUs and nodes are the host's."""
+    if held is None:
+        return None
+    told = {name: _replaced(name, held[name], using) for name in TOLD if name in held}
+    return {**held, **told}
 
 
 def _configured(found: Mapping[str, Any], using: Replacements) -> dict[str, Any]:
@@ -214,7 +225,10 @@ def _profiles(status: Mapping[str, Any], using: Replacements) -> dict[str, Any]:
 def _walked(name: str, value: Any, using: Replacements) -> Any:
     """A property's value with guests, addresses and paths replaced, at any depth."""
     if isinstance(value, dict):
-        return {using.text(key): _walked(key, one, using) for key, one in value.items()}
+        return {
+            using.text(key): _walked(name if key.isdigit() else key, one, using)
+            for key, one in value.items()
+        }
     if isinstance(value, list):
         return [_walked(name, one, using) for one in value]
     return _replaced(name, value, using) if isinstance(value, str) else value

@@ -27,23 +27,26 @@ TOKEN = re.compile(
     re.ASCII,
 )
 
+INSIDE = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?!\.?\d)")
+"""An address in a word, such as user@10.1.2.3."""
+
 SHARED = ("/sys/", "/proc/", "/usr/", "/etc/tuned/", "/run/tuned", "/var/lib/tuned-virt/", "/dev/")
 """Where each host has the same files; of /dev only what NODE names, and no control group."""
 
 DISK = r"(?:sd|vd|hd|xvd)[a-z]{1,3}\d*|nvme\d+n\d+(?:p\d+)?|(?:dm-|md|loop|sr|nbd|zram|pmem)\d+"
 NODE = re.compile(
     rf"/dev/(?:{DISK}|kvm|hugepages\w*|shm|null|zero|u?random|hwrng|vhost-\w+|tpm\w*|pts/\d+|ttyS\d+"
-    r"|dri/\w+|vfio/\d+|disk)",
+    r"|dri/\w+|vfio/\d+|disk)|/run/libvirt/[a-z-]*sock[a-z-]*",
     re.ASCII,
 )
 CGROUPS = "/sys/fs/cgroup/"
 
 LINK = re.compile(
-    r"(?:(?:vir)?br|bond|team|eth|vnet|tap|macvtap|macvlan|veth|dummy|ib|wlan|vlan)\d+(?:\.\d+)?"
+    r"(?:(?:vir)?br|bond|team|eth|vnet|tap|macvtap|macvlan|veth|dummy|ib|wlan|vlan)\d{1,5}(?:\.\d{1,4})?"
     r"|en[ops]\w{1,12}|lo|default",
     re.ASCII,
 )
-"""Names that the kernel, systemd or libvirt gives; enx… has a MAC address in it."""
+"""Names that the kernel, systemd or libvirt gives; enx… and longer numbers have a MAC address."""
 
 PROFILE = re.compile(
     r"(?:virtual-(?:host|guest)|balanced|throughput-performance|latency-performance|network-\w+"
@@ -55,6 +58,9 @@ PROFILE = re.compile(
 
 HERE = re.compile(r"(?:127\.0\.0\.1|0\.0\.0\.0|::1?|localhost)?")
 """Addresses that every host has."""
+
+SHORTEST_NUMBER = 3
+"""Digits of a name that is looked for in text."""
 
 EXTENSIONS = ("qcow2", "qcow", "qed", "raw", "img", "iso", "vmdk", "vdi", "vhd", "vhdx", "fd")
 
@@ -113,6 +119,9 @@ class Replacements:
         return made
 
     def _remember(self, text: str, made: str) -> None:
+        """To be replaced in text; a small number there is a CPU's or a node's."""
+        if text.isdigit() and len(text) < SHORTEST_NUMBER:
+            return
         if re.fullmatch(WORD, text, re.ASCII):
             self._words.setdefault(text, made)
         elif text:
@@ -192,15 +201,20 @@ class Replacements:
 
     def _token(self, found: re.Match[str]) -> str:
         text = found[0]
-        kind = found.lastgroup
-        if kind == "mac":
+        if found.lastgroup == "mac":
             return self.mac(text)
-        if kind == "uuid":
+        if found.lastgroup == "uuid":
             return self.uuid(text)
-        if kind in ("ipv4", "ipv6"):
-            return self.address(text)
-        if kind == "path":
+        if found.lastgroup == "path":
             end = len(text.rstrip(".,:"))
             return self.path(text[:end]) + text[end:]
+        return self._word(text) if found.lastgroup == "word" else self.address(text)
+
+    def _word(self, text: str) -> str:
+        """A name that is known, also at the end of a sentence; else what is in the word."""
         end = len(text.rstrip(".-"))
-        return self._words.get(text) or self._words.get(text[:end], text[:end]) + text[end:]
+        if text in self._words:
+            return self._words[text]
+        if text[:end] in self._words:
+            return self._words[text[:end]] + text[end:]
+        return INSIDE.sub(lambda inside: self.address(inside[0]), text)

@@ -58,6 +58,8 @@ def test_text_of_ours_with_what_is_others_in_it(text: str, told: str) -> None:
     ("path", "told"),
     [
         ("/dev/sdb", "/dev/sdb"),
+        ("/run/libvirt/virtqemud-sock-ro", "/run/libvirt/virtqemud-sock-ro"),
+        ("/run/libvirt/qemu/customer.pid", "/redacted/disk-1"),
         ("/dev/customer", "/dev/disk-1"),
         ("/dev/disk/by-id/wwn-0x5000", "/dev/redacted/disk-1"),
         ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_CODE.fd"),
@@ -75,11 +77,39 @@ def test_paths_keep_their_kind(path: str, told: str) -> None:
     ("name", "told"),
     [
         *((one, one) for one in ("br0", "virbr0", "vnet12", "bond0.100", "enp3s0f1", "default")),
-        *((one, "net-1") for one in ("br-customer", "enx0a1b2c3d4e5f", "customer", "eth0x")),
+        *(
+            (one, "net-1")
+            for one in ("tap525400123456", "br-customer", "enx0a1b2c3d4e5f", "customer", "eth0x")
+        ),
     ],
 )
 def test_interfaces_with_names_of_the_kernels_keep_them(name: str, told: str) -> None:
     assert Replacements([], []).link(name) == told
+
+
+@pytest.mark.parametrize("name", ["0", "12"])
+def test_small_numbers_in_text_are_cpus_and_nodes(name: str) -> None:
+    using = Replacements([name], [])
+    assert using.text(f"node {name} has CPUs") == f"node {name} has CPUs"
+    assert using.guest(name) == "guest-1"
+
+
+@pytest.mark.parametrize(
+    ("host", "text", "told"),
+    [
+        ("dhcp-192-168-0-66", "on dhcp-192-168-0-66:", "on host-1:"),
+        ("abc-10.159.14.1", "abc-10.159.14.1 systemd[1]", "host-1 systemd[1]"),
+        ("node7", "macaddress: '52:54:00:12:34:56'", "macaddress: '52:54:00:00:00:01'"),
+        (
+            "node7",
+            "listen=[2001:db8::1]:5900 of vm@10.0.0.1",
+            "listen=[address-1]:5900 of vm@address-2",
+        ),
+    ],
+)
+def test_what_other_bundles_have_let_through(host: str, text: str, told: str) -> None:
+    """Names of hosts with addresses in them (sos #3388), quoted MAC addresses (sos #2873)."""
+    assert Replacements([], [], host).text(text) == told
 
 
 def test_profiles_partitions_and_networks() -> None:
