@@ -93,6 +93,9 @@ def below(name: str) -> Storage:
 
 
 BCACHE = Path("/sys/fs/bcache")
+BUCKET = "64k"
+"""The kernel's code wants more than 512 of them on the cache (bcache/super.c, cache_alloc)."""
+
 KEY = "0123456789abcdef" * 8
 DRBDSETUP = "/usr/lib/drbd/drbdsetup-84"
 """For the module of Debian's kernel, which is DRBD 8.4."""
@@ -105,14 +108,15 @@ def bcache(names: dict[str, str]) -> Iterator[str]:
     backing, cache = (f"/dev/{names[name]}" for name in ("sata-one", "sata-two"))
     for device in (backing, cache):
         disks.run("dd", "if=/dev/zero", f"of={device}", "bs=1M", "count=2")
-    disks.run("make-bcache", "--block", "4k", "--bucket", "256k", "-B", backing, "-C", cache)
+    disks.run("make-bcache", "--block", "4k", "--bucket", BUCKET, "-B", backing, "-C", cache)
     with contextlib.ExitStack() as stack:
         for device in (backing, cache):
             (BCACHE / "register").write_text(device)
         wait_for("bcache0", (disks.BLOCK / "bcache0").exists, disks.SLOW)
         stack.callback(stop_bcache)
         table = f"0 65536 crypt aes-xts-plain64 {KEY} 0 /dev/bcache0 0"
-        disks.run("dmsetup", "create", "secret", "--noudevsync", "--table", table)
+        uuid = ["--uuid", "CRYPT-PLAIN-secret"]
+        disks.run("dmsetup", "create", "secret", *uuid, "--noudevsync", "--table", table)
         stack.callback(disks.run, "dmsetup", "remove", "--noudevsync", "secret", check=False)
         disks.run("dmsetup", "mknodes", "secret")
         yield disks.mapped("secret")
@@ -170,7 +174,7 @@ def test_a_guest_on_dm_crypt_on_bcache_has_both_disks_set(
     both = [names["sata-one"], names["sata-two"]]
     seen = disks.disks()
     assert (seen["bcache0"]["class"], seen["bcache0"]["made_of"]) == ("bcache", sorted(both))
-    assert seen[bcache]["fact"] == "dm/uuid: no UUID"
+    assert seen[bcache]["fact"] == "dm/uuid: CRYPT"
     assert below(bcache) == on_devices(both)
     before = {name: disks.scheduler(name) for name in both}
     assert WANTED not in before.values()
@@ -199,8 +203,7 @@ def test_drbd_with_a_disk_here_and_without(drbd: str, names: dict[str, str]) -> 
 
 def test_nbd_is_named(emulated: None) -> None:
     disks.run("modprobe", "nbd", "nbds_max=1")
-    seen = disks.disks()["nbd0"]
-    assert (seen["class"], seen["option"]) == ("nbd", "host_other")
+    assert disks.disks()["nbd0"]["class"] == "nbd"
     disks.run("modprobe", "--remove", "nbd")
 
 
