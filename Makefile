@@ -34,6 +34,7 @@
 #   make bench-ksm  KSM's laws against ksmtuned and the kernel; KSM="--runs 1 --only converge"  (root, hours)
 #   make bench-report  how long reports of many guests take to write and to open; REPORT="--guests 1000"
 #   make bench-fleet-planning  hosts a minute that are planned and audited from snapshots; FLEET="--hosts 100"
+#   make bench-metrics  how long a collection of metrics takes; METRICS="--guests 1000"
 #   make bench-hugepages  pools against a bare echo and hugeadm; HUGEPAGES="--fragments 8"  (root)
 #   make bench-disks  schedulers of 100 disks against TuneD's own plugin; DISKS="--disks 1000"  (root)
 #   make bench-placement  the planner against OR-tools, numad and no pinning (minutes; numad: root)
@@ -313,6 +314,10 @@ bench-report: fetch-browser
 .PHONY: bench-fleet-planning
 bench-fleet-planning: need-bench $(TOOLS)
 	$(VENV)/bin/python -m bench.fleet_planning $(FLEET)
+
+.PHONY: bench-metrics
+bench-metrics: need-unit $(TOOLS)
+	$(VENV)/bin/python -m bench.metrics $(METRICS)
 
 .PHONY: bench-ksm
 bench-ksm: alone need-bench $(TOOLS)

@@ -73,12 +73,20 @@ def root() -> None:
     roots.base()
 
 
+def prometheus() -> None:
+    """What checks metrics and alert rules."""
+    from tests.packages import monitoring
+
+    monitoring.promtool()
+    monitoring.node_exporter()
+
+
 ARCHIVE: dict[str, Sequence[Callable[[], None]]] = {
     "unit": (sources,),
     "browser": (),
     "system": (sources, generations, kernels, agent),
     "vm": (kernels, tools),
-    "packages": (root, kernels),
+    "packages": (root, kernels, prometheus),
     "ansible": (generations,),
     "matrix": (machines,),
 }

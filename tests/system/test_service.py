@@ -64,3 +64,30 @@ def test_the_verify_unit_sees_all_that_it_may_not_change(tuned_service: SystemdS
     failed = t.run(["systemctl", "is-failed", "tuned-virt-verify"], check=False)
     assert (done.returncode, failed.stdout.strip()) == (1, "failed")
     t.off()
+
+
+TEXTFILES = "/var/lib/prometheus/node-exporter"
+
+
+def test_the_metrics_unit_reads_all_and_writes_one_file(tuned_service: SystemdSandbox) -> None:
+    t = tuned_service
+    t.switch("virtual-host-plus")
+    wait_for("verified", t.verify)
+    t.run(["rm", "-rf", TEXTFILES])
+    done = t.run(["systemctl", "start", "tuned-virt-metrics"], check=False)
+    assert done.returncode == 1, "there is no folder"
+    log = t.run(["journalctl", "-b", "-u", "tuned-virt-metrics", "--output=cat"]).stdout
+    assert "--textfile: the folder of" in log
+    t.run(["mkdir", "-p", TEXTFILES])
+    t.run(["chown", "nobody", TEXTFILES])
+    t.run(["systemctl", "start", "tuned-virt-metrics"])
+    file = f"{TEXTFILES}/tuned-virt.prom"
+    lines = t.read(file).splitlines()
+    assert 'tuned_virt_profile_info{profile="virtual-host-plus"} 1.0' in lines
+    assert {"tuned_virt_tuned_up 1.0", "tuned_virt_verify_success 1.0"} <= {*lines}
+    errors = [line for line in lines if line.startswith("tuned_virt_collector_errors")]
+    assert len(errors) == 7
+    assert [line for line in errors if not line.endswith(" 0.0")] == []
+    assert t.run(["stat", "-c", "%a", file]).stdout == "644\n"
+    assert t.run(["ls", "-A", TEXTFILES]).stdout == "tuned-virt.prom\n"
+    t.off()
