@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,27 @@ def test_each_setting_is_still_taken(
     file.write_text(every_setting(last, profile))
     told = root.run("tuned-virt", "check-settings")
     assert f"right for {profile} ({count} set)" in told
+
+
+def test_debian_packages(last: Path, root: Root, debs: Built) -> None:
+    before = root.files()
+    apt(root, "install", *put(root, last_release.debs(last), *last_release.NAMES))
+    assert root.run("tuned-virt", "--version") == f"tuned-virt-plus {last_release.VERSION}\n"
+    root.run("tuned-virt", "enable", "virtual-host-plus")
+    edited = root.path / HOST.lstrip("/")
+    edited.write_text("ksm_mode=off\nvm_policy=dedicated\n")
+    keep = ("-o", "Dpkg::Options::=--force-confold")
+    apt(root, *keep, "install", *put(root, debs.now, *last_release.NAMES))
+    assert root.run("tuned-virt", "--version") == f"tuned-virt-plus {release.version()}\n"
+    assert root.text("/etc/tuned/active_profile") == "virtual-host-plus\n"
+    assert edited.read_text() == "ksm_mode=off\nvm_policy=dedicated\n"
+    assert "right for virtual-host-plus (2 set)" in root.run("tuned-virt", "check-settings")
+    apt(root, "remove", "tuned-virt-plus")
+    assert root.text("/etc/tuned/active_profile") == ""
+    root.run("dpkg", "--purge", *last_release.NAMES)
+    for folder in {debs.now.name, "deb"}:
+        shutil.rmtree(root.path / folder, ignore_errors=True)
+    assert root.files().keys() - before.keys() == set(), "nothing of either version is left"
 
 
 def test_rpms(last: Path, root: Root, tmp_path: Path, rpms: Built) -> None:
