@@ -35,6 +35,7 @@ INCLUDED = (
     "python3-jinja2",
     "python3-jsonschema",
     "python3-libvirt",
+    "python3-prometheus-client",
     "python3-rich",
     "bash-completion",
 )
