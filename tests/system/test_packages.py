@@ -14,9 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import release
 from tests.libvirtd import Libvirtd
-from tests.packages import last_release
 from tests.packages.conftest import copy_of_the_source, make, rpmbuild
 from tests.sandbox import SystemdSandbox, wait_for
 from tests.system.test_guest_plugins import vcpus
@@ -47,24 +45,10 @@ def built() -> Path:
     return folder
 
 
-@functools.lru_cache(maxsize=1)
-def built_before() -> Path:
-    """The same of the last release."""
-    folder = Path(tempfile.mkdtemp(prefix="tuned-virt-packages-"))
-    source = last_release.source(folder / "source")
-    os.environ.setdefault("SOURCE_DATE_EPOCH", "1700000000")
-    last_release.rpms(source, folder / "old", "--define", "'rhel 9'")
-    last_release.rpms(source, folder / "new")
-    for file in last_release.debs(source).glob("*.deb"):
-        file.rename(folder / file.name)
-    return folder
-
-
-def put(t: SystemdSandbox, kind: str, folder: Path | None = None) -> list[str]:
+def put(t: SystemdSandbox, kind: str) -> list[str]:
     """Copy the packages of a kind inside; their paths there."""
-    packages = folder or built()
-    rpms = packages / ("old" if t.version == "2.20" else "new")
-    folder, suffix = (packages, "_*.deb") if kind == "deb" else (rpms, "-[0-9]*.rpm")
+    rpms = built() / ("old" if t.version == "2.20" else "new")
+    folder, suffix = (built(), "_*.deb") if kind == "deb" else (rpms, "-[0-9]*.rpm")
     paths = []
     for name in NAMES:
         [file] = folder.glob(f"{name}{suffix}")
@@ -141,37 +125,6 @@ def ours(t: SystemdSandbox) -> list[str]:
     """What our plugins have changed; TuneD's own put their settings back and apply them again."""
     lines = t.run(["tuned-virt", "log"]).stdout.splitlines()
     return [line for line in lines if "  tuned  [" not in line]
-
-
-@pytest.mark.parametrize("kind", INSTALL)
-def test_from_the_last_release_with_the_profile_active(kind: str, version: str) -> None:
-    """Guests stay pinned and pools as they are, what was set is verified, and off is exact."""
-    t = SystemdSandbox(version, installed=False)
-    with t:
-        older, newer = put(t, kind, built_before()), put(t, kind)
-        kernel, pages = t.snapshot(), POOL.read_text()
-        full = f"{int(pages) + 16}\n"
-        variables = FULL.format(pages=full.strip())
-        t.run([*INSTALL[kind], *older])
-        t.write("/etc/tuned/virtual-host-plus-variables.conf", variables)
-        with Libvirtd(t) as libvirtd:
-            t.run(["systemctl", "start", "tuned"])
-            t.run(["tuned-adm", "profile", "virtual-host-plus"])
-            libvirtd.start_guest("web1")
-            wait_for("the guest pinned", lambda: vcpus(libvirtd, "web1") == {"1"})
-            wait_for("the pool full", lambda: POOL.read_text() == full)
-            t.run([*UPGRADE[kind], *newer])
-            said = t.run(["tuned-virt", "--version"]).stdout
-            assert said == f"tuned-virt-plus {release.version()}\n"
-            wait_for(
-                "verified", lambda: t.run(["tuned-virt", "verify"], check=False).returncode == 0
-            )
-            assert vcpus(libvirtd, "web1") == {"1"}
-            assert POOL.read_text() == full
-            t.run(["tuned-adm", "off"])
-            wait_for("the guest free", lambda: vcpus(libvirtd, "web1") == {"0-1"})
-            wait_for("the pool as it was", lambda: POOL.read_text() == pages)
-        assert t.snapshot() == kernel
 
 
 @pytest.mark.parametrize("kind", INSTALL)
