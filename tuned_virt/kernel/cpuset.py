@@ -24,6 +24,12 @@ def parse(text: str) -> frozenset[int]:
     return frozenset(_numbers(mask))
 
 
+def parse_or_null(text: str) -> frozenset[int]:
+    """The same of a file in which the kernel may write "(null)" for none: nohz_full, where it was
+    booted without that parameter. Raises ValueError."""
+    return frozenset() if text.strip() == "(null)" else parse(text)
+
+
 def parse_excluding(text: str) -> frozenset[int]:
     """The same as libvirt writes it: "^6" takes a number out that came before it ("5-7,^6").
 

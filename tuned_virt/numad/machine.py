@@ -52,7 +52,8 @@ def read(fs: KernelFS) -> list[Node]:
 
 def _of_guests(fs: KernelFS, online: frozenset[int]) -> frozenset[int]:
     """CPUs on which guests float that name no partition of their own."""
-    kept = frozenset[int]().union(*(cpuset.parse(fs.read_optional(f) or "") for f in NOT_GUESTS))
+    lists = (fs.read_optional(file) or "" for file in NOT_GUESTS)
+    kept = frozenset[int]().union(*map(cpuset.parse_or_null, lists))
     allowed = partitions.of(partitions.read(fs, online), partitions.MACHINE)
     usual = online if allowed is None else online & allowed
     return usual - kept or usual

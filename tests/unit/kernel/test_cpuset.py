@@ -15,6 +15,15 @@ def test_lists(text: str, numbers: set[int]) -> None:
     assert cpuset.parse(text) == numbers
 
 
+@pytest.mark.parametrize(
+    ("text", "numbers"), [("", set()), ("  (null)\n", set()), ("(null)", set()), ("0-1\n", {0, 1})]
+)
+def test_a_list_that_the_kernel_may_not_have(text: str, numbers: set[int]) -> None:
+    assert cpuset.parse_or_null(text) == numbers
+    with pytest.raises(ValueError, match="'null'"):
+        cpuset.parse_or_null("null")
+
+
 @given(st.sets(st.integers(0, 2000)))
 def test_there_and_back(numbers: set[int]) -> None:
     assert cpuset.parse(cpuset.text(numbers)) == numbers

@@ -56,6 +56,7 @@ def test_nodes_with_cpus_that_guests_may_use(root: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "left"),
     [
+        ({"nohz_full": " (null)"}, {0: "0-3", 1: "4-6"}),
         ({"nohz_full": "4-6"}, {0: "0-3"}),
         ({"nohz_full": "0-6"}, {0: "0-3", 1: "4-7"}),
         ({"machine": "4-7"}, {1: "4-6"}),

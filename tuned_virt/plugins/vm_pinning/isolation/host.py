@@ -216,9 +216,8 @@ class HostWriter(Writer):
 def _bans_by_itself(fs: KernelFS, cpus: str) -> bool:
     """Whether irqbalance keeps off these CPUs untold: it does where the kernel isolates them."""
     folder = "/sys/devices/system/cpu"
-    known = [fs.read_optional(f"{folder}/{name}") or "" for name in ("isolated", "nohz_full")]
-    lists = (text for text in known if text[:1].isdigit())  # else "(null)"
-    return cpuset.parse(cpus) == frozenset().union(*map(cpuset.parse, lists))
+    lists = [fs.read_optional(f"{folder}/{name}") or "" for name in ("isolated", "nohz_full")]
+    return cpuset.parse(cpus) == frozenset().union(*map(cpuset.parse_or_null, lists))
 
 
 def _irq_file(setting: str) -> str:
