@@ -14,8 +14,8 @@ SIZES = (128, 1024)
 """Bytes of a mask: for most machines, and for the 8,192 CPUs that Linux has at most."""
 
 
-def masks(threads: Iterable[int]) -> Iterator[int]:
-    """Of each thread the CPUs where it may run, as bits; of one that has ended none."""
+def masks(threads: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Each thread with the CPUs where it may run, as bits; without those that have ended."""
     call = ctypes.CDLL(None, use_errno=True).sched_getaffinity
     size, mask = _room(SIZES[0])
     for thread in threads:
@@ -24,7 +24,7 @@ def masks(threads: Iterable[int]) -> Iterator[int]:
             size, mask = _room(SIZES[-1])
             refused = call(ctypes.c_int(thread), size, mask)
         if not refused:
-            yield int.from_bytes(mask.raw, "little")
+            yield thread, int.from_bytes(mask.raw, "little")
 
 
 def _room(size: int) -> tuple[ctypes.c_size_t, ctypes.Array[ctypes.c_char]]:

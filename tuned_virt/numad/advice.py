@@ -8,7 +8,7 @@ One node that has room for all of it, where the vCPUs of all guests are then mos
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 KEPT = 0.9
@@ -22,6 +22,10 @@ TINY = 1e-9
 LASTS = 300.0
 """Seconds in which an advised guest may not have touched its memory yet. QEMU allocates on demand,
 and what a guest has not touched after booting it may not touch for days."""
+
+STARTS = 60.0
+"""Seconds after which the vCPUs of an advised guest run, or will not: it did not start, or has
+ended already."""
 
 
 class Node(NamedTuple):
@@ -60,6 +64,13 @@ class Advice(NamedTuple):
     huge: bool = False
 
 
+class Running(NamedTuple):
+    """A guest whose vCPUs run. id: the first one's thread; masks: the CPUs where each may run."""
+
+    id: int
+    masks: tuple[int, ...]
+
+
 class Advised(NamedTuple):
     """An advice that a guest may not have followed yet.
 
@@ -67,42 +78,69 @@ class Advised(NamedTuple):
     vcpus      how many it has
     mib        how much memory it may use
     available  node → MiB that were available when it was given: huge pages, for a guest of such
-    placed     node → vCPUs that were there then
     time       seconds since boot
+    guest      the guest that runs there since, which may not have touched its memory; 0: none yet
     """
 
     nodes: tuple[int, ...]
     vcpus: int
     mib: int
     available: Mapping[int, int]
-    placed: Mapping[int, float]
     time: float
     huge: bool = False
+    guest: int = 0
 
 
 def noted(advice: Advice, nodes: Iterable[Node], asked: Asked, now: float) -> Advised:
     """An advice given at a moment, on nodes as they were read."""
     there = [node for node in nodes if node.id in advice.nodes]
     available = {node.id: node.pools if advice.huge else node.available for node in there}
-    placed = {node.id: node.vcpus for node in there}
-    return Advised(advice.nodes, asked.vcpus, asked.mib, available, placed, now, advice.huge)
+    return Advised(advice.nodes, asked.vcpus, asked.mib, available, now, advice.huge)
+
+
+def followed(
+    lately: Iterable[Advised],
+    running: Sequence[Running],
+    known: Collection[int],
+    nodes: Iterable[Node],
+    now: float,
+) -> list[Advised]:
+    """Earlier advice that still counts: given to guests that run, or that may still start.
+
+    Guests that are not known yet have followed it: the first that has as many vCPUs, all of which
+    run on the nodes that it was advised.
+    """
+    new = [one for one in running if one.id not in known]
+    masks = {node.id: sum(1 << cpu for cpu in node.cpus) for node in nodes}
+    found = [one if one.guest else _by(new, one, masks) for one in lately]
+    ids = {one.id for one in running}
+    return [one for one in found if one.guest in ids or (not one.guest and now - one.time < STARTS)]
+
+
+def _by(new: list[Running], one: Advised, masks: Mapping[int, int]) -> Advised:
+    """An advice with the guest that has followed it, if there is one; it is new no more."""
+    elsewhere = sum(mask for node, mask in masks.items() if node not in one.nodes)
+    for guest in new:
+        if len(guest.masks) == one.vcpus and not any(mask & elsewhere for mask in guest.masks):
+            new.remove(guest)
+            return one._replace(guest=guest.id)
+    return one
 
 
 def counted(nodes: Iterable[Node], lately: Sequence[Advised]) -> list[Node]:
     """The nodes with the advice of the last minutes counted as taken, but for what shows there
-    already: memory that has become less since, and vCPUs that run."""
+    already: memory that has become less since, and vCPUs of guests that run."""
     return [_counted(node, [one for one in lately if node.id in one.nodes]) for node in nodes]
 
 
 def _counted(node: Node, here: list[Advised]) -> Node:
     if not here:
         return node
-    vcpus = sum(one.vcpus / len(one.nodes) for one in here)
-    placed = node.vcpus - min(one.placed.get(node.id, 0.0) for one in here)
+    vcpus = sum(one.vcpus / len(one.nodes) for one in here if not one.guest)
     return node._replace(
         available=_left(node.id, node.available, [one for one in here if not one.huge]),
         pools=_left(node.id, node.pools, [one for one in here if one.huge]),
-        vcpus=node.vcpus + max(0.0, vcpus - max(0.0, placed)),
+        vcpus=node.vcpus + vcpus,
     )
 
 

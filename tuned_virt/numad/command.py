@@ -17,7 +17,16 @@ from tuned_virt.kernel import cpuset
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.model.topology import node_numbers
 from tuned_virt.numad import machine, running_guests
-from tuned_virt.numad.advice import Advice, Asked, Node, advise, counted, noted
+from tuned_virt.numad.advice import (
+    Advice,
+    Asked,
+    Node,
+    Running,
+    advise,
+    counted,
+    followed,
+    noted,
+)
 from tuned_virt.numad.advice_record import AdviceRecord
 
 USAGE = """Usage: numad -w VCPUS[:MIB]   NUMA nodes for a guest that is to start
@@ -50,24 +59,28 @@ def run(arguments: list[str], fs: KernelFS, folder: str, now: float) -> int:
 
 def _answer(vcpus: int, mib: int, fs: KernelFS, folder: str, now: float) -> tuple[int, ...]:
     """The nodes, noted as advised; where they cannot be told all, with the reason."""
-    running, missing = running_guests.vcpus(fs)
+    running, missing = running_guests.read(fs)
     if missing:
         print(f"numad: not all guests that run are counted: {missing}", file=sys.stderr)
     try:
         nodes, floating = machine.with_guests(machine.read(fs), running)
         asked = Asked(vcpus, mib, floating)
-        return _noted(asked, nodes, AdviceRecord(folder), now).nodes
+        return _noted(asked, nodes, running, AdviceRecord(folder), now).nodes
     except (KernelFileError, ValueError) as error:
         return _neutral(fs, str(error))
 
 
-def _noted(asked: Asked, nodes: list[Node], record: AdviceRecord, now: float) -> Advice:
+def _noted(
+    asked: Asked, nodes: list[Node], running: list[Running], record: AdviceRecord, now: float
+) -> Advice:
     """The advice with earlier advice counted, itself noted. Raises ValueError without any node."""
     try:
         with record.locked():
-            lately = record.read(now)
+            earlier, known = record.read(now)
+            lately = followed(earlier, running, known, nodes, now)
             advice = advise(counted(nodes, lately), asked)
-            record.write([*lately, noted(advice, nodes, asked, now)])
+            ids = [one.id for one in running]
+            record.write([*lately, noted(advice, nodes, asked, now)], ids)
     except OSError as error:
         print(f"numad: earlier advice is not counted: {error}", file=sys.stderr)
         advice = advise(nodes, asked)

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable
 
 from tuned_virt.kernel import cpuset
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model.topology import memory_nodes, nodes, partitions
 from tuned_virt.model.topology.huge_pages import pools_of
-from tuned_virt.numad.advice import Node
+from tuned_virt.numad.advice import Node, Running
 
 CPUS = "/sys/devices/system/cpu"
 NOT_GUESTS = (f"{CPUS}/isolated", f"{CPUS}/nohz_full")
@@ -70,10 +71,11 @@ def _cores(fs: KernelFS, cpus: Collection[int]) -> int:
     return cores
 
 
-def with_guests(nodes_of: Iterable[Node], vcpus: Mapping[int, int]) -> tuple[list[Node], float]:
-    """The nodes with vCPUs, so many for each mask of CPUs where they may run, and those that may
-    run on all nodes; what may run on several counts in part on each."""
+def with_guests(nodes_of: Iterable[Node], running: Iterable[Running]) -> tuple[list[Node], float]:
+    """The nodes with the vCPUs that run there, and the number of those that may run on all nodes;
+    what may run on several counts in part on each."""
     known = list(nodes_of)
+    vcpus = Counter(mask for guest in running for mask in guest.masks)
     masks = [sum(1 << cpu for cpu in node.cpus) for node in known]
     load, floating = [0.0] * len(known), 0.0
     for mask, number in vcpus.items():

@@ -9,10 +9,10 @@ asked: it waits for the answer while it starts a guest.
 from __future__ import annotations
 
 import re
-from collections import Counter
 
 from tuned_virt.kernel import affinity
 from tuned_virt.kernel.files import KernelFileAbsent, KernelFileError, KernelFS
+from tuned_virt.numad.advice import Running
 
 STATE = "/run/libvirt/qemu"
 """Where libvirt's QEMU driver has a file of state for each guest that runs, for root alone."""
@@ -23,21 +23,23 @@ USUAL = 1 << 12
 """Bytes in which a file of state has its vCPUs, up to some 90 of them."""
 
 
-def vcpus(fs: KernelFS) -> tuple[Counter[int], str]:
-    """Masks of CPUs with the number of vCPUs that may run there; and why guests are missing."""
-    threads: list[int] = []
+def read(fs: KernelFS) -> tuple[list[Running], str]:
+    """The guests whose vCPUs run; and why some are missing."""
+    guests: list[list[int]] = []
     missing = ""
     try:
         for name in fs.names(STATE):
             try:
-                threads += _threads(fs, f"{STATE}/{name}") if name.endswith(".xml") else []
+                guests += [_threads(fs, f"{STATE}/{name}")] if name.endswith(".xml") else []
             except KernelFileAbsent:
                 continue  # it has ended
             except KernelFileError as error:
                 missing = missing or str(error)
     except KernelFileError as error:
         missing = str(error)
-    return Counter(affinity.masks(threads)), missing
+    masks = dict(affinity.masks(thread for threads in guests for thread in threads))
+    running = [[thread for thread in threads if thread in masks] for threads in guests]
+    return [Running(one[0], tuple(masks[each] for each in one)) for one in running if one], missing
 
 
 def _threads(fs: KernelFS, path: str) -> list[int]:

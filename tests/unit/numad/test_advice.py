@@ -14,7 +14,18 @@ from tests.unit.machines import guest, machine, planned
 from tuned_virt.kernel import cpuset
 from tuned_virt.model.topology import Host
 from tuned_virt.numad import advice
-from tuned_virt.numad.advice import Advice, Advised, Asked, Node, advise, counted, noted
+from tuned_virt.numad.advice import (
+    STARTS,
+    Advice,
+    Advised,
+    Asked,
+    Node,
+    Running,
+    advise,
+    counted,
+    followed,
+    noted,
+)
 from tuned_virt.numad.machine import with_guests
 from tuned_virt.placement import Placement, balanced, core_yield
 
@@ -60,7 +71,7 @@ def test_a_guest_that_no_node_has_ordinary_memory_for_is_one_of_huge_pages() -> 
     taken = noted(Advice((2,), huge=True), nodes, Asked(4, 8192), 0.0)
     assert counted(nodes, [taken])[2] == nodes[2]._replace(pools=8192, vcpus=4.0)
     now = nodes[2]._replace(pools=8192, vcpus=4.0)
-    assert counted([now], [taken]) == [now]
+    assert counted([now], [taken._replace(guest=17)]) == [now]
 
 
 def test_threads_are_not_cores_where_a_guest_would_lose_by_it() -> None:
@@ -91,10 +102,9 @@ def of_host(host: Host, made: Iterable[Placement]) -> tuple[list[Node], float]:
         cores = len({host.cpus[cpu].siblings for cpu in node.cpus})
         one = Node(node.id, node.cpus, node.memory >> 10, 0.0, node.distances, cores)
         found.append(one)
-    masks = Counter(
-        sum(1 << cpu for cpu in cpuset.parse(text)) for one in made for text in one.vcpus.values()
-    )
-    return with_guests(found, masks)
+    texts = (text for one in made for text in one.vcpus.values())
+    masks = tuple(sum(1 << cpu for cpu in cpuset.parse(text)) for text in texts)
+    return with_guests(found, [Running(1, masks)])
 
 
 @given(
@@ -142,11 +152,89 @@ def test_guests_that_start_at_once_are_spread() -> None:
 
 def test_what_shows_already_is_not_counted_twice() -> None:
     then, now = 16000, 13000
-    one = Advised((0,), 2, 3000, {0: then}, {0: 4.0}, 0.0)
+    one = Advised((0,), 2, 3000, {0: then}, 0.0)
     [untouched] = counted([Node(0, cpus(8), then, 4.0)], [one])
-    [touched] = counted([Node(0, cpus(8), now, 6.0)], [one])
-    assert (untouched.available, touched.available) == (13000, 13000)
-    assert (untouched.vcpus, touched.vcpus) == (6, 6)
+    [runs] = counted([Node(0, cpus(8), then, 6.0)], [one._replace(guest=17)])
+    [touched] = counted([Node(0, cpus(8), now, 6.0)], [one._replace(guest=17)])
+    assert [some.available for some in (untouched, runs, touched)] == [13000] * 3
+    assert [some.vcpus for some in (untouched, runs, touched)] == [6] * 3
+
+
+TWO = [Node(0, frozenset({0, 1}), 900), Node(1, frozenset({2, 3}), 900)]
+FIRST, SECOND = 0b0011, 0b1100
+
+
+def advised(node: int, vcpus: int = 1, time: float = 0.0, guest: int = 0) -> Advised:
+    return Advised((node,), vcpus, 64, {node: 900}, time, guest=guest)
+
+
+@pytest.mark.parametrize(
+    ("lately", "running", "guests"),
+    [
+        ([advised(0)], [], [0]),
+        ([advised(0)], [Running(8, (FIRST,))], [8]),
+        ([advised(0)], [Running(8, (SECOND,))], [0]),
+        ([advised(0)], [Running(8, (FIRST | SECOND,))], [0]),
+        ([advised(0, vcpus=2)], [Running(8, (FIRST,))], [0]),
+        ([advised(0)], [Running(5, (FIRST,))], [0]),
+        ([advised(0), advised(0)], [Running(8, (1,)), Running(9, (FIRST,))], [8, 9]),
+        ([advised(1), advised(0)], [Running(8, (FIRST,))], [0, 8]),
+        ([advised(0, guest=5)], [Running(5, (FIRST,))], [5]),
+        ([advised(0, guest=5)], [], []),
+        ([advised(0, time=-STARTS)], [], []),
+        ([advised(0, time=-STARTS)], [Running(8, (FIRST,))], [8]),
+        ([advised(0, time=-STARTS, guest=5)], [Running(5, (FIRST,))], [5]),
+    ],
+    ids=[
+        "it may still start",
+        "it runs",
+        "another one runs on another node",
+        "another one floats",
+        "another one is smaller",
+        "another one ran before",
+        "both run",
+        "the second runs already",
+        "it runs on",
+        "it has ended",
+        "it did not start",
+        "it runs after long",
+        "it runs and may not have touched its memory",
+    ],
+)
+def test_advice_counts_while_its_guest_starts_and_runs(
+    lately: list[Advised], running: list[Running], guests: list[int]
+) -> None:
+    found = followed(lately, running, {5}, TWO, 0.0)
+    assert [one.guest for one in found] == guests
+
+
+@given(st.lists(st.booleans(), max_size=30))
+def test_guests_that_come_and_go_have_a_node_each(stops: list[bool]) -> None:
+    """A guest that had ended counted as one that starts for five minutes, so that the third start
+    of one was torn over both nodes."""
+    lately: list[Advised] = []
+    running: list[Running] = []
+    known: set[int] = set()
+    for number, stop in enumerate(stops, 1):
+        now = number * STARTS * 0.7
+        if running and (stop or len(running) == 3):
+            running.pop(0)
+        here = [_with(node, running) for node in TWO]
+        lately = followed(lately, running, known, TWO, now)
+        advice = advise(counted(here, lately), ASKED)
+        assert len(advice.nodes) == 1, (running, lately)
+        known = {guest.id for guest in running}
+        lately.append(noted(advice, here, ASKED, now))
+        running.append(Running(number, (FIRST << 2 * advice.nodes[0],)))
+
+
+ASKED = Asked(1, 200)
+
+
+def _with(node: Node, running: list[Running]) -> Node:
+    """A node with the guests that run there and have touched their memory."""
+    there = sum(guest.masks == (FIRST << 2 * node.id,) for guest in running)
+    return node._replace(vcpus=there, available=900 - ASKED.mib * there)
 
 
 @given(

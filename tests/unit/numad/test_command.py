@@ -92,7 +92,7 @@ def test_guests_that_run_count_and_those_that_cannot_be_counted_are_said(
 ) -> None:
     """Whoever has placed them."""
     run(root, "web", [os.getpid()] * 3)
-    monkeypatch.setattr(affinity, "masks", lambda threads: (0xF for _ in threads))
+    monkeypatch.setattr(affinity, "masks", lambda threads: ((one, 0xF) for one in threads))
     assert command.run(["-w", "2:512"], KernelFS(str(root)), own, 1.0) == 0
     assert capsys.readouterr() == ("1\n", "")
     (root / "run/libvirt/qemu/odd.xml").mkdir()
@@ -123,7 +123,7 @@ def test_callers_at_once_are_spread_and_each_is_counted(tmp_path: Path, own: str
         write(tmp_path, f"{folder}/node{number}/meminfo", text)
     for _ in range(2):
         assert sorted(_at_once(str(tmp_path), own)) == [str(number) for number in range(TEN)]
-    lately = AdviceRecord(own).read(1.0)
+    lately = AdviceRecord(own).read(1.0).advised
     assert Counter(node for one in lately for node in one.nodes) == dict.fromkeys(range(TEN), 2)
 
 

@@ -10,7 +10,7 @@ import pytest
 from tuned_virt.kernel import cpuset
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.numad import machine
-from tuned_virt.numad.advice import Node
+from tuned_virt.numad.advice import Node, Running
 
 MEMINFO = (
     "Node {n} MemTotal: 8388608 kB\nNode {n} MemFree: {free} kB\nNode {n} Inactive(file): 1024 kB\n"
@@ -82,6 +82,8 @@ def test_vcpus_count_on_the_nodes_where_they_may_run() -> None:
     """Those on an isolated CPU on none, and those that float over all by themselves."""
     nodes = [Node(n, frozenset(range(4 * n, 4 * n + 4)), 1) for n in (0, 1, 2)]
     masks = {0xF: 2, 0x10: 1, 0x0F3: 6, 0xFFF: 7, 0x8421: 5, 1 << 12: 5, 0x10F0: 1, 0: 1}
-    placed, floating = machine.with_guests(nodes, masks)
+    guests = [Running(0, (mask,) * number) for mask, number in masks.items()]
+    placed, floating = machine.with_guests(nodes, guests)
     assert ([node.vcpus for node in placed], floating) == ([2 + 2, 1 + 4 + 1, 0], 7 + 5)
-    assert machine.with_guests(nodes[:1], {0xF: 2}) == ([nodes[0]._replace(vcpus=2.0)], 0)
+    alone = machine.with_guests(nodes[:1], [Running(0, (0xF, 0xF))])
+    assert alone == ([nodes[0]._replace(vcpus=2.0)], 0)
