@@ -198,7 +198,8 @@ def test_a_signal_leaves_nothing_behind(
     program(tmp_path, "perf", script, monkeypatch)
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
-    with subprocess.Popen([sys.executable, "-c", WAITS], cwd=Path(cli.__file__).parents[2]) as ours:
+    command = ["env", "--default-signal=HUP", sys.executable, "-c", WAITS]  # nohup ignores it
+    with subprocess.Popen(command, cwd=Path(cli.__file__).parents[2]) as ours:
         until = time.monotonic() + 30
         while not (tmp_path / "pid").exists() and time.monotonic() < until:
             time.sleep(0.02)
