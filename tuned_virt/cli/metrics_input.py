@@ -245,14 +245,17 @@ def read_verify(_fs: KernelFS) -> CollectorReading:
 
 
 def read_audit(fs: KernelFS) -> CollectorReading:
-    """An audit of this host and its guests, whose agents are not asked. Raises CouldNot."""
-    gathered = audit_input.without_agents(fs)
-    if gathered.scene.without_guests and not binding.missing():
+    """An audit of this host and its guests, whose agents are not asked. Raises CouldNot.
+
+    Without libvirt guests have no XML: they count as not checked, which is no error.
+    """
+    gathered, absent = audit_input.without_agents(fs), binding.missing()
+    if gathered.scene.without_guests and not absent:
         raise CouldNot(gathered.scene.without_guests)
     found = audit.content(gathered)
     counts = {level.value: found["counts"][level.value] for level in Severity}
     accepted = sum(one["suppressed"] is not None for one in found["findings"])
-    unread = [f"{name}: {why}" for name, why in gathered.unreadable]
+    unread = [f"{name}: {why}" for name, why in gathered.unreadable if name == "host" or not absent]
     return CollectorReading(
         tuple(tuning.of_audit(counts, accepted, len(found["not_checked"]))), tuple(unread)
     )

@@ -314,10 +314,17 @@ def test_a_verification(
 # --- the audit ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("missing", "errors"),
+    [("", ("web: cannot be read", "host: no nodes")), ("no socket", ("host: no nodes",))],
+)
 def test_an_audit_counts_by_severity_what_is_not_accepted(
-    fs: FakeProc, monkeypatch: pytest.MonkeyPatch
+    fs: FakeProc, monkeypatch: pytest.MonkeyPatch, missing: str, errors: Sequence[str]
 ) -> None:
-    gathered = AuditInput(Scene(None), unreadable=(("web", "its XML cannot be read"),))
+    """Guests that run without libvirt have no XML, which is no error: nothing can mend it."""
+    unreadable = (("web", "cannot be read"), ("host", "no nodes"))
+    gathered = AuditInput(Scene(None), unreadable=unreadable)
+    monkeypatch.setattr(binding, "missing", lambda: missing)
     content = {
         "counts": {"error": 0, "warning": 2, "info": 0},
         "findings": [{"suppressed": None}, {"suppressed": None}, {"suppressed": {"where": "x"}}],
@@ -326,7 +333,7 @@ def test_an_audit_counts_by_severity_what_is_not_accepted(
     monkeypatch.setattr(audit_input, "without_agents", lambda _: gathered)
     monkeypatch.setattr(audit, "content", lambda _: content)
     reading = metrics_input.read_audit(fs)
-    assert reading.errors == ("web: its XML cannot be read",)
+    assert reading.errors == errors
     assert plain(reading) == {
         "audit_findings error": 0,
         "audit_findings warning": 2,
