@@ -47,6 +47,11 @@ class IsolationTuner(Tuner[HostIsolationPolicy, IsolationState]):
         """See `Tuner`."""
         return state.values
 
+    def gone(self, state: IsolationState, setting: str) -> str:
+        """What systemd did not tell is not known."""
+        unit = setting.endswith(planner.UNIT)
+        return f"not known: {state.unavailable}" if unit and state.unavailable else ""
+
     def remember(self, wanted: Values) -> None:
         """What has been set: what differs from it later is somebody else's."""
         self._reader.ours = wanted

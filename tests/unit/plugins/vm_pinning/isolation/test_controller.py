@@ -119,6 +119,19 @@ def test_after_a_kill_the_next_process_puts_back_what_was_there_first(
     assert (host.units["system.slice"], last.incomplete) == ("0-6", False)
 
 
+def test_what_systemd_does_not_tell_is_not_taken_for_gone(
+    host: IsolatedHost, tmp_path: Path
+) -> None:
+    """On a busy machine systemctl took longer than a verify waits for it."""
+    one = isolation(host, tmp_path)
+    one.adjust(HOST)
+    host.refuses = "systemctl did not end within 5 s"
+    lines = said(one)
+    text = f"{RECORD}: system.slice AllowedCPUs: not known: systemctl show: {host.refuses}"
+    assert lines[text] is Result.NOTE
+    assert not any("no longer exists" in line for line in lines)
+
+
 def test_what_systemd_refuses_fails_verify_and_is_tried_again_on_the_way_back(
     host: IsolatedHost, tmp_path: Path
 ) -> None:
