@@ -23,7 +23,7 @@ REPORT = Path("/dev/ttyS1")
 SAVED = Path("/var/lib/tuned-virt-matrix.json")
 LOG = Path("/var/log/tuned/tuned.log")
 GUESTS = ("floating", "dedicated")
-SLOW_SECONDS = 120
+SLOW_SECONDS = 240
 
 GUEST = """
 <domain type='qemu'>
