@@ -64,9 +64,11 @@ def is_runtime(fs: KernelFS, unit: str) -> bool:
 def write(fs: KernelFS, unit: str, cpus: str, runtime: bool) -> None:
     """Set a unit's CPUs, "" for all; without `runtime` no drop-in stays. Raises ToolError."""
     words = ("set-property", "--runtime", "--", unit, f"AllowedCPUs={cpus}")
-    systemd.systemctl(*words, seconds=timeouts.SYSTEMD_ANSWERS)
-    if not cpus:
-        _clear(fs, unit)
+    try:
+        systemd.systemctl(*words, seconds=timeouts.SYSTEMD_ANSWERS)
+    finally:  # it may still do it, though late
+        if not cpus:
+            _clear(fs, unit)
     if not runtime:
         for path in _drop_ins(unit):
             with contextlib.suppress(KernelFileError):

@@ -121,8 +121,16 @@ class HostIsolation:
 
     @property
     def incomplete(self) -> bool:
-        """Whether anything is still to be put back, though nothing is asked for."""
-        return not self._policy and (self._engine.incomplete or self._kept())
+        """Whether systemd has not done what is asked, or anything is still to be put back."""
+        if self._policy:
+            return self._result is not None and self._not_done_by_systemd(self._result)
+        return self._engine.incomplete or self._kept()
+
+    def _not_done_by_systemd(self, result: ApplyResult) -> bool:
+        """Whether another attempt may succeed, as where it was too busy to answer."""
+        failed = any(name.endswith(planner.UNIT) for name in result.failed)
+        reasons = result.plan.refused.values()
+        return failed or any(why.startswith(planner.UNANSWERED) for why in reasons)
 
     def findings(self, guests: set[int]) -> Iterator[Finding]:
         """What verify says; `guests` are the processes that the CPUs are dedicated to."""

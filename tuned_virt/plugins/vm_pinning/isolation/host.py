@@ -26,6 +26,7 @@ from tuned_virt.plugins.vm_pinning.isolation.planner import (
     IRQ,
     RUNTIME,
     SEVERAL,
+    UNANSWERED,
     UNIT,
     UNITS,
     WORKQUEUES,
@@ -110,7 +111,7 @@ def _units(fs: KernelFS) -> tuple[str, Values]:
     try:
         told = unit_cpus.read(UNITS)
     except (ToolError, ValueError) as error:
-        return f"systemctl show: {error}", {}
+        return f"{UNANSWERED}{error}", {}
     return "", {unit + UNIT: unit_value(fs, unit, cpus) for unit, cpus in told.items() if unit}
 
 

@@ -19,6 +19,9 @@ Cpus = frozenset[int]
 UNITS = ("system.slice", "user.slice", "init.scope")
 """systemd's units that hold all of the host's own tasks; guests are in machine.slice."""
 
+UNANSWERED = "systemctl show: "
+"""How the reason begins why units cannot be set now, though they may be later."""
+
 UNIT, IRQ, GUEST = " AllowedCPUs", "irq ", "guest "
 """Settings are named "system.slice AllowedCPUs", "irq 24", "guest web1#PID:START/affinity"."""
 
@@ -102,7 +105,11 @@ def decide(policy: HostIsolationPolicy, state: IsolationState, originals: Values
     asked = _asked(policy, state, originals)
     now = state.found
     known = {name: value for name, value in originals.items() if name in now}
-    others = [name for name in known if name not in asked.values and state.is_others(name)]
+    others = [
+        name
+        for name, value in known.items()
+        if name not in asked.values and state.is_others(name) and _cpus(now[name]) != _cpus(value)
+    ]
     back = {name: value for name, value in known.items() if name not in others}
     targets = {**back, **asked.values}
     expected = {name: value for name, value in asked.values.items() if not name.startswith(IRQ)}
@@ -124,6 +131,11 @@ def decide(policy: HostIsolationPolicy, state: IsolationState, originals: Values
         },
         notes=(*asked.notes, *(f"{name}: {now[name]} was set by others: left" for name in others)),
     )
+
+
+def _cpus(value: str) -> str:
+    """A unit's CPUs; an empty drop-in is left where we took ours back and systemd was late."""
+    return value.replace(RUNTIME, "").strip()
 
 
 def _why(name: str, asked: Mapping[str, str]) -> str:
@@ -165,7 +177,7 @@ def _units(
     for unit in UNITS:
         setting = unit + UNIT
         known = originals.get(setting, state.found.get(setting, ""))
-        allowed = cpuset.parse(known.replace(RUNTIME, "").strip())
+        allowed = cpuset.parse(_cpus(known))
         base = allowed or (state.affinity if confined else state.online)
         if left := base - policy.cpus:
             asked.values[setting] = f"{cpuset.text(left)} {RUNTIME}"

@@ -11,6 +11,8 @@ from tests.unit.isolated_host import DROP_INS, UNITS, FakeIrqbalance, IsolatedHo
 from tuned_virt.core.engine import Result
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals
+from tuned_virt.kernel import systemd
+from tuned_virt.kernel.commands import ToolError
 from tuned_virt.plugins.vm_pinning.isolation.controller import (
     RECORD,
     HostIsolation,
@@ -130,6 +132,48 @@ def test_what_systemd_does_not_tell_is_not_taken_for_gone(
     text = f"{RECORD}: system.slice AllowedCPUs: not known: systemctl show: {host.refuses}"
     assert lines[text] is Result.NOTE
     assert not any("no longer exists" in line for line in lines)
+
+
+def test_what_systemd_did_not_answer_is_asked_again(host: IsolatedHost, tmp_path: Path) -> None:
+    one = isolation(host, tmp_path)
+    host.refuses = "systemctl did not end within 5 s"
+    one.adjust(HOST)
+    assert one.incomplete
+    host.refuses = ""
+    one.adjust(HOST, one.incomplete)
+    assert not one.incomplete
+    assert set(host.units.values()) == {"0-3"}
+
+
+def test_what_can_never_be_is_not_asked_again(host: IsolatedHost, tmp_path: Path) -> None:
+    one = isolation(host, tmp_path)
+    one.adjust(HostIsolationPolicy(frozenset(range(8))))
+    assert not one.incomplete, "no CPU is left for the host"
+    (host.folder / "sys/fs/cgroup/cgroup.controllers").unlink()
+    one.adjust(HOST)
+    assert not one.incomplete, "control groups version 1"
+
+
+def test_what_systemd_does_after_nobody_waits_any_more_leaves_no_trace(
+    host: IsolatedHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = isolation(host, tmp_path)
+    one.adjust(HOST)
+
+    def late(*words: str, seconds: float = 0) -> str:
+        answer = host._systemctl(*words)
+        if words[0] == "set-property":
+            raise ToolError("systemctl: not done after 5 s")
+        return answer
+
+    monkeypatch.setattr(systemd, "systemctl", late)
+    one.adjust(HostIsolationPolicy())
+    assert one.incomplete
+    monkeypatch.setattr(systemd, "systemctl", host._systemctl)
+    one.adjust(HostIsolationPolicy(), one.incomplete)
+    assert not one.incomplete
+    assert host.text("sys/fs/cgroup/system.slice/cpuset.cpus") == ""
+    assert not list((host.folder / DROP_INS).glob("*/*"))
 
 
 def test_what_systemd_refuses_fails_verify_and_is_tried_again_on_the_way_back(
