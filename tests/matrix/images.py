@@ -60,7 +60,7 @@ mount -t devtmpfs dev /dev
 for module in $(cat /modules/order); do insmod /modules/$module || :; done
 until mount -t ext4 /dev/sda /disk 2>/dev/null; do sleep 0.1; done
 rm -rf /disk/opt/tuned-virt-matrix /disk/usr/lib/python3/dist-packages/tuned_virt
-cp -a /checkout/. /disk
+tar -C /checkout -c . | tar -C /disk -x
 modules=/disk/usr/lib/modules/$(uname -r)
 mkdir -p $modules
 mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=262144,cache=loose modules $modules

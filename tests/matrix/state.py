@@ -7,14 +7,16 @@ root may write and read counts, but for what changes by itself.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import stat
 import subprocess
 from collections.abc import Iterator, Mapping
 from fnmatch import translate
+from xml.etree import ElementTree
 
-from tests.kernel_snapshot import snapshot
+from tests.kernel_snapshot import active_word, snapshot
 
 State = Mapping[str, str]
 """By the path of a file, or the kind and name of what is not one."""
@@ -41,13 +43,27 @@ CGROUP_SETTINGS = re.compile(
     r"|(io|blkio)\.(bfq\.)?weight|io\.max|cgroup\.subtree_control"
 )
 
+REMAINING = (
+    *("cputune/vcpupin", "cputune/emulatorpin", "cputune/shares", "blkiotune/weight"),
+    "metadata/{urn:tuned-virt-plus:placement:1}placement",
+)
+
+LOADED = ("module bfq", "module kyber_iosched")
+"""The kernel loads a disk's scheduler by itself, and keeps it."""
+
 MAX_BYTES = 4096
+
+KTHREADD = "2"
+"""Parent of the kernel's threads, some of which it moves by itself."""
+
+NUMBERS = re.compile(r",(fd|pgrp|pipe_ino)=\d+")
+"""Options of automatic mounts that tell of systemd's process."""
 
 
 def state(guests: tuple[str, ...] = ()) -> dict[str, str]:
     """The machine's settings now."""
     return {
-        **snapshot(),
+        **{path: _value(path, text) for path, text in snapshot().items()},
         **dict(_kernel_files("/proc/sys")),
         **dict(_kernel_files("/sys")),
         **dict(_interrupts()),
@@ -55,18 +71,26 @@ def state(guests: tuple[str, ...] = ()) -> dict[str, str]:
         **dict(_cgroups()),
         **dict(_mounts()),
         **dict(_modules()),
-        **{f"guest {guest}": virsh("dumpxml", guest) for guest in guests},
+        **{f"guest {guest}": guest_settings(virsh("dumpxml", guest)) for guest in guests},
     }
 
 
 def differences(before: State, now: State) -> list[str]:
     """What is not as it was, one line each; threads and groups only while both times there."""
     return [
-        f"{name}: {before.get(name, 'not there')} → {now.get(name, 'not there')}"
+        f"{name}: {_difference(before.get(name, 'not there'), now.get(name, 'not there'))}"
         for name in sorted(before.keys() | now.keys())
         if before.get(name) != now.get(name)
         and not (_comes_and_goes(name) and _once(name, before, now))
     ]
+
+
+def _difference(before: str, now: str) -> str:
+    """Both values; of long texts the lines that differ."""
+    if "\n" not in before + now:
+        return f"{before} → {now}"
+    lines = difflib.unified_diff(before.splitlines(), now.splitlines(), lineterm="", n=0)
+    return " ".join(line.strip() for line in lines if not line.startswith(("---", "+++", "@@")))
 
 
 def of_every_boot(settings: State) -> dict[str, str]:
@@ -84,6 +108,22 @@ def _comes_and_goes(name: str) -> bool:
 
 def _once(name: str, before: State, now: State) -> bool:
     return name not in before or name not in now
+
+
+def guest_settings(xml: str) -> str:
+    """A guest's XML without what libvirt cannot take away again, and keeps of weights.
+
+    Pins back on all CPUs stay, tagged as ours; what they do is compared as threads and groups.
+    """
+    root = ElementTree.fromstring(xml)
+    for path in REMAINING:
+        for parent in root.findall(f"{path}/.."):
+            for found in parent.findall(path.rpartition("/")[2]):
+                parent.remove(found)
+    for name in ("metadata", "cputune", "blkiotune"):
+        for empty in [one for one in root.findall(name) if len(one) == 0]:
+            root.remove(empty)
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def virsh(*arguments: str) -> str:
@@ -108,9 +148,14 @@ def _setting(path: str) -> Iterator[tuple[str, str]]:
         mode = os.lstat(path).st_mode
         if stat.S_ISREG(mode) and mode & stat.S_IWUSR and mode & stat.S_IRUSR:
             with open(path, "rb") as file:
-                yield path, file.read(MAX_BYTES).decode(errors="replace").strip()
+                yield path, _value(path, file.read(MAX_BYTES).decode(errors="replace").strip())
     except OSError:
         return
+
+
+def _value(path: str, text: str) -> str:
+    """Of a disk's schedulers the active one: others are there once their modules are loaded."""
+    return active_word(text) if path.endswith("/queue/scheduler") else text
 
 
 def _interrupts() -> Iterator[tuple[str, str]]:
@@ -125,6 +170,8 @@ def _threads() -> Iterator[tuple[str, str]]:
             for task in os.listdir(f"/proc/{pid}/task"):
                 with open(f"/proc/{pid}/task/{task}/status") as file:
                     fields = dict(line.split(":", 1) for line in file.read().splitlines())
+                if fields["PPid"].strip() == KTHREADD:
+                    continue
                 allowed = f"CPUs {fields['Cpus_allowed_list'].strip()}"
                 allowed += f", memory {fields['Mems_allowed_list'].strip()}"
                 yield f"thread {pid}/{task} {fields['Name'].strip()}", allowed
@@ -133,20 +180,26 @@ def _threads() -> Iterator[tuple[str, str]]:
 
 
 def _cgroups() -> Iterator[tuple[str, str]]:
+    """Where no CPUs are named, all are: libvirt cannot take away what it has written once."""
+    with open("/sys/devices/system/cpu/online") as file:
+        online = file.read().strip()
     for folder, _, names in os.walk("/sys/fs/cgroup"):
         for name in names:
             if CGROUP_SETTINGS.fullmatch(name):
-                yield from _setting(f"{folder}/{name}")
+                for path, value in _setting(f"{folder}/{name}"):
+                    yield path, value or online if name == "cpuset.cpus" else value
 
 
 def _mounts() -> Iterator[tuple[str, str]]:
     with open("/proc/self/mounts") as file:
         for line in file:
             source, place, kind, options, *_ = line.split()
-            yield f"mount {place} {kind}", f"{source} {options}"
+            yield f"mount {place} {kind}", f"{source} {NUMBERS.sub('', options)}"
 
 
 def _modules() -> Iterator[tuple[str, str]]:
     with open("/proc/modules") as file:
         for line in file:
-            yield f"module {line.split()[0]}", "loaded"
+            name = f"module {line.split()[0]}"
+            if name not in LOADED:
+                yield name, "loaded"

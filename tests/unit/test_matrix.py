@@ -12,7 +12,7 @@ import pytest
 from tests import sandbox
 from tests.matrix import machine
 from tests.matrix.cells import CORNER, FACTORS, SUITES, Cell, chosen, covering, every, pairs
-from tests.matrix.state import differences, of_every_boot
+from tests.matrix.state import differences, guest_settings, of_every_boot
 from tests.matrix.table import STEPS, Result, Step, shown
 from tests.vm import boot
 
@@ -122,6 +122,20 @@ def test_what_differs_is_named_with_both_values() -> None:
         "mount /x ext4: y → not there",
     ]
     assert differences({"thread 1/1 a": "CPUs 0"}, {"thread 1/1 a": "CPUs 1"})
+
+
+def test_of_long_texts_the_lines_that_differ_are_shown() -> None:
+    assert differences({"x": "a\nb\nc"}, {"x": "a\nd\nc"}) == ["x: -b +d"]
+
+
+def test_what_libvirt_cannot_take_away_is_no_difference() -> None:
+    pins = "<vcpupin vcpu='0' cpuset='0-3'/><emulatorpin cpuset='0-3'/><shares>100</shares>"
+    tag = "<x:placement xmlns:x='urn:tuned-virt-plus:placement:1' vcpus='0=0-3'/>"
+    tuned = f"<domain><metadata>{tag}</metadata><cputune>{pins}</cputune><name>a</name></domain>"
+    assert guest_settings(tuned) == guest_settings("<domain><name>a</name></domain>")
+    owned = "<domain><cputune><quota>7</quota></cputune><metadata><own/></metadata></domain>"
+    assert "quota" in guest_settings(owned)
+    assert "own" in guest_settings(owned)
 
 
 def test_after_a_reboot_settings_and_mounts_count() -> None:
