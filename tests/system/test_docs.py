@@ -20,6 +20,7 @@ ELSEWHERE = {
     "build/venv/bin/": "the tiers themselves",
     "/usr/bin/python3": "tests/system/test_service.py, the sandbox's own daemon",
     "tuned-virt guests --watch": "goes on until it is stopped: tests/unit/cli/test_guests.py",
+    "tuned-virt metrics --listen": "the same: tests/unit/cli/test_metrics_listen.py",
 }
 """Commands that this file leaves out, and what runs them."""
 
@@ -33,6 +34,7 @@ GUEST = """<domain type='kvm'><name>web</name><memory unit='GiB'>1</memory><vcpu
 """
 SYSROOT = """
 mkdir -p /mnt/sysroot/etc /mnt/sysroot/usr/lib/systemd/system /etc/udev/rules.d
+mkdir -p /srv/snapshots /var/lib/prometheus/node-exporter
 cp -a /etc/tuned /mnt/sysroot/etc
 cp -a /usr/lib/tuned /mnt/sysroot/usr/lib
 cp /lib/systemd/system/tuned.service /mnt/sysroot/usr/lib/systemd/system
@@ -56,7 +58,8 @@ def machine() -> Iterator[SystemdSandbox]:
     with t:
         t.run(["sh", "-ec", SYSROOT])
         t.run(["systemctl", "daemon-reload"])
-        t.run(["tuned-virt", "snapshot", "-o", f"{FOLDER}/host.json"])
+        for folder in (FOLDER, "/srv/snapshots"):
+            t.run(["tuned-virt", "snapshot", "-o", f"{folder}/host.json"])
         t.switch("virtual-host-plus")
         yield t
 
