@@ -87,7 +87,8 @@ def test_the_metrics_unit_reads_all_and_writes_one_file(tuned_service: SystemdSa
     assert {"tuned_virt_tuned_up 1.0", "tuned_virt_verify_success 1.0"} <= {*lines}
     errors = [line for line in lines if line.startswith("tuned_virt_collector_errors")]
     assert len(errors) == 7
-    assert [line for line in errors if not line.endswith(" 0.0")] == []
+    hidden = 'tuned_virt_collector_errors{collector="guests"} 1.0'  # in a PID namespace of its own
+    assert [line for line in errors if not line.endswith(" 0.0")] == [hidden]
     assert t.run(["stat", "-c", "%a", file]).stdout == "644\n"
     assert t.run(["ls", "-A", TEXTFILES]).stdout == "tuned-virt.prom\n"
     t.off()
