@@ -200,7 +200,7 @@ check-system: alone fetch-system
 .PHONY: check-vm
 check-vm: alone fetch-vm
 	scripts/alone "make $@" $(VENV)/bin/python tests/vm/boot.py --kernels "$(KERNELS)" -- \
-		--ignore=tests/vm/test_pinning.py --ignore=tests/vm/test_hugepages_guests.py \
+		--ignore=tests/vm/test_pinning.py --ignore=tests/vm/test_hugepages_guests.py --ignore=tests/vm/test_numad.py \
 		--ignore=tests/vm/test_disks.py --ignore=tests/vm/test_disks_guests.py
 
 .PHONY: check-vm-disks
@@ -209,7 +209,8 @@ check-vm-disks: alone fetch-vm
 
 .PHONY: check-vm-guests
 check-vm-guests: alone fetch-vm
-	scripts/alone "make $@" $(VENV)/bin/python tests/vm/boot.py --kernels 6.1 --limit 2400 -- -k "test_pinning or test_hugepages_guests"
+	scripts/alone "make $@" $(VENV)/bin/python tests/vm/boot.py --kernels 6.1 --limit 3600 -- \
+		-k "test_pinning or test_hugepages_guests or test_numad"
 
 # Only emulated machines' kernels are changed, so other tiers may run beside it.
 CELLS ?= pairs
