@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from tuned_virt.cli.replacements import DISK, IPV4, MAC, UUID, Replacements
+from tuned_virt.cli.replacements import IPV4, MAC, UUID, Replacements
+from tuned_virt.cli.system_paths import DISK
 from tuned_virt.model import xml
 from tuned_virt.model.guest import GuestError
 from tuned_virt.model.guest.devices import QEMU

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from tuned_virt.cli import system_paths
 from tuned_virt.model.guest import printable
 
 REDACTED = "redacted"
@@ -27,34 +28,31 @@ TOKEN = re.compile(
     re.ASCII,
 )
 
+IDENTITY = re.compile(f"(?P<mac>{MAC})|(?P<uuid>{UUID})", re.ASCII)
+
 INSIDE = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?!\.?\d)")
 """An address in a word, such as user@10.1.2.3."""
 
-SHARED = ("/sys/", "/proc/", "/usr/", "/etc/tuned/", "/run/tuned", "/var/lib/tuned-virt/", "/dev/")
-"""Where each host has the same files; of /dev only what NODE names, and no control group."""
-
-DISK = r"(?:sd|vd|hd|xvd)[a-z]{1,3}\d*|nvme\d+n\d+(?:p\d+)?|(?:dm-|md|loop|sr|nbd|zram|pmem)\d+"
-NODE = re.compile(
-    rf"/dev/(?:{DISK}|kvm|hugepages\w*|shm|null|zero|u?random|hwrng|vhost-\w+|tpm\w*|pts/\d+|ttyS\d+"
-    r"|dri/\w+|vfio/\d+|disk)|/run/libvirt/[a-z-]*sock[a-z-]*",
-    re.ASCII,
-)
 CGROUPS = "/sys/fs/cgroup/"
 
 LINK = re.compile(
     r"(?:(?:vir)?br|bond|team|eth|vnet|tap|macvtap|macvlan|veth|dummy|ib|wlan|vlan)\d{1,5}(?:\.\d{1,4})?"
-    r"|en[ops]\w{1,12}|lo|default",
+    r"|en[ops]\w{1,12}|lo|default|all",
     re.ASCII,
 )
 """Names that the kernel, systemd or libvirt gives; enx… and longer numbers have a MAC address."""
 
-PROFILE = re.compile(
-    r"(?:virtual-(?:host|guest)|balanced|throughput-performance|latency-performance|network-\w+"
-    r"|powersave|desktop|realtime|cpu-partitioning|hpc-compute|accelerator-performance|openshift"
-    r"|sap-\w+|oracle|mssql|postgresql|aws|intel-sst)(?:-(?:plus|host|guest|node|control-plane"
-    r"|performance|battery|powersave|virtual-host|virtual-guest|latency|throughput|hana|netweaver))*"
-)
-"""TuneD's own, and ours."""
+_STOCK = """
+    accelerator-performance atomic-guest atomic-host aws balanced balanced-battery cpu-partitioning
+    cpu-partitioning-powersave default desktop desktop-powersave enterprise-storage epyc-eda
+    hpc-compute intel-sst laptop-ac-powersave laptop-battery-powersave latency-performance mssql
+    network-latency network-throughput openshift openshift-control-plane openshift-node
+    optimize-serial-console oracle postgresql powersave realtime realtime-virtual-guest
+    realtime-virtual-host sap-hana sap-hana-kvm-guest sap-netweaver server-powersave
+    spectrumscale-ece spindown-disk throughput-performance virtual-guest virtual-host
+"""
+PROFILE = re.compile(rf"virtual-(?:guest|host)-plus|virt-plus-[a-z-]+|{'|'.join(_STOCK.split())}")
+"""TuneD's own (its packages tuned-profiles-…), and ours."""
 
 HERE = re.compile(r"(?:127\.0\.0\.1|0\.0\.0\.0|::1?|localhost)?")
 """Addresses that every host has."""
@@ -170,19 +168,32 @@ class Replacements:
         )
 
     def path(self, text: str) -> str:
-        """A file or device: its place is not kept, its kind and the image's format are."""
-        if not text or NODE.fullmatch(text):
+        """A file or device: one of the system's is kept, of others the kind and format are."""
+        if not text:
             return text
         if text.startswith(CGROUPS):
             return self._one("paths", text, f"{CGROUPS}group-{{}}")
+        pieces = [self._piece(kind, piece) for kind, piece in system_paths.parts(text)]
+        if pieces:
+            return "".join(pieces)
         if text.startswith("/dev/"):
             alone = text.count("/") == 2
             return self._one("paths", text, "/dev/disk-{}" if alone else "/dev/redacted/disk-{}")
-        if text.startswith(SHARED):
-            return text
         extension = text.rpartition(".")[2].lower()
         ending = f".{extension}" if extension in EXTENSIONS else ""
         return self._one("paths", text, f"/redacted/disk-{{}}{ending}")
+
+    def _piece(self, kind: str, text: str) -> str:
+        """A part of a system's path: a name in it, or what is the same on every host."""
+        if kind == "interface":
+            return self.link(text)
+        if kind == "profile":
+            return self.profile(text)
+        if kind == "pool":
+            return self.named("storage pools", text, "pool-{}")
+        if kind:
+            return self._one("paths", text, f"{kind}-{{}}")
+        return IDENTITY.sub(self._token, text)
 
     def partition(self, text: str) -> str:
         """A partition of guests ("/machine/prod"): each part below the first."""

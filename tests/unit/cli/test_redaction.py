@@ -160,7 +160,12 @@ def secret_host() -> Collected:
     host = replace(
         HOST, cpusets={"/machine": frozenset(range(8)), f"/machine/{SECRET}": frozenset({1})}
     )
-    note = f"guest {SECRET} guest: NIC {ADDRESS}, /srv/{SECRET}/a.qcow2: no such file"
+    note = (
+        f"guest {SECRET} guest: NIC {ADDRESS}, /srv/{SECRET}/a.qcow2: no such file; "
+        f"/etc/udev/rules.d/60-{SECRET}.rules:3, /etc/tuned/{SECRET}-profile/tuned.conf, "
+        f"/sys/class/net/br-{SECRET}/mtu, /run/libvirt/qemu/{SECRET}.pid; "
+        "cannot connect to '/var/run/libvirt/virtqemud-sock'"
+    )
     known = planning_input.of(host, [("x", described)], (note,))
     facts = replace(
         FACTS,

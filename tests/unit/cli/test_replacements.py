@@ -58,8 +58,16 @@ def test_text_of_ours_with_what_is_others_in_it(text: str, told: str) -> None:
     ("path", "told"),
     [
         ("/dev/sdb", "/dev/sdb"),
-        ("/run/libvirt/virtqemud-sock-ro", "/run/libvirt/virtqemud-sock-ro"),
         ("/run/libvirt/qemu/customer.pid", "/redacted/disk-1"),
+        ("/var/run/libvirt/qemu/customer.pid", "/redacted/disk-1"),
+        ("/run/libvirt/customer-sock/x", "/redacted/disk-1"),
+        ("/etc/libvirt/qemu/customer.xml", "/redacted/disk-1"),
+        ("/var/lib/libvirt/images/customer.raw", "/redacted/disk-1.raw"),
+        ("/usr/local/bin/customer", "/redacted/disk-1"),
+        ("/usr/../srv/customer", "/redacted/disk-1"),
+        ("/proc/12/root/srv/customer", "/redacted/disk-1"),
+        ("/sys/kernel/config/target/iscsi/iqn.customer", "/redacted/disk-1"),
+        ("/dev/hugepages/libvirt/qemu/1-customer", "/dev/redacted/disk-1"),
         ("/dev/customer", "/dev/disk-1"),
         ("/dev/disk/by-id/wwn-0x5000", "/dev/redacted/disk-1"),
         ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_CODE.fd"),
@@ -71,6 +79,68 @@ def test_text_of_ours_with_what_is_others_in_it(text: str, told: str) -> None:
 )
 def test_paths_keep_their_kind(path: str, told: str) -> None:
     assert Replacements([], []).path(path) == told
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/run/libvirt/virtqemud-sock-ro", "/run/libvirt/virtqemud-sock", "/run/libvirt/qemu",
+        "/var/run/libvirt/libvirt-sock", "/var/run/libvirt/virtqemud-admin-sock",
+        "/run/user/1000/libvirt/virtqemud-sock", "/run/dbus/system_bus_socket", "/run/udev/control",
+        "/sys/kernel/mm/ksm/run", "/sys/block/sda/queue/scheduler", "/sys/class/net/eth0/mtu",
+        "/proc/sys/vm/swappiness", "/proc/7/numa_maps", "/proc/sys/net/ipv4/conf/all/arp_filter",
+        "/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages",
+        "/etc/tuned", "/etc/tuned/active_profile", "/etc/tuned/tuned-main.conf:7",
+        "/etc/tuned/virtual-host-plus-variables.conf", "/etc/tuned/virtual-guest-plus/tuned.conf:3",
+        "/usr/lib/tuned/profiles/virtual-host-plus/tuned.conf", "/lib/udev/rules.d/60-block.rules",
+        "/run/tuned-virt/baseline.json", "/run/tuned/tuned.pid", "/var/log/tuned/tuned.log",
+        "/var/lib/tuned-virt/journal.jsonl", "/etc/udev/rules.d/61-tuned-virt-disks.rules",
+        "/etc/systemd/system/tuned-virt-verify.service", "/etc/sysctl.conf:12",
+        "/etc/ksmtuned.conf", "/usr/lib/tuned/functions", "/usr/lib/tuned/recommend.d/5.conf",
+        "/etc/libvirt/qemu.conf", "/etc/libvirt/virtqemud.conf:3", "/usr/local/bin/qemu-system-arm",
+        "/sys", "/proc", "/etc", "/run", "/dev", "/var/lib", "/etc/udev/rules.d",
+    ],
+)  # fmt: skip
+def test_paths_of_the_system_stay(path: str) -> None:
+    """They name nobody, and without them a message says nothing."""
+    using = Replacements(["customer"], [])
+    assert using.path(path) == path
+    told = f"cannot connect to '{path}': No such file or directory"
+    assert using.text(told) == told
+    assert set(using.counts) == {"guests' names"}
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/etc/udev/rules.d/60-customer.rules:7", "/etc/udev/rules.d/file-1.rules:7"),
+        ("/etc/sysctl.d/customer", "/etc/sysctl.d/file-1"),
+        ("/usr/local/lib/tmpfiles.d/x.customer", "/usr/local/lib/tmpfiles.d/file-1"),
+        ("/etc/systemd/system/customer.service:3", "/etc/systemd/system/file-1.service:3"),
+        ("/etc/systemd/system/machine.slice.d/customer.conf",
+         "/etc/systemd/system/machine.slice.d/file-1.conf"),
+        ("/run/systemd/transient/machine-qemu\\x2d1\\x2dcustomer.scope.d/50-AllowedCPUs.conf",
+         "/run/systemd/transient/unit-1.scope.d/file-2.conf"),
+        ("/etc/tuned/customer/tuned.conf", "/etc/tuned/profile-1/tuned.conf"),
+        ("/etc/tuned/profiles/customer", "/etc/tuned/profiles/profile-1"),
+        ("/etc/tuned/customer-variables.conf:2", "/etc/tuned/profile-1-variables.conf:2"),
+        ("/etc/tuned/balanced/customer.sh", "/etc/tuned/balanced/file-1.sh"),
+        ("/etc/tuned/recommend.d/50-customer.conf", "/etc/tuned/recommend.d/file-1.conf"),
+        ("/sys/class/net/br-customer/mtu", "/sys/class/net/net-1/mtu"),
+        ("/sys/devices/virtual/net/br-customer/bridge", "/sys/devices/virtual/net/net-1/bridge"),
+        ("/sys/class/net/br0/brif/customer", "/redacted/disk-1"),
+        ("/proc/sys/net/ipv6/conf/br-customer/mtu", "/proc/sys/net/ipv6/conf/net-1/mtu"),
+        ("/usr/lib/tuned/customer/tuned.conf", "/usr/lib/tuned/profile-1/tuned.conf"),
+        ("/proc/net/vlan/customer", "/proc/net/vlan/net-1"),
+        ("/proc/spl/kstat/zfs/customer/guid", "/proc/spl/kstat/zfs/pool-1/guid"),
+        ("/sys/bus/mdev/devices/5ec4e700-1111-4222-8333-0123456789ab",
+         "/sys/bus/mdev/devices/00000000-0000-4000-8000-000000000001"),
+    ],
+)  # fmt: skip
+def test_of_paths_of_the_system_only_a_name_in_them_is_replaced(path: str, told: str) -> None:
+    using = Replacements([], [])
+    assert using.path(path) == told
+    assert using.text(f"{path}.") == f"{told}."
 
 
 @pytest.mark.parametrize(
