@@ -116,6 +116,20 @@ def test_the_changelog_has_this_version_and_those_before_once() -> None:
     assert "Unreleased" not in versions[1:]
 
 
+def test_the_collection_has_the_projects_version() -> None:
+    """Its archive's name, what installs it, its changelog, and since when its modules are there."""
+    folder = ROOT / "ansible"
+    galaxy = (folder / "galaxy.yml").read_text()
+    assert re.findall(r"^version: (\S+)$", galaxy, re.MULTILINE) == [release.version()]
+    named = re.findall(r"tuned_virt-plus-(\S+)\.tar\.gz", (folder / "README.md").read_text())
+    assert set(named) == {release.version()}
+    headings = re.findall(r"^## (\S+)$", (folder / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0] == release.version()
+    plugins = [file.read_text() for file in folder.glob("plugins/*/*.py")]
+    since = {one for text in plugins for one in re.findall(r"^version_added: (\S+)", text, re.M)}
+    assert since and since <= set(headings)
+
+
 def test_every_source_file_names_its_licence() -> None:
     names = [str(file.relative_to(ROOT)) for file in spdx.lacking()]
     assert names == [], "run /usr/bin/python3 scripts/spdx.py"

@@ -9,7 +9,7 @@ from typing import Any
 DOCUMENTATION = r"""
 name: fleet
 short_description: The hosts of a report, the worst first
-version_added: 1.0.0
+version_added: 0.2.0
 description:
   - Hosts that did not answer come first, then those that differ from their profile, then the others
     by the number of errors and warnings.

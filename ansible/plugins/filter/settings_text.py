@@ -9,7 +9,7 @@ from typing import Any
 DOCUMENTATION = r"""
 name: settings_text
 short_description: The text of a settings file of tuned-virt-plus
-version_added: 1.0.0
+version_added: 0.2.0
 description:
   - Writes settings as NAME=VALUE. Lists are joined by spaces, true and false become the setting's
     own word, settings without a value are left out.

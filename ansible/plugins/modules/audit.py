@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: audit
 short_description: Check a host and its guests by the rules of tuned-virt audit
-version_added: 1.0.0
+version_added: 0.2.0
 description:
   - Runs C(tuned-virt audit --json) and returns its object. Changes nothing.
   - Findings do not fail the task; what could not be read is a warning.

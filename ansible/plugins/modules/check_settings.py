@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: check_settings
 short_description: Check the text of a settings file before it is written
-version_added: 1.0.0
+version_added: 0.2.0
 description:
   - Runs C(tuned-virt check-settings --json) on a temporary file. Fails where something is wrong.
   - Changes nothing.

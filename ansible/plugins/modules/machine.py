@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: machine
 short_description: Read what the role tuned_virt has to know of a machine
-version_added: 1.0.0
+version_added: 0.2.0
 description:
   - Reads the machine's kind, whether it is booted, its active profile and its settings files.
   - Changes nothing.

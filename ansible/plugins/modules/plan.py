@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: plan
 short_description: Show where the threads and the memory of guests would be placed
-version_added: 1.0.0
+version_added: 0.2.0
 description:
   - Runs C(tuned-virt plan --json) and returns its object. Changes nothing.
 options:

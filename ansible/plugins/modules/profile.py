@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: profile
 short_description: Switch TuneD to profiles, or enable them for the next boot
-version_added: 1.0.0
+version_added: 0.2.0
 description:
   - Switches with C(tuned-adm), or enables with C(tuned-virt enable) where TuneD does not run.
   - In check mode, and with C(--diff), tells each value that the switch changes, as

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: recommend
 short_description: Show the settings that serve a host and its guests, and why
-version_added: 1.0.0
+version_added: 0.2.0
 description:
   - Runs C(tuned-virt recommend --json) and returns its object. Changes nothing.
 author:

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: status
 short_description: Show the active profile, what differs from it, KSM, guests and NUMA nodes
-version_added: 1.0.0
+version_added: 0.2.0
 description:
   - Runs C(tuned-virt status --json) and returns its object. Changes nothing.
 author:

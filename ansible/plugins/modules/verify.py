@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: verify
 short_description: Compare every setting of the active profile with the machine
-version_added: 1.0.0
+version_added: 0.2.0
 description:
   - Runs C(tuned-virt verify --json). Fails where a setting differs, with what differs.
   - Changes nothing.
