@@ -23,6 +23,7 @@ import threading
 import time
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -71,6 +72,20 @@ LEFT_OFFLINE = "memhp_default_state=offline"
 HUGE = "hugepagesz=1G hugepages=3:1"
 """Pages of 1 GiB from the boot on, on the node that has room for more of them (-cpu max: and a CPU
 that knows them)."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A machine's memory: all of it and by node in QEMU's words, more of QEMU's options about it,
+    and what the kernel is told of it."""
+
+    all: str
+    nodes: tuple[str, ...]
+    options: tuple[str, ...] = ()
+    kernel: str = ""
+
+
+TESTED = Memory(MEMORY, NODES, SPARE, f"{HUGE} {LEFT_OFFLINE}")
 
 TOOLS = (
     *("udev", "libsystemd-shared", "libudev1", "dmsetup", "libdevmapper1.02.1", "libaio1"),
@@ -193,12 +208,16 @@ def tools() -> Path:
     return folder
 
 
-def guest_script(series: str, pytest_args: Sequence[str]) -> str:
-    """Shell script for the guest, which leaves pytest's output and exit status in results.
+def pytest(arguments: Sequence[str]) -> list[str]:
+    """The command that runs tests/vm."""
+    return [sys.executable, "-m", "pytest", "tests/vm", "-q", "-p", "no:cacheprovider", *arguments]
 
-    Plugins stay out because importing them takes longer under emulation than the tests do.
+
+def guest_script(series: str, command: Sequence[str]) -> str:
+    """Shell script for the guest, which leaves a command's output and exit status in results.
+
+    pytest's plugins stay out because importing them takes longer under emulation than the tests do.
     """
-    pytest = [sys.executable, "-m", "pytest", "tests/vm", "-q", "-p", "no:cacheprovider"]
     return (
         f"exec >{GUEST_RESULTS}/output 2>&1\n"
         "export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1\n"
@@ -207,7 +226,7 @@ def guest_script(series: str, pytest_args: Sequence[str]) -> str:
         f"export TUNED_VIRT_QEMU={GUEST_RESULTS}/{QEMU}\n"
         f"cd {shlex.quote(str(CHECKOUT))} || exit\n"
         f"echo {series}: $(uname -r) is up after $(cut -d. -f1 /proc/uptime) s\n"
-        f"{shlex.join([*pytest, *pytest_args])}\n"
+        f"{shlex.join(command)}\n"
         f"echo $? >{GUEST_RESULTS}/status\n"
     )
 
@@ -225,38 +244,45 @@ def devices(results: Path) -> list[str]:
     return [*monitor.qemu_options(results), *disks.qemu_options(results)]
 
 
-def vng_command(series: str, image: Path, results: Path) -> list[str]:
+def vng_command(series: str, image: Path, results: Path, memory: Memory) -> list[str]:
     """Command that boots the machine and runs the script in results."""
     return [
         *("vng", "--run", str(image), "--verbose"),
         *("--disable-kvm", "--disable-microvm", "--force-9p", "--user", "root"),
-        *("--cpus", CPUS, "--memory", MEMORY, "--qemu-opts=-cpu max"),
-        *(f"--numa={node}" for node in NODES),
+        *("--cpus", CPUS, "--memory", memory.all, "--qemu-opts=-cpu max"),
+        *(f"--numa={node}" for node in memory.nodes),
         *(f"--numa-distance={distance}" for distance in DISTANCES),
         *("--rodir", str(CHECKOUT), "--rwdir", f"{GUEST_RESULTS}={results}"),
         *("--rodir", f"{GUEST_TOOLS}={tools()}"),
-        *("--append", f"tuned_virt_vm={series} {HUGE} {LEFT_OFFLINE}"),
-        f"--qemu-opts={shlex.join([*SPARE, *devices(results)])}",
+        *("--append", f"tuned_virt_vm={series} {memory.kernel}"),
+        f"--qemu-opts={shlex.join([*memory.options, *devices(results)])}",
         *("--exec", shlex.join(["sh", f"{GUEST_RESULTS}/script"])),
     ]
 
 
-def run_guest(series: str, image: Path, limit: float, pytest_args: Sequence[str]) -> int:
-    """Boot a kernel, run pytest in it, pass on what it prints, and return its exit status.
+def results_of(series: str) -> Path:
+    """Folder with what the last boot of a kernel has left."""
+    return CACHE / "vm/results" / series
+
+
+def run_guest(
+    series: str, image: Path, limit: float, command: Sequence[str], memory: Memory = TESTED
+) -> int:
+    """Boot a kernel, run a command in it, pass on what it prints, and return its exit status.
 
     Raises NotRunError when the guest leaves no status within the limit.
     """
-    results = CACHE / "vm/results" / series
+    results = results_of(series)
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir(parents=True)
-    (results / "script").write_text(guest_script(series, pytest_args))
+    (results / "script").write_text(guest_script(series, command))
     (results / "output").touch()
     stage_product(results / PRODUCT)
     known = CACHE / "vm" / QEMU / series
     known.mkdir(parents=True, exist_ok=True)
     shutil.copytree(known, results / QEMU)
     with (results / "output").open(errors="replace") as output:
-        in_time = run_machine(vng_command(series, image, results), results, output, limit)
+        in_time = run_machine(vng_command(series, image, results, memory), results, output, limit)
     shutil.copytree(results / QEMU, known, dirs_exist_ok=True)
     status = results / "status"
     if not status.exists() or not status.read_text().strip():
@@ -268,16 +294,18 @@ def run_guest(series: str, image: Path, limit: float, pytest_args: Sequence[str]
     return int(status.read_text())
 
 
-def boot_twice_at_most(series: str, image: Path, limit: float, pytest_args: Sequence[str]) -> int:
+def boot_twice_at_most(
+    series: str, image: Path, limit: float, command: Sequence[str], memory: Memory = TESTED
+) -> int:
     """As `run_guest`; a kernel that dies before our script runs is said and booted once more.
 
     Seen once in a dozen boots of 7.2 under emulation: an oops in update_sd_lb_stats at 1.5 s.
     """
     try:
-        return run_guest(series, image, limit, pytest_args)
+        return run_guest(series, image, limit, command, memory)
     except BootError as error:
         say(f"{series}: {error}\n{series}: it died while booting; once more")
-        return run_guest(series, image, limit, pytest_args)
+        return run_guest(series, image, limit, command, memory)
 
 
 def run_machine(command: Sequence[str], results: Path, output: IO[str], limit: float) -> bool:
@@ -320,6 +348,12 @@ def say(message: str) -> None:
     print(message, flush=True)
 
 
+def extend_path() -> None:
+    """Have programs found that are installed beside this Python, and those of administrators."""
+    beside_python = str(Path(sys.executable).parent)
+    os.environ["PATH"] = os.pathsep.join([beside_python, os.environ["PATH"], "/usr/sbin", "/sbin"])
+
+
 def check_programs() -> None:
     """Raise NotRunError when a program that is needed is not installed."""
     missing = [f"{name} ({PROGRAMS[name]})" for name in PROGRAMS if not shutil.which(name)]
@@ -334,7 +368,7 @@ def run_series(series: str, limit: float, pytest_args: Sequence[str]) -> int:
         check_programs()
         image = kernel_image(series)
         fetched = time.monotonic()
-        status = boot_twice_at_most(series, image, limit, pytest_args)
+        status = boot_twice_at_most(series, image, limit, pytest(pytest_args))
     except (NotRunError, debian.Unavailable, OSError, subprocess.SubprocessError) as error:
         say(f"{series}: could not run: {error}")
         return NOT_RUN
@@ -353,8 +387,7 @@ def main() -> int:
     parser.add_argument("pytest_args", nargs="*", metavar="PYTEST_ARGS", help="after --")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(NOT_RUN))
-    beside_python = str(Path(sys.executable).parent)
-    os.environ["PATH"] = os.pathsep.join([beside_python, os.environ["PATH"], "/usr/sbin", "/sbin"])
+    extend_path()
     statuses = [
         run_series(series, arguments.limit, arguments.pytest_args)
         for series in arguments.kernels.split()
