@@ -43,6 +43,7 @@ PURE = (
     "core/device_filter",
     "kernel/cpuset",
     "libvirt_api/placement_tag",
+    "libvirt_api/resource_tag",
     "model/pins",
     "model/memory_units",
     "model/xml_values",

@@ -37,7 +37,8 @@ from tuned_virt.core.system_root import SystemRoot
 from tuned_virt.guests.originals import GuestOriginals, may_run
 from tuned_virt.kernel import cgroups, cpuset, numa_maps, procfs, shell_writes
 from tuned_virt.kernel.files import KernelFileError, KernelFS
-from tuned_virt.libvirt_api import placement_tag
+from tuned_virt.libvirt_api import hook as libvirt_hook
+from tuned_virt.libvirt_api import placement_tag, resource_tag
 from tuned_virt.model import topology
 from tuned_virt.model.guest import (
     GuestError,
@@ -122,8 +123,9 @@ def domain(data: bytes) -> None:
         for one in check(Scene(TWO_NODES, guests=(audited,)), all_rules().values()).findings:
             assert one.what.isprintable()
             assert one.command.isprintable()
-    with contextlib.suppress(placement_tag.NotXML):
-        placement_tag.read(text)
+    for tag in (placement_tag, resource_tag):
+        with contextlib.suppress(placement_tag.NotXML):
+            tag.read(text)
     with contextlib.suppress(ValueError):
         read_disks(text)
 
@@ -137,7 +139,7 @@ def capabilities(data: bytes) -> None:
 def hook(data: bytes) -> None:
     """The hook's rule: no document without our tag is changed, and none is broken."""
     try:
-        stripped = placement_tag.strip(data)
+        stripped = libvirt_hook.strip(data)
     except placement_tag.NotXML:
         return
     assert stripped is None or well_formed(stripped)
@@ -152,9 +154,10 @@ def hook(data: bytes) -> None:
         return
     after = ElementTree.fromstring(stripped)
     assert not list(_tags(after))
-    assert placement_tag.strip(stripped) is None
+    assert libvirt_hook.strip(stripped) is None
     assert len(stripped) < len(data)
     allowed = {"metadata", "vcpupin", "emulatorpin", "iothreadpin", "memory"}
+    allowed |= {"hard_limit", "soft_limit", "swap_hard_limit", "shares", "weight"}
     gone = _counted(before, allowed)
     assert gone == _counted(after, allowed), "what is none of ours is gone, or new"
 
@@ -167,13 +170,16 @@ def well_formed(data: bytes) -> bool:
         return False
 
 
-TAG = f"{{{placement_tag.NAMESPACE}}}{placement_tag.ROOT}"
+OUR_TAGS = (
+    f"{{{placement_tag.NAMESPACE}}}{placement_tag.ROOT}",
+    *(f"{{{tag.namespace}}}{tag.value}" for tag in resource_tag.ResourceTag),
+)
 
 
 def _tags(root: ElementTree.Element) -> list[ElementTree.Element]:
     if root.tag != "domain":
         return []
-    return [one for metadata in root.findall("metadata") for one in metadata.findall(TAG)]
+    return [one for metadata in root.findall("metadata") for one in metadata if one.tag in OUR_TAGS]
 
 
 def _counted(root: ElementTree.Element, left_out: set[str]) -> list[tuple[str, str]]:

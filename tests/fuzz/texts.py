@@ -41,6 +41,7 @@ XML = (
         "xmlns=",
     ),
     *("<metadata>", "</metadata>", "urn:tuned-virt-plus:placement:1", "tuned-virt:placement"),
+    *("urn:tuned-virt-plus:limits:1", "urn:tuned-virt-plus:weights:1", "<shares>50</shares>"),
     *("<vcpupin vcpu='0' cpuset='4'/>", "<emulatorpin cpuset='0-1'/>", "cpuset='", "nodeset='"),
     *("<memory mode='strict' nodeset='0'/>", "placement='auto'", "<vcpu>", "<numatune>", "unit='"),
     *NUMBERS,
@@ -80,6 +81,10 @@ DOMAINS = (
     "<domain><metadata><placement xmlns='urn:tuned-virt-plus:placement:1' emulator='0-1'"
     " numatune='strict=0' iothreads='1=2'/><x/></metadata><numatune><memory mode='strict'"
     " nodeset='0'/></numatune><cputune><iothreadpin iothread='1' cpuset='2'/></cputune></domain>",
+    "<domain><metadata><limits xmlns='urn:tuned-virt-plus:limits:1' cpu_shares='50'/><a:weights"
+    " xmlns:a='urn:tuned-virt-plus:weights:1' weight='300'><a:device path='/dev/a' weight='4'/>"
+    "</a:weights></metadata><cputune><shares>50</shares></cputune><blkiotune><weight>300</weight>"
+    "<device><path>/dev/a</path><weight>4</weight></device></blkiotune></domain>",
 )
 CAPABILITIES = tuple(file.read_text() for file in sorted((DATA / "hosts").glob("*.xml")))
 SETTINGS = (

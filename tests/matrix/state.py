@@ -46,6 +46,10 @@ CGROUP_SETTINGS = re.compile(
 REMAINING = (
     *("cputune/vcpupin", "cputune/emulatorpin", "cputune/shares", "blkiotune/weight"),
     "metadata/{urn:tuned-virt-plus:placement:1}placement",
+    *(
+        "metadata/{urn:tuned-virt-plus:limits:1}limits",
+        "metadata/{urn:tuned-virt-plus:weights:1}weights",
+    ),
 )
 
 LOADED = ("module bfq", "module kyber_iosched")

@@ -17,7 +17,8 @@ import pytest
 from tests.libvirtd import Libvirtd
 from tests.pinners import pinning
 from tests.sandbox import REPO, wait_for
-from tuned_virt.libvirt_api import placement_tag
+from tuned_virt.libvirt_api import guest_limits, placement_tag
+from tuned_virt.libvirt_api.worker import GuestsView, OneShotClient, libvirt_worker
 from tuned_virt.model.pins import Pins
 
 HOOK = "/etc/libvirt/hooks/qemu.d"
@@ -45,6 +46,14 @@ def ksm_stopped() -> None:
 @pytest.fixture(scope="module")
 def hooked() -> Iterator[Libvirtd]:
     with Libvirtd() as private:
+        install(private)
+        yield private
+
+
+@pytest.fixture
+def limiting() -> Iterator[Libvirtd]:
+    """With control groups, so that guests can be limited."""
+    with Libvirtd(controllers='"cpu","memory"') as private:
         install(private)
         yield private
 
@@ -133,6 +142,31 @@ def test_what_the_owner_pinned_stays(hooked: Libvirtd, image: str) -> None:
     with hooked.connection() as connection:
         connection.lookupByName("owners").save(image)
     assert "<vcpupin vcpu='0' cpuset='0'/>" in restore(hooked, "owners", image)
+
+
+OWNERS_WEIGHT = "<cputune><shares>70</shares></cputune>"
+
+
+def test_our_limits_are_not_restored_with_a_guest_and_its_owners_are(
+    limiting: Libvirtd, image: str
+) -> None:
+    uuid = limiting.start_guest("limited", extra_xml=OWNERS_WEIGHT)
+    ours = {"soft_limit": 65536}
+
+    def limit(view: GuestsView) -> dict[str, str]:
+        return guest_limits.apply(view.connection, view.guests[uuid], ours, None)
+
+    with OneShotClient(libvirt_worker(limiting.uri)) as client:
+        assert client.ask(limit, 10) == {}
+    with limiting.connection() as connection:
+        domain = connection.lookupByName("limited")
+        for word in ("soft_limit", "<shares>70<", "urn:tuned-virt-plus:limits:1"):
+            assert word in domain.XMLDesc(0)
+        domain.save(image)
+    xml = restore(limiting, "limited", image)
+    assert "<shares>70</shares>" in xml
+    for word in ("soft_limit", "tuned-virt"):
+        assert word not in xml
 
 
 def migrate(name: str, source: Libvirtd, target: Libvirtd) -> Any:

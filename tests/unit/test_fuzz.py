@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz import readers, texts
 from tests.fuzz.readers import TARGETS, quietly
-from tuned_virt.libvirt_api import placement_tag
+from tuned_virt.libvirt_api import hook as libvirt_hook
 
 CORPUS = Path(readers.__file__).parent / "corpus"
 
@@ -64,6 +64,6 @@ def test_the_hooks_rule_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     tagged, plain = texts.DOMAINS[-1].encode(), texts.DOMAINS[0].encode()
     cut = tagged.replace(b"<x/>", b"")
     for document, answer in ((plain, plain), (tagged, None), (tagged, b"<domain>"), (tagged, cut)):
-        monkeypatch.setattr(placement_tag, "strip", lambda _, answer=answer: answer)
+        monkeypatch.setattr(libvirt_hook, "strip", lambda _, answer=answer: answer)
         with pytest.raises(AssertionError):
             readers.hook(document)

@@ -16,13 +16,13 @@ from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.guests.originals import GuestOriginals
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import guest_limits
-from tuned_virt.libvirt_api.guest_limits import LimitsNow
+from tuned_virt.libvirt_api.guest_limits import UNLIMITED, LimitsNow
 from tuned_virt.model.guest import Guest, printable
 from tuned_virt.placement import Placement, PlacementKind
 from tuned_virt.plugins.vm_limits import controller as limits
 from tuned_virt.plugins.vm_limits import original
 from tuned_virt.plugins.vm_limits.original import OriginalLimits
-from tuned_virt.plugins.vm_limits.policy import LIBVIRT, SHARES, UNLIMITED, LimitsPolicy, wanted
+from tuned_virt.plugins.vm_limits.policy import LIBVIRT, SHARES, LimitsPolicy, wanted
 from tuned_virt.plugins.vm_pinning.policy import PinningPolicy
 from tuned_virt.tuned_api.preview.ours import GuestSection
 

@@ -14,6 +14,7 @@ from xml.etree.ElementTree import Element
 
 from tuned_virt.cli.replacements import IPV4, MAC, UUID, Replacements
 from tuned_virt.cli.system_paths import DISK
+from tuned_virt.libvirt_api.resource_tag import ResourceTag
 from tuned_virt.model import xml
 from tuned_virt.model.guest import GuestError
 from tuned_virt.model.guest.devices import QEMU
@@ -118,6 +119,8 @@ TEXT_PATHS = _words(
 OWN_VALUES = {
     POLICY_NAMESPACE: re.compile("|".join(one.value for words in WISHES.values() for one in words)),
     PLACEMENT_NAMESPACE: re.compile(r"(?:[a-z]{1,12}=)?[\d=,^ -]*|none", re.ASCII),
+    ResourceTag.LIMITS.namespace: re.compile(r"\d{1,19}", re.ASCII),
+    ResourceTag.WEIGHTS.namespace: re.compile(r"\d{1,19}", re.ASCII),
 }
 """What our metadata may say: words of a guest's policy, and CPUs."""
 

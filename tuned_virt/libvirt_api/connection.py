@@ -16,7 +16,7 @@ from typing import Any
 
 from tuned_virt.frozen_dataclasses import dataclass, field
 from tuned_virt.kernel.files import KernelFS
-from tuned_virt.libvirt_api import binding, placement_tag, vcpu_watch
+from tuned_virt.libvirt_api import binding, placement_tag, resource_tag, vcpu_watch
 from tuned_virt.libvirt_api.errors import LibvirtError
 
 QUICK, PROBING = 0.3, 5.0
@@ -51,6 +51,9 @@ NO_SUPPORT = 3
 STARTING = ((3, 11), (5, 0))
 """State and reason of a guest that libvirt lists while it still starts it (paused for starting up,
 off for an unknown reason): an event follows when it runs."""
+
+OWN_TAGS = (placement_tag.NAMESPACE, *(tag.namespace for tag in resource_tag.ResourceTag))
+"""Namespaces of what we write into guests' metadata: no news."""
 
 OFF = -1
 """libvirt's number of a guest that does not run."""
@@ -186,7 +189,7 @@ class Connection:
     def _on_metadata_change(
         self, _connection: Any, domain: Any, _kind: int, uri: str, _opaque: Any
     ) -> None:
-        if uri != placement_tag.NAMESPACE:
+        if uri not in OWN_TAGS:
             self.note(NoteKind.GUEST, domain.UUIDString())
 
     def _on_tunable(

@@ -10,7 +10,12 @@ from tuned_virt.libvirt_api import binding
 from tuned_virt.libvirt_api.connection import Connection, Domain
 from tuned_virt.libvirt_api.errors import LibvirtError
 from tuned_virt.libvirt_api.guest_pins import CallBatch
+from tuned_virt.libvirt_api.resource_tag import ResourceTag
+from tuned_virt.libvirt_api.tagging import tag
 from tuned_virt.libvirt_api.worker import GuestsView, ask_once
+
+UNLIMITED = (1 << 53) - 1
+"""KiB from which libvirt means no limit (VIR_DOMAIN_MEMORY_PARAM_UNLIMITED), and has no element."""
 
 MEMORY = ("hard_limit", "soft_limit", "swap_hard_limit")
 
@@ -79,6 +84,8 @@ def apply(
             return {"memory limits": str(error)}
     rises = memory.get("hard_limit", 0) > now.get("hard_limit", 0)
     domain = active.domain
+    limits = {name: kib for name, kib in memory.items() if kib < UNLIMITED}
+    tag(do, ResourceTag.LIMITS, {**limits, **({} if shares is None else {"cpu_shares": shares})})
     for name in RAISED if rises else reversed(RAISED):
         kib = memory.get(name)
         if kib is not None and kib != now.get(name):
@@ -87,4 +94,6 @@ def apply(
         link.own(active, "cputune.cpu_shares", str(shares))
         weight = {"cpu_shares": shares}
         do(f"cpu_shares {shares}", domain.setSchedulerParametersFlags, weight, live)
+    if limits.keys() != memory.keys() and not do.refused:
+        tag(do, ResourceTag.LIMITS, {})
     return do.refused

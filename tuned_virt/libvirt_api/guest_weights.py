@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 from xml.etree.ElementTree import Element
@@ -10,11 +11,14 @@ from xml.etree.ElementTree import Element
 from tuned_virt.frozen_dataclasses import dataclass, field, replace
 from tuned_virt.kernel import io_weights, timeouts
 from tuned_virt.kernel.files import KernelFS
-from tuned_virt.libvirt_api import binding
+from tuned_virt.libvirt_api import binding, resource_tag
 from tuned_virt.libvirt_api.connection import Connection, Domain
-from tuned_virt.libvirt_api.errors import LibvirtError, Unanswered
+from tuned_virt.libvirt_api.errors import GuestGone, LibvirtError, Unanswered
 from tuned_virt.libvirt_api.follower import GuestFollower
+from tuned_virt.libvirt_api.guest_pins import CallBatch
+from tuned_virt.libvirt_api.resource_tag import ResourceTag
 from tuned_virt.libvirt_api.running_guests import RunningGuestReader
+from tuned_virt.libvirt_api.tagging import tag
 from tuned_virt.libvirt_api.worker import GuestsView, OneShotClient, libvirt_worker
 from tuned_virt.model import xml as safexml
 from tuned_virt.model.xml import XmlError
@@ -133,6 +137,7 @@ def _write(connection: Connection, guest: Domain, parameter: str, value: int | s
     device gets the guest's own weight then, which has the same effect.
     """
     live, domain = binding.libvirt().VIR_DOMAIN_AFFECT_LIVE, guest.domain
+    _tag(connection, guest, parameter, value)
     try:
         with connection.asking():
             domain.setBlkioParameters({parameter: value}, live)
@@ -143,6 +148,14 @@ def _write(connection: Connection, guest: Domain, parameter: str, value: int | s
         with connection.asking():
             own = domain.blkioParameters(live)[WEIGHT]
             domain.setBlkioParameters({parameter: f"{device},{own}"}, live)
+
+
+def _tag(connection: Connection, guest: Domain, parameter: str, value: int | str) -> None:
+    """Say that it is ours; a refusal keeps no weight from being set, which only outlives a move."""
+    device, _, weight = str(value).rpartition(",")
+    name = resource_tag.DEVICE + device if parameter == DEVICE_WEIGHT else parameter
+    with contextlib.suppress(GuestGone):  # the weight is refused next
+        tag(CallBatch(connection, guest), ResourceTag.WEIGHTS, {name: int(weight)})
 
 
 def has_weights(xml: str) -> bool:

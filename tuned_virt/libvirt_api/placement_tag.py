@@ -12,16 +12,15 @@ What is in both, with the same values, is ours; once somebody else changes a pin
 In a configuration without <iothreadids>, which libvirt writes out with the first <iothreadpin>, the
 tag says iothreadids="none" besides.
 
-As a program this is libvirt's hook (hooks/qemu.d): domain XML in, the same without what is ours
-out, or nothing where nothing is. It depends on expat alone, refuses a DTD, and copies all else
-byte by byte, so that no namespace, comment or secret of others is rewritten.
+libvirt's hook (hook.py) takes ours out of the XML of a guest that comes. This depends on expat
+alone, refuses a DTD, and copies all else byte by byte, so that no namespace, comment or secret of
+others is rewritten.
 """
 
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from xml.parsers import expat
 
@@ -52,6 +51,9 @@ DEPTH = 3
 TAG = re.compile(rb"""<[^"'>]*(?:"[^"]*"[^"'>]*|'[^']*'[^"'>]*)*>""")
 OPENS, CLOSES = b"<metadata>", re.compile(rb"\s*</metadata>")
 """What is around our tag where nobody else has metadata."""
+
+Place = tuple[int, int]
+"""First byte, and the one after the last."""
 
 LARGEST = 16 << 20
 """Bytes of XML that are looked at; libvirt itself takes messages of up to 32 MiB."""
@@ -129,10 +131,14 @@ class _TagReader:
         self._path.pop()
         element = self._open.pop()
         if element is not None:
-            first = TAG.match(self._text, element.start)
-            last = TAG.match(self._text, self._parser.CurrentByteIndex)
-            empty = first if first and first[0].endswith(b"/>") else last
-            element.end = empty.end() if empty else element.start
+            element.end = end_of(self._text, element.start, self._parser.CurrentByteIndex)
+
+
+def end_of(text: bytes, start: int, index: int) -> int:
+    """Where an element ends that starts there, by the index that expat has at its end."""
+    first, last = TAG.match(text, start), TAG.match(text, index)
+    whole = first if first and first[0].endswith(b"/>") else last
+    return whole.end() if whole else start
 
 
 def _pin(part: Part, values: Sequence[str]) -> tuple[Target, str] | None:
@@ -176,25 +182,27 @@ def strip(xml: bytes) -> bytes | None:
     found = _TagReader(xml).read()
     if not found.tags:
         return None
-    gone = sorted(
-        [(one.start, one.end) for one in found.ours]
-        + [_with_around(xml, one) for one in found.tags]
-    )
+    ours = [(one.start, one.end) for one in found.ours]
+    return cut(xml, ours, [(one.start, one.end) for one in found.tags])
+
+
+def cut(xml: bytes, ours: Iterable[Place], tags: Iterable[Place]) -> bytes:
+    """Bytes without these places, the tags with a <metadata> that holds nothing else."""
     kept, at = [], 0
-    for start, end in gone:
+    for start, end in sorted([*ours, *(_with_around(xml, *tag) for tag in tags)]):
         kept.append(xml[at:start])
         at = end
     return b"".join([*kept, xml[at:]])
 
 
-def _with_around(xml: bytes, tag: _Element) -> tuple[int, int]:
+def _with_around(xml: bytes, first: int, last: int) -> Place:
     """A tag's place; with <metadata> around it where that holds nothing else."""
-    start, after = tag.start, CLOSES.match(xml, tag.end)
+    start, after = first, CLOSES.match(xml, last)
     while after and xml[start - 1 : start].isspace():
         start -= 1
     if after and xml.endswith(OPENS, 0, start):
         return start - len(OPENS), after.end()
-    return tag.start, tag.end
+    return first, last
 
 
 def text(pins: Pins, listed: bool = True) -> str:
@@ -206,28 +214,12 @@ def text(pins: Pins, listed: bool = True) -> str:
         "numatune": pins.get(MEMORY, ""),
         LISTED: "" if listed else NONE,
     }
-    told = " ".join(f"{name}={_quoted(value)}" for name, value in attributes.items() if value)
+    told = " ".join(f"{name}={quoted(value)}" for name, value in attributes.items() if value)
     return f"<{ROOT} {told}/>"
 
 
-def _quoted(value: str) -> str:
+def quoted(value: str) -> str:
     """As xml.sax.saxutils.quoteattr, which imports urllib and ssl: 5 MiB for a daemon."""
     for sign, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;")):
         value = value.replace(sign, entity)
     return f'"{value}"'
-
-
-def main() -> int:
-    """The hook: exit code 0 always, for a guest must start whatever we think of its XML."""
-    try:
-        stripped = strip(sys.stdin.buffer.read(LARGEST + 1))
-    except NotXML as error:
-        print(f"tuned-virt hook: the XML is not changed: {error}", file=sys.stderr)
-        return 0
-    if stripped is not None:
-        sys.stdout.buffer.write(stripped)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

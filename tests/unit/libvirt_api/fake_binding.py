@@ -42,6 +42,14 @@ CHANGES = (
 )
 
 
+def metadata(call: tuple[Any, ...]) -> str:
+    """<metadata> as libvirt writes it after a call of setMetadata."""
+    _, _, text, key, uri, _ = call
+    names = re.sub(r"<(/?)", rf"<\1{key}:", text)
+    declared = re.sub("[ >]", rf" xmlns:{key}={uri!r}\g<0>", names, count=1)
+    return f"<metadata>{declared}</metadata>"
+
+
 class FakeDomain:
     """A guest; `calls` has what changed it, `refuses` calls or limits that it does not take."""
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tuned_virt.libvirt_api import hook as libvirt_hook
 from tuned_virt.libvirt_api import placement_tag
 from tuned_virt.libvirt_api.placement_tag import NotXML
 from tuned_virt.model.guest import PLACEMENT_NAMESPACE, read_guest
@@ -167,7 +168,7 @@ def test_strip_is_what_read_says(present: Pins, tag: Pins) -> None:
 # --- the hook ---------------------------------------------------------------------------------
 
 
-ISOLATED = "/usr/bin/python3 -I -m tuned_virt.libvirt_api.placement_tag"
+ISOLATED = "/usr/bin/python3 -I -m tuned_virt.libvirt_api.hook"
 
 
 def hook(operation: str, xml: str) -> subprocess.CompletedProcess[str]:
@@ -202,7 +203,7 @@ def test_the_hook_takes_no_code_from_the_current_folder(tmp_path: Path) -> None:
     (tmp_path / "tuned_virt/libvirt_api").mkdir(parents=True)
     (tmp_path / "tuned_virt/__init__.py").touch()
     (tmp_path / "tuned_virt/libvirt_api/__init__.py").touch()
-    (tmp_path / "tuned_virt/libvirt_api/placement_tag.py").write_text("print('from here')\n")
+    (tmp_path / "tuned_virt/libvirt_api/hook.py").write_text("print('from here')\n")
     command = [str(HOOK), "guest", "restore", "begin", "-"]
     done = subprocess.run(
         command, input="", capture_output=True, text=True, cwd=tmp_path, check=False
@@ -220,7 +221,7 @@ def test_as_a_program(
     monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(FULL.encode())))
-    assert placement_tag.main() == 0
+    assert libvirt_hook.main() == 0
     assert capsysbinary.readouterr().out == placement_tag.strip(FULL.encode())
 
 
@@ -230,7 +231,7 @@ def test_what_it_does_not_read_it_leaves_alone_and_says_why(
 ) -> None:
     standard_input = io.BytesIO(xml)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(standard_input))
-    assert placement_tag.main() == 0
+    assert libvirt_hook.main() == 0
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.startswith("tuned-virt hook: the XML is not changed: ")

@@ -20,15 +20,17 @@ from tuned_virt.guests.tracker import GuestTracker, TrackedGuest
 from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import guest_limits as libvirt
+from tuned_virt.libvirt_api import resource_tag
 from tuned_virt.libvirt_api.connection import Connection, Domain
 from tuned_virt.libvirt_api.errors import GuestGone, LibvirtError, Unanswered
+from tuned_virt.libvirt_api.placement_tag import NotXML
 from tuned_virt.libvirt_api.worker import GuestsView, LibvirtWorker
 from tuned_virt.model import xml as safexml
 from tuned_virt.model.guest import printable
 from tuned_virt.model.xml import XmlError
 from tuned_virt.plugins.vm_limits import original
 from tuned_virt.plugins.vm_limits.original import PLUGIN, OriginalLimits
-from tuned_virt.plugins.vm_limits.policy import UNLIMITED, LimitsPolicy, WantedLimits, wanted
+from tuned_virt.plugins.vm_limits.policy import LimitsPolicy, WantedLimits, wanted
 
 log = logging.getLogger("tuned")
 
@@ -58,7 +60,6 @@ class LimitsController(GuestController[LimitsPolicy]):
         self._journal = journal
         self._held: dict[str, _LimitedGuest] = {}
         self._by_run: dict[Run, str] = {}
-        self._returned: dict[str, int] = {}  # weights that we have put back: no owner's
         self._again: float | None = None
 
     def adjust(self, view: GuestsView, claims: Mapping[Run, LimitsClaim] | None) -> float | None:
@@ -68,8 +69,6 @@ class LimitsController(GuestController[LimitsPolicy]):
             self._originals.take()
         gone = {*self._originals.guests, *self._held} - seen.keys()
         self._originals.let_go(gone)
-        for key in self._returned.keys() - seen.keys():
-            del self._returned[key]
         runs = ((self._tracker.run(run), claim) for run, claim in (claims or {}).items())
         claimed = {one.key: claim for one, claim in runs if one is not None}
         for key in self._held.keys() - claimed.keys():
@@ -108,15 +107,12 @@ class LimitsController(GuestController[LimitsPolicy]):
         self._hold(seen, claim, mine, failed, owners)
 
     def _owners(self, seen: TrackedGuest) -> tuple[str, ...]:
-        """Limits in the guest's XML that we have not set."""
+        """Limits in the guest's XML that we have not set, nor put back: a weight stays there."""
         kept = self._originals.guests.get(seen.key)
-        ours = set(kept.memory) if kept else set()
+        ours = {*tagged(seen.active.xml), *(kept.memory if kept else ())}
         if kept and kept.shares is not None:
             ours.add("cpu_shares")
-        found = owned(seen.active.xml)
-        if found.get("cpu_shares") == self._returned.get(seen.key):
-            ours.add("cpu_shares")
-        return tuple(name for name in found if name not in ours)
+        return tuple(name for name in owned(seen.active.xml) if name not in ours)
 
     def _set(self, link: Connection, seen: TrackedGuest, mine: WantedLimits) -> Mapping[str, str]:
         if not mine.memory and mine.shares is None:
@@ -147,7 +143,11 @@ class LimitsController(GuestController[LimitsPolicy]):
                 raise
             log.error("%s: guest %s: %s", PLUGIN, printable(active.name), error)
             return False
-        found = {name: memory.get(name, UNLIMITED) for name in mine.memory}
+        ours = tagged(active.xml)  # with a guest that came without libvirt's hook
+        found = {
+            name: libvirt.UNLIMITED if name in ours else memory.get(name, libvirt.UNLIMITED)
+            for name in mine.memory
+        }
         both = {seen.key: replace(before, memory={**found, **before.memory})}
         return self._originals.amend(both) if known else self._originals.keep(both)
 
@@ -162,12 +162,6 @@ class LimitsController(GuestController[LimitsPolicy]):
             ours = {name: kib for name, kib in before.memory.items() if name in mine.memory}
             left = before.shares if mine.shares is not None else None
             self._originals.amend({seen.key: replace(before, memory=ours, shares=left)})
-            self._remember(seen.key, shares)
-
-    def _remember(self, key: str, shares: int | None) -> None:
-        """A weight cannot be taken out of a running guest's XML, only set to what it was."""
-        if shares is not None:
-            self._returned[key] = shares
 
     def _put_back(self, link: Connection, seen: TrackedGuest) -> None:
         before = self._originals.guests[seen.key]
@@ -180,7 +174,6 @@ class LimitsController(GuestController[LimitsPolicy]):
             self._originals.set_pending({seen.key: why})
             self._again = time.monotonic() + timeouts.RETRY_REFUSED
             return
-        self._remember(seen.key, before.shares)
         self._originals.let_go([seen.key])
         self._write(seen.active, "limited", "original", "the profile no longer applies to it")
 
@@ -266,11 +259,19 @@ def owned(xml: str) -> dict[str, int]:
     return safexml.read(xml, "domain", _owned, XmlError)
 
 
+def tagged(xml: str) -> resource_tag.Settings:
+    """The limits in a domain's XML that are ours by their tag; none in what cannot be read."""
+    try:
+        return resource_tag.read(xml)[0]
+    except NotXML:
+        return {}
+
+
 def _owned(root: Element) -> dict[str, int]:
     places = {name: f"memtune/{name}" for name in libvirt.MEMORY}
     texts = {name: root.findtext(place, "").strip() for name, place in places.items()}
     found = {name: int(text) for name, text in texts.items() if NUMBER.fullmatch(text)}
-    limits = {name: value for name, value in found.items() if value < UNLIMITED}
+    limits = {name: value for name, value in found.items() if value < libvirt.UNLIMITED}
     shares = root.findtext("cputune/shares")
     if shares is None:
         return limits

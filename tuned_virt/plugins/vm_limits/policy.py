@@ -21,6 +21,7 @@ from tuned_virt.core.options import (
 )
 from tuned_virt.core.section_settings import SettingNames
 from tuned_virt.frozen_dataclasses import dataclass, field
+from tuned_virt.libvirt_api.guest_limits import UNLIMITED
 from tuned_virt.model.guest import Guest
 
 MEMORY = ("memory_hard_limit", "memory_soft_limit", "swap_hard_limit")
@@ -42,8 +43,6 @@ LEAST_OVERHEAD = 512 << 10
 refused, because the kernel then kills the guest. libvirt's formatdomain (hard_limit) says that it
 is not possible to know how much QEMU needs and advises against any limit."""
 
-UNLIMITED = (1 << 53) - 1
-"""KiB from which libvirt means no limit (VIR_DOMAIN_MEMORY_PARAM_UNLIMITED)."""
 
 OPTIONS: Mapping[str, OptionSpec] = {
     "memory_hard_limit": OptionSpec(

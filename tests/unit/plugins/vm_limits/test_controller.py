@@ -8,13 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.libvirt_api.fake_binding import FREE, FakeDomain, FakeLibvirt, connect, install
+from tests.unit.libvirt_api.fake_binding import (
+    FREE,
+    FakeDomain,
+    FakeLibvirt,
+    connect,
+    install,
+    metadata,
+)
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals
 from tuned_virt.guests.manager import Claim
 from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api.connection import Domain
+from tuned_virt.libvirt_api.guest_limits import UNLIMITED
 from tuned_virt.libvirt_api.worker import GuestsView
 from tuned_virt.plugins.vm_limits import original, policy
 from tuned_virt.plugins.vm_limits.controller import LimitsController, owned
@@ -183,7 +191,7 @@ def test_without_a_cpu_controller_the_other_limits_are_set(guests: LimitsControl
 def test_what_the_owner_limits_is_seen() -> None:
     xml = "<domain><memtune>\n<hard_limit unit='KiB'>1048576</hard_limit>\n</memtune></domain>"
     assert owned(xml) == {"hard_limit": GIB}
-    assert owned(xml.replace("1048576", str(policy.UNLIMITED))) == {}
+    assert owned(xml.replace("1048576", str(UNLIMITED))) == {}
     shares = "<domain><cputune>\n<shares>7</shares></cputune></domain>"
     assert owned(shares) == {"cpu_shares": 7}
 
@@ -202,18 +210,24 @@ def test_what_only_looks_like_a_limit_is_none(inner: str) -> None:
     assert owned(f"<domain><memtune>{inner.replace('>1<', '>one<')}</memtune></domain>") == {}
 
 
+def last_tag(web: Domain) -> str:
+    """The guest's metadata as libvirt has it after the last call."""
+    *_, call = [one for one in web.domain.calls if one[0] == "setMetadata"]
+    return metadata(call)
+
+
 def test_a_weight_that_was_put_back_is_no_owners(guests: LimitsController) -> None:
     """libvirt cannot take a weight out of a running guest's XML again, only set it."""
     web = guest()
     adjust(guests, web, cpu_shares="50")
     adjust(guests, web)
     assert web.domain.shares == 100
-    with_it = f"<cputune><shares>{web.domain.shares}</shares></cputune>"
+    with_it = f"<cputune><shares>{web.domain.shares}</shares></cputune>{last_tag(web)}"
     again = replace(web, xml=DOMAIN.format(UUID, with_it))
     adjust(guests, again, cpu_shares="50")
     assert web.domain.shares == 50
     adjust(guests, again)
     assert web.domain.shares == 100
-    by_its_owner = replace(web, xml=DOMAIN.format(UUID, with_it.replace("100", "70")))
+    by_its_owner = replace(web, xml=DOMAIN.format(UUID, with_it.replace(">100<", ">70<")))
     adjust(guests, by_its_owner, cpu_shares="50")
     assert web.domain.shares == 100, "70 is its owner's"

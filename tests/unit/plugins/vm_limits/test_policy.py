@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.machines import GIB, guest
 from tuned_virt.core.options import BadOptions
-from tuned_virt.plugins.vm_limits import policy
+from tuned_virt.libvirt_api.guest_limits import UNLIMITED
 from tuned_virt.plugins.vm_limits.policy import LimitsPolicy, Size, WantedLimits, parse, wanted
 
 
@@ -58,7 +58,7 @@ def test_sizes(text: str, size: Size) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["0", "0G", "0%", "-1", "1.5G", "1g", "1 G", "10000%", "1B", "٣", str(policy.UNLIMITED),
+    ["0", "0G", "0%", "-1", "1.5G", "1g", "1 G", "10000%", "1B", "٣", str(UNLIMITED),
      "8388608T", "9" * 16],
 )  # fmt: skip
 def test_what_is_no_size(text: str) -> None:
