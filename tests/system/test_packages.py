@@ -45,10 +45,11 @@ def built() -> Path:
     return folder
 
 
-def put(t: SystemdSandbox, kind: str) -> list[str]:
-    """Copy the packages of a kind inside; their paths there."""
-    rpms = built() / ("old" if t.version == "2.20" else "new")
-    folder, suffix = (built(), "_*.deb") if kind == "deb" else (rpms, "-[0-9]*.rpm")
+def put(t: SystemdSandbox, kind: str, packages: Path | None = None) -> list[str]:
+    """Copy the packages of a kind inside, of this checkout or of `packages`; their paths there."""
+    built_in = packages or built()
+    rpms = built_in / ("old" if t.version == "2.20" else "new")
+    folder, suffix = (built_in, "_*.deb") if kind == "deb" else (rpms, "-[0-9]*.rpm")
     paths = []
     for name in NAMES:
         [file] = folder.glob(f"{name}{suffix}")
