@@ -20,6 +20,23 @@ def test_every_plugin_registers_itself() -> None:
     assert {one.part_of or name for name, one in tuners().items()} == there
 
 
+def test_restore_knows_all_that_any_module_registers() -> None:
+    """Also what a plugin imports only when it is needed."""
+    program = (
+        "import importlib, pkgutil; from tuned_virt import plugins, registry;"
+        "from tuned_virt.core.tuner import Registered;"
+        "known = {*registry.tuners()};"
+        "[importlib.import_module(one.name)"
+        " for one in pkgutil.walk_packages(plugins.__path__, 'tuned_virt.plugins.')];"
+        "ours = {name for name, one in Registered.classes.items()"
+        " if one.__module__.startswith('tuned_virt.plugins.')};"
+        "print(*sorted(ours - known), len(ours))"
+    )
+    argv = [sys.executable, "-c", program]
+    done = subprocess.run(argv, cwd=REPO, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(len(tuners()))]
+
+
 def test_kernel_settings_are_restored_before_guests_whose_libvirt_may_hang() -> None:
     names = list(tuners())
     guests = [name for name, one in tuners().items() if isinstance(one, GuestRestore)]
