@@ -43,9 +43,11 @@ class IsolatedHost(KernelFS):
         self.units = dict.fromkeys(UNITS, "")
         self.calls: list[tuple[str, ...]] = []
         self.refuses = ""
+        self.takes_empty_lists = True
         self.put("run/systemd/system/.there", "")
         self.put("sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory")
         self.put("sys/devices/system/cpu/online", "0-7")
+        self.put("sys/devices/system/cpu/possible", "0-15")
         self.put("sys/devices/virtual/workqueue/cpumask", "ff")
         self.put("proc/irq/default_smp_affinity", "ff")
         for number, cpus in {24: "0-7", 25: "5", 26: "4"}.items():
@@ -75,6 +77,8 @@ class IsolatedHost(KernelFS):
     def write(self, path: str, value: str) -> None:
         if path.startswith("/proc/irq/26"):
             raise KernelFileError(path, os.strerror(errno.EIO), value, errno.EIO)
+        if path.endswith("/cpuset.cpus") and not (value.strip() or self.takes_empty_lists):
+            raise KernelFileError(path, os.strerror(errno.ENOSPC), value, errno.ENOSPC)
         super().write(path, value)
 
     def _systemctl(self, *words: str, seconds: float = 0) -> str:

@@ -23,6 +23,9 @@ DROP_INS = ("/run/systemd/system.control", "/run/systemd/transient")
 
 FILE = "50-AllowedCPUs.conf"
 
+POSSIBLE = "/sys/devices/system/cpu/possible"
+"""CPUs of this machine and those that can be added to it, as a list."""
+
 
 def unavailable(fs: KernelFS) -> str:
     """Why it cannot be set on this machine; "" where it can."""
@@ -62,7 +65,10 @@ def is_runtime(fs: KernelFS, unit: str) -> bool:
 
 
 def write(fs: KernelFS, unit: str, cpus: str, runtime: bool) -> None:
-    """Set a unit's CPUs, "" for all; without `runtime` no drop-in stays. Raises ToolError."""
+    """Set a unit's CPUs, "" for all; without `runtime` no drop-in stays.
+
+    Raises ToolError, and KernelFileError where a group stays confined.
+    """
     words = ("set-property", "--runtime", "--", unit, f"AllowedCPUs={cpus}")
     try:
         systemd.systemctl(*words, seconds=timeouts.SYSTEMD_ANSWERS)
@@ -76,6 +82,17 @@ def write(fs: KernelFS, unit: str, cpus: str, runtime: bool) -> None:
 
 
 def _clear(fs: KernelFS, unit: str) -> None:
-    """systemd leaves the control group as it was when no CPUs are named any more (its #43846)."""
-    with contextlib.suppress(KernelFileError):
-        fs.write(f"{CGROUPS}/{unit}/cpuset.cpus", "\n")
+    """Leave a unit's control group the CPUs of the group above it, also those added later.
+
+    systemd leaves the group as it was when no CPUs are named any more (its #43846); and the kernel
+    (validate_change in its kernel/cgroup/cpuset.c, since 7.0 for version 1 alone) takes no empty
+    list while tasks are in it. The file is there while any unit beside it needs the controller, as
+    machine.slice does with libvirt's guests.
+    """
+    path = f"{CGROUPS}/{unit}/cpuset.cpus"
+    if not fs.read_optional(path):
+        return
+    try:
+        fs.write(path, "\n")
+    except KernelFileError:
+        fs.write(path, fs.read(POSSIBLE))

@@ -69,6 +69,20 @@ def test_all_is_set_verified_and_put_back(host: IsolatedHost, tmp_path: Path) ->
     assert not one.incomplete
 
 
+def test_a_group_whose_cpus_the_kernel_does_not_let_be_none_again_gets_all(
+    host: IsolatedHost, tmp_path: Path
+) -> None:
+    """As kernels up to 6.18 where libvirt's guests keep the controller; also CPUs added later."""
+    host.takes_empty_lists = False
+    one = isolation(host, tmp_path)
+    one.adjust(HOST)
+    groups = [f"sys/fs/cgroup/{unit}/cpuset.cpus" for unit in UNITS]
+    assert [host.text(group) for group in groups] == ["0-3"] * 3
+    one.adjust(HostIsolationPolicy())
+    assert [host.text(group) for group in groups] == ["0-15"] * 3
+    assert not one.incomplete
+
+
 def test_verify_says_that_it_is_still_being_applied(
     host: IsolatedHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
