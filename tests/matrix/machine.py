@@ -45,9 +45,12 @@ UNUSED = "pcspkr,psmouse,i2c_i801,lpc_ich,iTCO_wdt,bochs,drm,loop,fuse,mousedev,
 """Drivers that udev would load and nothing here needs."""
 
 ARGUMENTS = (
-    "console=ttyS0 panic=-1 mitigations=off audit=0 apparmor=0 systemd.show_status=0"
+    "console=ttyS0 panic=-1 mitigations=off audit=0 apparmor=0 systemd.show_status=0 tsc=reliable"
     f" systemd.default_timeout_start_sec=900 module_blacklist={UNUSED}"
 )
+"""With several sockets the kernel would take no TSC, but the HPET: an emulated device at each look
+at the clock."""
+
 LEARN = "matrix=learn"
 
 LIMIT_SECONDS = 1800

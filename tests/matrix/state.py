@@ -31,9 +31,12 @@ CHANGING = (
     *("/proc/sys/kernel/random/*", "/proc/sys/kernel/ns_last_pid", "/proc/sys/fs/*-state"),
     *("/proc/sys/fs/binfmt_misc/*", "*/uevent", "*/power/wakeup*", "*/power/autosuspend_delay_ms"),
     *("/sys/power/wakeup_count", "/sys/power/state", "*/rtc*/since_epoch"),
-    *("/sys/bus/*/drivers_autoprobe", "/sys/kernel/mm/lru_gen/*"),
+    *("/sys/bus/*/drivers_autoprobe", "/sys/kernel/mm/lru_gen/*", "*/bdi/*/m??_bytes"),
 )
-"""Patterns of files that change by themselves, or that are no settings."""
+"""Patterns of files that change by themselves, or that are no settings.
+
+A disk's limits in bytes are percentages of the memory that is free at the time.
+"""
 
 IS_CHANGING = re.compile("|".join(map(translate, CHANGING)))
 
@@ -60,8 +63,13 @@ MAX_BYTES = 4096
 KTHREADD = "2"
 """Parent of the kernel's threads, some of which it moves by itself."""
 
-NUMBERS = re.compile(r",(fd|pgrp|pipe_ino)=\d+")
-"""Options of automatic mounts that tell of systemd's process."""
+OF_ONE_BOOT = (
+    *("thread ", "guest ", "module ", "/sys/fs/cgroup/", "/proc/sys/vm/user_reserve_kbytes"),
+)
+"""How names begin of what is another after a reboot; the last is of the memory then free."""
+
+NUMBERS = re.compile(r",(fd|pgrp|pipe_ino|size|nr_inodes)=\d+k?")
+"""Mounts' options that tell of systemd's process, or of the memory that the kernel had left."""
 
 
 def state(guests: tuple[str, ...] = ()) -> dict[str, str]:
@@ -99,11 +107,7 @@ def _difference(before: str, now: str) -> str:
 
 def of_every_boot(settings: State) -> dict[str, str]:
     """What of a state is the same after a reboot: not threads, nor what has their numbers in it."""
-    return {
-        name: value
-        for name, value in settings.items()
-        if not name.startswith(("thread ", "guest ", "module ", "/sys/fs/cgroup/"))
-    }
+    return {name: value for name, value in settings.items() if not name.startswith(OF_ONE_BOOT)}
 
 
 def _comes_and_goes(name: str) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import sandbox
-from tests.matrix import machine
+from tests.matrix import images, inside, machine
 from tests.matrix.cells import CORNER, FACTORS, SUITES, Cell, chosen, covering, every, pairs
 from tests.matrix.state import differences, guest_settings, of_every_boot
 from tests.matrix.table import STEPS, Result, Step, shown
@@ -141,3 +141,18 @@ def test_what_libvirt_cannot_take_away_is_no_difference() -> None:
 def test_after_a_reboot_settings_and_mounts_count() -> None:
     found = {"/proc/sys/a": "1", "thread 1/1 a": "x", "guest g": "<domain/>", "mount / ext4": "y"}
     assert of_every_boot(found) == {"/proc/sys/a": "1", "mount / ext4": "y"}
+
+
+def test_a_guest_halts_where_an_x86_begins() -> None:
+    rom = inside.rom()
+    assert len(rom) == 64 << 10
+    assert rom[-16:-12] == bytes.fromhex("fa f4 eb fd")  # cli; hlt; jmp to the hlt
+
+
+def test_tuned_begins_without_a_profile(tmp_path: Path) -> None:
+    for folder in ("etc/systemd/system", "etc/tuned"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "etc/tuned/active_profile").write_text("balanced\n")
+    images.quieten(tmp_path)
+    assert not (tmp_path / "etc/tuned/active_profile").read_text()
+    assert (tmp_path / "etc/tuned/profile_mode").read_text() == "manual\n"
