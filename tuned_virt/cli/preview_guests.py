@@ -21,7 +21,6 @@ from tuned_virt.model.guest import Guest, printable
 from tuned_virt.placement import Placement, PlacementKind
 from tuned_virt.plugins.vm_limits import controller as limits
 from tuned_virt.plugins.vm_limits import original
-from tuned_virt.plugins.vm_limits.original import OriginalLimits
 from tuned_virt.plugins.vm_limits.policy import LIBVIRT, SHARES, LimitsPolicy, wanted
 from tuned_virt.plugins.vm_pinning.policy import PinningPolicy
 from tuned_virt.tuned_api.preview.ours import GuestSection
@@ -101,16 +100,9 @@ def _limit(sections: Sequence[GuestSection], gathered: PlanningInput, found: Swi
         section = next((one for one in sections if selects(one.devices, names)), None)
         if section is not None:
             mine = ours.get(guest.uuid)
-            owners = limits.owned(documents[guest.key]).keys() - _ours(mine)
+            owners = limits.owners(documents[guest.key], mine)
             told = now.get(guest.uuid) or LimitsNow(error="libvirt does not tell it")
             found.values += _limits(section, guest, owners, told, found)
-
-
-def _ours(kept: OriginalLimits | None) -> set[str]:
-    """The limits of a guest that we have set."""
-    if kept is None:
-        return set()
-    return {*kept.memory, *([] if kept.shares is None else [SHARES])}
 
 
 def _limits(

@@ -91,11 +91,11 @@ class LimitsController(GuestController[LimitsPolicy]):
         if seen.guest is None:
             self._hold(seen, claim, WantedLimits(), {"limits": seen.error})
             return
-        owners = self._owners(seen)
+        of_owner = owners(seen.active.xml, self._originals.guests.get(seen.key))
         asked = wanted(claim.policy, seen.guest)
         mine = WantedLimits(
-            {name: kib for name, kib in asked.memory.items() if name not in owners},
-            None if "cpu_shares" in owners else asked.shares,
+            {name: kib for name, kib in asked.memory.items() if name not in of_owner},
+            None if "cpu_shares" in of_owner else asked.shares,
             asked.refused,
         )
         failed = dict.fromkeys(mine.refused, "")
@@ -104,15 +104,7 @@ class LimitsController(GuestController[LimitsPolicy]):
                 failed.update(self._set(link, seen, mine))
         except GuestGone:
             return
-        self._hold(seen, claim, mine, failed, owners)
-
-    def _owners(self, seen: TrackedGuest) -> tuple[str, ...]:
-        """Limits in the guest's XML that we have not set, nor put back: a weight stays there."""
-        kept = self._originals.guests.get(seen.key)
-        ours = {*tagged(seen.active.xml), *(kept.memory if kept else ())}
-        if kept and kept.shares is not None:
-            ours.add("cpu_shares")
-        return tuple(name for name in owned(seen.active.xml) if name not in ours)
+        self._hold(seen, claim, mine, failed, of_owner)
 
     def _set(self, link: Connection, seen: TrackedGuest, mine: WantedLimits) -> Mapping[str, str]:
         if not mine.memory and mine.shares is None:
@@ -257,6 +249,17 @@ def put_back(link: Connection, active: Domain, before: OriginalLimits) -> Mappin
 def owned(xml: str) -> dict[str, int]:
     """The limits in a domain's XML, as its owner has set them. Raises XmlError."""
     return safexml.read(xml, "domain", _owned, XmlError)
+
+
+def owners(xml: str, kept: OriginalLimits | None) -> tuple[str, ...]:
+    """Limits in a domain's XML that we have not set, nor put back: a weight stays there.
+
+    kept: of those that we have set. Raises XmlError.
+    """
+    ours = {*tagged(xml), *(kept.memory if kept else ())}
+    if kept and kept.shares is not None:
+        ours.add("cpu_shares")
+    return tuple(name for name in owned(xml) if name not in ours)
 
 
 def tagged(xml: str) -> resource_tag.Settings:
