@@ -84,10 +84,10 @@ def write(fs: KernelFS, unit: str, cpus: str, runtime: bool) -> None:
 def _clear(fs: KernelFS, unit: str) -> None:
     """Leave a unit's control group the CPUs of the group above it, also those added later.
 
-    systemd leaves the group as it was when no CPUs are named any more (its #43846); and the kernel
-    (validate_change in its kernel/cgroup/cpuset.c, since 7.0 for version 1 alone) takes no empty
-    list while tasks are in it. The file is there while any unit beside it needs the controller, as
-    machine.slice does with libvirt's guests.
+    systemd leaves the group as it was when no CPUs are named any more (its #43846); and kernels as
+    6.12 (validate_change in kernel/cgroup/cpuset.c) take no empty list while tasks are in it.
+    The file is there while any unit beside it needs the controller, as machine.slice does
+    with libvirt's guests; systemd may remove it meanwhile, which frees the tasks.
     """
     path = f"{CGROUPS}/{unit}/cpuset.cpus"
     if not fs.read_optional(path):
@@ -95,4 +95,8 @@ def _clear(fs: KernelFS, unit: str) -> None:
     try:
         fs.write(path, "\n")
     except KernelFileError:
-        fs.write(path, fs.read(POSSIBLE))
+        try:
+            fs.write(path, fs.read(POSSIBLE))
+        except KernelFileError:
+            if fs.exists(path):
+                raise

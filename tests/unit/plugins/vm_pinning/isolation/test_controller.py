@@ -72,7 +72,7 @@ def test_all_is_set_verified_and_put_back(host: IsolatedHost, tmp_path: Path) ->
 def test_a_group_whose_cpus_the_kernel_does_not_let_be_none_again_gets_all(
     host: IsolatedHost, tmp_path: Path
 ) -> None:
-    """As kernels up to 6.18 where libvirt's guests keep the controller; also CPUs added later."""
+    """As kernel 6.12 where libvirt's guests keep the controller; also for CPUs added later."""
     host.takes_empty_lists = False
     one = isolation(host, tmp_path)
     one.adjust(HOST)
@@ -80,6 +80,33 @@ def test_a_group_whose_cpus_the_kernel_does_not_let_be_none_again_gets_all(
     assert [host.text(group) for group in groups] == ["0-3"] * 3
     one.adjust(HostIsolationPolicy())
     assert [host.text(group) for group in groups] == ["0-15"] * 3
+    assert not one.incomplete
+
+
+def test_a_group_that_keeps_its_cpus_is_pending(host: IsolatedHost, tmp_path: Path) -> None:
+    host.takes_empty_lists = False
+    one = isolation(host, tmp_path)
+    one.adjust(HOST)
+    (host.folder / "sys/devices/system/cpu/possible").unlink()
+    one.adjust(HostIsolationPolicy())
+    assert one.incomplete
+
+
+def test_systemd_may_take_the_controller_away_meanwhile(
+    host: IsolatedHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does after the last unit that needed it."""
+    one = isolation(host, tmp_path)
+    one.adjust(HOST)
+    write = IsolatedHost.write
+
+    def without(self: IsolatedHost, path: str, value: str) -> None:
+        if path.endswith("/cpuset.cpus"):
+            (self.folder / path.lstrip("/")).unlink(missing_ok=True)
+        write(self, path, value)
+
+    monkeypatch.setattr(IsolatedHost, "write", without)
+    one.adjust(HostIsolationPolicy())
     assert not one.incomplete
 
 
