@@ -10,7 +10,7 @@
 #   make check    everything the tests need, then all tiers  (root for the system and VM tiers)
 #   make check-quick   style and unit tests of what differs from BASE=HEAD, in seconds
 #   make check-style   ruff, mypy --strict, vermin
-#   make check-unit    check-style, then the unit tests; COV=1 measures coverage
+#   make check-unit    check-style, then the unit tests, with CI=true the large ones too; COV=1 measures coverage
 #   make check-browser  pages of report and map in Chromium: whole, readable, closed to scripts
 #   make check-system  real TuneD daemons of three generations on this kernel  (root)
 #   make check-vm      booted kernels with four NUMA nodes; KERNELS="6.1 6.12"  (root)
@@ -166,6 +166,7 @@ $(TOOLS): requirements-dev.txt | need-unit
 	touch $@
 
 IN_PARALLEL = -n auto --dist worksteal
+LARGE ?= $(if $(filter true,$(CI))$(COV),,-m 'not large')
 MEASURED = $(if $(filter true,$(CI))$(COV),--cov --cov-report=term:skip-covered)
 BASE ?= HEAD
 
@@ -183,7 +184,7 @@ check-style: need-unit $(TOOLS)
 
 .PHONY: check-unit
 check-unit: fetch-unit check-style
-	$(VENV)/bin/python -m pytest tests/unit $(IN_PARALLEL) $(MEASURED)
+	$(VENV)/bin/python -m pytest tests/unit $(IN_PARALLEL) $(LARGE) $(MEASURED)
 
 .PHONY: check-quick
 check-quick: need-unit $(TOOLS)

@@ -73,6 +73,7 @@ def test_nothing_is_written_outside(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "into").rglob("*.xml")] == ["b.xml"]
 
 
+@pytest.mark.large
 def test_what_did_not_run_is_counted_aloud(tmp_path: Path) -> None:
     """Skipped, also in CI, and said however quiet pytest is."""
     done = subprocess.run(

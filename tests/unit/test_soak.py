@@ -23,6 +23,7 @@ def test_a_seed_repeats_its_steps() -> None:
     assert first(7, 500) != first(8, 500)
 
 
+@pytest.mark.large
 def test_each_kind_is_taken_and_can_be() -> None:
     taken = {step.kind for step in first(1, MANY)}
     assert taken == WEIGHTS.keys()

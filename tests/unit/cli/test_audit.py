@@ -259,6 +259,7 @@ def told(file: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[str]:
             yield f"  not checked: {one['why'].replace(str(file), file.name)}\n"
 
 
+@pytest.mark.large
 def test_documents_of_libvirts_own_tests() -> None:
     """Over 1,100 without an exception, and within ten seconds of CPU time."""
     if LIBVIRT.missing:

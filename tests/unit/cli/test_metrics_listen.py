@@ -116,6 +116,7 @@ def test_requests(server: MetricsServer, metrics: Metrics) -> None:
     assert len(metrics.asked) == 3
 
 
+@pytest.mark.large
 def test_one_scrape_at_a_time(server: MetricsServer, metrics: Metrics) -> None:
     results: list[int] = []
     threads = [threading.Thread(target=lambda: results.append(ask(server)[0])) for _ in range(5)]
@@ -130,6 +131,7 @@ def connect(server: MetricsServer) -> socket.socket:
     return socket.create_connection((str(server.server_address[0]), server.server_port))
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(
     "sent", [b"", b"GET /metrics HTTP/1.1\r\nX: y\r\n", b"\x16\x03\x01", b"G" * 70000]
 )
@@ -141,6 +143,7 @@ def test_who_sends_no_whole_request_is_cut_off(server: MetricsServer, sent: byte
         assert time.monotonic() - began < 5
 
 
+@pytest.mark.large
 def test_who_drips_a_request_is_cut_off_all_the_same(server: MetricsServer) -> None:
     with connect(server) as slow:
         ended = threading.Event()

@@ -123,6 +123,7 @@ def test_by_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert perf_symbols.over_ssh("root@web1") == GuestSymbols(KALLSYMS, MODULES)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(
     ("script", "why"),
     [

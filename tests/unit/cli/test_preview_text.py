@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 
 import pytest
@@ -79,7 +78,7 @@ def test_in_a_narrow_terminal_no_word_is_broken(
     preview_text.show([], ["c"], FOUND, GUESTS)
     words = capsys.readouterr().out.split()
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((60, 24)))
+    monkeypatch.setenv("COLUMNS", "60")
     preview_text.show([], ["c"], FOUND, GUESTS)
     text = capsys.readouterr().out
     assert text.split() == words

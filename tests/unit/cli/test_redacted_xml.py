@@ -99,6 +99,7 @@ def source(request: pytest.FixtureRequest) -> Source:
     return found
 
 
+@pytest.mark.large
 def test_published_documents_read_the_same_without_passwords_and_addresses(source: Source) -> None:
     documents = 0
     for path in source.files(source.domains):

@@ -111,6 +111,7 @@ def scenes(draw: st.DrawFn) -> Collected:
     return snapshots.collected(planning_input.of(HOST, described))
 
 
+@pytest.mark.large
 @settings(max_examples=20)
 @given(scenes())
 def test_it_plans_and_audits_the_same(found: Collected) -> None:

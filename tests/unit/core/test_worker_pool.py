@@ -25,6 +25,7 @@ def test_few_threads_do_many_jobs() -> None:
     }
 
 
+@pytest.mark.large
 def test_a_lane_that_hangs_is_left_and_stays_busy_and_the_others_go_on() -> None:
     drained = threading.Event()
     lanes = KeyedWorkerPool("test", threads=1, patience=0.2)
@@ -48,6 +49,7 @@ def test_a_run_ends_also_where_everything_hangs() -> None:
     drained.set()
 
 
+@pytest.mark.large
 def test_slow_jobs_that_end_one_by_one_are_all_waited_for() -> None:
     lanes = KeyedWorkerPool("test", threads=1, patience=0.3)
     nap = functools.partial(time.sleep, 0.1)

@@ -131,6 +131,7 @@ def test_no_answer_of_an_agent_is_trusted(answer: str, monkeypatch: pytest.Monke
         guest_agent.read_files("uuid1", {KALLSYMS: 10}, URI)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3_000_000])
 @pytest.mark.parametrize("most", [1 << 30, 700_001])
 def test_a_file_is_read_to_its_end_in_parts(

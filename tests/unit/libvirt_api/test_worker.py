@@ -227,6 +227,7 @@ def test_a_command_asks_once_read_only_and_follows_nothing(fake: FakeLibvirt) ->
     assert ask_once(lambda view: 1, URI) is None
 
 
+@pytest.mark.large
 def test_a_one_shot_client_waits_for_the_connection(fake: FakeLibvirt) -> None:
     fake.hang = lambda: time.sleep(0.4)
     with OneShotClient(libvirt_worker(URI)) as client:

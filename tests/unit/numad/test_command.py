@@ -114,6 +114,7 @@ sys.exit(command.run(["-w", "4:512"], KernelFS(sys.argv[1]), sys.argv[2], 1.0))
 """
 
 
+@pytest.mark.large
 def test_callers_at_once_are_spread_and_each_is_counted(tmp_path: Path, own: str) -> None:
     """Ten processes, ten nodes that are alike: ten answers. Ten more: each node once more."""
     folder = "/sys/devices/system/node"

@@ -7,6 +7,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,6 +31,7 @@ def check(host: Host, crowd: list[Guest], made: PlacementPlan) -> None:
         assert one.kept >= 0.9 - 1e-3, (key, one)
 
 
+@pytest.mark.large
 def test_nobody_loses_over_a_tenth_in_any_order_of_starting() -> None:
     """Confined to a node or to several, and floating over all: each is seen."""
     seen: Counter[str] = Counter()

@@ -33,6 +33,7 @@ def test_plans(data: Any) -> None:
     check(host, data.draw(crowds(host)), data.draw(policies(host)))
 
 
+@pytest.mark.large
 def test_all_kinds_of_placements_are_made() -> None:
     """Otherwise the properties say little; on hosts with memory, or few guests have a place."""
     kinds: Counter[PlacementKind] = Counter()
@@ -53,6 +54,7 @@ def test_all_kinds_of_placements_are_made() -> None:
     assert fewest() >= 10, kinds
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("mode", ["node", "dedicated"])
 def test_no_guest_is_split_that_fits_in_one_node(mode: str) -> None:
     """And the question arises often, so that this says something."""
@@ -84,6 +86,7 @@ def test_the_check_finds_a_needless_split() -> None:
         check_no_needless_split(host, [guest], policy, replace(made, placements=(worse,)))
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("smt", ["prefer", "require"])
 def test_guest_siblings_are_on_host_siblings(smt: str) -> None:
     """Guests of two threads a core on hosts that have such cores; pairs are looked at."""

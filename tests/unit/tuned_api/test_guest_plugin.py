@@ -225,6 +225,7 @@ def test_a_regex_of_udev_selects_no_guest(
     assert "use devices=" in caplog.text
 
 
+@pytest.mark.large
 def test_a_plugin_object_that_tuned_has_dropped_holds_no_guest(
     fake: FakeLibvirt, tuner: RecordingTuner
 ) -> None:

@@ -85,6 +85,7 @@ def test_lists_of_a_million() -> None:
     assert len(cpuset.parse(",".join(["0-65535"] * 15_000))) == 65536
 
 
+@pytest.mark.large
 def test_ten_thousand_guests(capsys: pytest.CaptureFixture[str]) -> None:
     """The planner takes them; the command says that no host has so many, before it reads one."""
     guests = [

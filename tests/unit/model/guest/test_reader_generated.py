@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -68,6 +69,7 @@ def test_by_xml(data: Any) -> None:
 WITH_DEVICES = replace(TWO_NODES, devices={"0000:3b:00.0": 1}, disks={"nvme0n1": 1})
 
 
+@pytest.mark.large
 def test_they_have_every_feature() -> None:
     missing = dict.fromkeys(FEATURES)
 

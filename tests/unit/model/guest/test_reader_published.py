@@ -38,6 +38,7 @@ def read(path: Path) -> Guest | None:
         return None
 
 
+@pytest.mark.large
 def test_every_document_is_read_or_refused(source: Source) -> None:
     counted: Counter[bool] = Counter()
     for path in source.files(source.domains):
@@ -52,6 +53,7 @@ def test_every_document_is_read_or_refused(source: Source) -> None:
     assert counted[True] >= guests
 
 
+@pytest.mark.large
 def test_no_document_is_a_host(source: Source) -> None:
     """Refused as one, but for virt-manager's capabilities."""
     hosts = 0
@@ -63,6 +65,7 @@ def test_no_document_is_a_host(source: Source) -> None:
     assert hosts <= len(source.files("tests/data/capabilities/*.xml"))
 
 
+@pytest.mark.large
 def test_no_owners_pin_is_ours(source: Source) -> None:
     pinned = 0
     for path in source.files(source.domains):

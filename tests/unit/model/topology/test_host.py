@@ -79,6 +79,7 @@ def test_the_architecture() -> None:
     assert host(CELL.format(0, PAIR), "<cpu><arch>x86_64</arch></cpu>").arch == "x86_64"
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(
     ("cells", "why"),
     [
@@ -135,6 +136,7 @@ def test_what_is_not_read(cells: str, why: str) -> None:
     assert refused(cells) == why
 
 
+@pytest.mark.large
 def test_as_many_cpus_as_libvirt_takes() -> None:
     many = "".join(f"<cpu id='{n}'/>" for n in range(16384))
     assert len(host(CELL.format(0, f"<cpus>{many}</cpus>")).cpus) == 16384

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -61,6 +62,7 @@ def test_every_cpu_is_in_one_place(host: Host) -> None:
         assert node.memory_node in (banks or {node.id})
 
 
+@pytest.mark.large
 def test_they_have_every_feature() -> None:
     """By themselves, so that what real machines have is tested without one of them."""
     missing = dict.fromkeys(FEATURES)

@@ -79,6 +79,7 @@ def check_distances(host: Host, root: ET.Element) -> None:
                     assert host.distance(one, other) == value
 
 
+@pytest.mark.large
 @machines.each(machines.names())
 def test_each_is_read_or_refused(name: str) -> None:
     """Refused is one that is no machine, only its cgroups, which lstopo cannot read either."""

@@ -126,6 +126,7 @@ def test_the_disk_under_a_loop_device_counts_too(fs: FakeDisks) -> None:
     assert users(fs) == {"loop0": ("web",), "sda": ("web",)}
 
 
+@pytest.mark.large
 def test_a_dead_file_system_keeps_the_last_answer(
     fs: FakeDisks, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -207,6 +207,7 @@ def test_a_pool_whose_members_nobody_knows_is_said(
     assert under(fs, "zfs", "tank") == not_followed("ZFS pool tank: zpool names no device of it")
 
 
+@pytest.mark.large
 def test_a_zpool_that_hangs_keeps_its_last_answer(
     fs: FakeDisks, monkeypatch: pytest.MonkeyPatch
 ) -> None:

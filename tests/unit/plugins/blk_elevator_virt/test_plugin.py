@@ -426,6 +426,7 @@ def test_requests_in_flight_that_do_not_complete(
     assert fs.writes == []
 
 
+@pytest.mark.large
 def test_a_write_that_never_returns_holds_up_nobody(
     fs: FakeDisks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -453,6 +454,7 @@ def test_a_write_that_never_returns_holds_up_nobody(
     assert engine.originals.all() == {}
 
 
+@pytest.mark.large
 def test_many_disks(fs: FakeDisks, engine: Disks) -> None:
     for number in range(100):
         fs.add(f"loop{number}", f"{LOOP}loop{number}", active="mq-deadline")

@@ -57,6 +57,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.large
 def test_events_that_come_together_are_one_look(observers: list[Observer]) -> None:
     looks = threading.Semaphore(0)
     watch = ReplanTrigger("disks", looks.release)

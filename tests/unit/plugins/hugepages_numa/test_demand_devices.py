@@ -257,6 +257,7 @@ class Nodes:
         pass
 
 
+@pytest.mark.large
 def test_nodes_that_come_later_are_followed(tmp_path: Path) -> None:
     fs = FakeHugetlb({0: Memory(8 * GIB, 6 * GIB)})
     nodes = Nodes()

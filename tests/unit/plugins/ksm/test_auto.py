@@ -64,6 +64,7 @@ def test_guests_with_nothing_alike_cost_one_scan_and_a_half() -> None:
     assert machine.cpu - before < 1.8 * 4 * 768 * 256 * machine.cost
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(
     ("cpus", "max_cpu", "cap"), [(2, None, 0.25), (64, None, 0.5), (64, 10, 0.1), (2, 100, 1.0)]
 )

@@ -236,6 +236,7 @@ def test_a_record_comes_back_as_it_was(started: Any, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "copy.json").read_text())["memory"]["phase"] == "burst"
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", ["pages_to_scan", "sleep_millisecs"])
 def test_one_refused_write_ends_no_controller(
     name: str,

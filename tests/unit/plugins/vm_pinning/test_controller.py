@@ -187,6 +187,7 @@ def test_nothing_that_an_owner_pins_is_changed(guests: PinningController, guest:
     check_owners_pins(guests, domain(guest, {}))
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("source", [LIBVIRT, VIRT_MANAGER], ids=lambda source: str(source.name))
 def test_nothing_that_an_owner_pinned_is_changed(guests: PinningController, source: Source) -> None:
     if source.missing:
