@@ -50,7 +50,9 @@ OPTIONS: Mapping[str, OptionSpec] = {
         " exceeds it; 4096M, or 150% of its memory; libvirt advises against it"
     ),
     "memory_soft_limit": OptionSpec(
-        "Memory that a guest keeps when the host runs short: 2048M, or 80% of its memory"
+        "Memory of a guest, including QEMU's own, beyond which the kernel takes it back: with"
+        " cgroup v1 when the host runs short, with v2 always (memory.high); 2048M, or 150% of its"
+        " memory"
     ),
     "swap_hard_limit": OptionSpec(
         "Maximum of memory and swap together; not below memory_hard_limit, which it needs"
