@@ -39,6 +39,7 @@
 #   make bench-disks  schedulers of 100 disks against TuneD's own plugin; DISKS="--disks 1000"  (root)
 #   make bench-placement  the planner against OR-tools, numad and no pinning (minutes; numad: root)
 #   make bench-numad  how long libvirt waits for an advice: ours, bare Python, numad itself  (root)
+#   make bench-benefit  local memory and waits of guests that we, numad or nobody places; BENEFIT="--rounds 1"  (root, hours)
 #   make bench-fleet  what a run of the Ansible role costs; FLEET="--hosts 2,10"  (root)
 #   make bench-idle  TuneD's memory, CPU and wake-ups while idle, stock and ours  (root)
 #   make bench-pinning  from a guest's start to its last pin, many guests, leaks, idle CPU  (root)
@@ -342,6 +343,10 @@ bench-placement: need-bench $(TOOLS)
 .PHONY: bench-numad
 bench-numad: alone need-unit $(TOOLS)
 	scripts/alone "make $@" $(VENV)/bin/python -m bench.numad
+
+.PHONY: bench-benefit
+bench-benefit: alone fetch-vm
+	scripts/alone "make $@" $(VENV)/bin/python -m bench.benefit $(BENEFIT)
 
 .PHONY: bench-pinning
 bench-pinning: alone need-bench $(TOOLS)
