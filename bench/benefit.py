@@ -6,7 +6,7 @@
 One machine of four NUMA nodes is booted, emulated by QEMU without KVM; in it a real libvirtd starts
 the same guests in each way, by turns. Emulated memory of another node is as fast as that of one's
 own: where pages are, and how long vCPUs wait, can be measured here, and how much faster that makes
-a guest cannot.
+a guest cannot. docs/benefit.md has the figures.
 
 Exit status: 0 when all rounds were measured, 2 when not; what was measured is printed all the same.
 """
