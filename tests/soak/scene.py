@@ -162,7 +162,7 @@ class Scene:
         if self.first is None:
             if self.switches >= SETTLED_SWITCHES:
                 self.first = size
-        elif size.grown(self.first):
+        elif size.grown(self.first, self.switches):
             raise Broken(f"TuneD has {size} after {self.switches} switches; at first {self.first}")
 
     # --- steps ------------------------------------------------------------------------------
