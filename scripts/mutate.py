@@ -42,6 +42,7 @@ PURE = (
     "core/options",
     "core/device_filter",
     "kernel/cpuset",
+    "libvirt_api/own_elements",
     "libvirt_api/placement_tag",
     "libvirt_api/resource_tag",
     "model/pins",

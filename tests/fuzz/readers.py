@@ -39,6 +39,7 @@ from tuned_virt.kernel import cgroups, cpuset, numa_maps, procfs, shell_writes
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.libvirt_api import hook as libvirt_hook
 from tuned_virt.libvirt_api import placement_tag, resource_tag
+from tuned_virt.libvirt_api.own_elements import NotXML
 from tuned_virt.model import topology
 from tuned_virt.model.guest import (
     GuestError,
@@ -124,7 +125,7 @@ def domain(data: bytes) -> None:
             assert one.what.isprintable()
             assert one.command.isprintable()
     for tag in (placement_tag, resource_tag):
-        with contextlib.suppress(placement_tag.NotXML):
+        with contextlib.suppress(NotXML):
             tag.read(text)
     with contextlib.suppress(ValueError):
         read_disks(text)
@@ -140,7 +141,7 @@ def hook(data: bytes) -> None:
     """The hook's rule: no document without our tag is changed, and none is broken."""
     try:
         stripped = libvirt_hook.strip(data)
-    except placement_tag.NotXML:
+    except NotXML:
         return
     assert stripped is None or well_formed(stripped)
     try:

@@ -16,7 +16,8 @@ from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.guests.originals import GuestOriginals
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import guest_limits
-from tuned_virt.libvirt_api.guest_limits import UNLIMITED, LimitsNow
+from tuned_virt.libvirt_api.guest_limits import LimitsNow
+from tuned_virt.libvirt_api.resource_tag import UNLIMITED
 from tuned_virt.model.guest import Guest, printable
 from tuned_virt.placement import Placement, PlacementKind
 from tuned_virt.plugins.vm_limits import controller as limits

@@ -10,6 +10,7 @@ from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.libvirt_api import binding, placement_tag
 from tuned_virt.libvirt_api.connection import Connection, Domain
 from tuned_virt.libvirt_api.errors import LibvirtError
+from tuned_virt.libvirt_api.own_elements import NotXML
 from tuned_virt.libvirt_api.worker import GuestsView, ask_once
 
 
@@ -69,5 +70,5 @@ def _configuration(connection: Connection, one: Domain) -> GuestConfiguration:
 def _placed(xml: str) -> bool:
     try:
         return bool(placement_tag.read(xml)[0])
-    except placement_tag.NotXML:
+    except NotXML:
         return False

@@ -10,12 +10,9 @@ from tuned_virt.libvirt_api import binding
 from tuned_virt.libvirt_api.connection import Connection, Domain
 from tuned_virt.libvirt_api.errors import LibvirtError
 from tuned_virt.libvirt_api.guest_pins import CallBatch
-from tuned_virt.libvirt_api.resource_tag import ResourceTag
+from tuned_virt.libvirt_api.resource_tag import UNLIMITED, ResourceTag
 from tuned_virt.libvirt_api.tagging import tag
 from tuned_virt.libvirt_api.worker import GuestsView, ask_once
-
-UNLIMITED = (1 << 53) - 1
-"""KiB from which libvirt means no limit (VIR_DOMAIN_MEMORY_PARAM_UNLIMITED), and has no element."""
 
 MEMORY = ("hard_limit", "soft_limit", "swap_hard_limit")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from tuned_virt.libvirt_api import placement_tag, resource_tag
-from tuned_virt.libvirt_api.placement_tag import LARGEST, NotXML
+from tuned_virt.libvirt_api.own_elements import LARGEST, NotXML
 from tuned_virt.libvirt_api.resource_tag import ResourceTag
 
 

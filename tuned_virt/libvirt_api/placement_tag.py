@@ -12,18 +12,23 @@ What is in both, with the same values, is ours; once somebody else changes a pin
 In a configuration without <iothreadids>, which libvirt writes out with the first <iothreadpin>, the
 tag says iothreadids="none" besides.
 
-libvirt's hook (hook.py) takes ours out of the XML of a guest that comes. This depends on expat
-alone, refuses a DTD, and copies all else byte by byte, so that no namespace, comment or secret of
-others is rewritten.
+libvirt's hook (hook.py) takes ours out of the XML of a guest that comes.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from xml.parsers import expat
 
+from tuned_virt.libvirt_api.own_elements import (
+    SEPARATOR,
+    ElementReader,
+    OwnElement,
+    Path,
+    cut,
+    quoted,
+)
 from tuned_virt.model.pins import MEMORY, Part, Pins, Target
 
 NAMESPACE = "urn:tuned-virt-plus:placement:1"
@@ -31,9 +36,6 @@ NAMESPACE = "urn:tuned-virt-plus:placement:1"
 
 KEY = "tuned-virt"
 """The prefix that libvirt writes for the namespace."""
-
-SEPARATOR = "\x01"
-"""No XML has this character; expat refuses a document that has it in a namespace."""
 
 ROOT = "placement"
 LISTED, NONE = "iothreadids", "none"
@@ -45,31 +47,14 @@ WHERE: Mapping[tuple[str, ...], tuple[Part, tuple[str, ...]]] = {
 }
 """Where in a domain our elements may be (libvirt's formatdomain), with the attributes we write."""
 
-DEPTH = 3
-"""Of all elements that matter here."""
-
-TAG = re.compile(rb"""<[^"'>]*(?:"[^"]*"[^"'>]*|'[^']*'[^"'>]*)*>""")
-OPENS, CLOSES = b"<metadata>", re.compile(rb"\s*</metadata>")
-"""What is around our tag where nobody else has metadata."""
-
-Place = tuple[int, int]
-"""First byte, and the one after the last."""
-
-LARGEST = 16 << 20
-"""Bytes of XML that are looked at; libvirt itself takes messages of up to 32 MiB."""
-
-
-class NotXML(ValueError):
-    """Text that is not well-formed, brings a DTD, or is too long."""
+TAG = ("domain", "metadata", f"{NAMESPACE}{SEPARATOR}{ROOT}")
 
 
 @dataclass
-class _Element:
-    """One of WHERE, or ours in the metadata: its pin, and its place in the bytes."""
+class _Element(OwnElement):
+    """One of WHERE with its pin, or ours in the metadata."""
 
-    pin: tuple[Target, str] | None
-    start: int
-    end: int = 0
+    pin: tuple[Target, str] | None = None
 
 
 @dataclass
@@ -85,60 +70,35 @@ class _Found:
         return [one for one in self.present if one.pin and one.pin in self.tagged.items()]
 
 
-class _TagReader:
-    """Finds our elements. Names of a namespace come from expat as its URN, SEPARATOR and name."""
+class _TagReader(ElementReader[_Element]):
+    """Finds our elements."""
+
+    DEEPEST = 3
 
     def __init__(self, text: bytes) -> None:
-        self._text = text
-        self._path: list[str] = []
-        self._open: list[_Element | None] = []
+        super().__init__(text)
         self.found = _Found()
-        self._parser = parser = expat.ParserCreate(namespace_separator=SEPARATOR)
-        parser.StartDoctypeDeclHandler = self._doctype
-        parser.StartElementHandler = self._start
-        parser.EndElementHandler = self._end
 
     def read(self) -> _Found:
         """Raises NotXML."""
-        if len(self._text) > LARGEST:
-            raise NotXML(f"more than {LARGEST} bytes")
-        try:
-            self._parser.Parse(self._text, True)
-        except expat.ExpatError as error:
-            raise NotXML(str(error)) from error
+        self.parse()
         return self.found
 
-    def _doctype(self, *_: object) -> None:
-        raise NotXML("a DTD is not allowed")
-
-    def _start(self, name: str, attributes: dict[str, str]) -> None:
-        self._path.append(name)
-        path = tuple(self._path) if len(self._path) == DEPTH else ()
-        element = None
+    def opened(self, path: Path, attributes: Mapping[str, str], start: int) -> _Element | None:
+        """See `ElementReader`."""
         if path in WHERE:
             part, names = WHERE[path]
             values = [attributes.get(name, "") for name in names]
-            element = _Element(_pin(part, values), self._parser.CurrentByteIndex)
+            element = _Element(start, start, _pin(part, values))
             self.found.present.append(element)
-        elif path == ("domain", "metadata", f"{NAMESPACE}{SEPARATOR}{ROOT}"):
-            element = _Element(None, self._parser.CurrentByteIndex)
-            self.found.tags.append(element)
-            self.found.tagged.update(tagged(attributes))
-            self.found.unlisted |= attributes.get(LISTED) == NONE
-        self._open.append(element)
-
-    def _end(self, _name: str) -> None:
-        self._path.pop()
-        element = self._open.pop()
-        if element is not None:
-            element.end = end_of(self._text, element.start, self._parser.CurrentByteIndex)
-
-
-def end_of(text: bytes, start: int, index: int) -> int:
-    """Where an element ends that starts there, by the index that expat has at its end."""
-    first, last = TAG.match(text, start), TAG.match(text, index)
-    whole = first if first and first[0].endswith(b"/>") else last
-    return whole.end() if whole else start
+            return element
+        if path != TAG:
+            return None
+        element = _Element(start, start)
+        self.found.tags.append(element)
+        self.found.tagged.update(tagged(attributes))
+        self.found.unlisted |= attributes.get(LISTED) == NONE
+        return element
 
 
 def _pin(part: Part, values: Sequence[str]) -> tuple[Target, str] | None:
@@ -182,27 +142,7 @@ def strip(xml: bytes) -> bytes | None:
     found = _TagReader(xml).read()
     if not found.tags:
         return None
-    ours = [(one.start, one.end) for one in found.ours]
-    return cut(xml, ours, [(one.start, one.end) for one in found.tags])
-
-
-def cut(xml: bytes, ours: Iterable[Place], tags: Iterable[Place]) -> bytes:
-    """Bytes without these places, the tags with a <metadata> that holds nothing else."""
-    kept, at = [], 0
-    for start, end in sorted([*ours, *(_with_around(xml, *tag) for tag in tags)]):
-        kept.append(xml[at:start])
-        at = end
-    return b"".join([*kept, xml[at:]])
-
-
-def _with_around(xml: bytes, first: int, last: int) -> Place:
-    """A tag's place; with <metadata> around it where that holds nothing else."""
-    start, after = first, CLOSES.match(xml, last)
-    while after and xml[start - 1 : start].isspace():
-        start -= 1
-    if after and xml.endswith(OPENS, 0, start):
-        return start - len(OPENS), after.end()
-    return first, last
+    return cut(xml, found.ours, found.tags)
 
 
 def text(pins: Pins, listed: bool = True) -> str:
@@ -216,10 +156,3 @@ def text(pins: Pins, listed: bool = True) -> str:
     }
     told = " ".join(f"{name}={quoted(value)}" for name, value in attributes.items() if value)
     return f"<{ROOT} {told}/>"
-
-
-def quoted(value: str) -> str:
-    """As xml.sax.saxutils.quoteattr, which imports urllib and ssl: 5 MiB for a daemon."""
-    for sign, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;")):
-        value = value.replace(sign, entity)
-    return f'"{value}"'

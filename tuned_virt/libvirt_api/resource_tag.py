@@ -19,9 +19,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from xml.parsers import expat
 
-from tuned_virt.libvirt_api.placement_tag import LARGEST, SEPARATOR, NotXML, cut, end_of, quoted
+from tuned_virt.libvirt_api.own_elements import (
+    SEPARATOR,
+    ElementReader,
+    OwnElement,
+    Path,
+    cut,
+    quoted,
+)
 
 
 class ResourceTag(str, Enum):
@@ -40,6 +46,9 @@ class ResourceTag(str, Enum):
         """The prefix that libvirt writes for it: of all in a guest no two may be the same."""
         return f"tuned-virt-{self.value}"
 
+
+UNLIMITED = (1 << 53) - 1
+"""KiB from which libvirt means no limit (VIR_DOMAIN_MEMORY_PARAM_UNLIMITED), and has no element."""
 
 DEVICE = "device "
 """Before a device's path, in the name of its weight."""
@@ -66,24 +75,20 @@ ATTRIBUTES = {
 TAGS: Mapping[tuple[str, ...], ResourceTag] = {
     ("domain", "metadata", f"{tag.namespace}{SEPARATOR}{tag.value}"): tag for tag in ResourceTag
 }
+DEVICE_WEIGHT = ("domain", "blkiotune", "device")
 DEVICE_OF_TAG = (
     *("domain", "metadata", f"{ResourceTag.WEIGHTS.namespace}{SEPARATOR}weights"),
     f"{ResourceTag.WEIGHTS.namespace}{SEPARATOR}device",
 )
-DEEPEST = 4
-"""Of all elements that matter here."""
-
 LONGEST = 4096
 """Characters of an element's text that are looked at: a path."""
 
 
 @dataclass
-class _ResourceElement:
-    """One of TEXTS or TAGS, and its place in the bytes."""
+class _ResourceElement(OwnElement):
+    """One of TEXTS or TAGS."""
 
     name: str
-    start: int
-    end: int = 0
     text: str = ""
     plain: bool = True
 
@@ -106,73 +111,58 @@ class _FoundResources:
         return {name: value for name, value in settings if self.tagged.get(name) == value}
 
 
-class _ResourceReader:
-    """Finds them; names of a namespace come from expat as its URN, SEPARATOR and name."""
+class _ResourceReader(ElementReader[_ResourceElement]):
+    """Finds them."""
+
+    DEEPEST = 4
 
     def __init__(self, text: bytes) -> None:
-        self._text = text
-        self._path: list[str] = []
-        self._open: list[_ResourceElement | None] = []
+        super().__init__(text)
         self._device: dict[str, _ResourceElement] = {}
         self.found = _FoundResources()
-        self._parser = parser = expat.ParserCreate(namespace_separator=SEPARATOR)
-        parser.StartDoctypeDeclHandler = self._doctype
-        parser.StartElementHandler = self._start
-        parser.EndElementHandler = self._end
-        parser.CharacterDataHandler = self._characters
+        self._parser.CharacterDataHandler = self._characters
 
     def read(self) -> _FoundResources:
         """Raises NotXML."""
-        if len(self._text) > LARGEST:
-            raise NotXML(f"more than {LARGEST} bytes")
-        try:
-            self._parser.Parse(self._text, True)
-        except expat.ExpatError as error:
-            raise NotXML(str(error)) from error
+        self.parse()
         return self.found
 
-    def _doctype(self, *_: object) -> None:
-        raise NotXML("a DTD is not allowed")
-
-    def _start(self, name: str, attributes: dict[str, str]) -> None:
-        self._path.append(name)
+    def opened(
+        self, path: Path, attributes: Mapping[str, str], start: int
+    ) -> _ResourceElement | None:
+        """See `ElementReader`."""
         if self._open and self._open[-1] is not None:
             self._open[-1].text = ""  # libvirt writes none of them with elements inside
             self._open[-1].plain = False
-        path = tuple(self._path) if len(self._path) <= DEEPEST else ()
-        element = None
         if path in TEXTS:
-            element = _ResourceElement(TEXTS[path], self._parser.CurrentByteIndex)
-        elif path in TAGS:
-            element = _ResourceElement(TAGS[path].value, self._parser.CurrentByteIndex)
+            return _ResourceElement(start, start, TEXTS[path])
+        if path in TAGS:
             self.found.tagged.update(_numbers(attributes, ATTRIBUTES[TAGS[path]]))
-        elif path == DEVICE_OF_TAG and "path" in attributes:
+            return _ResourceElement(start, start, TAGS[path].value)
+        if path == DEVICE_OF_TAG and "path" in attributes:
             weight = _numbers(attributes, ("weight",)).get("weight")
             if weight is not None:
                 self.found.tagged[DEVICE + attributes["path"]] = weight
-        self._open.append(element)
+        return None
 
     def _characters(self, text: str) -> None:
         element = self._open[-1] if self._open else None
         if element is not None and element.plain and len(element.text) < LONGEST:
             element.text += text
 
-    def _end(self, _name: str) -> None:
-        path = tuple(self._path) if len(self._path) <= DEEPEST else ()
-        self._path.pop()
-        element = self._open.pop()
-        if element is not None:
-            element.end = end_of(self._text, element.start, self._parser.CurrentByteIndex)
-            if path in TAGS:
-                self.found.tags.append(element)
-            elif path[-2] == "device":
-                self._device[element.name] = element
-            else:
-                self.found.present[element.name] = element
-        elif path == ("domain", "blkiotune", "device"):
-            at, weight = self._device.pop("path", None), self._device.pop(DEVICE, None)
-            if at and weight:
-                self.found.present[DEVICE + at.text.strip()] = weight
+    def closed(self, path: Path, element: _ResourceElement | None) -> None:
+        """See `ElementReader`."""
+        if element is None:
+            if path == DEVICE_WEIGHT:
+                at, weight = self._device.pop("path", None), self._device.pop(DEVICE, None)
+                if at and weight:
+                    self.found.present[DEVICE + at.text.strip()] = weight
+        elif path in TAGS:
+            self.found.tags.append(element)
+        elif path[:-1] == DEVICE_WEIGHT:
+            self._device[element.name] = element
+        else:
+            self.found.present[element.name] = element
 
 
 def _numbers(attributes: Mapping[str, str], names: tuple[str, ...]) -> dict[str, int]:
@@ -190,6 +180,16 @@ def read(xml: str) -> tuple[Settings, Settings]:
     """What in a domain's XML is ours, and all that is there. Raises NotXML."""
     found = _ResourceReader(xml.encode()).read()
     return found.ours, found.settings
+
+
+def limits(settings: Settings) -> Settings:
+    """Those that are limits, and do limit; a weight of CPU time is one whatever its text."""
+    found = {name: settings[name] for name in ATTRIBUTES[ResourceTag.LIMITS] if name in settings}
+    return {
+        name: value
+        for name, value in found.items()
+        if name == "cpu_shares" or 0 <= value < UNLIMITED
+    }
 
 
 def after(xml: str, tag: ResourceTag, changes: Settings) -> Settings:
@@ -237,8 +237,7 @@ def text(tag: ResourceTag, settings: Settings) -> str | None:
 def strip(xml: bytes, tag: ResourceTag) -> bytes | None:
     """A domain's XML without what a tag says is ours; None where it is not there. Raises NotXML."""
     found = _ResourceReader(xml).read()
-    tags = [(one.start, one.end) for one in found.tags if one.name == tag.value]
+    tags = [one for one in found.tags if one.name == tag.value]
     if not tags:
         return None
-    ours = [found.present[name] for name in found.ours if _of(tag, name)]
-    return cut(xml, [(one.start, one.end) for one in ours], tags)
+    return cut(xml, [found.present[name] for name in found.ours if _of(tag, name)], tags)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from tuned_virt.libvirt_api import binding, resource_tag
 from tuned_virt.libvirt_api.guest_pins import METADATA_ELEMENT, CallBatch
-from tuned_virt.libvirt_api.placement_tag import NotXML
+from tuned_virt.libvirt_api.own_elements import NotXML
 from tuned_virt.libvirt_api.resource_tag import ResourceTag, Settings
 
 

@@ -13,7 +13,8 @@ from tuned_virt.cli.planning_input import DescribedGuest
 from tuned_virt.core.preview import SwitchPreview
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import guest_limits
-from tuned_virt.libvirt_api.guest_limits import UNLIMITED, LimitsNow
+from tuned_virt.libvirt_api.guest_limits import LimitsNow
+from tuned_virt.libvirt_api.resource_tag import UNLIMITED
 from tuned_virt.model.pins import Pins
 from tuned_virt.model.topology import Host
 from tuned_virt.plugins.vm_limits import policy as limits

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tuned_virt.libvirt_api import hook as libvirt_hook
 from tuned_virt.libvirt_api import placement_tag
-from tuned_virt.libvirt_api.placement_tag import NotXML
+from tuned_virt.libvirt_api.own_elements import LARGEST, NotXML
 from tuned_virt.model.guest import PLACEMENT_NAMESPACE, read_guest
 from tuned_virt.model.pins import Pins
 
@@ -125,7 +125,7 @@ def test_deep_and_long_xml_is_bounded() -> None:
     deep = "<domain>" * 100_000 + "</domain>" * 100_000
     assert placement_tag.strip(deep.encode()) is None
     with pytest.raises(NotXML, match="more than"):
-        placement_tag.strip(b" " * (placement_tag.LARGEST + 1))
+        placement_tag.strip(b" " * (LARGEST + 1))
 
 
 CPUSET = st.sampled_from(["0", "0-3", "1,5", "15"])
@@ -225,7 +225,7 @@ def test_as_a_program(
     assert capsysbinary.readouterr().out == placement_tag.strip(FULL.encode())
 
 
-@pytest.mark.parametrize("xml", [BOMB.encode(), b"<a>" + b" " * placement_tag.LARGEST + b"</a>"])
+@pytest.mark.parametrize("xml", [BOMB.encode(), b"<a>" + b" " * LARGEST + b"</a>"])
 def test_what_it_does_not_read_it_leaves_alone_and_says_why(
     xml: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -235,7 +235,7 @@ def test_what_it_does_not_read_it_leaves_alone_and_says_why(
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.startswith("tuned-virt hook: the XML is not changed: ")
-    assert standard_input.tell() == min(len(xml), placement_tag.LARGEST + 1), "no more is read"
+    assert standard_input.tell() == min(len(xml), LARGEST + 1), "no more is read"
 
 
 def test_a_tag_without_an_attribute_says_nothing_of_that_part() -> None:
@@ -318,9 +318,9 @@ def test_what_is_wrong_is_said() -> None:
 
 
 def test_the_longest_text_that_is_looked_at() -> None:
-    xml = b"<a>" + b" " * (placement_tag.LARGEST - 7) + b"</a>"
+    xml = b"<a>" + b" " * (LARGEST - 7) + b"</a>"
     assert placement_tag.strip(xml) is None
-    with pytest.raises(NotXML, match=f"^more than {placement_tag.LARGEST} bytes$"):
+    with pytest.raises(NotXML, match=f"^more than {LARGEST} bytes$"):
         placement_tag.strip(xml + b" ")
 
 

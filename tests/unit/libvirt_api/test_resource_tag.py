@@ -9,9 +9,16 @@ from hypothesis import strategies as st
 
 from tests.unit.libvirt_api.fake_binding import FakeDomain, FakeLibvirt, connect, install, metadata
 from tuned_virt.libvirt_api import guest_limits, guest_weights, hook, placement_tag, resource_tag
-from tuned_virt.libvirt_api.guest_limits import UNLIMITED
-from tuned_virt.libvirt_api.placement_tag import NotXML
-from tuned_virt.libvirt_api.resource_tag import DEVICE, ResourceTag, Settings, after, read, strip
+from tuned_virt.libvirt_api.own_elements import LARGEST, NotXML
+from tuned_virt.libvirt_api.resource_tag import (
+    DEVICE,
+    UNLIMITED,
+    ResourceTag,
+    Settings,
+    after,
+    read,
+    strip,
+)
 from tuned_virt.model.pins import Pins
 
 TEXTS = {
@@ -104,7 +111,7 @@ def test_an_element_with_others_inside_is_not_ours() -> None:
 
 def test_long_xml_is_refused() -> None:
     with pytest.raises(NotXML, match="more than"):
-        read(" " * (placement_tag.LARGEST + 1))
+        read(" " * (LARGEST + 1))
 
 
 @pytest.mark.parametrize("value", ["", "-1", "1e3", "9" * 20, "\u0663", "1" * 10_000])

@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Iterable, Mapping
-from xml.etree.ElementTree import Element
 
 from tuned_virt.core.engine import Finding, Result
 from tuned_virt.core.journal import Journal
@@ -23,20 +21,16 @@ from tuned_virt.libvirt_api import guest_limits as libvirt
 from tuned_virt.libvirt_api import resource_tag
 from tuned_virt.libvirt_api.connection import Connection, Domain
 from tuned_virt.libvirt_api.errors import GuestGone, LibvirtError, Unanswered
-from tuned_virt.libvirt_api.placement_tag import NotXML
+from tuned_virt.libvirt_api.resource_tag import UNLIMITED
 from tuned_virt.libvirt_api.worker import GuestsView, LibvirtWorker
-from tuned_virt.model import xml as safexml
 from tuned_virt.model.guest import printable
-from tuned_virt.model.xml import XmlError
 from tuned_virt.plugins.vm_limits import original
 from tuned_virt.plugins.vm_limits.original import PLUGIN, OriginalLimits
-from tuned_virt.plugins.vm_limits.policy import LimitsPolicy, WantedLimits, wanted
+from tuned_virt.plugins.vm_limits.policy import SHARES, LimitsPolicy, WantedLimits, wanted
 
 log = logging.getLogger("tuned")
 
 LimitsClaim = Claim[LimitsPolicy]
-
-NUMBER = re.compile(r"\d{1,19}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -95,7 +89,7 @@ class LimitsController(GuestController[LimitsPolicy]):
         asked = wanted(claim.policy, seen.guest)
         mine = WantedLimits(
             {name: kib for name, kib in asked.memory.items() if name not in of_owner},
-            None if "cpu_shares" in of_owner else asked.shares,
+            None if SHARES in of_owner else asked.shares,
             asked.refused,
         )
         failed = dict.fromkeys(mine.refused, "")
@@ -135,10 +129,9 @@ class LimitsController(GuestController[LimitsPolicy]):
                 raise
             log.error("%s: guest %s: %s", PLUGIN, printable(active.name), error)
             return False
-        ours = tagged(active.xml)  # with a guest that came without libvirt's hook
+        ours, _ = resource_tag.read(active.xml)  # with a guest that came without libvirt's hook
         found = {
-            name: libvirt.UNLIMITED if name in ours else memory.get(name, libvirt.UNLIMITED)
-            for name in mine.memory
+            name: UNLIMITED if name in ours else memory.get(name, UNLIMITED) for name in mine.memory
         }
         both = {seen.key: replace(before, memory={**found, **before.memory})}
         return self._originals.amend(both) if known else self._originals.keep(both)
@@ -246,39 +239,16 @@ def put_back(link: Connection, active: Domain, before: OriginalLimits) -> Mappin
     return libvirt.apply(link, active, before.memory, before.shares)
 
 
-def owned(xml: str) -> dict[str, int]:
-    """The limits in a domain's XML, as its owner has set them. Raises XmlError."""
-    return safexml.read(xml, "domain", _owned, XmlError)
-
-
 def owners(xml: str, kept: OriginalLimits | None) -> tuple[str, ...]:
     """Limits in a domain's XML that we have not set, nor put back: a weight stays there.
 
-    kept: of those that we have set. Raises XmlError.
+    kept: of those that we have set. Raises NotXML.
     """
-    ours = {*tagged(xml), *(kept.memory if kept else ())}
+    tagged, there = resource_tag.read(xml)
+    ours = {*tagged, *(kept.memory if kept else ())}
     if kept and kept.shares is not None:
-        ours.add("cpu_shares")
-    return tuple(name for name in owned(xml) if name not in ours)
-
-
-def tagged(xml: str) -> resource_tag.Settings:
-    """The limits in a domain's XML that are ours by their tag; none in what cannot be read."""
-    try:
-        return resource_tag.read(xml)[0]
-    except NotXML:
-        return {}
-
-
-def _owned(root: Element) -> dict[str, int]:
-    places = {name: f"memtune/{name}" for name in libvirt.MEMORY}
-    texts = {name: root.findtext(place, "").strip() for name, place in places.items()}
-    found = {name: int(text) for name, text in texts.items() if NUMBER.fullmatch(text)}
-    limits = {name: value for name, value in found.items() if value < libvirt.UNLIMITED}
-    shares = root.findtext("cputune/shares")
-    if shares is None:
-        return limits
-    return {**limits, "cpu_shares": int(shares) if NUMBER.fullmatch(shares.strip()) else 0}
+        ours.add(SHARES)
+    return tuple(name for name in resource_tag.limits(there) if name not in ours)
 
 
 def _words(mine: WantedLimits) -> str:

@@ -21,7 +21,7 @@ from tuned_virt.core.options import (
 )
 from tuned_virt.core.section_settings import SettingNames
 from tuned_virt.frozen_dataclasses import dataclass, field
-from tuned_virt.libvirt_api.guest_limits import UNLIMITED
+from tuned_virt.libvirt_api.resource_tag import UNLIMITED
 from tuned_virt.model.guest import Guest
 
 MEMORY = ("memory_hard_limit", "memory_soft_limit", "swap_hard_limit")

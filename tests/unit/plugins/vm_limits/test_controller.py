@@ -21,11 +21,12 @@ from tuned_virt.core.originals import Originals
 from tuned_virt.guests.manager import Claim
 from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFS
+from tuned_virt.libvirt_api import resource_tag
 from tuned_virt.libvirt_api.connection import Domain
-from tuned_virt.libvirt_api.guest_limits import UNLIMITED
+from tuned_virt.libvirt_api.resource_tag import UNLIMITED
 from tuned_virt.libvirt_api.worker import GuestsView
 from tuned_virt.plugins.vm_limits import original, policy
-from tuned_virt.plugins.vm_limits.controller import LimitsController, owned
+from tuned_virt.plugins.vm_limits.controller import LimitsController
 
 UUID = "0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0f1"
 DOMAIN = """<domain type='kvm'><name>web1</name><uuid>{}</uuid><memory unit='MiB'>1024</memory>
@@ -186,6 +187,10 @@ def test_without_a_cpu_controller_the_other_limits_are_set(guests: LimitsControl
     assert web.domain.limits["hard_limit"] == 2 * GIB
     adjust(guests, web)
     assert web.domain.limits == FREE
+
+
+def owned(xml: str) -> resource_tag.Settings:
+    return resource_tag.limits(resource_tag.read(xml)[1])
 
 
 def test_what_the_owner_limits_is_seen() -> None:

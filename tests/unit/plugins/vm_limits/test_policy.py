@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.machines import GIB, guest
 from tuned_virt.core.options import BadOptions
-from tuned_virt.libvirt_api.guest_limits import UNLIMITED
+from tuned_virt.libvirt_api.resource_tag import UNLIMITED
 from tuned_virt.plugins.vm_limits.policy import LimitsPolicy, Size, WantedLimits, parse, wanted
 
 

@@ -176,7 +176,7 @@ class HostWriter(Writer):
         if name.endswith(UNIT):
             self._set_unit(fs, name[: -len(UNIT)], value)
         elif name in MASKS:
-            fs.write(MASKS[name], _mask(value))
+            fs.write(MASKS[name], mask(value))
         elif name == BANNED:
             self._reader.irqbalance.ban("" if _bans_by_itself(fs, value) else value)
         elif name.startswith(GUEST):
@@ -225,7 +225,7 @@ def _irq_file(setting: str) -> str:
     return f"{INTERRUPTS}/{setting[len(IRQ) :]}/smp_affinity_list"
 
 
-def _mask(cpus: str) -> str:
+def mask(cpus: str) -> str:
     """A list as the kernel's mask: groups of eight digits."""
     digits = f"{sum(1 << cpu for cpu in cpuset.parse(cpus)):x}"
     groups = range(len(digits), 0, -8)
