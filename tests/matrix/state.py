@@ -49,10 +49,8 @@ CGROUP_SETTINGS = re.compile(
 REMAINING = (
     *("cputune/vcpupin", "cputune/emulatorpin", "cputune/shares", "blkiotune/weight"),
     "metadata/{urn:tuned-virt-plus:placement:1}placement",
-    *(
-        "metadata/{urn:tuned-virt-plus:limits:1}limits",
-        "metadata/{urn:tuned-virt-plus:weights:1}weights",
-    ),
+    "metadata/{urn:tuned-virt-plus:limits:1}limits",
+    "metadata/{urn:tuned-virt-plus:weights:1}weights",
 )
 
 LOADED = ("module bfq", "module kyber_iosched")
@@ -64,7 +62,11 @@ KTHREADD = "2"
 """Parent of the kernel's threads, some of which it moves by itself."""
 
 OF_ONE_BOOT = (
-    *("thread ", "guest ", "module ", "/sys/fs/cgroup/", "/proc/sys/vm/user_reserve_kbytes"),
+    "thread ",
+    "guest ",
+    "module ",
+    "/sys/fs/cgroup/",
+    "/proc/sys/vm/user_reserve_kbytes",
 )
 """How names begin of what is another after a reboot; the last is of the memory then free."""
 

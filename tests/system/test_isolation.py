@@ -6,20 +6,21 @@ AllowedCPUs= needs control groups version 2: where this machine has version 1, t
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import debian
 from tests.libvirtd import Libvirtd
+from tests.machine_in_use import put
 from tests.sandbox import REPO, SystemdSandbox, wait_for
 from tuned_virt.kernel import cpuset, systemd, unit_cpus
 from tuned_virt.kernel.files import KernelFS
+from tuned_virt.plugins.vm_pinning.isolation.host import ONLINE, mask
 from tuned_virt.plugins.vm_pinning.isolation.planner import UNITS
 
 pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one CPU is for the host")
@@ -42,21 +43,15 @@ def kernel() -> dict[str, str]:
     return {str(file): file.read_text().strip() for file in files}
 
 
-def put(settings: Mapping[str, str]) -> None:
-    """Write what the kernel lets be moved."""
-    for file, cpus in settings.items():
-        with contextlib.suppress(OSError):
-            Path(file).write_text(cpus)
-
-
 @pytest.fixture
 def everywhere() -> Iterator[None]:
     """Work queues and interrupts may use all CPUs, whatever this machine's owner has chosen."""
-    own, cpus = kernel(), range(os.cpu_count() or 1)
-    mask = f"{sum(1 << cpu for cpu in cpus):x}"
-    put({file: cpuset.text(cpus) if file.endswith("list") else mask for file in own})
+    own, cpus = kernel(), Path(ONLINE).read_text().strip()
+    for file in own:
+        put(file, cpus if file.endswith("list") else mask(cpus))
     yield
-    put(own)
+    for file, text in own.items():
+        put(file, text)
 
 
 @pytest.fixture
