@@ -129,7 +129,8 @@ def learned_disk(cell: Cell) -> Path:
     """
     learned = images.FOLDER / "disks" / f"{cell.suite}-{cell.tuned}.learned.img"
     if not learned.exists():
-        with tempfile.TemporaryDirectory(dir=images.FOLDER) as scratch:
+        learned.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=learned.parent) as scratch:
             new = Path(scratch) / "disk.img"
             subprocess.run(["cp", "--sparse=always", str(images.disk(cell)), str(new)], check=True)
             broken = run_machine(cell, new, Path(scratch), keep=True)
