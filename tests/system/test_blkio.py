@@ -27,7 +27,7 @@ from tuned_virt.plugins.vm_blkio.plugin import has_controller
 from tuned_virt.plugins.vm_blkio.policy import parse_sections
 
 CONTROLLERS = '"blkio"'
-PARTITIONS = ("/sys/fs/cgroup/blkio/machine", "/sys/fs/cgroup/machine")
+PARTITIONS = ("*/machine", "machine")
 """Cgroups that libvirt makes for its guests and leaves: of version 1, of version 2."""
 
 CONTROLLER_FILES = ("sys/fs/cgroup/cgroup.controllers", "sys/fs/cgroup/blkio")
@@ -52,11 +52,14 @@ def ksm_stopped() -> None:
 
 @contextlib.contextmanager
 def no_partition_left() -> Iterator[None]:
-    before = [path for path in map(Path, PARTITIONS) if path.exists()]
+    before = partitions()
     yield
-    for path in map(Path, PARTITIONS):
-        if path not in before:
-            wait_for(f"{path} is gone", functools.partial(gone, path))
+    for path in partitions() - before:
+        wait_for(f"{path} is gone", functools.partial(gone, path))
+
+
+def partitions() -> set[Path]:
+    return {path for pattern in PARTITIONS for path in Path("/sys/fs/cgroup").glob(pattern)}
 
 
 def gone(path: Path) -> bool:
