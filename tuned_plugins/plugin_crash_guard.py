@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from tuned_virt import registry
 from tuned_virt.plugins import crash_guard
 from tuned_virt.tuned_api import planned_plugin
 
@@ -24,4 +25,4 @@ class CrashGuardPlugin(planned_plugin.PlannedPlugin):  # type: ignore[misc]
     ====
     """
 
-    tuner = crash_guard.CrashGuardTuner()
+    tuner = crash_guard.CrashGuardTuner(registry.kept_files)

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from tuned_virt import plugins
+from tuned_virt.core.installed_profiles import our_plugins
+from tuned_virt.core.originals import shared_originals
+from tuned_virt.core.plan import Values
 from tuned_virt.core.tuner import Registered, Tuner
 from tuned_virt.guests.restore import GuestRestore
 
@@ -19,6 +22,17 @@ def tuner(name: str) -> Tuner[Any, Any]:
     importlib.import_module(f"{plugins.__name__}.{name}")
     found = Registered.classes[name].on_host()
     assert isinstance(found, Tuner)
+    return found
+
+
+def kept_files() -> Values:
+    """What the plugins keep of single kernel files, by path. Raises OriginalsError."""
+    found: dict[str, str] = {}
+    for name in sorted(our_plugins()):
+        originals = shared_originals().record(name).originals
+        if originals:
+            importlib.import_module(f"{plugins.__name__}.{name}")
+            found.update(Registered.classes[name].kernel_files(originals))
     return found
 
 

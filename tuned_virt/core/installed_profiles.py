@@ -164,7 +164,7 @@ class InstalledProfiles:
             file = self.file(current, seen)
             if file is not None:
                 seen.append(file)
-                loaded = _loaded(current, file)
+                loaded = _loaded(current, file, _version(file))
                 yield loaded
                 todo += [(one, current) for one in loaded.includes if UNKNOWN not in one]
             elif not optional and self.file(current) is None:
@@ -184,7 +184,14 @@ def _is_file(path: str) -> bool:
         return False
 
 
-def _loaded(name: str, file: str) -> LoadedProfile:
+def _version(file: str) -> tuple[int, ...]:
+    found = os.stat(file)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=64)
+def _loaded(name: str, file: str, version: tuple[int, ...]) -> LoadedProfile:
+    """A profile, parsed once as long as its file's version stays."""
     import configparser  # none of the commands that start fast needs it
 
     parsed = configparser.ConfigParser(

@@ -54,6 +54,11 @@ class PlanRunner(Generic[P, S]):
         self._undone: P | None = None
         self._controlling: tuple[P, Controller] | None = None
 
+    @property
+    def policy(self) -> P | None:
+        """The one in force, or that is being applied."""
+        return self._applied.policy if self._applied else None
+
     def apply(self, policy: P, observe: bool = False) -> None:
         """Apply a policy, or only say what it would do. Cancels a restore that was put off."""
         self._deferred.cancel()

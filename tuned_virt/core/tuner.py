@@ -98,6 +98,11 @@ class Registered(ABC):
         """One that tunes this machine."""
         return cls()
 
+    @classmethod
+    def kernel_files(cls, originals: Values) -> Values:
+        """Of the kept originals those of single kernel files, by path: what was there before."""
+        return {}
+
 
 class Tuner(Registered, Generic[P, S]):
     """What one plugin tunes: its options, how to read the machine, and the pure decision."""

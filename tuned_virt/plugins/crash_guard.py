@@ -8,7 +8,7 @@ the values of the named files; at unapply, after those plugins, it puts back wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from tuned_virt.core import options as opt
 from tuned_virt.core.options import BadOptions, OptionError, OptionSpec
@@ -102,6 +102,7 @@ class CrashGuardState:
 
     values   of the files that the policy's patterns match, and of those kept
     matched  those that the patterns match
+    before   path → what was there before another plugin of ours set it, where one has
     places   kept setting → its file, of the same device as then
     gone     kept setting → what has become of its device; replaced: those whose name another has
     unknown  kept setting → why it cannot be told which device has its name now
@@ -109,6 +110,7 @@ class CrashGuardState:
 
     values: Mapping[DeviceFile, str]
     matched: frozenset[DeviceFile]
+    before: Values = field(default_factory=dict)
     places: Mapping[str, DeviceFile] = field(default_factory=dict)
     gone: Values = field(default_factory=dict)
     replaced: frozenset[str] = frozenset()
@@ -141,9 +143,11 @@ def decide(state: CrashGuardState, originals: Values) -> Plan:
 
     Of the kernel's pairs (vm.dirty_ratio and vm.dirty_bytes) writing one zeroes the other, and zero
     itself is refused, so values other than 0 go first; the zeros are then already there. What was
-    kept of a device is not written to another one that has its name now.
+    kept of a device is not written to another one that has its name now. What another plugin of
+    ours has set, and leaves for the profile that is being applied, was not there before.
     """
     now = state.values
+    before = {one: state.before.get(one.path, text) for one, text in now.items()}
     kept = {place: originals[setting] for setting, place in state.places.items()}
     differing = [
         (originals[setting], setting, place)
@@ -157,7 +161,7 @@ def decide(state: CrashGuardState, originals: Values) -> Plan:
                 differing, key=lambda one: (one[0] == "0", one[2].path)
             )
         ),
-        originals={str(one): kept.get(one, now[one]) for one in now if one in state.matched},
+        originals={str(one): kept.get(one, before[one]) for one in now if one in state.matched},
         pending=state.unknown,
         notes=tuple(
             f"{state.gone[setting]}; {parse_file(setting).path} was {originals[setting]}, which is"
@@ -178,8 +182,14 @@ class CrashGuardTuner(Tuner[CrashGuardPolicy, CrashGuardState]):
     tuned_choices = TUNED_CHOICES
     parse = staticmethod(parse)
 
+    def __init__(self, kept_by_others: Callable[[], Values] = dict) -> None:
+        self._kept_by_others = kept_by_others
+
     def read(self, fs: KernelFS, policy: CrashGuardPolicy, originals: Values) -> CrashGuardState:
-        """The guarded files and those kept; what is not there is left out."""
+        """The guarded files and those kept; what is not there is left out.
+
+        Raises OriginalsError.
+        """
         devices = DeviceReader(fs)
         matched = frozenset(
             devices.identify(path)
@@ -191,7 +201,8 @@ class CrashGuardTuner(Tuner[CrashGuardPolicy, CrashGuardState]):
         files = sorted({*matched, *kept.places.values()}, key=str)
         texts = {file: fs.read_optional(file.path) for file in files}
         values = {file: active_word(text) for file, text in texts.items() if text is not None}
-        return replace(kept, values=values, matched=matched)
+        before = self._kept_by_others() if matched else {}
+        return replace(kept, values=values, matched=matched, before=before)
 
     def values(self, state: CrashGuardState) -> Values:
         """The settings' values, also of those kept by names that they have no longer."""
@@ -240,4 +251,4 @@ def _kept(devices: DeviceReader, originals: Values) -> CrashGuardState:
         gone[setting] = why_gone(kept.name, there)
         if kept.name in there:
             replaced.add(setting)
-    return CrashGuardState({}, frozenset(), places, gone, frozenset(replaced), unknown)
+    return CrashGuardState({}, frozenset(), {}, places, gone, frozenset(replaced), unknown)

@@ -19,9 +19,11 @@ from tuned_virt.core import active_profile, section_settings, settings
 from tuned_virt.core.active_profile import ActiveProfile
 from tuned_virt.core.engine import Finding, Result
 from tuned_virt.core.installed_profiles import InstalledProfiles
+from tuned_virt.core.next_profile import NextProfile
 from tuned_virt.core.options import OptionError, OptionSpec, no_such, template
 from tuned_virt.core.section_settings import DEFAULTS, FILE, SectionSettings, combined
 from tuned_virt.core.system_root import OutsideRootError, SystemRoot
+from tuned_virt.kernel import systemd
 from tuned_virt.tuned_api import stock_values
 
 log = logging.getLogger("tuned")
@@ -34,8 +36,8 @@ FOLLOWED_BY_APPLY = frozenset({"_switch_profile", "reload"})
 """Methods of TuneD's controller that unapply only to apply again at once."""
 
 
-def next_apply() -> threading.Event | None:
-    """Set once the profile is applied that a switch or reload under way applies next, else None.
+def next_profile() -> NextProfile | None:
+    """What a switch, a reload or a restart under way applies next; None where nothing is.
 
     TuneD does not tell a plugin why it unapplies, but the thread that asked for it waits in one of
     the controller's methods.
@@ -47,10 +49,27 @@ def next_apply() -> threading.Event | None:
                 frame.f_code.co_name in FOLLOWED_BY_APPLY
                 and frame.f_globals.get("__name__") == "tuned.daemon.controller"
             ):
-                daemon = getattr(frame.f_locals.get("self"), "_daemon", None)
-                return getattr(daemon, "_profile_applied", threading.Event())
+                return _of_controller(frame.f_locals)
             frame = frame.f_back
-    return None
+    return NextProfile(_named_by_files().all) if systemd.restarting() else None
+
+
+def _of_controller(found: Mapping[str, Any]) -> NextProfile:
+    """From the variables of the method that switches (its argument) or reloads (TuneD's files)."""
+    daemon = getattr(found.get("self"), "_daemon", None)
+    settled = getattr(daemon, "_profile_applied", None) or threading.Event()
+    files = _named_by_files()
+    names = found.get("profile_name")
+    if names is None:
+        return NextProfile(files.all, settled)
+    return NextProfile(replace(files, names=tuple(str(names).split())).all, settled)
+
+
+def _named_by_files() -> ActiveProfile:
+    try:
+        return active_profile.read(SystemRoot())
+    except (OSError, OutsideRootError):
+        return ActiveProfile()
 
 
 def drop_from_repository(plugin: Any) -> None:

@@ -32,7 +32,7 @@ from tuned_virt.tuned_api.common import (
     contained,
     log_findings,
     log_stock,
-    next_apply,
+    next_profile,
 )
 
 log = logging.getLogger("tuned")
@@ -319,14 +319,15 @@ class GuestPlugin(TunerOptions, hotplug.Plugin):  # type: ignore[misc]
     def _release(self) -> None:
         if self._manager is None:
             return
-        settled = next_apply()
-        if settled is None and systemd.restarting():
+        following = next_profile()
+        if following is None or not following.takes_over(self.tuner.name):
+            self._manager.release()
+            if not self._manager.settle(timeouts.GUESTS_RESTORED) and not self._manager.idle:
+                log.info("%s: it is restored as soon as libvirt answers", self.name)
+        elif following.settled is not None:
+            self._manager.release(following.settled)
+        else:
             log.info("%s: kept for the %s that systemd starts next", self.name, systemd.SERVICE)
-            return
-        self._manager.release(settled)
-        restored = settled is not None or self._manager.settle(timeouts.GUESTS_RESTORED)
-        if not restored and not self._manager.idle:
-            log.info("%s: it is restored as soon as libvirt answers", self.name)
 
     def _instance_verify_static(self, instance: Any, ignore_missing: bool, devices: Any) -> bool:
         stock = log_stock(self.name, instance)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from tuned.plugins import base
@@ -31,7 +31,7 @@ from tuned_virt.tuned_api.common import (
     expanded,
     log_findings,
     log_stock,
-    next_apply,
+    next_profile,
 )
 from tuned_virt.tuned_api.stock_journal import StockJournal
 from tuned_virt.tuned_api.stock_values import applied_sections
@@ -228,15 +228,22 @@ class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
         return merged
 
     def _unapply(self) -> None:
-        settled = next_apply() if self.tuner.restore_is_deferred else None
-        if settled is not None:
-            plan_runner(self.tuner).restore_later(settled)
-        elif self.tuner.restore_is_deferred and systemd.restarting():
+        runner = plan_runner(self.tuner)
+        following = next_profile() if self.tuner.restore_is_deferred else None
+        if following is None or not following.takes_over(self.tuner.name, *self._set_by(runner)):
+            runner.restore()
+        elif following.settled is not None:
+            runner.restore_later(following.settled)
+        else:
             log.info(
                 "%s: kept for the %s that systemd starts next", self.tuner.name, systemd.SERVICE
             )
-        else:
-            plan_runner(self.tuner).restore()
+
+    def _set_by(self, runner: PlanRunner[Any, Any]) -> tuple[Collection[str], tuple[str, str]]:
+        """Kernel files that are set, and TuneD's plugin and option that set the same otherwise."""
+        files = () if runner.policy is None else self.tuner.files(runner.policy)
+        apart = self.tuner.sections
+        return files, apart.conflicting_plugin if apart else ("", "")
 
 
 def _observe(text: str | None) -> bool:

@@ -11,22 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tuned_virt.core.engine import Finding, Result
+from tuned_virt.core.stock_files import pattern
 from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.tuned_api import stock_values
-
-THP = "/sys/kernel/mm/transparent_hugepage"
-
-VM_FILES: Mapping[str, str] = {
-    "transparent_hugepages": f"{THP}/enabled",
-    "transparent_hugepage": f"{THP}/enabled",
-    "transparent_hugepage.defrag": f"{THP}/defrag",
-    **{f"dirty_{end}": f"/proc/sys/vm/dirty_{end}" for end in ("ratio", "bytes")},
-    **{
-        f"dirty_background_{end}": f"/proc/sys/vm/dirty_background_{end}"
-        for end in ("ratio", "bytes")
-    },
-}
-"""Options of TuneD's plugin vm (dirty_… since 2.25)."""
 
 EITHER = (
     ("/proc/sys/vm/dirty_background_ratio", "/proc/sys/vm/dirty_background_bytes"),
@@ -97,8 +84,5 @@ def files(instances: Iterable[Any]) -> Iterator[StockFile]:
 
 
 def _paths(plugin: str, option: str) -> list[str]:
-    if plugin == "sysfs":
-        return glob.glob(option)
-    if plugin == "sysctl":
-        return [f"/proc/sys/{option.replace('.', '/')}"]
-    return [VM_FILES[option]] if plugin == "vm" and option in VM_FILES else []
+    path = pattern(plugin, option)
+    return glob.glob(path) if plugin == "sysfs" else [path] if path else []

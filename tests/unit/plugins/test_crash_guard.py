@@ -38,7 +38,7 @@ def state(files: dict[str, str], *kept: str) -> CrashGuardState:
     """Files of no device, all of them guarded."""
     values = {DeviceFile("", 0, path): text for path, text in files.items()}
     places = {path: DeviceFile("", 0, path) for path in kept}
-    return CrashGuardState(values, frozenset(values), places)
+    return CrashGuardState(values, frozenset(values), {}, places)
 
 
 def test_what_a_crash_left_is_put_back_and_kept_on() -> None:
@@ -49,6 +49,13 @@ def test_what_a_crash_left_is_put_back_and_kept_on() -> None:
         ("/proc/sys/vm/swappiness", "10", "60")
     ]
     assert plan.originals == {"/proc/sys/vm/swappiness": "60", "/proc/sys/vm/new": "3"}
+
+
+def test_what_another_plugin_has_set_was_not_there_before() -> None:
+    values = {DeviceFile("", 0, "/sys/a"): "never", DeviceFile("", 0, "/sys/b"): "1"}
+    plan = decide(CrashGuardState(values, frozenset(values), {"/sys/a": "madvise"}), {})
+    assert plan.originals == {"/sys/a": "madvise", "/sys/b": "1"}
+    assert plan.changes == ()
 
 
 def test_of_a_pair_the_zero_is_written_last() -> None:

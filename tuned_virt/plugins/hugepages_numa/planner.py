@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 
 from tuned_virt.core.plan import Change, Plan, Values
 from tuned_virt.frozen_dataclasses import dataclass, replace
-from tuned_virt.model.topology.huge_pages import folder
 from tuned_virt.plugins.hugepages_numa import plan_notes, setting_types, targets
 from tuned_virt.plugins.hugepages_numa.policy import HugepagesPolicy, OnPartial, Remedy
 from tuned_virt.plugins.hugepages_numa.setting_types import (
@@ -179,7 +178,7 @@ class _PoolPlanning:
         growing = steps[pool] > 0
         return PoolChange(
             str(pool),
-            f"{folder(pool.node, pool.size_kib)}/nr_hugepages",
+            pool.file,
             self._state.pools[pool].persistent,
             self._pools[pool],
             self._why(pool),

@@ -61,6 +61,17 @@ class HugepagesTuner(Tuner[HugepagesPolicy, "HugepagesState | None"]):
         """With libvirt's guests, and the kernel's events of memory."""
         return cls(GuestFollower(GuestPageReader()), nodes=NodeEvents())
 
+    @classmethod
+    def kernel_files(cls, originals: Values) -> Values:
+        """All but the mounts."""
+        from tuned_virt.plugins.hugepages_numa import setting_types
+
+        return {
+            setting.file: str(value)
+            for setting, value in setting_types.parse(originals).items()
+            if not isinstance(setting, setting_types.MountSetting)
+        }
+
     def undoing(self, policy: HugepagesPolicy) -> HugepagesPolicy:
         """See `HugepagesPolicy.undoing`."""
         return policy.undoing

@@ -9,7 +9,7 @@ from typing import NamedTuple, Union
 
 from tuned_virt.core.plan import Values
 from tuned_virt.frozen_dataclasses import dataclass
-from tuned_virt.model.topology.huge_pages import FOLDER, Pool
+from tuned_virt.model.topology.huge_pages import FOLDER, Pool, folder
 from tuned_virt.plugins.hugepages_numa.pools import TRANSPARENT, size_name, size_of
 
 
@@ -21,6 +21,11 @@ class PoolSetting(NamedTuple):
 
     def __str__(self) -> str:
         return f"pages_{size_name(self.size_kib)} node{self.node}"
+
+    @property
+    def file(self) -> str:
+        """The kernel's file."""
+        return f"{folder(self.node, self.size_kib)}/nr_hugepages"
 
 
 Pools = Mapping[PoolSetting, Pool]

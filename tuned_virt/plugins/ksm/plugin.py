@@ -74,6 +74,12 @@ class KsmTuner(Tuner[KsmPolicy, KsmState]):
         """With libvirt's running guests."""
         return cls(GuestFollower(RunningGuestReader()))
 
+    @classmethod
+    def kernel_files(cls, originals: Values) -> Values:
+        """All but the services."""
+        kept = originals.items()
+        return {f"{settings.FOLDER}/{name}": v for name, v in kept if name not in conflicts.UNITS}
+
     def undoing(self, policy: KsmPolicy) -> KsmPolicy:
         """See `KsmPolicy.undoing`."""
         return policy.undoing

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from tuned_virt import placement
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals, shared_originals
+from tuned_virt.core.plan import Values
 from tuned_virt.guests.manager import GuestController, GuestTuner
 from tuned_virt.guests.originals import runs
 from tuned_virt.guests.restore import GuestRestore
@@ -41,6 +42,12 @@ class PinningTuner(GuestTuner[PinningPolicy, OriginalPins]):
 
     def __init__(self, file: AnyPath = held_placements.FILE) -> None:
         self._file = file
+
+    @classmethod
+    def kernel_files(cls, originals: Values) -> Values:
+        """That of kernel.numa_balancing."""
+        kept = originals.get(numa_balancing.SETTING)
+        return {} if kept is None else {numa_balancing.FILE: kept}
 
     def guests(self, uri: str) -> GuestController[PinningPolicy]:
         """See `GuestTuner`."""
