@@ -7,23 +7,24 @@ Python's own call makes a set of all CPUs for each thread: on 1,024 CPUs it take
 from __future__ import annotations
 
 import ctypes
-import errno
 from collections.abc import Iterable, Iterator
 
-SIZES = (128, 1024)
-"""Bytes of a mask: for most machines, and for the 8,192 CPUs that Linux has at most."""
+SIZES = (8, 128, 1024)
+"""Bytes of a mask: for small machines, for most, and for the 8,192 CPUs that Linux has at most. The
+kernel refuses one that is too small for its CPUs, whichever thread is asked for."""
+
+OWN = 0
+"""The thread that asks."""
 
 
 def masks(threads: Iterable[int]) -> Iterator[tuple[int, int]]:
     """Each thread with the CPUs where it may run, as bits; without those that have ended."""
-    call = ctypes.CDLL(None, use_errno=True).sched_getaffinity
-    size, mask = _room(SIZES[0])
+    call = ctypes.CDLL(None).sched_getaffinity
+    for size, mask in map(_room, SIZES):
+        if not call(OWN, size, mask):
+            break
     for thread in threads:
-        refused = call(ctypes.c_int(thread), size, mask)
-        if refused and ctypes.get_errno() == errno.EINVAL:
-            size, mask = _room(SIZES[-1])
-            refused = call(ctypes.c_int(thread), size, mask)
-        if not refused:
+        if not call(thread, size, mask):
             yield thread, int.from_bytes(mask.raw, "little")
 
 

@@ -11,7 +11,7 @@ import fcntl
 import os
 import time
 
-from tuned_virt.kernel import procfs, timeouts
+from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 
 FIRST, LONGEST = 0.001, 0.05
@@ -71,6 +71,8 @@ def _holder(descriptor: int) -> int:
 
 
 def _words(pid: int) -> str:
+    from tuned_virt.kernel import procfs  # most locks are free
+
     try:
         fields = procfs.status(KernelFS(), str(pid)) if pid else {}
     except KernelFileError:

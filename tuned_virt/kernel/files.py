@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fnmatch
 import functools
 import os
 import re
@@ -14,7 +13,7 @@ from typing import Union
 
 from tuned_virt.kernel.errors import PlainError
 
-AnyPath = Union[str, "os.PathLike[str]"]
+AnyPath = Union[str, os.PathLike[str]]
 """A path in the file system; the daemon has no pathlib, which would take 0.6 MiB of its memory."""
 
 CHUNK = 1 << 16
@@ -28,7 +27,8 @@ FORBIDDEN = {errno.EACCES, errno.EPERM}
 OF_ANOTHER_KIND = {errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
 """What has this name is no file."""
 
-WILD = re.compile(r"[*?[]")
+WILD = frozenset("*?[")
+"""What makes a path a pattern."""
 
 INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 """PROC_PID_INIT_INO in the kernel's include/linux/proc_ns.h."""
@@ -112,17 +112,16 @@ class KernelFS:
             raise _error(path, error) from error
         return text.decode(errors="replace").strip()
 
-    def beginning(self, path: str, most: int) -> str:
-        """The same of a file's first bytes, at most so many. Raises as `read`."""
+    def beginning(self, path: str, most: int) -> bytes:
+        """A file's first bytes, at most so many. Raises as `read`."""
         try:
             descriptor = os.open(self._real(path), os.O_RDONLY | os.O_CLOEXEC)
             try:
-                text = os.read(descriptor, most)
+                return os.read(descriptor, most)
             finally:
                 os.close(descriptor)
         except OSError as error:
             raise _error(path, error) from error
-        return text.decode(errors="replace")
 
     def read_optional(self, path: str) -> str | None:
         """The file's text, or None where there is none. Raises KernelFileError."""
@@ -283,11 +282,13 @@ class KernelFS:
 
         Unlike glob.glob it does not take a folder that cannot be read for an empty one.
         """
+        import fnmatch  # an advice to libvirt looks for no pattern
+
         found = [""]
         way = re.findall(r"/[^/]+", pattern)
-        last = max((n for n, part in enumerate(way) if WILD.search(part)), default=-1)
+        last = max((n for n, part in enumerate(way) if WILD.intersection(part)), default=-1)
         for part in way[: last + 1]:
-            if WILD.search(part):
+            if WILD.intersection(part):
                 wanted = part[1:]
                 found = [
                     f"{folder}/{name}"

@@ -6,7 +6,7 @@ One node that has room for all of it, where the vCPUs of all guests are then mos
 `placement/balanced.py`); else the fewest and nearest nodes that have it together.
 """
 
-from __future__ import annotations
+# Annotations are no text here: typing compiles those of a NamedTuple, 1 ms for the first of them.
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple

@@ -9,6 +9,7 @@ asked: it waits for the answer while it starts a guest.
 from __future__ import annotations
 
 import re
+from itertools import chain
 
 from tuned_virt.kernel import affinity
 from tuned_virt.kernel.files import KernelFileAbsent, KernelFileError, KernelFS
@@ -17,8 +18,8 @@ from tuned_virt.numad.advice import Running
 STATE = "/run/libvirt/qemu"
 """Where libvirt's QEMU driver has a file of state for each guest that runs, for root alone."""
 
-VCPU = re.compile(r"<vcpu id='\d+' pid='(\d{1,9})'/>")
-END = "</vcpus>"
+VCPU = re.compile(rb"<vcpu id='\d+' pid='(\d{1,9})'/>")
+END = b"</vcpus>"
 USUAL = 1 << 12
 """Bytes in which a file of state has its vCPUs, up to some 90 of them."""
 
@@ -37,7 +38,7 @@ def read(fs: KernelFS) -> tuple[list[Running], str]:
                 missing = missing or str(error)
     except KernelFileError as error:
         missing = str(error)
-    masks = dict(affinity.masks(thread for threads in guests for thread in threads))
+    masks = dict(affinity.masks(chain.from_iterable(guests)))
     running = [[thread for thread in threads if thread in masks] for threads in guests]
     return [Running(one[0], tuple(masks[each] for each in one)) for one in running if one], missing
 
@@ -45,5 +46,5 @@ def read(fs: KernelFS) -> tuple[list[Running], str]:
 def _threads(fs: KernelFS, path: str) -> list[int]:
     text = fs.beginning(path, USUAL)
     if END not in text:
-        text = fs.read(path)
-    return [int(number) for number in VCPU.findall(text.partition(END)[0])]
+        text = fs.read(path).encode()
+    return list(map(int, VCPU.findall(text.partition(END)[0])))

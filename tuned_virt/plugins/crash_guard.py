@@ -194,7 +194,7 @@ class CrashGuardTuner(Tuner[CrashGuardPolicy, CrashGuardState]):
         matched = frozenset(
             devices.identify(path)
             for pattern in policy.patterns
-            for path in (fs.glob(pattern) if WILD.search(pattern) else (pattern,))
+            for path in (fs.glob(pattern) if WILD.intersection(pattern) else (pattern,))
             if is_setting(path)
         )
         kept = _kept(devices, originals)

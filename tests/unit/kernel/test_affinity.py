@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 
 from tuned_virt.kernel import affinity
 
@@ -24,3 +29,27 @@ def test_masks_are_the_kernels_and_what_has_ended_has_none() -> None:
         (os.getpid(), mask),
         (own, mask),
     ]
+
+
+def kernel(monkeypatch: pytest.MonkeyPatch, cpus: int) -> None:
+    """One that refuses a mask too small for its CPUs; all threads run on the last one."""
+
+    def call(_thread: int, size: ctypes.c_size_t, mask: Any) -> int:
+        if 8 * size.value < cpus:
+            return -1
+        mask[(cpus - 1) // 8] = 1 << (cpus - 1) % 8
+        return 0
+
+    library = SimpleNamespace(sched_getaffinity=call)
+    monkeypatch.setattr(ctypes, "CDLL", lambda _name: library)
+
+
+@pytest.mark.parametrize("cpus", [1, 64, 65, 1024, 1025, 8192])
+def test_a_mask_has_room_for_all_cpus(cpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel(monkeypatch, cpus)
+    assert list(affinity.masks([7, 8])) == [(7, 1 << cpus - 1), (8, 1 << cpus - 1)]
+
+
+def test_a_kernel_that_refuses_all_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel(monkeypatch, 1 << 20)
+    assert list(affinity.masks([7])) == []

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The machine: its NUMA nodes and memory now, and all of it as the planner needs it (`Host`)."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from tuned_virt.model.topology.memory import (
@@ -25,9 +24,11 @@ else:
 
     def __getattr__(name: str) -> Any:
         """A whole host, imported once somebody asks for one: an advice to libvirt does without."""
-        module = {"measured": "sysfs", "overlay": "sysfs", "read": "sysfs"}.get(name, "host")
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        module = {"measured": "sysfs", "overlay": "sysfs", "read": "sysfs"}.get(name, "host")
         return getattr(import_module(f"{__name__}.{module}"), name)
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The machine's NUMA nodes and memory, from sysfs and procfs."""
 
-from __future__ import annotations
+# Annotations are no text here: typing compiles those of a NamedTuple, 1 ms for the first of them.
 
 import os
 import re
