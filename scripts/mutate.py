@@ -41,6 +41,8 @@ PURE = (
     "*/policy",
     "core/options",
     "core/device_filter",
+    "core/next_profile",
+    "core/stock_files",
     "kernel/cpuset",
     "libvirt_api/own_elements",
     "libvirt_api/placement_tag",
@@ -107,7 +109,17 @@ survivor takes ten seconds: what they alone notice, no test of a rule states.
 
 Globs below tests/unit, or single tests."""
 
-COPIED = ("tests", "scripts", "hooks", "profiles", "docs", "tuned_plugins", "README.md")
+COPIED = (
+    "tests",
+    "bench",
+    "monitoring",
+    "scripts",
+    "hooks",
+    "profiles",
+    "docs",
+    "tuned_plugins",
+    "README.md",
+)
 """What the tests need besides the library."""
 
 KILLED, SURVIVED = (1, -24), (0, 33)

@@ -104,6 +104,8 @@ class Course:
             self.profile = about
         elif kind in ("off", "few descriptors", "little memory"):
             self.profile = ""
+        elif kind == "restore":
+            self.profile = self.profile if self.tuned else ""
         elif kind in ("kill tuned", "terminate tuned", "start tuned"):
             self.tuned = kind == "start tuned"
         elif kind in ("kill libvirtd", "start libvirtd"):

@@ -50,3 +50,20 @@ def test_no_step_is_taken_of_what_is_not_there(seed: int) -> None:
             disks.add(step.about)
         elif step.kind == "remove disk":
             disks.remove(step.about)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_restore_without_tuned_leaves_no_profile_to_verify(seed: int) -> None:
+    tuned, profile = True, ""
+    for step in first(seed, 2000):
+        if step.kind in ("verify", "drift", "reload tuned"):
+            assert profile, step
+        if step.kind == "switch":
+            profile = step.about
+        elif step.kind in ("off", "few descriptors", "little memory") or (
+            step.kind == "restore" and not tuned
+        ):
+            profile = ""
+        tuned = {"kill tuned": False, "terminate tuned": False, "start tuned": True}.get(
+            step.kind, tuned
+        )
