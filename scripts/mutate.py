@@ -111,6 +111,7 @@ Globs below tests/unit, or single tests."""
 
 COPIED = (
     "tests",
+    "ansible",
     "bench",
     "monitoring",
     "scripts",

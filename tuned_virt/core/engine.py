@@ -101,6 +101,7 @@ class Engine(Generic[P, S]):
         self._journal = journal
         self._abandoned = threading.Event()
         self._told: Values = {}  # what this process has logged of what is pending
+        self._failed: Values = {}  # the same of what could not be set at the last apply
         self._returned: frozenset[str] = frozenset()  # originals that are back, to be forgotten
 
     @property
@@ -147,6 +148,7 @@ class Engine(Generic[P, S]):
             failed = {change.setting: prepared.refused for change in plan.changes}
             return ApplyResult(plan, failed, refused=prepared.refused)
         made, failed = self._carry_out(plan.changes)
+        self._failed = failed
         self._let_go(prepared, failed)
         self._say(plan)
         return ApplyResult(plan, failed, made)
@@ -288,8 +290,8 @@ class Engine(Generic[P, S]):
                 yield change.setting, reason
 
     def _say_not_made(self, change: Change, reason: str) -> None:
-        """Once: what is pending for the same reason is tried again and again."""
-        if self._told.get(change.setting) != reason:
+        """Once: what fails for the same reason may be tried again and again."""
+        if reason not in (self._told.get(change.setting), self._failed.get(change.setting)):
             level = logging.INFO if reason == GIVEN_UP else logging.ERROR
             log.log(level, "%s: %s: %s", self.tuner.name, shown(change.setting), reason)
 

@@ -26,6 +26,17 @@ def test_the_weight_of_each_guests_scope(tmp_path: Path) -> None:
     assert io_weights.of_guests(fs) == {2: 500, 13: 100, 6: 300}
 
 
+def test_with_cgroup_v1_the_units_property(tmp_path: Path) -> None:
+    """As systemd 252 writes it for SetUnitProperties(unit, runtime, BlockIOWeight)."""
+    fs = FakeProc(tmp_path)
+    unit = "/run/systemd/transient/machine-qemu\\x2d7\\x2ddb\\x2d2.scope.d"
+    text = "# This is a drop-in unit file extension.\n[Scope]\nBlockIOWeight=500\n"
+    fs.put(f"{unit}/50-BlockIOWeight.conf", text)
+    fs.put(f"{unit}/50-CPUShares.conf", "[Scope]\nCPUShares=200\n")
+    fs.put("/run/systemd/transient/run-9.scope.d/50-BlockIOWeight.conf", text)
+    assert io_weights.of_guests(fs) == {7: 500}
+
+
 def test_without_groups_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fs = FakeProc(tmp_path)
     assert io_weights.of_guests(fs) == {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from tuned_virt.core.engine import Controller
@@ -43,6 +43,57 @@ class GuestWeightsApi(Protocol):
         """Set one parameter. Raises Exception with libvirt's reason."""
 
 
+class Retry:
+    """Has what libvirt refused, or did not answer, planned again: an event source of its own.
+
+    It waits `timeouts.RETRY_REFUSED` each time, and until libvirt answers.
+    """
+
+    def __init__(self, libvirt: GuestWeightsApi) -> None:
+        self._libvirt = libvirt
+        self._lock = threading.Lock()
+        self._changed: Callable[[str], None] | None = None
+        self._timer: threading.Timer | None = None
+        self._due = False
+
+    def start(self, changed: Callable[[str], None]) -> None:
+        """Begin, also with what has failed before."""
+        with self._lock:
+            self._changed = changed
+            self._wait()
+
+    def stop(self) -> None:
+        """End at once."""
+        with self._lock:
+            self._changed, self._due = None, False
+            if self._timer:
+                self._timer.cancel()
+            self._timer = None
+
+    def later(self) -> None:
+        """Something has failed. From any thread."""
+        with self._lock:
+            self._due = True
+            self._wait()
+
+    def _wait(self) -> None:
+        """The lock is held."""
+        if self._due and self._changed is not None and self._timer is None:
+            self._timer = threading.Timer(timeouts.RETRY_REFUSED, self._again)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _again(self) -> None:
+        _, unavailable = ask(self._libvirt)
+        with self._lock:
+            self._timer = None
+            self._due = bool(unavailable)
+            self._wait()
+            changed = None if unavailable else self._changed
+        if changed:
+            changed("what libvirt did not do is tried again")
+
+
 class WeightWriter(Writer):
     """Weights by libvirt, live; guests side by side, as libvirt may hang for one of them."""
 
@@ -50,8 +101,9 @@ class WeightWriter(Writer):
     timeout = timeouts.GUEST_WEIGHTS
     timeout_reason = "libvirt does not answer"
 
-    def __init__(self, libvirt: GuestWeightsApi) -> None:
+    def __init__(self, libvirt: GuestWeightsApi, retry: Retry) -> None:
         self._libvirt = libvirt
+        self._retry = retry
 
     def worker_key(self, setting: str) -> str:
         """The guest."""
@@ -61,6 +113,7 @@ class WeightWriter(Writer):
         """The weight that libvirt tells; 0 for a device without. Raises KernelFileError."""
         guests, unavailable = ask(self._libvirt)
         if unavailable:
+            self._retry.later()
             raise NotDone(change.path, unavailable)
         return planner.weight(guests, change.setting)
 
@@ -73,6 +126,7 @@ class WeightWriter(Writer):
         try:
             self._libvirt.write(at.uuid, at.run, parameter, value)
         except Exception as error:
+            self._retry.later()
             raise NotDone(change.path, str(error), str(change.after)) from error
         return ""
 
@@ -102,7 +156,8 @@ class BlkioTuner(Tuner[WeightPolicy, WeightState]):
 
     def __init__(self, libvirt: GuestWeightsApi) -> None:
         self._libvirt = libvirt
-        self.writer = WeightWriter(libvirt)
+        self._retry = Retry(libvirt)
+        self.writer = WeightWriter(libvirt, self._retry)
         self._workers = KeyedWorkerPool("virt-vm_blkio-read", 1, timeouts.GUEST_WEIGHTS)
 
     @classmethod
@@ -116,6 +171,8 @@ class BlkioTuner(Tuner[WeightPolicy, WeightState]):
             return WeightState()
         answer = self._workers.run({LIBVIRT: lambda: ask(self._libvirt)})
         guests, unavailable = answer.get(LIBVIRT, ((), WeightWriter.timeout_reason))
+        if unavailable:
+            self._retry.later()
         paths = {path for rule in policy.rules for path in rule.devices}
         paths |= {planner.address(setting).device for setting in originals} - {""}
         disks, unknown = disks_at(fs, paths)
@@ -142,6 +199,7 @@ class BlkioTuner(Tuner[WeightPolicy, WeightState]):
             return None
         watch = ReplanTrigger(self.name, replan)
         watch.follow(self._libvirt.events)
+        watch.follow(self._retry)
         return watch
 
 

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from tuned_virt.core.guest_source import NO_GUESTS
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.options import BadOptions, Section
 from tuned_virt.core.originals import Originals
+from tuned_virt.core.plan_runner import PlanRunner
 from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFileError
 from tuned_virt.libvirt_api.guest_weights import WeightError, Weights, device_weights, has_weights
@@ -248,6 +251,30 @@ class Nodes(FakeDisks):
         if self.broken:
             raise KernelFileError(path, "Input/output error")
         return "8:16" if path == "/dev/sdb" else ""
+
+
+def test_what_libvirt_did_not_do_is_tried_again(
+    fs: FakeDisks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A libvirtd was too busy for one guest, and verify failed for good."""
+    monkeypatch.setattr(timeouts, "RETRY_REFUSED", 0.01)
+    libvirt = FakeLibvirt(WEB)
+    busy = [WeightError("cannot acquire state change lock")] * 3
+    monkeypatch.setattr(libvirt, "write", lambda *asked: _raise_first(busy, libvirt, asked))
+    runner = PlanRunner(engine(fs, tmp_path, libvirt))
+    runner.apply(parse({"blkio_weight": "500"}))
+    deadline = time.monotonic() + 20
+    while libvirt.guests["u1"].weight != 500 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert libvirt.guests["u1"].weight == 500
+    assert caplog.text.count("cannot acquire state change lock") == 1
+    runner.restore()
+
+
+def _raise_first(errors: list[WeightError], libvirt: FakeLibvirt, asked: tuple[Any, ...]) -> None:
+    if errors:
+        raise errors.pop()
+    FakeLibvirt.write(libvirt, *asked)
 
 
 def test_a_disk_at_the_path_of_another_keeps_what_it_has(tmp_path: Path) -> None:
