@@ -61,6 +61,7 @@ def soak(made: Scene, told: argparse.Namespace, taken: list[Step]) -> Iterator[s
     if not made.libvirtd:
         made.take(Step("start libvirtd"))
     made.take(Step("off"))
+    made.take(Step("restore"))
     made.check(Step("off"))
 
 

@@ -48,6 +48,9 @@ SETTLED_SWITCHES = 10
 MORE_LOG = 64 << 10
 """Bytes that a step may add to TuneD's log."""
 
+KEPT_SHOWN = 2000
+"""Characters of what is still kept, in a message."""
+
 MERGEABLE_MIB = 192
 FEW_DESCRIPTORS = 6
 LITTLE_MEMORY = 48 << 20
@@ -63,7 +66,11 @@ class Broken(Exception):
 
 @dataclass
 class Scene:
-    """What runs, and what it was before."""
+    """What runs, and what it was before.
+
+    nobody_waits  guests are to be restored, libvirtd was not there, and the TuneD that waited for
+                  it has ended: only `tuned-virt restore` or the next profile brings them back
+    """
 
     t: Sandbox
     libvirt: Libvirtd
@@ -74,6 +81,7 @@ class Scene:
     tuned: bool = True
     libvirtd: bool = True
     profile: str = ""
+    nobody_waits: bool = False
     first: Size | None = None
     switches: int = 0
 
@@ -150,12 +158,16 @@ class Scene:
             time.sleep(0.1)
 
     def _wrong(self) -> str:
-        found = (
-            differing(self.before, self.settings()),
-            self.changed_guests(),
-            f"still kept: {left}" if (left := kept(self.t)) else "",
-        )
+        found = [differing(self.before, self.settings())]
+        if not self.nobody_waits:
+            found += [self.changed_guests(), self._kept()]
         return "; ".join(one for one in found if one)
+
+    def _kept(self) -> str:
+        left = kept(self.t)
+        file = self.t.root / "run/tuned-virt/baseline.json"
+        content = file.read_text()[:KEPT_SHOWN] if left and file.exists() else ""
+        return f"still kept: {left} {content}" if left else ""
 
     def _flat(self) -> None:
         size = Size.of(daemon(self.t))
@@ -172,6 +184,7 @@ class Scene:
         getattr(self, f"_{step.kind.replace(' ', '_')}")(*([step.about] if step.about else []))
 
     def _switch(self, profile: str) -> None:
+        self.nobody_waits = False
         self.t.switch(profile)
         self.profile = profile
         self.switches += 1
@@ -208,6 +221,11 @@ class Scene:
 
     def _ended(self) -> None:
         self.tuned, self.first, self.switches = False, None, 0
+        self._left_without_libvirtd()
+
+    def _left_without_libvirtd(self) -> None:
+        if not self.profile and not self.libvirtd and kept(self.t):
+            self.nobody_waits = True
 
     def _start_tuned(self) -> None:
         self.t.start()
@@ -231,6 +249,9 @@ class Scene:
         elif not self.tuned:
             self.t.run(["sh", "-c", ": >/etc/tuned/active_profile"])
             self.profile = ""
+            self._left_without_libvirtd()
+        if not self.profile and self.libvirtd:
+            self.nobody_waits = False
 
     def _refused(self, done: subprocess.CompletedProcess[str], before: Mapping[str, str]) -> None:
         if not done.returncode or "manages" not in done.stderr:
