@@ -14,28 +14,29 @@ from fnmatch import fnmatchcase
 
 from tuned_virt.core.installed_profiles import InstalledProfiles, LoadedProfile
 from tuned_virt.core.stock_files import pattern
-from tuned_virt.core.system_root import OutsideRootError, SystemRoot
-from tuned_virt.frozen_dataclasses import dataclass
+from tuned_virt.core.system_root import OutsideRootError
+from tuned_virt.frozen_dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class NextProfile:
     """What is applied next.
 
-    names    of the profiles, also the post-loaded one
-    settled  set once it is applied; None where another process does that
+    names     of the profiles, also the post-loaded one
+    settled   set once it is applied; None where another process does that
+    profiles  among which they are
     """
 
     names: tuple[str, ...]
     settled: threading.Event | None = None
+    profiles: InstalledProfiles = field(default_factory=InstalledProfiles)
 
     def takes_over(
         self, plugin: str, files: Collection[str] = (), conflicting: tuple[str, str] = ("", "")
     ) -> bool:
         """See `takes_over`; False where the profiles cannot be read."""
-        profiles = InstalledProfiles(SystemRoot())
         try:
-            chain = [one for name in self.names for one in profiles.chain(name)]
+            chain = [one for name in self.names for one in self.profiles.chain(name)]
         except (OSError, OutsideRootError):
             return False
         return takes_over(chain, plugin, files, conflicting)
