@@ -7,7 +7,7 @@ import atexit
 import threading
 from collections.abc import Callable
 
-from tuned_virt.kernel import timeouts
+from tuned_virt.kernel import threads, timeouts
 
 
 class DeferredRestore:
@@ -26,7 +26,10 @@ class DeferredRestore:
     def schedule(
         self, sooner: threading.Event | None = None, seconds: float = timeouts.NEXT_APPLY
     ) -> None:
-        """Restore after `seconds`, or once an event is set, unless it is cancelled before."""
+        """Restore after `seconds`, or once an event is set, unless it is cancelled before.
+
+        Raises NoThreadError, and nothing waits then.
+        """
         ticket = self._ticket = object()
         due = sooner or threading.Event()
 
@@ -35,7 +38,11 @@ class DeferredRestore:
             if self._ticket is ticket:
                 self.flush()
 
-        threading.Thread(target=wait, name=self._name, daemon=True).start()
+        try:
+            threads.start(wait, self._name)
+        except threads.NoThreadError:
+            self._ticket = None
+            raise
 
     def cancel(self) -> bool:
         """Whether a restore waited, which is dropped."""

@@ -51,7 +51,7 @@ class Controller(Protocol):
     """Goes on tuning after an apply, in a thread of its own."""
 
     def start(self) -> None:
-        """Begin."""
+        """Begin. Raises NoThreadError; it may be tried again."""
 
     def stop(self) -> None:
         """End, at once; nothing is written afterwards."""

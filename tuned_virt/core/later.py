@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from tuned_virt.kernel import timeouts
+from tuned_virt.kernel import threads, timeouts
 
 log = logging.getLogger("tuned")
 
@@ -35,7 +35,11 @@ class Later:
             if self._threaded:
                 return
             self._threaded = True
-        threading.Thread(target=self._work, name="virt-later", daemon=True).start()
+        try:
+            threads.start(self._work, "virt-later")
+        except threads.NoThreadError as error:
+            self._threaded = False
+            log.warning("%s; what waits is done with what is to be done next", error)
 
     def _work(self) -> None:
         """Until no step waits."""

@@ -21,8 +21,9 @@ from tuned_virt.core.engine import ApplyResult, Controller, Engine, Finding, Pre
 from tuned_virt.core.later import call_later
 from tuned_virt.core.originals import OriginalsError
 from tuned_virt.core.tuner import P, S
-from tuned_virt.kernel import timeouts
+from tuned_virt.kernel import threads, timeouts
 from tuned_virt.kernel.files import KernelFileError
+from tuned_virt.kernel.threads import NoThreadError
 
 log = logging.getLogger("tuned")
 
@@ -76,7 +77,10 @@ class PlanRunner(Generic[P, S]):
     def restore_later(self, settled: threading.Event) -> None:
         """Put everything back unless an apply comes before the event is set."""
         self._drop()
-        self._deferred.schedule(settled)
+        try:
+            self._deferred.schedule(settled)
+        except NoThreadError:
+            self.restore()
 
     def _restore_deferred(self) -> None:
         self.engine.abandon()
@@ -150,14 +154,22 @@ class PlanRunner(Generic[P, S]):
         """
         if controller is not None and self._controlling is None:
             self._controlling = (policy, controller)
-            with self._turn:
-                self._jobs.appendleft((controller.start, threading.Event()))
-            call_later(self._begin)
+            self._begin(controller)
 
-    def _begin(self) -> bool:
+    def _begin(self, controller: Controller) -> bool:
+        """Have it start in a moment, before what waits."""
         with self._turn:
-            self._go_on()
+            self._jobs.appendleft((lambda: self._start(controller), threading.Event()))
+        call_later(self._is_served)
         return True
+
+    def _start(self, controller: Controller) -> None:
+        if self._controlling is None or self._controlling[1] is not controller:
+            return
+        try:
+            controller.start()
+        except NoThreadError:
+            call_later(lambda: self._begin(controller))
 
     def _stop_controller(self) -> None:
         """End what goes on tuning; whatever becomes of that, what follows is carried out."""
@@ -180,9 +192,15 @@ class PlanRunner(Generic[P, S]):
         def finish() -> None:
             result = self.engine.execute_restore(prepared)
             if (result.refused or self.engine.incomplete) and not self._applied:
-                self._deferred.schedule(seconds=timeouts.RETRY_RESTORE)
+                self._try_again()
 
         return self._now_or_rest(prepared, finish)
+
+    def _try_again(self) -> None:
+        try:
+            self._deferred.schedule(seconds=timeouts.RETRY_RESTORE)
+        except NoThreadError as error:
+            log.warning("%s: it is not restored again by itself: %s", self.engine.tuner.name, error)
 
     @staticmethod
     def _now_or_rest(prepared: Prepared, finish: Callable[[], None]) -> Job | None:
@@ -195,12 +213,12 @@ class PlanRunner(Generic[P, S]):
         """Run a job; what is slow, or comes while another runs, in the thread, in order."""
         done = threading.Event()
         with self._turn:
-            at_once = not self._running and not self._jobs
+            at_once, served = not self._running and not self._jobs, True
             if at_once:
                 self._running = True
             else:
                 self._jobs.append((job, done))
-                self._go_on()
+                served = self._go_on()
         if at_once:
             rest = self._run(job)
             with self._turn:
@@ -209,7 +227,9 @@ class PlanRunner(Generic[P, S]):
                     self._turn.notify()
                     return
                 self._jobs.appendleft((rest, done))
-                self._go_on()
+                served = self._go_on()
+        if not served:
+            self._work()
         if not done.wait(timeouts.APPLY):
             name = self.engine.tuner.name
             log.info(
@@ -220,15 +240,27 @@ class PlanRunner(Generic[P, S]):
         """Run a job in the thread, after those that wait; nobody waits for it."""
         with self._turn:
             self._jobs.append((job, threading.Event()))
-            self._go_on()
+            served = self._go_on()
+        if not served:
+            call_later(self._is_served)
 
-    def _go_on(self) -> None:
-        """Have a thread run the jobs that wait; it ends when there are none. The lock is held."""
+    def _is_served(self) -> bool:
+        with self._turn:
+            return self._go_on()
+
+    def _go_on(self) -> bool:
+        """Have a thread run the jobs that wait; it ends when there are none. The lock is held.
+
+        False where no thread can be had.
+        """
         self._turn.notify()
         if self._jobs and not self._threaded:
+            try:
+                threads.start(self._work, f"virt-{self.engine.tuner.name}")
+            except NoThreadError:
+                return False
             self._threaded = True
-            name = f"virt-{self.engine.tuner.name}"
-            threading.Thread(target=self._work, name=name, daemon=True).start()
+        return True
 
     def _work(self) -> None:
         while True:

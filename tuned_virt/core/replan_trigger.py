@@ -6,11 +6,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
-import threading
 from collections.abc import Callable, Iterable
 
 from tuned_virt.core.engine import Finding, Result
 from tuned_virt.core.guest_source import EventSource
+from tuned_virt.kernel import threads
 
 log = logging.getLogger("tuned")
 
@@ -35,8 +35,8 @@ class ReplanTrigger:
         self._sources.append(source)
 
     def start(self) -> None:
-        """Begin to watch."""
-        threading.Thread(target=self._work, name=f"virt-{self._name}-watch", daemon=True).start()
+        """Begin to watch. Raises NoThreadError."""
+        threads.start(self._work, f"virt-{self._name}-watch")
         for source in self._sources:
             source.start(self.wake)
 

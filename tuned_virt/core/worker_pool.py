@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
+from tuned_virt.kernel import threads
+
 T = TypeVar("T")
 
 ROUNDS = 3
@@ -38,11 +40,21 @@ class KeyedWorkerPool:
         """Results by key; a key that is, or stays, busy has none. Raises what a job raises."""
         run = _Batch(jobs, self._busy, self._changed)
         for _ in range(ROUNDS):
-            for _ in range(min(self._threads, len(run.waiting))):
-                threading.Thread(target=run.work, name=self._name, daemon=True).start()
+            self._begin(run)
             if run.wait(self.patience):
                 break
         return run.end()
+
+    def _begin(self, run: _Batch[T]) -> None:
+        """Have threads work; the caller, where not even one can be started."""
+        began = False
+        try:
+            for _ in range(min(self._threads, len(run.waiting))):
+                threads.start(run.work, self._name)
+                began = True
+        except threads.NoThreadError:
+            if not began:
+                run.work()
 
 
 class _Batch(Generic[T]):

@@ -27,6 +27,7 @@ from tuned_virt.guests.originals import GuestOriginals, O
 from tuned_virt.guests.restore import GuestRestore
 from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFS
+from tuned_virt.kernel.threads import NoThreadError
 from tuned_virt.libvirt_api.connection import Connection, Domain
 from tuned_virt.libvirt_api.worker import GuestsView, LibvirtWorker, libvirt_worker
 
@@ -190,8 +191,11 @@ class GuestManager(Generic[P]):
         """Nothing is wanted any more; with an event, unless a claim comes before it is set."""
         if settled is None:
             self._set(None)
-        else:
+            return
+        try:
             self._deferred.schedule(settled)
+        except NoThreadError:
+            self._set(None)
 
     def _release(self) -> None:
         self._set(None)

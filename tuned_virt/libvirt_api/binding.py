@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tuned_virt.core.options import SYSTEM
+from tuned_virt.kernel import threads
 from tuned_virt.libvirt_api.errors import LibvirtError
 from tuned_virt.model.guest import printable
 
@@ -167,8 +168,12 @@ def run_loop() -> None:
             need_files()
             libvirt().virEventRegisterDefaultImpl()
             libvirt().virEventAddTimeout(LOOP_WAKES, lambda *_: None, None)
-            _loop = threading.Thread(target=_loop_forever, name="virt-libvirt-loop", daemon=True)
-            _loop.start()
+            loop = threading.Thread(target=_loop_forever, name="virt-libvirt-loop", daemon=True)
+            try:
+                threads.run(loop)
+            except threads.NoThreadError as error:
+                raise LibvirtError(str(error)) from error
+            _loop = loop
 
 
 def _loop_forever() -> None:
@@ -184,10 +189,11 @@ def work(target: Callable[[], None], name: str, stop: Callable[[], None]) -> thr
     """Start a thread that calls libvirt; `stop` is called when the process ends.
 
     It has the thread leave libvirt and end as soon as libvirt answers, and never waits itself.
+    Raises NoThreadError.
     """
     thread = threading.Thread(target=target, name=name, daemon=True)
+    threads.run(thread)
     _workers[thread] = stop
-    thread.start()
     return thread
 
 

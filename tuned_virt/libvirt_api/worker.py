@@ -18,10 +18,12 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Protocol, TypeVar
 
+from tuned_virt.core.later import call_later
 from tuned_virt.core.originals import OriginalsError
 from tuned_virt.frozen_dataclasses import dataclass, field
 from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFileError
+from tuned_virt.kernel.threads import NoThreadError
 from tuned_virt.libvirt_api import binding
 from tuned_virt.libvirt_api.connection import QUICK, Changes, Connection, Domain, NoteKind
 from tuned_virt.libvirt_api.errors import LibvirtError, Unanswered
@@ -94,9 +96,23 @@ class LibvirtWorker:
             if reconciler not in self._reconcilers:
                 known = self._reconcilers
                 self._reconcilers = [reconciler, *known] if first else [*known, reconciler]
-            if self._worker is None or not self._worker.is_alive():
-                self._worker = binding.work(self._work, "virt-libvirt", self.close)
+        if not self._is_working():
+            call_later(self._is_working)
         self.wake()
+
+    def _is_working(self) -> bool:
+        """Have a thread work, where there is anything to do and it can be had."""
+        with self._lock:
+            working = self._worker is not None and self._worker.is_alive()
+            if working or not self._reconcilers:
+                return True
+            try:
+                self._worker = binding.work(self._work, "virt-libvirt", self.close)
+            except NoThreadError as error:
+                self._unavailable = str(error)
+                return False
+            self._unavailable = self.UNASKED
+            return True
 
     def unregister(self, reconciler: Reconciler) -> None:
         """Serve it no more; with the last one the connection is closed and the worker ends."""

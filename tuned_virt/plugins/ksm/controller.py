@@ -14,6 +14,7 @@ from dataclasses import replace
 from tuned_virt.core.engine import Finding, Result
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.plan import Change, Values
+from tuned_virt.kernel import threads
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.plugins.ksm import auto, ksmtuned
 from tuned_virt.plugins.ksm.auto import AutoPolicy
@@ -105,8 +106,8 @@ class KsmController:
         self._events.put(event)
 
     def start(self) -> None:
-        """Begin, in a thread of its own."""
-        threading.Thread(target=self._run, name="virt-ksm-loop", daemon=True).start()
+        """Begin, in a thread of its own. Raises NoThreadError."""
+        threads.start(self._run, "virt-ksm-loop")
 
     def stop(self) -> None:
         """End; waits for a write under way, which ksmd's batch (20 ms) may hold up."""

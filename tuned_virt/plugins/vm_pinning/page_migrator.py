@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from tuned_virt.frozen_dataclasses import dataclass
-from tuned_virt.kernel import migrate_pages, numa_maps
+from tuned_virt.kernel import migrate_pages, numa_maps, threads
 from tuned_virt.kernel.files import KernelFileError, KernelFS
 from tuned_virt.kernel.numa_maps import Area
 from tuned_virt.kernel.procfs import start_time
@@ -38,7 +38,7 @@ class PageMigration:
 
 
 class PageMigrator:
-    """Moves what it is given; `done(key, remark)` is called from its thread after each."""
+    """Moves what it is given; `done(key, remark)` is called after each, from its thread."""
 
     def __init__(self, fs: KernelFS, done: Callable[[str, str], None]) -> None:
         self._fs = fs
@@ -47,16 +47,23 @@ class PageMigrator:
         self._wanted: dict[str, PageMigration] = {}
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._working = False
 
     def add(self, move: PageMigration) -> None:
         """Have a guest's pages follow, after those that were given before."""
         with self._lock:
             self._wanted[move.key] = move
             self._moves.put(move)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="virt-mover", daemon=True)
-                self._thread.start()
+            if self._working:
+                return
+            self._working = True
+        try:
+            threads.start(self._work, "virt-mover")
+        except threads.NoThreadError as error:
+            with self._lock:
+                self._working = False
+                del self._wanted[move.key]
+            self._done(move.key, f"its memory was not moved: {error}")
 
     def forget(self, key: str) -> None:
         """A guest has gone, or is put back: its pages stay where they are, from the next batch."""
@@ -68,7 +75,7 @@ class PageMigrator:
         while True:
             with self._lock:
                 if self._moves.empty():
-                    self._thread = None
+                    self._working = False
                     return None
                 move = self._moves.get()
                 if self._wanted.get(move.key) is move:
