@@ -67,8 +67,9 @@ OF_ONE_BOOT = (
     "module ",
     "/sys/fs/cgroup/",
     "/proc/sys/vm/user_reserve_kbytes",
+    *("/proc/sys/fs/fanotify/max_user_marks", "/proc/sys/user/max_"),
 )
-"""How names begin of what is another after a reboot; the last is of the memory then free."""
+"""How names begin of what is another after a reboot; the last are of the memory then free."""
 
 NUMBERS = re.compile(r",(fd|pgrp|pipe_ino|size|nr_inodes)=\d+k?")
 """Mounts' options that tell of systemd's process, or of the memory that the kernel had left."""
