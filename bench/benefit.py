@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Whether placement helps: local memory and waits of busy guests that we, numad or nobody places.
 
-    python -m bench.benefit [--rounds 3]
+    python -m bench.benefit [--rounds 3] [--not-full]
 
 One machine of four NUMA nodes is booted, emulated by QEMU without KVM; in it a real libvirtd starts
 the same guests in each way, by turns. Emulated memory of another node is as fast as that of one's
@@ -26,7 +26,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.benefit_guests import SAMPLES, real_numad
+from bench.benefit_guests import MORE, SAMPLES, real_numad
 from tests import debian
 from tests.vm import boot
 
@@ -96,8 +96,8 @@ def left() -> Path:
     return boot.results_of(SERIES) / SAMPLES
 
 
-def measure(rounds: int, limit: float) -> int:
-    """Boot the machine and measure in it; the exit status of what ran there.
+def measure(rounds: int, limit: float, loads: Sequence[str]) -> int:
+    """Boot the machine and measure in it, up to these loads; the exit status of what ran there.
 
     Raises NotRunError, debian.Unavailable, OSError and CalledProcessError.
     """
@@ -106,7 +106,7 @@ def measure(rounds: int, limit: float) -> int:
     boot.check_programs()
     real_numad()
     image = boot.kernel_image(SERIES)
-    command = [sys.executable, "-m", "bench.benefit_guests", str(rounds)]
+    command = [sys.executable, "-m", "bench.benefit_guests", str(rounds), *loads]
     print(f"the host's load before: {os.getloadavg()[0]:.1f}", flush=True)
     return boot.boot_twice_at_most(SERIES, image, limit, command, MEMORY)
 
@@ -125,11 +125,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.benefit")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--limit", type=float, default=LIMIT_SECONDS, help="seconds")
+    parser.add_argument(
+        "--not-full",
+        action="store_true",
+        help="no more vCPUs than CPUs: half of the time",
+    )
     told = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(boot.NOT_RUN))
     status = boot.NOT_RUN
     try:
-        status = measure(told.rounds, told.limit)
+        status = measure(told.rounds, told.limit, () if told.not_full else tuple(MORE))
     except (boot.NotRunError, debian.Unavailable, OSError, subprocess.SubprocessError) as error:
         print(f"not all was measured: {error}")
     samples = kept()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What bench/benefit.py runs inside the booted machine: the guests, started and placed in each way.
 
-    python -m bench.benefit_guests ROUNDS
+    python -m bench.benefit_guests ROUNDS [LOAD…]
 
 A line of JSON for each step goes to the folder of the boot's results.
 """
@@ -304,8 +304,8 @@ def placed(way: Way, tuned: Tuned) -> Iterator[None]:
     machine.put_numad(None)
 
 
-def steps(number: int, way: Way, guests: Guests) -> Iterator[Sample]:
-    """From a host that is full to one that is three times full."""
+def steps(number: int, way: Way, guests: Guests, loads: Sequence[str]) -> Iterator[Sample]:
+    """From a host that has as many vCPUs as CPUs to one with the last of the loads."""
     draw = random.Random(number)  # noqa: S311 - the same guests in each way
 
     def sample(step: str, names: Sequence[str]) -> Sample:
@@ -315,8 +315,8 @@ def steps(number: int, way: Way, guests: Guests) -> Iterator[Sample]:
     yield sample("after start", list(guests.running))
     guests.churn(draw)
     yield sample("after churn", list(guests.running))
-    for load, count in MORE.items():
-        guests.start(count)
+    for load in loads:
+        guests.start(MORE[load])
         yield sample(load, list(guests.running))
         with guests.half_idle(draw) as busy:
             yield sample(f"{load}, half idle", busy)
@@ -324,7 +324,7 @@ def steps(number: int, way: Way, guests: Guests) -> Iterator[Sample]:
 
 def main() -> None:
     """All ways in turn, each first in one of the rounds."""
-    rounds = int(sys.argv[1])
+    rounds, loads = int(sys.argv[1]), sys.argv[2:]
     rom = program.write(Path(tempfile.mkdtemp()), MIB, "goes on")
     every = ways()
     with machine.system_bus(), (Path(GUEST_RESULTS) / SAMPLES).open("w") as results:
@@ -338,7 +338,7 @@ def main() -> None:
             for way in (*every[first:], *every[:first]):
                 guests = Guests(libvirtd, rom, way.placement)
                 with placed(way, tuned):
-                    for one in steps(number, way, guests):
+                    for one in steps(number, way, guests, loads):
                         print(json.dumps(asdict(one)), file=results, flush=True)
                         print(time.strftime("%T"), one, flush=True)
                     guests.stop()
