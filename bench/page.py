@@ -94,6 +94,31 @@ BENCHES = (
         ("bench.placement",),
     ),
     Bench(
+        "numad",
+        "The advice that libvirt waits for",
+        "Our numad with no, 100 and 1,000 guests, beside a bare Python and the program numad.",
+        ("bench.numad",),
+    ),
+    Bench(
+        "ksm",
+        "KSM",
+        "Who merges sooner and for less CPU: our controller, ksmtuned, the kernel itself; one run of"
+        " each case.",
+        ("bench.ksm", "--runs", "1"),
+    ),
+    Bench(
+        "idle",
+        "While nothing happens",
+        "TuneD's memory, CPU time and wake-ups, with its own profiles and with ours.",
+        ("bench.idle", "--seconds", "20"),
+    ),
+    Bench(
+        "fleet-planning",
+        "Plans and audits of a fleet",
+        "1,000 hosts of 30 guests, from snapshots alone.",
+        ("bench.fleet_planning",),
+    ),
+    Bench(
         "switches",
         "A thousand switches",
         "Descriptors, threads and memory of one daemon with guests running.",
