@@ -102,8 +102,7 @@ BENCHES = (
     Bench(
         "ksm",
         "KSM",
-        "Who merges sooner and for less CPU: our controller, ksmtuned, the kernel itself; one run of"
-        " each case.",
+        "Who merges sooner and for less CPU: our controller, ksmtuned, the kernel; each case once.",
         ("bench.ksm", "--runs", "1"),
     ),
     Bench(
