@@ -117,6 +117,10 @@ class Engine(Generic[P, S]):
         """End what is being carried out early: something else is to be. From any thread."""
         self._abandoned.set()
 
+    def say_failures_again(self) -> None:
+        """Somebody has asked anew: he is told what cannot be set, whoever was told before."""
+        self._failed = {}
+
     def plan(self, policy: P) -> Plan:
         """What applying the policy would change now."""
         return self._plan(policy, self.originals.record(self.tuner.name).originals)

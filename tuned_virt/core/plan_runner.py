@@ -109,6 +109,7 @@ class PlanRunner(Generic[P, S]):
         policy = self.engine.nothing(applied.policy) if observe else applied.policy
         if self._controlling and self._controlling[0] != policy:
             self._stop_controller()
+        self.engine.say_failures_again()
         prepared = self.engine.prepare(policy)
         controller = self.engine.controller(policy, prepared, lambda: self._replan(policy))
         if controller is None:

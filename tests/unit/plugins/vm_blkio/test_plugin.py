@@ -268,6 +268,9 @@ def test_what_libvirt_did_not_do_is_tried_again(
         time.sleep(0.01)
     assert libvirt.guests["u1"].weight == 500
     assert caplog.text.count("cannot acquire state change lock") == 1
+    busy.append(WeightError("cannot acquire state change lock"))
+    runner.apply(parse({"blkio_weight": "300"}))
+    assert caplog.text.count("cannot acquire state change lock") == 2, "asked anew"
     runner.restore()
 
 
