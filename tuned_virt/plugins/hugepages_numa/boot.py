@@ -98,6 +98,11 @@ class BootPages(NamedTuple):
     numbers: str
     words: str
 
+    @property
+    def none(self) -> bool:
+        """Whether all numbers are 0, which counts as none given."""
+        return not re.search(r"(?:^|:)0*[1-9]", self.numbers)
+
 
 def requests(
     cmdline: str, default_kib: int = 2048, sizes: Collection[int] = ()
@@ -142,9 +147,9 @@ class _Reader:
             self._give_to_default(size)
 
     def size(self, text: str, word: str) -> None:
-        """hugepagesz=: each once, and the default size's once more while it has no number."""
+        """hugepagesz=: each once, and the default size's once more while it has no pages."""
         size = self._parsed(text)
-        again = size in self._known and (size != self._default or size in self._asked)
+        again = size in self._known and (size != self._default or not self._without_pages(size))
         self._valid = size is not None and not again
         self._before = f"{word} "
         if size is not None and not again:
@@ -174,8 +179,12 @@ class _Reader:
             self._current = size
 
     def _give_to_default(self, size: int) -> None:
-        if None in self._asked:
-            self._asked[size] = self._asked.pop(None)._replace(size_kib=size)
+        one = self._asked.pop(None, None)
+        if one is not None and not (one.none and size in self._asked):
+            self._asked[size] = one._replace(size_kib=size)
+
+    def _without_pages(self, size: int | None) -> bool:
+        return size not in self._asked or self._asked[size].none
 
     def _parsed(self, text: str) -> int | None:
         size = _size(text)
@@ -189,7 +198,8 @@ def parse(cmdline: str, default_kib: int = 2048, sizes: Collection[int] = ()) ->
 
 def in_the_way(cmdline: str, size_kib: int, text: str) -> str:
     """The words that come before numbers to add, which the kernel then ignores; "" for none."""
-    first = requests(cmdline).get(size_kib)
+    kernels = cmdline.partition(" -- ")[0]
+    first = requests(f"{kernels} {arguments({size_kib: text})}").get(size_kib)
     return first.words if first and first.numbers != text else ""
 
 

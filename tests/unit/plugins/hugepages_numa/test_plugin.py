@@ -556,6 +556,15 @@ def test_numbers_for_the_command_line_are_right_for_the_kernel(
         ('dyndbg="file x hugepages=9" hugepages=8 -- hugepages=7 hugepagesz=1G', {M2: "8"}),
         ("hugepagesz=1G hugepages=x hugepages=4", {G1: "4"}),
         ("hugepagesz=1G hugepages=0:1,1:3,", {G1: "0:1,1:3"}),
+        # a number of 0 counts as none for the default size
+        ("hugepages=0 hugepagesz=2M hugepages=4", {M2: "4"}),
+        ("hugepages=7 hugepagesz=2M hugepages=4", {M2: "7"}),
+        ("hugepages=0 hugepagesz=1G hugepages=4 default_hugepagesz=1G", {G1: "4"}),
+        (
+            "default_hugepagesz=1G hugepagesz=1G hugepages=0 hugepagesz=2M hugepages=512"
+            " hugepagesz=1G hugepages=0:4",
+            {M2: "512", G1: "0:4"},
+        ),
         ("hugepages=", {}),
     ],
 )
@@ -595,6 +604,12 @@ def test_larger_pages_come_first_on_the_command_line() -> None:
         ("hugepagesz=1G hugepages=0:4 hugepagesz=1G hugepages=8", ""),
         ("hugepagesz=2M hugepages=8 hugepages=7", ""),
         ("default_hugepagesz=1GB hugepagesz=1GB hugepages=8", "hugepagesz=1GB hugepages=8"),
+        ("default_hugepagesz=1G hugepagesz=1G hugepages=0", "hugepagesz=1G hugepages=0"),
+        ("default_hugepagesz=1G hugepagesz=1G hugepages=0 hugepagesz=2M hugepages=512", ""),
+        (
+            "hugepagesz=1G hugepages=40 hugepagesz=2M hugepages=0 default_hugepagesz=1G -- x",
+            "hugepagesz=1G hugepages=40",
+        ),
         ("quiet", ""),
     ],
 )
