@@ -308,5 +308,5 @@ def test_libvirtd_inside_a_sandbox(tuned: Callable[..., Sandbox]) -> None:
             "memory": 16384,
             "shares_pages": False,
             "huge": False,
-            "in_shared": False,
+            "apart": False,
         }

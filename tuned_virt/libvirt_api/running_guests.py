@@ -16,7 +16,8 @@ from tuned_virt.libvirt_api.connection import Connection, Domain
 from tuned_virt.libvirt_api.follower import GuestReader
 from tuned_virt.libvirt_api.worker import GuestsView
 from tuned_virt.model import xml as safexml
-from tuned_virt.model.guest import printable
+from tuned_virt.model import xml_values
+from tuned_virt.model.guest import devices, printable
 from tuned_virt.model.xml import XmlError
 
 log = logging.getLogger("tuned")
@@ -27,9 +28,9 @@ class RunningGuest:
     """A running guest as libvirt knows it.
 
     `memory` is what it may use now (balloon.current), in KiB. `shares_pages` is False with
-    <memoryBacking><nosharepages/>; `huge` where all its memory is in huge pages, `in_shared` where
-    it is shared with other programs (vhost-user, virtiofs): KSM merges neither. The name is
-    another's text: see `printable`.
+    <memoryBacking><nosharepages/>; `huge` where all its memory is in huge pages, `apart` where it
+    is shared with other programs (vhost-user, virtiofs), encrypted, or held by a device: KSM merges
+    none of these. The name is another's text: see `printable`.
     """
 
     uuid: str
@@ -37,12 +38,12 @@ class RunningGuest:
     memory: int
     shares_pages: bool
     huge: bool = False
-    in_shared: bool = False
+    apart: bool = False
 
     @property
     def mergeable(self) -> bool:
         """Whether KSM can merge its memory."""
-        return self.shares_pages and not self.huge and not self.in_shared
+        return self.shares_pages and not self.huge and not self.apart
 
 
 class RunningGuestReader(GuestReader[RunningGuest]):
@@ -82,23 +83,43 @@ class RunningGuestReader(GuestReader[RunningGuest]):
 
 
 def backing(xml: str) -> tuple[bool, bool, bool]:
-    """Whether a guest's pages may be merged, are all huge, and are shared. Raises XmlError."""
+    """Whether a guest's pages may be merged, are all huge, and cannot be merged. Raises XmlError.
+
+    A page that a device holds by VFIO has one user more than KSM knows of (the kernel's mm/ksm.c,
+    write_protect_page).
+    """
     return safexml.read(xml, "domain", _read_backing, XmlError)
 
 
 def _read_backing(root: Element) -> tuple[bool, bool, bool]:
-    pages = root.findall("memoryBacking/hugepages/page")
-    huge = root.find("memoryBacking/hugepages") is not None
+    protected = root.find("launchSecurity") is not None
+    return (
+        root.find("memoryBacking/nosharepages") is None,
+        _all_huge(root),
+        _is_shared(root) or protected or devices.hold_all_memory(root),
+    )
+
+
+def _all_huge(root: Element) -> bool:
+    """Whether pages are named for all cells; without cells libvirt takes nodeset='0' for all."""
+    element = root.find("memoryBacking/hugepages")
+    if element is None:
+        return False
+    pages = element.findall("page")
+    if not pages or any(page.get("nodeset") is None for page in pages):
+        return True
+    there = root.findall("cpu/numa/cell")
+    cells = {xml_values.attribute(cell, "id", place) for place, cell in enumerate(there)} or {0}
+    return cells <= {cell for page in pages for cell in xml_values.cpu_set(page, "nodeset")}
+
+
+def _is_shared(root: Element) -> bool:
     access = root.find("memoryBacking/access")
     source = root.find("memoryBacking/source")
     cells = [cell.get("memAccess") for cell in root.iterfind("cpu/numa/cell")]
     shared = access is not None and access.get("mode") == "shared"
     memfd = access is None and source is not None and source.get("type") == "memfd"
-    return (
-        root.find("memoryBacking/nosharepages") is None,
-        huge and (not pages or any(page.get("nodeset") is None for page in pages)),
-        shared or memfd or (bool(cells) and set(cells) == {"shared"}),
-    )
+    return shared or memfd or (bool(cells) and set(cells) == {"shared"})
 
 
 def _backing(domain: Domain) -> tuple[bool, bool, bool]:

@@ -91,16 +91,26 @@ def test_nosharepages(inside: str, shared: bool) -> None:
     assert backing(f"<domain>{inside}</domain>")[0] is shared
 
 
+BY_CELL = (
+    "<memoryBacking><hugepages><page size='1048576' nodeset='{}'/></hugepages></memoryBacking>"
+    "<cpu><numa><cell id='0'/><cell id='1'/></numa></cpu>"
+)
+PASSED = "<devices>{}</hostdev></devices>"
+
+
 @pytest.mark.parametrize(
-    ("inside", "huge", "shared"),
+    ("inside", "huge", "apart"),
     [
         ("<memoryBacking><hugepages/></memoryBacking>", True, False),
         ("<memoryBacking><hugepages><page size='2048'/></hugepages></memoryBacking>", True, False),
         (
+            # as OpenStack Nova writes it
             "<memoryBacking><hugepages><page size='2048' nodeset='0'/></hugepages></memoryBacking>",
-            False,
+            True,
             False,
         ),
+        (BY_CELL.format("0-1"), True, False),
+        (BY_CELL.format("1"), False, False),
         ("<memoryBacking><access mode='shared'/></memoryBacking>", False, True),
         ("<memoryBacking><source type='memfd'/></memoryBacking>", False, True),
         (
@@ -110,10 +120,18 @@ def test_nosharepages(inside: str, shared: bool) -> None:
         ),
         ("<cpu><numa><cell id='0' memAccess='shared'/></numa></cpu>", False, True),
         ("<cpu><numa><cell id='0' memAccess='shared'/><cell/></numa></cpu>", False, False),
+        ("<launchSecurity type='sev'/>", False, True),
+        (
+            PASSED.format("<hostdev mode='subsystem' type='pci'><source><address/></source>"),
+            False,
+            True,
+        ),
+        (PASSED.format("<hostdev mode='subsystem' type='mdev'>"), False, True),
+        (PASSED.format("<hostdev mode='subsystem' type='usb'>"), False, False),
     ],
 )
-def test_memory_that_is_never_merged(inside: str, huge: bool, shared: bool) -> None:
-    assert backing(f"<domain>{inside}</domain>") == (True, huge, shared)
+def test_memory_that_is_never_merged(inside: str, huge: bool, apart: bool) -> None:
+    assert backing(f"<domain>{inside}</domain>") == (True, huge, apart)
 
 
 BOMB = '<!DOCTYPE d [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><domain>&b;</domain>'

@@ -17,14 +17,17 @@ MOST_IOTHREADS = 1024
 """A number beyond is a mistake or an attack."""
 
 
+PASSED_THROUGH = (
+    "devices/hostdev[@type='pci']/source/address",
+    "devices/interface[@type='hostdev']/source/address",
+    "devices/interface/actual[@type='hostdev']/source/address",
+    "devices/disk[@type='nvme']/source/address",
+)
+
+
 def passed_through(root: Element) -> Iterator[str]:
     """PCI addresses of <hostdev>, <interface type='hostdev'> and <disk type='nvme'>."""
-    for path in (
-        "devices/hostdev[@type='pci']/source/address",
-        "devices/interface[@type='hostdev']/source/address",
-        "devices/interface/actual[@type='hostdev']/source/address",
-        "devices/disk[@type='nvme']/source/address",
-    ):
+    for path in PASSED_THROUGH:
         for element in root.iterfind(path):
             yield _pci(element)
 
@@ -44,6 +47,11 @@ def hold_memory(root: Element) -> bool:
         return True
     arguments = root.iterfind(f"{{{QEMU}}}commandline/{{{QEMU}}}arg")
     return any(one.get("value", "").startswith("vfio-pci") for one in arguments)
+
+
+def hold_all_memory(root: Element) -> bool:
+    """Whether any device holds the guest's pages, also one with a PCI address on the host."""
+    return any(root.find(path) is not None for path in PASSED_THROUGH) or hold_memory(root)
 
 
 PCI_NUMBER = re.compile(r"0[xX]([0-9a-fA-F]{1,8})|(0[0-7]{0,9})|([1-9]\d{0,9})", re.ASCII)

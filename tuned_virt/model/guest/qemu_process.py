@@ -28,6 +28,9 @@ NAME = re.compile(r"qemu-system-\S*|qemu-kvm|kvm|cloud-hyperviso")
 
 CLOUD_HYPERVISOR = "cloud-hypervisor"
 
+SHARED = re.compile(r",(share|hugetlb)=(on|yes|true)(,|$)")
+"""In a backend of memory."""
+
 LIBVIRTS = "/libvirt/qemu/"
 """In the command line of each guest that libvirt has started: its folder of sockets and keys."""
 
@@ -50,7 +53,8 @@ class QemuProcess:
     """A QEMU process: what its command line says of the guest ("" for nothing), and its memory.
 
     `resident` is in KiB; merged pages are counted. `shares_pages` is False with mem-merge=off,
-    as <nosharepages/> has it. `by_libvirt`: libvirt has started it.
+    as <nosharepages/> has it; `apart` where KSM cannot merge its memory, which is shared, in huge
+    pages, or held by a device. `by_libvirt`: libvirt has started it.
     """
 
     pid: int
@@ -59,6 +63,12 @@ class QemuProcess:
     shares_pages: bool
     resident: int = 0
     by_libvirt: bool = field(default=True, compare=False)
+    apart: bool = False
+
+    @property
+    def mergeable(self) -> bool:
+        """Whether KSM can merge its memory."""
+        return self.shares_pages and not self.apart
 
     @property
     def label(self) -> str:
@@ -175,9 +185,22 @@ def identify(fs: KernelFS, pid: int) -> QemuProcess | None:
         pid=pid,
         uuid=_after(words, "-uuid"),
         name=_name(_after(words, "-name")),
-        shares_pages="mem-merge=off" not in _after(words, "-machine").split(","),
+        shares_pages=not any("mem-merge=off" in one.split(",") for one in _machine(words)),
         by_libvirt=any(LIBVIRTS in word for word in words),
+        apart=_is_apart(words),
     )
+
+
+def _machine(words: list[str]) -> list[str]:
+    return [*_all_after(words, "-machine"), *_all_after(words, "-M")]
+
+
+def _is_apart(words: list[str]) -> bool:
+    """Whether all backends of its memory are shared or in huge pages, or VFIO holds its pages."""
+    devices, objects = _all_after(words, "-device"), _all_after(words, "-object")
+    backends = [one for one in objects if one.startswith("memory-backend-")]
+    held = any(one.startswith("vfio-") for one in devices)
+    return held or (bool(backends) and all(map(SHARED.search, backends)))
 
 
 def _cloud_hypervisor(pid: int, words: list[str]) -> QemuProcess:
@@ -214,8 +237,11 @@ def _words(fs: KernelFS, pid: int) -> list[str]:
 
 
 def _after(words: list[str], option: str) -> str:
-    places = [number for number, word in enumerate(words[:-1]) if word in (option, f"-{option}")]
-    return words[places[-1] + 1] if places else ""
+    return next(reversed(_all_after(words, option)), "")
+
+
+def _all_after(words: list[str], option: str) -> list[str]:
+    return [after for word, after in zip(words, words[1:]) if word in (option, f"-{option}")]
 
 
 def _name(text: str) -> str:

@@ -124,15 +124,15 @@ def count(processes: Collection[GuestProcess], libvirt: Mapping[str, RunningGues
     labels = {
         process.label
         for process in processes
-        if process.guest.shares_pages and process.guest.uuid not in apart
+        if process.guest.mergeable and process.guest.uuid not in apart
     }
     labels |= {f"{printable(libvirt[uuid].name)} ({uuid})" for uuid in hidden - apart}
     return Counted(
         frozenset(labels),
         sum(guest.memory for guest in libvirt.values() if guest.mergeable)
-        + sum(process.resident for process in unknown if process.guest.shares_pages),
+        + sum(process.resident for process in unknown if process.guest.mergeable),
         sum(libvirt[uuid].memory for uuid in apart if not libvirt[uuid].huge)
-        + sum(process.resident for process in unknown if not process.guest.shares_pages),
+        + sum(process.resident for process in unknown if not process.guest.mergeable),
         sum(process.resident for process in processes)
         + sum(libvirt[uuid].memory for uuid in hidden),
     )

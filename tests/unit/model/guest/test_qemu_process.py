@@ -74,6 +74,27 @@ def test_what_the_command_line_says(tmp_path: Path) -> None:
     assert guest.label == "web?[31m1 (process 7)"
 
 
+@pytest.mark.parametrize(
+    ("options", "mergeable"),
+    [
+        ("-machine type=q35+pve0 -object memory-backend-ram,id=ram-node0,size=4096M", True),
+        ("-M q35,mem-merge=off", False),
+        ("-machine type=q35+pve0,mem-merge=off -machine smm=off", False),
+        # Proxmox VE: hugepages: 1024; and a GPU given to the guest
+        ("-object memory-backend-file,id=ram-node0,mem-path=/run/hugepages/kvm,share=on", False),
+        ("-device vfio-pci,host=0000:01:00.0,id=hostpci0 -device virtio-net-pci", False),
+        # Kata Containers: virtiofs
+        ("-object memory-backend-memfd,id=dimm1,size=2048M,share=on -numa node", False),
+        ("-object memory-backend-ram,id=a -object memory-backend-memfd,id=b,share=on", True),
+    ],
+)
+def test_memory_that_ksm_can_merge(tmp_path: Path, options: str, mergeable: bool) -> None:
+    process(tmp_path, 7, "kvm", "/usr/bin/qemu-system-x86_64", f"kvm {options} -S")
+    guest = identify(KernelFS(tmp_path), 7)
+    assert guest
+    assert guest.mergeable is mergeable
+
+
 def test_processes_come_grow_and_go(tmp_path: Path) -> None:
     process(tmp_path, 1, "init", "/sbin/init")
     process(tmp_path, 7, "qemu-kvm", "/usr/libexec/qemu-kvm", pages=100)

@@ -137,7 +137,7 @@ def test_memory_in_pools_is_not_short(tmp_path: Path, told: str) -> None:
     assert Sampler(fs, FixedGuests(guests)).sample(0.0).guests == {"a (process 7)"}
     more = {**guests, "b": RunningGuest("b", "b", 50 * GIB, True)}
     assert not idle_for_ten_minutes(fs, FixedGuests(more)), "those that can be merged count"
-    shared = {**guests, "b": RunningGuest("b", "b", 30 * GIB, True, in_shared=True)}
+    shared = {**guests, "b": RunningGuest("b", "b", 30 * GIB, True, apart=True)}
     assert idle_for_ten_minutes(fs, FixedGuests(shared))
 
 
