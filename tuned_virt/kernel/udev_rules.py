@@ -3,7 +3,7 @@
 
 What a rule asks of a program is not known here, but for the machine's architecture. A condition
 that is not known neither rules a line out nor makes a jump: the line may apply, and so may those
-after it.
+after it, but none that the jump would pass over does so surely.
 """
 
 from __future__ import annotations
@@ -139,18 +139,24 @@ def lines(text: str) -> Iterator[tuple[int, tuple[Token, ...]]]:
 def applying(fs: KernelFS, text: str, device: Device) -> Iterator[Applied]:
     """The rules of a file that apply to a device, or may."""
     going = _Pass(fs, device)
-    label = ""
+    passed_over = False
+    waiting: set[str] = set()  # labels that udev may have jumped to already
     for number, tokens in lines(text):
-        if label and ("LABEL", "", "=", label) not in tokens:
-            continue
-        label = ""
-        holds = going.holds(tokens)
+        labels = waiting.intersection(_values(tokens, "LABEL"))
+        waiting -= labels
+        passed_over = passed_over and not labels
+        holds = False if passed_over else going.holds(tokens)
         if holds is False:
             continue
         going.assign(tokens, surely=holds is True)
-        yield Applied(number, tokens, holds is True)
-        if holds:
-            label = next((value for key, _, _, value in tokens if key == "GOTO"), "")
+        yield Applied(number, tokens, surely=holds is True and not waiting)
+        target = _values(tokens, "GOTO")[:1]
+        waiting.update(target)
+        passed_over = bool(target) and holds is True
+
+
+def _values(tokens: Sequence[Token], key: str) -> list[str]:
+    return [value for one, _, _, value in tokens if one == key]
 
 
 def sets(fs: KernelFS, text: str, device: Device, attribute: str) -> bool:

@@ -173,6 +173,22 @@ CUDA = VM_HOTADD.replace('ATTR{state}="online"', "").replace('SUBSYSTEM=="memory
 """Ubuntu's rule in /etc with the line of memory taken out, as NVIDIA's guide says for POWER9."""
 ARCH = 'SUBSYSTEM=="memory", CONST{arch}=="s390*|ppc64*", ATTR{state}="online"\n'
 
+FEDORA = """SUBSYSTEM!="memory", GOTO="memory_hotplug_end"
+ACTION!="add", GOTO="memory_hotplug_end"
+CONST{arch}=="s390*", GOTO="memory_hotplug_end"
+ENV{.state}="online"
+CONST{virt}=="none", ENV{.state}="online_movable"
+ATTR{state}=="offline", ATTR{state}="$env{.state}"
+LABEL="memory_hotplug_end"
+"""
+"""As the NVIDIA guide switches it off, it passes over all of it."""
+OTHERS_ONLY = """{}, GOTO="end"
+SUBSYSTEM=="memory", ACTION=="add", ATTR{{state}}=="offline", ATTR{{state}}="online"
+LABEL="end"
+"""
+"""A jump on what is not known: what it passes over may not apply."""
+DETECTED = 'PROGRAM="/usr/bin/systemd-detect-virt"'
+
 
 @pytest.mark.parametrize(
     ("text", "vendor", "machine", "found"),
@@ -195,6 +211,10 @@ ARCH = 'SUBSYSTEM=="memory", CONST{arch}=="s390*|ppc64*", ATTR{state}="online"\n
         (ARCH, "QEMU", "s390x", True),
         ('SUBSYSTEM=="cpu", ACTION=="add", ATTR{online}=="0", ATTR{online}="1"', "", "", False),
         ('KERNEL!="memory*", GOTO="x"\nATTR{state}="online"', "", "", True),
+        (FEDORA, "QEMU", "x86_64", True),
+        (FEDORA.replace('SUBSYSTEM!="memory"', 'SUBSYSTEM=="*"'), "QEMU", "x86_64", False),
+        (OTHERS_ONLY.format('CONST{virt}!="microsoft|xen"'), "QEMU", "x86_64", False),
+        (OTHERS_ONLY.format(f'{DETECTED}, RESULT!="microsoft"'), "QEMU", "x86_64", False),
     ],
 )
 def test_udev_rules_are_read_with_their_conditions(

@@ -121,6 +121,14 @@ SUBSYSTEM=="block", ATTRS{device/vendor}=="LIO-ORG", ATTR{queue/scheduler}="noop
 KERNEL=="sda", ATTR{queue/scheduler}="bfq"
 LABEL="end", KERNEL=="sdb", ATTR{queue/scheduler}="none"
 """: {"sda": ["2 bfq"], "sdb": ["3 none"]},
+    # of two jumps the first may be made: what lies behind the second may apply all the same
+    """ENV{ID_BUS}=="usb", GOTO="usb"
+GOTO="end"
+LABEL="usb"
+KERNEL=="sdc", ATTR{queue/scheduler}="bfq"
+KERNEL=="sda", ATTR{queue/scheduler}="none"
+LABEL="end"
+""": {"sdc": ["4 bfq"]},  # udev has not said yet what sdc is
     # a script of the administrator's
     """ACTION=="add|change", KERNEL=="sd[a-b]", RUN+="/usr/local/bin/iosched.sh %k"
 """: {name: ["1 none"] for name in ("sda", "sdb")},
