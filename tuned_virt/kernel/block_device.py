@@ -34,17 +34,20 @@ VARIABLE = re.compile(
 
 
 class BlockDevice:
-    """A disk at a path of sysfs, for one kind of event.
+    """A disk or partition at a path of sysfs, for one kind of event.
 
     silent  its queue does not answer: attributes are not read, as that might wait for ever
     """
 
     machine = ""
 
-    def __init__(self, fs: KernelFS, path: str, action: str, silent: bool = False) -> None:
+    def __init__(
+        self, fs: KernelFS, path: str, action: str, silent: bool = False, kind: str = "disk"
+    ) -> None:
         self._fs = fs
         self._path = path
         self._silent = silent
+        self._kind = kind
         self.name = path.rpartition("/")[2]
         self.devpath = path.removeprefix("/sys")
         self.sys, self.root, self.devnode = "/sys", "/dev", f"/dev/{self.name}"
@@ -89,7 +92,7 @@ class BlockDevice:
     def property(self, name: str) -> str | None:
         """What ENV has of the disk: "" for what udev has not; None where udev has not seen it."""
         if name in ("DEVTYPE", "DEVNAME"):
-            return {"DEVTYPE": "disk", "DEVNAME": self.devnode}[name]
+            return {"DEVTYPE": self._kind, "DEVNAME": self.devnode}[name]
         if name in self._keys:
             return self._keys[name]
         found = self._database
@@ -137,7 +140,7 @@ class BlockDevice:
         inner = token[1]
         if inner.startswith("["):
             return None
-        if self._silent and inner.startswith("queue/"):
+        if self._silent and inner.startswith(("queue/", "../queue/")):
             return None
         try:
             found = self._fs.read_optional(f"{path}/{inner}")

@@ -8,7 +8,7 @@ storage      what something is on, as far as it is known
 policy       what a profile may ask         planner    policy and disks → verdicts, plan
 deciding_option  the option for a class
 udev_events  events and properties          udev_rules our rules for the boot
-conflicts    who else sets schedulers       boot_files units, tmpfiles.d, rc.local that do
+conflicts    who else sets schedulers       boot_files units, rc.local, cron that do
 writer       schedulers written side by side
 policy_in_force  what `tuned-virt disks` reads of it, on tmpfs
 plugin       all of it for the engine

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Files that write schedulers at boot: systemd's units, tmpfiles.d, sysfsutils' and rc.local."""
+"""Files that write schedulers at boot: systemd's units, tmpfiles.d, sysfsutils', rc.local and
+cron's."""
 
 from __future__ import annotations
 
@@ -38,6 +39,9 @@ ENABLING = UNITS[:2]
 
 RC_LOCAL = ("/etc/rc.local", "/etc/rc.d/rc.local", "/etc/init.d/boot.local")
 
+CRONTABS = ("/etc/crontab", "/var/spool/cron/root", "/var/spool/cron/crontabs/root")
+CRON_FOLDER = "/etc/cron.d"
+
 SYSFS_CONF, SYSFS_FOLDER = "/etc/sysfs.conf", "/etc/sysfs.d"
 
 EXEC = re.compile(r"(Exec(?:Condition|StartPre|StartPost|Start))\s*=\s*(.*)")
@@ -68,6 +72,7 @@ def settings(fs: KernelFS) -> Iterator[BootSetting]:
     yield from _sysfs_conf(fs)
     yield from _units(fs)
     yield from _rc_local(fs)
+    yield from _cron(fs)
 
 
 def read(fs: KernelFS, path: str) -> str:
@@ -146,6 +151,14 @@ def _rc_local(fs: KernelFS) -> Iterator[BootSetting]:
                 yield BootSetting("script", place, write.path, write.value, write.surely)
 
 
+def _cron(fs: KernelFS) -> Iterator[BootSetting]:
+    """Lines of crontab(5) that are run at boot."""
+    for path in (*CRONTABS, *(f"{CRON_FOLDER}/{name}" for name in _names(fs, CRON_FOLDER))):
+        for number, line in _lines(read(fs, path)):
+            if line.startswith("@reboot"):
+                yield from _written(fs, f"{path}:{number}", line, "cron line")
+
+
 # --- systemd --------------------------------------------------------------------------------
 
 
@@ -160,13 +173,13 @@ def _units(fs: KernelFS) -> Iterator[BootSetting]:
                 else:
                     commands = [one for one in commands if one[0] != key]
         for _, place, command in commands:
-            yield from _written(fs, place, _plain(command, name))
+            yield from _written(fs, place, _plain(command, name), "systemd unit")
 
 
-def _written(fs: KernelFS, place: str, command: str) -> Iterator[BootSetting]:
+def _written(fs: KernelFS, place: str, command: str, what: str) -> Iterator[BootSetting]:
     for text in (command, *scripts(fs, command)):
         for write in shell_writes.writes(text, SCHEDULER):
-            yield BootSetting("systemd unit", place, write.path, write.value, write.surely)
+            yield BootSetting(what, place, write.path, write.value, write.surely)
 
 
 def _enabled(fs: KernelFS, there: Mapping[str, Collection[str]]) -> set[str]:

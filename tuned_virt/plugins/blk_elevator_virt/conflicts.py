@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Others who set schedulers: rules of udev, units of systemd, tmpfiles.d, sysfsutils and rc.local.
+"""Others who set schedulers: udev's rules, systemd's units, tmpfiles.d, sysfsutils, rc.local, cron.
 
 They are read, never run, with the conditions that they name. What cannot be known of a condition
 lets it count as one that may hold: such a setting is the disk's owner only if the disk had it.
@@ -8,6 +8,8 @@ lets it count as one that may hold: such a setting is the disk's owner only if t
 from __future__ import annotations
 
 import fnmatch
+import itertools
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -20,10 +22,14 @@ from tuned_virt.plugins.blk_elevator_virt.planner import SetElsewhere
 from tuned_virt.plugins.blk_elevator_virt.state import HIDDEN, SILENT, Disk, sysfs_path
 from tuned_virt.plugins.blk_elevator_virt.udev_rules import OURS
 
-ADMINISTRATORS = ("/etc/", "/run/")
+ADMINISTRATORS = ("/etc/", "/run/", "/var/spool/cron/")
 """Where settings are an administrator's; elsewhere they are the distribution's."""
 
 SCHEDULER = "queue/scheduler"
+
+OF_WHOLE_DISK = f"../{SCHEDULER}"
+"""How a rule about a partition names it: what a partition has decides on the disk (ZFS's members).
+"""
 
 EVENTS = ("add", "change")
 """What udev has told of a disk that is there."""
@@ -97,33 +103,42 @@ def by_disk(
 def _by_udev(fs: KernelFS, files: Iterable[RuleFile], disk: Disk) -> Iterator[SetElsewhere]:
     if HIDDEN.fullmatch(disk.name):
         return  # the kernel tells udev nothing of it
-    seen = set()
     path = sysfs_path(fs, disk.name)
-    for event in EVENTS:
-        device = BlockDevice(fs, path, event, silent=disk.trouble == SILENT)
-        for file in files:
-            for rule in udev_rules.applying(fs, file.text, device):
-                for scheduler in _scheduler(fs, rule, device):
-                    one = SetElsewhere(
-                        f"{file.path}:{rule.number}",
-                        scheduler,
-                        file.path.startswith(ADMINISTRATORS),
-                    )
-                    if one not in seen:
-                        seen.add(one)
-                        yield one
+    devices = [_devices(fs, path, disk.trouble == SILENT, event, files) for event in EVENTS]
+    found = (
+        SetElsewhere(f"{file.path}:{rule.number}", scheduler, file.path.startswith(ADMINISTRATORS))
+        for device in itertools.chain.from_iterable(devices)
+        for file in files
+        for rule in udev_rules.applying(fs, file.text, device)
+        for scheduler in _scheduler(fs, rule, device, disk.name, path)
+    )
+    yield from dict.fromkeys(found)
 
 
-def _scheduler(fs: KernelFS, rule: udev_rules.Applied, device: BlockDevice) -> Iterator[str]:
-    """What a rule that applies sets for its device, itself or by a program."""
+def _devices(
+    fs: KernelFS, path: str, silent: bool, event: str, files: Iterable[RuleFile]
+) -> Iterator[BlockDevice]:
+    """The disk, and its partitions where a rule about one can set the disk's scheduler."""
+    yield BlockDevice(fs, path, event, silent)
+    if any(OF_WHOLE_DISK in file.text for file in files):
+        for name in sorted(fs.names(path)):
+            if fs.exists(f"{path}/{name}/partition"):
+                yield BlockDevice(fs, f"{path}/{name}", event, silent, "partition")
+
+
+def _scheduler(
+    fs: KernelFS, rule: udev_rules.Applied, device: BlockDevice, name: str, path: str
+) -> Iterator[str]:
+    """What a rule that applies to a device sets for a disk, itself or by a program."""
     for key, inner, operator, value in rule.tokens:
-        if key == "ATTR" and inner == SCHEDULER and operator in udev_rules.ASSIGNMENTS:
-            yield device.substitute(value)
+        if key == "ATTR" and operator in udev_rules.ASSIGNMENTS:
+            if os.path.normpath(f"/sys{device.devpath}/{inner}") == f"{path}/{SCHEDULER}":
+                yield device.substitute(value)
         elif key == "RUN" and operator in ("+=", *udev_rules.ASSIGNMENTS):
             command = device.substitute(value)
             for text in (command, *boot_files.scripts(fs, command)):
                 for write in shell_writes.writes(text, SCHEDULER):
-                    if _means(write.path, device.name, f"/sys{device.devpath}"):
+                    if _means(write.path, name, path):
                         yield write.value
 
 

@@ -44,6 +44,10 @@ def fs(tmp_path: Path) -> FakeDisks:
     for name, driver in (("sda", "megaraid_sas"), ("sdb", "mpt3sas")):
         above = f"/sys/{made.link(f'/sys/block/{name}') or ''}".replace("/sys/../", "/sys/")
         made.link_to(f"{above.split('/host')[0]}/driver", f"/sys/bus/pci/drivers/{driver}")
+    for name, number, kind in (("sda1", "8:1", "zfs_member"), ("sdb1", "8:17", "ext4")):
+        made.partition(name[:3], name, number)
+        made.file(f"/sys/block/{name[:3]}/{name}/dev", number)
+        made.file(f"/run/udev/data/b{number}", f"E:ID_FS_TYPE={kind}")
     made.file("/run/udev/data/b8:0", "E:ID_VENDOR=DELL\nE:ID_SERIAL=600abc")
     made.file(
         "/run/udev/data/b8:16", "S:disk/by-id/x\nE:ID_VENDOR=PURE\nE:DM_MULTIPATH_DEVICE_PATH=1"
@@ -129,6 +133,12 @@ KERNEL=="sdc", ATTR{queue/scheduler}="bfq"
 KERNEL=="sda", ATTR{queue/scheduler}="none"
 LABEL="end"
 """: {"sdc": ["4 bfq"]},  # udev has not said yet what sdc is
+    # NixOS with ZFS: a partition of a pool decides on its disk
+    """ACTION=="add|change", KERNEL=="sd[a-z]*[0-9]*|nvme[0-9]*n[0-9]*p[0-9]*", \
+ENV{ID_FS_TYPE}=="zfs_member", ATTR{../queue/scheduler}="none"
+ENV{DEVTYPE}=="disk", KERNEL=="sdb", ATTR{../queue/scheduler}="bfq"
+ENV{DEVTYPE}=="partition", ATTR{queue/scheduler}="bfq"
+""": {"sda": ["1 none"]},
     # a script of the administrator's
     """ACTION=="add|change", KERNEL=="sd[a-b]", RUN+="/usr/local/bin/iosched.sh %k"
 """: {name: ["1 none"] for name in ("sda", "sdb")},
@@ -203,6 +213,15 @@ FILES = {
             "sda": ["io.conf:2 deadline"],
             **{name: ["io.conf:3 none"] for name in ("sdb", "sdc")},
         },
+    ),
+    "/etc/cron.d/disks": (
+        "SHELL=/bin/sh\n@reboot root echo none > /sys/block/sda/queue/scheduler\n"
+        "5 * * * * root echo bfq > /sys/block/sdb/queue/scheduler\n",
+        {"sda": ["disks:2 none"]},
+    ),
+    "/var/spool/cron/crontabs/root": (
+        "@reboot sleep 60 && /usr/local/sbin/tune-disks\n",
+        {name: ["root:1 kyber"] for name in ALL},
     ),
     "/etc/sysfs.conf": (
         "#block/sdb/queue/scheduler = cfq\nblock/sda/queue/scheduler = noop\n",
