@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import dbus
+import libvirt
 
 from tests import loopdev
 from tests.faults.switches import Size, daemon
@@ -305,8 +307,15 @@ class Scene:
         self.guests[name] = self.libvirt.guest_pid(name)
 
     def _stop_guest(self, name: str) -> None:
-        del self.guests[name]
-        self.libvirt.stop_guest(name)
+        """A libvirtd that has just been started may lose the guest meanwhile, and its QEMU ends."""
+        pid = self.guests.pop(name)
+        try:
+            self.libvirt.stop_guest(name)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                raise
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def _pause_guest(self, name: str) -> None:
         with self.libvirt.connection() as link:
