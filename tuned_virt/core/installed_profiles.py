@@ -197,6 +197,7 @@ def _loaded(name: str, file: str, version: tuple[int, ...]) -> LoadedProfile:
     parsed = configparser.ConfigParser(
         delimiters=("=",), inline_comment_prefixes=("#",), strict=False, interpolation=None
     )
+    parsed.optionxform = str  # type: ignore[assignment,method-assign]
     try:
         with open(file) as opened:
             parsed.read_file(opened, file)

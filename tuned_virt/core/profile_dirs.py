@@ -14,7 +14,8 @@ def named(text: str) -> list[str]:
     return [folder.strip() for folder in found if folder.strip()]
 
 
-OFF = ("0", "N", "NO", "F", "FALSE")
+OFF = ("0", "NO", "FALSE", "OFF")
+"""As configparser's getboolean has it; with another word TuneD does not start."""
 
 
 def reapplies_sysctls(text: str) -> bool:

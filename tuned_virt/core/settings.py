@@ -206,5 +206,6 @@ def alike(name: str, known: Iterable[str]) -> list[str]:
 
     names = sorted(known)
     lower = name.lower()
-    exact = [one for one in (lower, lower.rpartition(".")[2]) if one in names]
+    plain = lower.replace(".", "_")
+    exact = [one for one in (lower, plain, lower.rpartition(".")[2]) if one in names]
     return exact or get_close_matches(template(lower), names)

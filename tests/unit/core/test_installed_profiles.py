@@ -62,6 +62,14 @@ def test_includes(include: str, names: list[str], tmp_path: Path) -> None:
     assert found.wrong("top") == ""
 
 
+def test_names_of_options_are_as_written(tmp_path: Path) -> None:
+    """As TuneD has it: files of sysfs have capitals, and Include= is nothing to it."""
+    text = "[main]\nInclude=gone\n[sysfs]\n/sys/class/net/A/mtu=1500\n"
+    found = profiles(tmp_path, {"top": text})
+    assert found.wrong("top") == ""
+    assert [one.says("sysfs", "/sys/class/net/A/mtu") for one in found.chain("top")] == ["1500"]
+
+
 @pytest.mark.parametrize(
     ("texts", "said"),
     [

@@ -25,6 +25,8 @@ from tuned_virt.kernel import systemd
         ("rollback=not_on_exit\nrollback=auto\n", False),
         ("daemon = 0\n", True),
         ("daemon=False\n", True),
+        ("daemon = off\n", True),
+        ("daemon = on\n", False),
         ("no_daemon=0\n", False),
     ],
 )

@@ -114,6 +114,7 @@ def test_a_second_section_of_the_plugin_adds_to_it(runner: RecordingRunner, file
         ("ksm_run=1", "line 1: 'ksm_run=1' is not valid: leave it out, ksm_mode=auto controls it"),
         ("observe=maybe", "line 1: 'observe=maybe' is not valid: 1 or 0"),
         ("observ=1", "line 1: 'observ=1' is not a setting: did you mean observe?"),
+        ("ksm.mode=off", "line 1: 'ksm.mode=off' is not a setting: did you mean ksm_mode?"),
         ("colour=red", "line 1: 'colour=red' is not a setting, and no profile that includes"),
         ("\ufeff", "line 1: it begins with a byte order mark (BOM); save it without one"),
     ],
