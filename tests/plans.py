@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -221,7 +222,10 @@ def check_no_needless_split(
             cpus = {cpu for cpu, home in of_cpu.items() if home == node.id}
             shared = len(cpus - taken.keys()) - load[node.id]
             room = shared * policy.vcpus_per_cpu + own
-            if not floats:
+            if floats:
+                part = math.ceil(len(homes) * len(cpus) / len(of_cpu))
+                room = min(room, max(len(cpus), part))
+            else:
                 room = min(shared, len(cpus - taken.keys() - off_limits)) + own
             spare = memory[node.id] + guest.memory * own / len(homes)
             fits = room >= len(homes) - 1e-6 and spare >= guest.memory - 1e-6

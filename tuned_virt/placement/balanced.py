@@ -67,7 +67,7 @@ class Balanced(Floating):
     def keeps(self, node_index: int, vcpus: int) -> bool:
         """See `Strategy`: none is sent away because others have come, where that could move it."""
         if len(self.capacity.nodes) == 1:
-            return super().keeps(node_index, vcpus)
+            return self.free_vcpus(node_index) >= vcpus
         node = self.capacity.nodes[node_index]
         return bool(node.shared) and self._limits(node).alone >= vcpus
 

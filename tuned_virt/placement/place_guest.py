@@ -14,7 +14,7 @@ from tuned_virt.placement.demand import GuestDemand
 from tuned_virt.placement.host_capacity import HostCapacity
 from tuned_virt.placement.model import PlacementKind
 from tuned_virt.placement.residents import resident
-from tuned_virt.placement.strategy import Dedicated, Floating, Strategy
+from tuned_virt.placement.strategy import Crowding, Dedicated, Floating, Strategy
 
 
 def place_guests(capacity: HostCapacity, demands: Iterable[GuestDemand]) -> dict[str, Assignment]:
@@ -51,7 +51,7 @@ def _float(capacity: HostCapacity, wanted: GuestDemand) -> Assignment:
     capacity = capacity.within(wanted.guest)
     lacking = _lacking(Dedicated(capacity, wanted)) if wanted.dedicated else ""
     way = floating(capacity, wanted)
-    assignment = _attempt(way) or _beyond_memory(way)
+    assignment = _attempt(way) or _beyond_memory(way) or _crowd(capacity, wanted)
     if assignment is None:
         shares = resident(wanted.guest, capacity.host)
         capacity.memory.charge(shares)
@@ -59,6 +59,16 @@ def _float(capacity: HostCapacity, wanted: GuestDemand) -> Assignment:
     if lacking:
         assignment.why = f"not dedicated: {lacking}; {assignment.why}"
     return assignment
+
+
+def _crowd(capacity: HostCapacity, wanted: GuestDemand) -> Assignment | None:
+    """A guest overcommitted against itself, where nothing else is left of what `overcommit` allows.
+
+    That of auto floats over all nodes instead.
+    """
+    if wanted.policy.overcommit is None:
+        return None
+    return _attempt(Crowding(capacity, wanted))
 
 
 def _lacking(way: Dedicated) -> str:

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import ClassVar
 
 from tuned_virt.placement.assignment import Assignment, NodeChoice, assigned, reserve
@@ -12,7 +13,7 @@ from tuned_virt.placement.cores import VcpuShape, fit, seat
 from tuned_virt.placement.demand import GuestDemand
 from tuned_virt.placement.host_capacity import UNCAPPED, Attempt, HostCapacity, VcpusByNode
 from tuned_virt.placement.model import PlacementKind
-from tuned_virt.placement.node_capacity import TINY
+from tuned_virt.placement.node_capacity import TINY, count
 from tuned_virt.placement.policy import Smt
 
 Score = tuple[float, ...]
@@ -201,19 +202,40 @@ class Floating(Strategy):
 
     def free_vcpus(self, node_index: int) -> int:
         """See `Strategy`."""
+        return min(self._floatable(node_index), self._own_cpus[node_index])
+
+    def keeps(self, node_index: int, vcpus: int) -> bool:
+        """See `Strategy`."""
+        return self._floatable(node_index) >= vcpus
+
+    def _floatable(self, node_index: int) -> int:
         if self.capacity.uncapped:
             return UNCAPPED
         return int(self.capacity.nodes[node_index].floatable(self.wanted.policy.vcpus_per_cpu))
 
+    @cached_property
+    def _own_cpus(self) -> Mapping[int, int]:
+        """Most vCPUs of one guest by node, so that none waits for another of its own while CPUs of
+        other nodes are left: the node's CPUs, or its part of a guest that is wider than the host.
+
+        What was shared before anything was dedicated: a plan made again must find the same.
+        """
+        nodes, vcpus = self.capacity.nodes, len(self.wanted.whole.vcpus)
+        cpus = {at: count(node.shared_at_first) for at, node in enumerate(nodes)}
+        if self.capacity.uncapped:
+            return dict.fromkeys(cpus, UNCAPPED)
+        total = sum(cpus[at] for at in self.capacity.nodes_for(self.wanted)) or 1
+        return {at: max(number, -(-vcpus * number // total)) for at, number in cpus.items()}
+
     def rate(self, possible: list[int]) -> Iterator[tuple[Score, int]]:
         """See `Strategy`."""
-        need = self.wanted.cpus
+        need, vcpus, own = self.wanted.cpus, len(self.wanted.whole.vcpus), self._own_cpus
         nodes, uncapped, tied = self.capacity.nodes, self.capacity.uncapped, self.tied
         devices = self.capacity.devices_kept(self.wanted.guest)
         for node_index in possible:
             node = nodes[node_index]
             load = node.load + need
-            if load <= node.shared_count + TINY or uncapped:
+            if uncapped or (load <= node.shared_count + TINY and vcpus <= own[node_index]):
                 ties = self.ties(node_index) if tied else (0, 0)
                 full = round(load / (node.shared_count or 1), 6)
                 yield (*ties, full, devices[node_index]), node_index
@@ -231,3 +253,17 @@ class Floating(Strategy):
     def assign(self, choice: NodeChoice) -> Assignment:
         """See `Strategy`."""
         return reserve(self.capacity, assigned(self.wanted, self.kind, choice))
+
+
+class Crowding(Floating):
+    """vCPUs of one guest may be more than a node's CPUs, as far as `overcommit` has it: where no
+    other way is left."""
+
+    @property
+    def attempt(self) -> Attempt:
+        """See `Strategy`."""
+        return self.kind, ("crowding", self.wanted.shape)
+
+    @cached_property
+    def _own_cpus(self) -> Mapping[int, int]:
+        return dict.fromkeys(range(len(self.capacity.nodes)), UNCAPPED)

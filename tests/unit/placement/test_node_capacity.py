@@ -28,7 +28,7 @@ from tuned_virt.placement.node_capacity import (
     count,
 )
 from tuned_virt.placement.policy import PlacementPolicy, Smt
-from tuned_virt.placement.strategy import Dedicated, Floating, Strategy
+from tuned_virt.placement.strategy import Crowding, Dedicated, Floating, Strategy
 
 HOST = machine(1)
 """CPUs 0-7 in two LLCs of two cores with two threads."""
@@ -273,10 +273,12 @@ def test_capacity() -> None:
     of = board(machine(1))
     of.nodes[0].load = 1
 
-    def free(way: type[Strategy], **policy: Any) -> int:
-        return way(of, demand(guest("a", 1), PlacementPolicy(**policy), 2048)).free_vcpus(0)
+    def free(way: type[Strategy], vcpus: int = 1, **policy: Any) -> int:
+        return way(of, demand(guest("a", vcpus), PlacementPolicy(**policy), 2048)).free_vcpus(0)
 
-    assert free(Floating, overcommit=1.5) == 10
+    assert free(Floating, overcommit=1.5) == 8, "no guest is overcommitted against itself"
+    assert free(Floating, 9, overcommit=1.5) == 9, "but one that is wider than the host"
+    assert free(Crowding, overcommit=1.5) == 10
     assert free(Dedicated, smt=Smt.ISOLATE) == 3
     of.uncapped = True
     assert free(Floating) == UNCAPPED

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -173,6 +174,26 @@ def test_the_host_keeps_an_efficient_core() -> None:
     assert sorted(map(int, cpus_of(made))) == list(range(16)), "all performance cores"
     more = planned(hybrid(8, 4), guest("a", 16), guest("b", 3), policy="dedicated")
     assert sorted(map(int, cpus_of(more["b"]))) == [17, 18, 19], "16 is for housekeeping"
+
+
+@pytest.mark.parametrize("overcommit", ["1.5", "2", "4"])
+def test_a_guest_is_not_overcommitted_against_itself(overcommit: str) -> None:
+    """24 or 40 vCPUs on two nodes of 16 CPUs, as OpenStack Nova rules it too."""
+    host = machine(2, cores=8)
+    made = planned(host, guest("a", 24), overcommit=overcommit)["a"]
+    assert made.nodes == (0, 1)
+    wide = planned(host, guest("a", 40), overcommit=overcommit)["a"]
+    assert Counter(wide.vcpus.values()) == {"0-15": 20, "16-31": 20}, "more than the host has"
+    several = planned(host, *(guest(name, 12) for name in "abcd"), overcommit="2")
+    assert sorted(one.nodes for one in several.values()) == [(0,), (0,), (1,), (1,)]
+
+
+def test_it_is_where_nothing_else_is_left_that_overcommit_allows() -> None:
+    pins = UserPins(vcpus=dict.fromkeys(range(16), frozenset(range(16, 32))))
+    crowd = (guest("a", 24), guest("owners", 16, owned=pins))
+    made = planned(machine(2, cores=8), *crowd, overcommit="4")
+    assert made["a"].nodes == (0,), "the other node is full"
+    assert planned(machine(2, cores=8), *crowd, current=made.values(), overcommit="4") == made
 
 
 @pytest.mark.parametrize(
