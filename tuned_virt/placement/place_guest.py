@@ -13,6 +13,7 @@ from tuned_virt.placement.balanced import Balanced
 from tuned_virt.placement.demand import GuestDemand
 from tuned_virt.placement.host_capacity import HostCapacity
 from tuned_virt.placement.model import PlacementKind
+from tuned_virt.placement.policy import MemoryMode
 from tuned_virt.placement.residents import resident
 from tuned_virt.placement.strategy import Crowding, Dedicated, Floating, Strategy
 
@@ -68,7 +69,8 @@ def _crowd(capacity: HostCapacity, wanted: GuestDemand) -> Assignment | None:
     """
     if wanted.policy.overcommit is None:
         return None
-    return _attempt(Crowding(capacity, wanted))
+    way = Crowding(capacity, wanted)
+    return _attempt(way) or _beyond_memory(way)
 
 
 def _lacking(way: Dedicated) -> str:
@@ -150,11 +152,14 @@ def _why_several(way: Strategy, spread: multi_node.Spread, lacking: str) -> str:
 
 
 def _beyond_memory(way: Strategy) -> Assignment | None:
-    """With overcommit=auto a guest for which no nodes have room: where its vCPUs have it, as not
-    all of its memory need be in use; else, if it may float, over all nodes. None for huge pages
-    that it does not have yet and that are not free."""
+    """With overcommit=auto, or memory=none, a guest for which no nodes have the memory: where its
+    vCPUs have room, as not all of its memory need be in use; else, with auto and if it may float,
+    over all nodes. None for huge pages that it does not have yet and that are not free."""
     wanted = way.wanted
-    if wanted.policy.overcommit is not None or (wanted.whole.huge and not wanted.guest.resident):
+    policy = wanted.policy
+    if policy.overcommit is not None and policy.memory is not MemoryMode.NONE:
+        return None
+    if wanted.whole.huge and not wanted.guest.resident:
         return None
     light = type(way)(way.capacity, _without_memory(wanted))
     choice = _choice(light)

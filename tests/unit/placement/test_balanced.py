@@ -203,6 +203,15 @@ def test_forty_guests_of_four_gib_on_two_times_64_gib_are_placed() -> None:
     assert {one.memory.mode for one in made.placements if one.memory} == {"move"}, "no wall"
 
 
+def test_a_number_does_not_count_memory_that_is_not_to_be_placed() -> None:
+    crowd = [guest(f"g{number:02}", 2, 4) for number in range(40)]
+    host = machine(2, cores=8, gib=64)
+    made = planned(host, *crowd, overcommit="4", memory="none").values()
+    assert Counter(one.nodes for one in made) == {(0,): 20, (1,): 20}
+    bound = planned(host, *crowd, overcommit="4").values()
+    assert sum(one.kind is PlacementKind.UNPLACED for one in bound) == 8
+
+
 def test_cells_beyond_the_memory_of_their_nodes_are_still_on_nodes_of_their_own() -> None:
     cells = tuple(Cell(n, frozenset(range(6 * n, 6 * n + 6)), 70 * GIB) for n in range(2))
     made = auto(WIDE, guest("a", 12, 140, cells=cells))["a"]
