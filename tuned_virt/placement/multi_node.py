@@ -142,8 +142,9 @@ def _in_cells(wanted: GuestDemand) -> tuple[int, ...]:
 
 
 def _fewest(free: Mapping[int, int], vcpus: int, way: Strategy) -> Iterator[tuple[int, ...]]:
-    """Sets of nodes with room for so many vCPUs: of as few as have it, the nearest first, then of
-    more, as nodes without memory of their own may have to share what one of them has."""
+    """Sets of nodes with room for so many vCPUs: of as few as have it, the fittest and then the
+    nearest first, then of more, as nodes without memory of their own may have to share what one of
+    them has."""
     by_size = sorted(free, key=lambda node_index: (-free[node_index], node_index))
     room = accumulate(free[node_index] for node_index in by_size)
     least = next((number for number, total in enumerate(room, 1) if total >= vcpus), 0)
@@ -155,7 +156,8 @@ def _fewest(free: Mapping[int, int], vcpus: int, way: Strategy) -> Iterator[tupl
         devices = sum(way.capacity.device_distance(guest, node_index) for node_index in chosen)
         devices += sum(way.capacity.beyond(way.wanted.whole, node_index) for node_index in chosen)
         to_move = sum(way.capacity.to_move(guest, node_index) for node_index in chosen)
-        return (span(table, chosen), devices, to_move, *chosen)
+        drawback = sum(way.drawback(node_index) for node_index in chosen)
+        return (drawback, span(table, chosen), devices, to_move, *chosen)
 
     for number in range(least, len(by_size) + 1):
         sets = _sets(by_size, number, table)
@@ -228,9 +230,9 @@ class _CellSearch:
     """Cells → nodes by depth-first search, the largest cell first, from each node as a seed.
 
     Within a seed, nodes are in order of distance from it, and a cell equal to the one before is
-    never put before it in that order. Cost: nodes used, distances between them, distance of
-    devices and of memory that the owner has put elsewhere, KiB to move. A cell without vCPUs needs
-    only memory.
+    never put before it in that order. Cost: nodes used, what speaks against them, distances between
+    them, distance of devices and of memory that the owner has put elsewhere, KiB to move. A cell
+    without vCPUs needs only memory.
     """
 
     def __init__(self, way: Strategy) -> None:
@@ -244,6 +246,7 @@ class _CellSearch:
         self.free = [way.free_vcpus(node_index) for node_index in indices]
         self.largest = max(self.free, default=0)
         self.needed = [sum(len(p.vcpus) for p in self.parts[at:]) for at in range(len(self.parts))]
+        self.drawback = [way.drawback(node_index) for node_index in indices]
         self.extra = [way.ties(node_index) for node_index in indices]
         self.tied = any(map(any, (*self.extra, *self.beyond)))
         self.memory = capacity.memory.copy()
@@ -303,7 +306,8 @@ class _CellSearch:
         used = set(chosen)
         over = self.needed[len(chosen)] - sum(self.free[node_index] for node_index in used)
         nodes = len(used) + max(0, math.ceil(over / self.largest))
-        bound, best = (nodes, distance), self.best[:2]
+        drawback = sum(self.drawback[node_index] for node_index in used)
+        bound, best = (nodes, drawback, distance), self.best[:3]
         return bound > best or (bound == best and not self.tied)
 
     def _note(self, chosen: list[int], distance: int) -> None:
@@ -311,7 +315,8 @@ class _CellSearch:
         far = sum(self.extra[node_index][0] for node_index in used)
         far += sum(self.beyond[at][node_index] for at, node_index in enumerate(chosen))
         to_move = sum(self.extra[node_index][1] for node_index in used)
-        cost = (len(used), distance, far, to_move, *chosen)
+        drawback = sum(self.drawback[node_index] for node_index in used)
+        cost = (len(used), drawback, distance, far, to_move, *chosen)
         if self.best is None or cost < self.best:
             self.best, self.found = cost, list(chosen)
 

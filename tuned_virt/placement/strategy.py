@@ -66,6 +66,11 @@ class Strategy(ABC):
     def free_vcpus(self, node_index: int) -> int:
         """vCPUs that a node has room for."""
 
+    def drawback(self, node_index: int) -> int:
+        """What speaks against a node, of several for one guest, before how near they are."""
+        del node_index
+        return 0
+
     @abstractmethod
     def rate(self, possible: list[int]) -> Iterator[tuple[Score, int]]:
         """Those of the nodes that have room for all vCPUs, with their scores."""
@@ -111,16 +116,32 @@ class Dedicated(Strategy):
         """See `Strategy`."""
         return self.capacity.nodes[node_index].dedicable(self.wanted.policy.smt, self.wanted.crowds)
 
+    @cached_property
+    def _best(self) -> tuple[bool, int]:
+        """Whether the host has isolated CPUs, and the capacity of its fastest cores."""
+        grids = [node.grid for node in self.capacity.nodes]
+        isolation = any(grid.isolated for grid in grids)
+        return isolation, max(grid.clusters[0].capacity for grid in grids)
+
+    def drawback(self, node_index: int) -> int:
+        """See `Strategy`: no isolated CPUs where the host has some, then slower cores than it
+        has."""
+        isolation, fastest = self._best
+        grid = self.capacity.nodes[node_index].grid
+        plain = isolation and not grid.isolated
+        return 2 * plain + (grid.clusters[0].capacity < fastest)
+
     def rate(self, possible: list[int]) -> Iterator[tuple[Score, int]]:
         """See `Strategy`."""
         vcpus, shape = len(self.wanted.whole.vcpus), VcpuShape.of(self.wanted.guest, self.policy)
         nodes, tied = self.capacity.nodes, self.tied
-        isolation = any(node.grid.isolated for node in nodes)
+        isolation, fastest = self._best
         devices = self.capacity.devices_kept(self.wanted.guest)
         for node_index in possible:
             node = nodes[node_index]
             if node.free_count >= vcpus and self.free_vcpus(node_index) >= vcpus:
                 slower, lean, spans, torn, over = fit(node, vcpus, shape)
+                slower = slower if node.grid.clusters[0].capacity == fastest else vcpus
                 first = (torn, spans) if shape.threads > 1 else (spans, torn)
                 ties = self.ties(node_index) if tied else (0, 0)
                 plain = vcpus if isolation and not node.grid.isolated else 0

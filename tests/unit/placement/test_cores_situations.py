@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.unit.machines import GIB, cpus_of, guest, machine, planned
-from tuned_virt.model.guest import CpuTopology, Guest, UserPins
+from tuned_virt.model.guest import Cell, CpuTopology, Guest, UserPins
 from tuned_virt.model.topology import Cache, CpuDetail, Host, NumaNode
 from tuned_virt.placement import Placement, PlacementKind
 
@@ -47,6 +47,61 @@ def siblings_sit_on_siblings(host: Host, wants: Guest, made: Placement) -> bool:
 
 
 # --- kinds of cores -------------------------------------------------------------------------------
+
+
+def graced_blackwell() -> Host:
+    """NVIDIA's GB10: ten fast cores and ten others, in two clusters with a cache each; the kernel
+    gives some of a kind a little more (as hwloc's nvidia-dgx-gb10 has it)."""
+    told = [718] * 5 + [997] * 5 + [731] * 5 + [1017] * 4 + [1024]
+    cpus = {
+        cpu: CpuDetail(cpu, 0, 0, 0, cpu, frozenset({cpu}), capacity)
+        for cpu, capacity in enumerate(told)
+    }
+    caches = (Cache(frozenset(range(10)), 8 << 10), Cache(frozenset(range(10, 20)), 16 << 10))
+    return Host((NumaNode(0, frozenset(cpus), 128 * GIB, {0: 10}, {}),), cpus, caches)
+
+
+@pytest.mark.parametrize(
+    ("vcpus", "cpus"),
+    [(4, {5, 6, 7, 8}), (5, {5, 6, 7, 8, 9}), (10, {5, 6, 7, 8, 9, 15, 16, 17, 18, 19})],
+)
+def test_cores_of_one_kind_are_one_kind_also_if_some_reach_a_higher_clock(
+    vcpus: int, cpus: set[int]
+) -> None:
+    made = dedicated(graced_blackwell(), guest("a", vcpus))
+    assert set(map(int, cpus_of(made))) == cpus
+    six = dedicated(graced_blackwell(), guest("a", 6))
+    assert set(map(int, cpus_of(six))) < {5, 6, 7, 8, 9, 15, 16, 17, 18, 19}
+
+
+def slow_first(nodes: int) -> Host:
+    """Each node has cores of one kind; those of the first half are slow."""
+    host = machine(nodes)
+    slow = nodes // 2
+    cpus = {
+        cpu: replace(one, capacity=300 if one.node < slow else 1024)
+        for cpu, one in host.cpus.items()
+    }
+    return replace(host, cpus=cpus)
+
+
+def test_a_node_of_fast_cores_comes_before_one_of_slow_ones() -> None:
+    assert dedicated(slow_first(2), guest("a", 2)).nodes == (1,)
+
+
+@pytest.mark.parametrize("cells", [False, True])
+def test_several_nodes_of_fast_cores_come_before_those_of_slow_ones(cells: bool) -> None:
+    parts = tuple(Cell(n, frozenset(range(4 * n, 4 * n + 4)), GIB // 2) for n in (0, 1))
+    made = dedicated(slow_first(4), guest("a", 8, cells=parts if cells else ()))
+    assert made.nodes == (2, 3)
+
+
+@pytest.mark.parametrize("cells", [False, True])
+def test_several_nodes_with_isolated_cpus_come_before_others(cells: bool) -> None:
+    host = replace(machine(4), isolated=frozenset(range(16, 32)))
+    parts = tuple(Cell(n, frozenset(range(6 * n, 6 * n + 6)), GIB // 2) for n in (0, 1))
+    made = dedicated(host, guest("a", 12, cells=parts if cells else ()))
+    assert made.nodes == (2, 3)
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["by the kernel", "by SMT alone"])

@@ -20,6 +20,10 @@ EFFICIENT = 512
 """Capacity given to the efficient cores of x86: the kernel says none, only that they are slower."""
 
 
+ALIKE = 0.8
+"""The part of a kind's fastest core that its slowest one has at least."""
+
+
 @dataclass(frozen=True)
 class Cluster:
     """Cores of one kind that share a last-level cache, as masks.
@@ -121,13 +125,25 @@ def _node(
 
 def _capacities(host: Host, details: list[CpuDetail]) -> dict[int, int]:
     """By CPU; where none is told, cores without SMT are the efficient ones beside cores with it."""
-    told = {cpu.id: cpu.capacity for cpu in details}
+    kinds = _kinds({cpu.capacity for cpu in host.cpus.values()})
+    told = {cpu.id: kinds[cpu.capacity] for cpu in details}
     if len(set(told.values())) > 1 or not _smt_kinds(host, details):
         return told
     return {
-        cpu.id: cpu.capacity if len(cpu.siblings) > 1 else min(EFFICIENT, cpu.capacity)
+        cpu.id: told[cpu.id] if len(cpu.siblings) > 1 else min(EFFICIENT, told[cpu.id])
         for cpu in details
     }
+
+
+def _kinds(capacities: Iterable[int]) -> dict[int, int]:
+    """Capacity → that of the fastest core of its kind: cores of one kind differ a little, as some
+    reach a higher clock (NVIDIA's GB10: 1024, 1017 and 997 beside 731 and 718)."""
+    kinds: dict[int, int] = {}
+    fastest = 0
+    for capacity in sorted(capacities, reverse=True):
+        fastest = fastest if capacity >= ALIKE * fastest > 0 else capacity
+        kinds[capacity] = fastest
+    return kinds
 
 
 def _clusters(

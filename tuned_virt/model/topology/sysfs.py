@@ -14,7 +14,7 @@ from dataclasses import replace
 from tuned_virt.kernel import cpuset
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.model.topology import partitions
-from tuned_virt.model.topology.grid import EFFICIENT
+from tuned_virt.model.topology.grid import ALIKE, EFFICIENT
 from tuned_virt.model.topology.host import LOCAL, Cache, CpuDetail, Host, HostError, NumaNode
 from tuned_virt.model.topology.huge_pages import pools_of
 from tuned_virt.model.topology.memory import CACHE, NODES, fields, meminfo, node_numbers
@@ -154,9 +154,28 @@ def _cpu(fs: KernelFS, cpu: int, node: int, online: frozenset[int], modules: boo
 def _capacities(fs: KernelFS, cpus: frozenset[int]) -> dict[int, int]:
     """Only where cores differ."""
     found = dict.fromkeys(_list(fs, HYBRID) & cpus, EFFICIENT)
-    if not found and fs.exists(f"{CPUS}/cpu{min(cpus, default=0)}/cpu_capacity"):
-        found = {cpu: fs.read_number(f"{CPUS}/cpu{cpu}/cpu_capacity") for cpu in cpus}
+    if not found:
+        found = _numbers(fs, cpus, "cpu_capacity") or _by_clock(fs, cpus)
     return {cpu: capacity for cpu, capacity in found.items() if capacity > 0}
+
+
+def _by_clock(fs: KernelFS, cpus: frozenset[int]) -> dict[int, int]:
+    """Where the kernel says nothing: by the highest clock, if it tells two kinds apart.
+
+    So it does AMD's dense cores (Zen 4c and 5c) beside others; cores of one kind differ by less.
+    """
+    clocks = _numbers(fs, cpus, "cpufreq/cpuinfo_max_freq")
+    known = [clock for clock in clocks.values() if clock > 0]
+    if not known or min(known) >= ALIKE * max(known):
+        return {}
+    return {cpu: 1024 * clock // max(known) for cpu, clock in clocks.items()}
+
+
+def _numbers(fs: KernelFS, cpus: frozenset[int], name: str) -> dict[int, int]:
+    """A file of each CPU; nothing where the first has none."""
+    if not fs.exists(f"{CPUS}/cpu{min(cpus, default=0)}/{name}"):
+        return {}
+    return {cpu: fs.read_number(f"{CPUS}/cpu{cpu}/{name}") for cpu in cpus}
 
 
 def _caches(fs: KernelFS, cpus: Mapping[int, CpuDetail]) -> tuple[Cache, ...]:

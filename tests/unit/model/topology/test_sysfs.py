@@ -38,3 +38,23 @@ def test_cpus_of_a_node_that_is_offline_are_said(tmp_path: Path) -> None:
     host = topology.read(KernelFS(tmp_path))
     assert set(host.cpus) == {1}
     assert host.notes == ("2 online CPUs are in no NUMA node: left out",)
+
+
+def clocked(folder: Path, *clocks: int) -> list[int]:
+    """The capacities of CPUs whose highest clocks, in kHz, are these."""
+    cpus = folder / "sys/devices/system/cpu"
+    for cpu, clock in enumerate(clocks):
+        (cpus / f"cpu{cpu}/cpufreq").mkdir(parents=True)
+        (cpus / f"cpu{cpu}/cpufreq/cpuinfo_max_freq").write_text(f"{clock}\n")
+    (cpus / "online").write_text(f"0-{len(clocks) - 1}\n")
+    return [one.capacity for _, one in sorted(topology.read(KernelFS(folder)).cpus.items())]
+
+
+def test_dense_cores_are_slower_ones(tmp_path: Path) -> None:
+    """Ryzen AI 9 HX 370: Zen 5 beside Zen 5c, of which the kernel says nothing but their clock."""
+    assert clocked(tmp_path, 5_157_000, 5_157_000, 3_300_000) == [1024, 1024, 655]
+
+
+def test_cores_with_a_cache_on_top_are_not(tmp_path: Path) -> None:
+    """Ryzen 9 7950X3D, whose cores with 3D V-Cache reach a lower clock."""
+    assert clocked(tmp_path, 5_250_000, 5_758_000) == [1024, 1024]
