@@ -4,7 +4,7 @@ first."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from itertools import groupby
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from tuned_virt.placement.policy import PlacementPolicy, Prefer, Smt
 
 class VcpuShape(NamedTuple):
     """What a guest takes its vCPUs for: so many are threads of a core, so many are on one of its
-    dies or clusters (0: it has one); and which LLCs are preferred for it."""
+    sockets, dies, clusters or vNUMA cells (0: it has one); and which LLCs are preferred for it."""
 
     threads: int = 1
     die: int = 0
@@ -25,7 +25,17 @@ class VcpuShape(NamedTuple):
     @staticmethod
     def of(guest: Guest, policy: PlacementPolicy) -> VcpuShape:
         """A guest's."""
-        return VcpuShape(guest.threads, guest.die, policy.prefer)
+        return VcpuShape(guest.threads, guest.die or _cell(guest), policy.prefer)
+
+
+def _cell(guest: Guest) -> int:
+    """vCPUs of each vNUMA cell; 0 where those are not one after another, as many in each."""
+    sizes = {len(cell.vcpus) for cell in guest.cells}
+    if len(guest.cells) < 2 or len(sizes) > 1:
+        return 0
+    [size] = sizes
+    blocks = [frozenset(range(at * size, at * size + size)) for at in range(len(guest.cells))]
+    return size if [cell.vcpus for cell in guest.cells] == blocks else 0
 
 
 class Fit(NamedTuple):
@@ -104,13 +114,14 @@ def seat(
 ) -> tuple[dict[int, int], int]:
     """vCPU → bit of its CPU, and the mask of CPUs to be kept idle; there must be room.
 
-    Threads of a guest core that are not plugged in have their places beside the others where there
-    is room for that: a guest core sits on one host core.
+    Threads of a guest core that are not plugged in have their places beside the others as far as
+    there is room for that: a guest core sits on one host core.
     """
     smt = policy.smt
     slots = _slots(vcpus, guest) if smt is not Smt.ISOLATE else vcpus
-    if len(slots) > len(vcpus) and len(slots) > node.dedicable(smt):
-        slots = vcpus
+    over = len(slots) - max(len(vcpus), node.dedicable(smt))
+    if over > 0:
+        slots = _without_last(slots, set(slots).difference(vcpus), over)
     bits, idle = allot(node, len(slots), VcpuShape.of(guest, policy), smt)
     seated = dict(zip(slots, bits))
     unplugged = [seated.pop(slot) for slot in set(slots).difference(vcpus)]
@@ -133,6 +144,12 @@ def _slots(vcpus: Sequence[int], guest: Guest) -> Sequence[int]:
         for slot in range(core * threads, min(core * threads + threads, guest.vcpus))
         if slot not in elsewhere
     ]
+
+
+def _without_last(slots: Sequence[int], unplugged: Set[int], number: int) -> Sequence[int]:
+    """Slots without so many of those of threads that are not plugged in, the last ones."""
+    left_out = sorted(unplugged)[-number:]
+    return [slot for slot in slots if slot not in left_out]
 
 
 def sibling(

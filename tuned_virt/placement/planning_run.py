@@ -35,6 +35,9 @@ METADATA = "what its metadata asks"
 MOST_SAID = 500
 """Characters of an error about a guest's metadata: a tenant may write a thousand attributes."""
 
+MOST_DEVICES = 5
+"""Devices of a guest that are named."""
+
 LEFT_ALONE = PlacementPolicy(policy=PlacementMode.NONE)
 """For guests in no selection."""
 
@@ -86,6 +89,12 @@ class PlanningRun:
     def _classify(self, guest: Guest) -> None:
         if guest.notes:
             self.warnings += [f"guest {guest.name}: {note}" for note in guest.notes]
+        unknown = [one for one in guest.devices if one not in self.host.devices]
+        if unknown and len(self.host.grid.nodes) > 1:
+            self.warnings.append(
+                f"guest {guest.name}: the NUMA node of its devices is not known, so it does not"
+                f" count: {', '.join(unknown[:MOST_DEVICES])}"
+            )
         owner = user_pins.reason(guest, self.host)
         if owner:
             self.fixed[guest.key] = user_pins.placement(guest, self.host, owner)

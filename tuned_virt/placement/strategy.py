@@ -166,7 +166,8 @@ class Dedicated(Strategy):
             "{} free CPUs left over, compared with {}",
             DEVICES_KEPT,
         ]
-        return words[decided].format(abs(int(best)), abs(int(second)))
+        number = abs(int(best))
+        return _counted(words[decided], number).format(number, abs(int(second)))
 
     def room(self, vcpus: int) -> str:
         """See `Strategy`."""
@@ -207,6 +208,14 @@ class Dedicated(Strategy):
         }
         asked = f"prefer={self.policy.prefer.value}"
         return f"; LLC of {_mib(used)}, this host has {_mib(sizes)} ({asked})"
+
+
+def _counted(words: str, number: int) -> str:
+    """Words that begin with so many of something."""
+    for several in ("CPUs", "PCI devices", "free CPUs"):
+        if number == 1 and words.startswith(f"{{}} {several}"):
+            return words.replace(several, several[:-1], 1)
+    return words.replace("{} LLCs", "{} LLC", 1) if number == 1 else words
 
 
 def _mib(sizes: Iterable[int]) -> str:
@@ -264,7 +273,7 @@ class Floating(Strategy):
     def reason(self, decided: int, best: float, second: float) -> str:
         """See `Strategy`."""
         if decided:
-            return DEVICES_KEPT.format(int(best), int(second))
+            return _counted(DEVICES_KEPT, int(best)).format(int(best), int(second))
         return f"it would be {100 * best:.0f} % full, not {100 * second:.0f} %"
 
     def room(self, vcpus: int) -> str:

@@ -157,7 +157,7 @@ def test_a_node_with_enough_performance_cores_comes_before_one_where_kinds_would
 # --- dies -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("part", ["dies", "clusters"])
+@pytest.mark.parametrize("part", ["sockets", "dies", "clusters"])
 def test_each_die_of_a_guest_is_on_one_ccd(part: str) -> None:
     """A 7950X3D, https://github.com/spheenik/vfio-isolate/issues/14: two CCDs of 8 cores, a guest
     of 24 vCPUs in two dies; the first core is the host's."""
@@ -169,6 +169,18 @@ def test_each_die_of_a_guest_is_on_one_ccd(part: str) -> None:
         assert [len(set(one)) for one in ccds] == [1, 1], smt
         assert ccds[0][0] != ccds[1][0]
         assert siblings_sit_on_siblings(host, wants, made)
+
+
+def test_each_cell_of_a_guest_is_on_one_ccd() -> None:
+    """Two vNUMA cells on a host of one node: their guest takes a cache for each."""
+    host = machine(1, cores=16, threads=2, llcs=2, gib=64)
+    parts = tuple(Cell(n, frozenset(range(12 * n, 12 * n + 12)), GIB // 2) for n in (0, 1))
+    made = dedicated(host, guest("a", 24, cells=parts, topology=pairs(24)))
+    ccds = [{int(made.vcpus[vcpu]) // 16 for vcpu in cell.vcpus} for cell in parts]
+    assert [len(ccd) for ccd in ccds] == [1, 1]
+    dealt = tuple(Cell(n, frozenset(range(n, 24, 2)), GIB // 2) for n in (0, 1))
+    mixed = dedicated(host, guest("a", 24, cells=dealt))
+    assert mixed.kind is PlacementKind.DEDICATED
 
 
 def test_dies_that_fit_into_one_ccd_stay_together() -> None:
@@ -219,6 +231,13 @@ def test_holes_give_way_where_there_is_no_room_for_them() -> None:
     wants = replace(guest("a", 8, topology=pairs(8)), online=(0, 2, 4, 6))
     made = dedicated(host, wants)
     assert cpus_of(made) == ["2", "3", "4", "5"]
+
+
+def test_holes_give_way_one_by_one() -> None:
+    """Four guest cores on three that are free: only two of them share one."""
+    host = machine(1, cores=4, llcs=1)
+    wants = replace(guest("a", 8, topology=pairs(8)), online=(0, 2, 4, 6))
+    assert cpus_of(dedicated(host, wants)) == ["2", "4", "6", "7"]
 
 
 # --- caches of different size ---------------------------------------------------------------------

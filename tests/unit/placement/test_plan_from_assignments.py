@@ -69,7 +69,7 @@ TORN = range(2, 16, 2)
             machine(),
             dedicated("a", 3),
             taken(1, 4, 5),
-            "node 1 rather than node 0: it spans 1 LLCs, compared with 2",
+            "node 1 rather than node 0: it spans 1 LLC, compared with 2",
         ),
         (
             machine(2, cores=8),
@@ -114,7 +114,7 @@ def test_of_a_guest_with_threads_torn_cores_count_before_llcs() -> None:
     )
     untied = dedicated("a", 4)
     assert (
-        why(host, untied, *others) == "node 0 rather than node 1: it spans 1 LLCs, compared with 2"
+        why(host, untied, *others) == "node 0 rather than node 1: it spans 1 LLC, compared with 2"
     )
 
 

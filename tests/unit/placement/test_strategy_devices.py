@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.unit.machines import guest, machine, planned
+from tuned_virt.placement import PlacementPolicy, plan
 
 DEVICE = "0000:3b:00.0"
 HOST = replace(machine(2, cores=8, threads=2, llcs=1, gib=64), devices={DEVICE: 0})
@@ -40,3 +41,14 @@ def test_it_costs_nothing() -> None:
     assert {one.nodes for one in level.values()} == {(0,), (1,)}, "floating guests stay level"
     there = guest("a", 4, resident={0: 1 << 20})
     assert planned(HOST, there)["a"].nodes == (0,), "no memory is moved for it"
+
+
+def test_a_device_whose_node_is_not_known_is_said() -> None:
+    """With capabilities from a file, and of firmware that says none."""
+    host = replace(machine(), devices={DEVICE: 1})
+    wants = guest("a", 1, devices=(DEVICE, "0000:af:00.0"))
+    said = plan(host, [wants], PlacementPolicy(), {}).warnings
+    assert said == (
+        "guest a: the NUMA node of its devices is not known, so it does not count: 0000:af:00.0",
+    )
+    assert plan(replace(machine(1), devices={}), [wants], PlacementPolicy(), {}).warnings == ()

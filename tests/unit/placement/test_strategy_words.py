@@ -21,13 +21,12 @@ def way(threads: int = 1, smt: Smt = Smt.PREFER) -> Dedicated:
 
 
 def test_why_one_node_is_better_in_the_order_of_the_scores() -> None:
-    spans = "it spans 1 LLCs, compared with 2"
+    spans = "it spans 1 LLC, compared with 2"
     torn = "1 of its cores used only in part, compared with 2"
     rest = [
-        "1 CPUs of an LLC left over, compared with 2",
-        "1 free CPUs left over, compared with 2",
-        "1 PCI devices there, compared with 2: nodes with devices are left to guests that have"
-        " some",
+        "1 CPU of an LLC left over, compared with 2",
+        "1 free CPU left over, compared with 2",
+        "1 PCI device there, compared with 2: nodes with devices are left to guests that have some",
     ]
     for threads, middle in ((1, [spans, torn]), (2, [torn, spans])):
         assert [way(threads).reason(at, 1, 2) for at in range(8)] == [

@@ -36,7 +36,7 @@ def hold_memory(root: Element) -> bool:
     """Whether a device without a PCI address on the host holds the guest's pages.
 
     Mediated devices do by VFIO, vDPA's by the kernel's vhost-vdpa (libvirt's formatdomain: mdev,
-    <interface type='vdpa'>, <disk type='vhostvdpa'>), and vfio-pci among arguments for QEMU.
+    <interface type='vdpa'>, <disk type='vhostvdpa'>), and those among arguments for QEMU.
     """
     paths = (
         "devices/hostdev[@type='mdev']",
@@ -46,7 +46,20 @@ def hold_memory(root: Element) -> bool:
     if any(root.find(path) is not None for path in paths):
         return True
     arguments = root.iterfind(f"{{{QEMU}}}commandline/{{{QEMU}}}arg")
-    return any(one.get("value", "").startswith("vfio-pci") for one in arguments)
+    return any(holds_memory(one.get("value", "")) for one in arguments)
+
+
+HOLDING = re.compile(
+    r"(?:(?:driver|type)=)?(?:vfio-(?:pci|ap|ccw|platform)|vhost-vdpa)\b"
+    r'|.*"(?:driver|type)"\s*:\s*"(?:vfio-|vhost-vdpa|virtio-blk-vhost-vdpa)',
+    re.ASCII | re.DOTALL,
+)
+"""What QEMU takes after -device, -netdev and -blockdev, as names and values or as JSON."""
+
+
+def holds_memory(argument: str) -> bool:
+    """Whether an argument for QEMU is a device of VFIO or vDPA."""
+    return HOLDING.match(argument) is not None
 
 
 def hold_all_memory(root: Element) -> bool:

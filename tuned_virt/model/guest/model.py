@@ -146,11 +146,12 @@ class Guest:
 
     @property
     def die(self) -> int:
-        """vCPUs of one of its dies, or of their clusters; 0 where it has only one."""
+        """vCPUs of one of its sockets, or of their dies or clusters, for each of which it takes a
+        cache of its own; 0 where it has only one, or a core each."""
         shape = self.topology
-        if shape is None or shape.dies == shape.clusters == 1:
+        if shape is None or shape.sockets == shape.dies == shape.clusters == 1:
             return 0
-        return shape.cores * shape.threads
+        return shape.cores * shape.threads if shape.cores > 1 else 0
 
     @cached_property
     def key(self) -> str:
