@@ -23,7 +23,6 @@ from tests.matrix.state import State, differences, of_every_boot, state, virsh
 HOST, OTHER = "virtual-host-plus", "virtual-guest-plus"
 REPORT = Path("/dev/ttyS1")
 SAVED = Path("/var/lib/tuned-virt-matrix.json")
-SETTINGS = Path(f"/etc/tuned/{HOST}-variables.conf")
 LOG = Path("/var/log/tuned/tuned.log")
 GUESTS = ("floating", "dedicated")
 SLOW_SECONDS = 240
@@ -157,13 +156,6 @@ def verified(profile: str) -> None:
     wait_for(differs)
 
 
-def settings_of_this_host() -> None:
-    """With cgroup v1 nothing can be isolated, and verify fails where it is asked for."""
-    if not Path("/sys/fs/cgroup/cgroup.controllers").exists():
-        text = SETTINGS.read_text()
-        SETTINGS.write_text(text.replace("vm_isolation=host", "vm_isolation=none"))
-
-
 def switch(profile: str) -> None:
     """Have TuneD apply a profile."""
     run("tuned-adm", "profile", profile)
@@ -223,7 +215,6 @@ def first_boot() -> None:
     before: State = {}
     with step("boot", since=0):
         booted()
-        settings_of_this_host()
         define_guests()
         before = now()
     with step("switch"):

@@ -88,7 +88,7 @@ def command(cell: Cell, disk: Path, folder: Path, *, keep: bool) -> list[str]:
 
 def run_machine(cell: Cell, disk: Path, folder: Path, *, keep: bool = False) -> str:
     """Run a cell's machine until it is off; why it was ended, or an empty text."""
-    images.initramfs(cell.kernel, cell.suite, folder)
+    images.initramfs(cell, folder)
     deadline = time.monotonic() + LIMIT_SECONDS
     with subprocess.Popen(
         command(cell, disk, folder, keep=keep),
