@@ -91,7 +91,7 @@ def read(fs: KernelFS) -> KsmConflicts:
 def _disabled(fs: KernelFS) -> str:
     """The assignment that switches KSM off, and its file; the last one counts, as for a shell."""
     text = fs.read_permitted(QEMU_KVM) or ""
-    found = re.findall(r"""^\s*KSM_ENABLED=["']?(\w*)""", text, re.MULTILINE)
+    found = re.findall(r"""^\s*(?:export\s+)?KSM_ENABLED=["']?(\w*)""", text, re.MULTILINE)
     return f"KSM_ENABLED=0 in {QEMU_KVM}" if found[-1:] == ["0"] else ""
 
 

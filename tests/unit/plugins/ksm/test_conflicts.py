@@ -83,6 +83,7 @@ def test_who_sets_ksm_on_request_counts_where_ksm_is_in_use(tmp_path: Path) -> N
     [
         ("#KSM_ENABLED=AUTO\nKSM_ENABLED=0\nSLEEP_MILLISECS=200\n", True),
         ('KSM_ENABLED=1\n  KSM_ENABLED="0" # no\n', True),
+        ("export KSM_ENABLED=0\n", True),
         ("KSM_ENABLED=AUTO\n#KSM_ENABLED=0\n", False),
         ("KSM_ENABLED=0\nKSM_ENABLED=1\n", False),
     ],
