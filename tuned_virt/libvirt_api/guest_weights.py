@@ -63,11 +63,12 @@ class GuestWeights:
         self._fs = fs or KernelFS()
         self.events = GuestFollower(RunningGuestReader(), uri)
 
-    def read(self) -> list[Weights]:
-        """Those of all running guests, as libvirt was given them. Raises WeightError."""
+    def read(self, uuid: str = "") -> list[Weights]:
+        """Those of all running guests, or of one, as libvirt was given them. Raises WeightError."""
 
         def read(view: GuestsView) -> list[Weights]:
-            found = (_read(view.connection, guest) for guest in view.guests.values())
+            asked = [guest for guest in view.guests.values() if uuid in ("", guest.uuid)]
+            found = (_read(view.connection, guest) for guest in asked)
             return [weights for weights in found if weights is not None]
 
         guests = self._ask(read)

@@ -36,8 +36,8 @@ class GuestWeightsApi(Protocol):
     def events(self) -> EventSource:
         """Tells of guests that start and stop."""
 
-    def read(self) -> Sequence[Weights]:
-        """All running guests. Raises Exception with the reason where that fails."""
+    def read(self, uuid: str = "") -> Sequence[Weights]:
+        """All running guests, or one. Raises Exception with the reason where that fails."""
 
     def write(self, uuid: str, run: int, parameter: str, value: int | str) -> None:
         """Set one parameter. Raises Exception with libvirt's reason."""
@@ -111,7 +111,7 @@ class WeightWriter(Writer):
 
     def current(self, fs: KernelFS, change: Change) -> object:
         """The weight that libvirt tells; 0 for a device without. Raises KernelFileError."""
-        guests, unavailable = ask(self._libvirt)
+        guests, unavailable = ask(self._libvirt, planner.address(change.setting).uuid)
         if unavailable:
             self._retry.later()
             raise NotDone(change.path, unavailable)
@@ -138,7 +138,7 @@ class WeightWriter(Writer):
 
     def _own(self, setting: str) -> int | None:
         """The weight of the whole guest that a setting is of."""
-        guests, _ = ask(self._libvirt)
+        guests, _ = ask(self._libvirt, planner.address(setting).uuid)
         key = self.worker_key(setting)
         return next((guest.weight for guest in guests if planner.key(guest) == key), None)
 
@@ -203,10 +203,10 @@ class BlkioTuner(Tuner[WeightPolicy, WeightState]):
         return watch
 
 
-def ask(libvirt: GuestWeightsApi) -> tuple[Sequence[Weights], str]:
-    """The running guests, and why they are not known, "" if they are."""
+def ask(libvirt: GuestWeightsApi, uuid: str = "") -> tuple[Sequence[Weights], str]:
+    """The running guests, or one, and why they are not known, "" if they are."""
     try:
-        return libvirt.read(), ""
+        return libvirt.read(uuid), ""
     except Exception as error:
         return (), str(error)
 
