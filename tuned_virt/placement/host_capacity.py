@@ -55,7 +55,7 @@ class HostCapacity:
         self._nodes_of_text: dict[str, frozenset[int]] = {}
         self._base: HostCapacity | None = None
         self._masks: dict[frozenset[int], list[int]] = {}
-        homes = Counter(host.devices.values())
+        homes = Counter(node for name, node in host.devices.items() if ":" in name)
         self._devices = [homes[node.id] for node in host.grid.nodes]
         self._no_devices = [0] * len(nodes)
 

@@ -38,7 +38,9 @@ def facts(text: str) -> tuple[Guest, Hardware]:
     guest, hardware = read_whole(text)
     served = {number: tuple("x" for _ in disks) for number, disks in guest.iothreads.items()}
     wishes = {name: text for name, text in guest.wishes.items() if name in GUESTS_OWN}
+    passed = tuple(sorted(one if ":" in one else "a UUID" for one in guest.devices))
     bare = replace(guest, name="", uuid="", iothreads=served, partition="", wishes=wishes)
+    bare = replace(bare, devices=passed)
     disks = tuple(replace(one, source="") for one in hardware.disks)
     nics = tuple(replace(one, mac="", source="", tap="") for one in hardware.nics)
     known = tuple(one if one.startswith("org.qemu.") else "" for one in hardware.channels)

@@ -32,6 +32,7 @@ from tuned_virt.cli import (
 )
 from tuned_virt.cli.collected import AuditSources, Collected, GuestDocument
 from tuned_virt.cli.planning_input import DescribedGuest
+from tuned_virt.cli.replacements import Replacements
 from tuned_virt.cli.snapshot_file import Snapshot
 from tuned_virt.frozen_dataclasses import replace
 from tuned_virt.model.guest import GuestError, read_guest
@@ -307,3 +308,12 @@ def test_words_of_ours_are_kept_where_a_guest_is_called_so(name: str) -> None:
     state = found.state()
     assert state is not None
     assert state.hugepages.value and state.changes.value and state.rows.value
+
+
+def test_a_mediated_device_is_the_same_in_the_host_and_in_its_guest() -> None:
+    uuid = "c2177883-f1bb-47f0-914d-32a22e3a8804"
+    using = Replacements([], [])
+    host = {"notes": [], "cpusets": {}, "devices": {"0000:3b:00.0": 0, uuid: 1}}
+    found = redaction._host(host, using)["devices"]
+    assert found == {"0000:3b:00.0": 0, using.uuid(uuid): 1}
+    assert uuid not in found

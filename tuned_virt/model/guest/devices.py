@@ -26,10 +26,13 @@ PASSED_THROUGH = (
 
 
 def passed_through(root: Element) -> Iterator[str]:
-    """PCI addresses of <hostdev>, <interface type='hostdev'> and <disk type='nvme'>."""
+    """PCI addresses of <hostdev>, <interface type='hostdev'> and <disk type='nvme'>, and UUIDs of
+    mediated devices."""
     for path in PASSED_THROUGH:
         for element in root.iterfind(path):
             yield _pci(element)
+    for element in root.iterfind("devices/hostdev[@type='mdev']/source/address"):
+        yield printable(element.get("uuid", "").strip().lower()[:36]) or "mdev"
 
 
 def hold_memory(root: Element) -> bool:

@@ -268,8 +268,6 @@ def _notes(root: Element) -> Iterator[str]:
             yield f"<{path}><{printable(name[:40])}> is not supported"
     if any(child.tag.endswith("}commandline") for child in root):
         yield "arguments passed to QEMU (qemu:commandline) are not read"
-    if root.find("devices/hostdev[@type='mdev']") is not None:
-        yield "the NUMA node of its mediated devices (mdev) is not known"
     if root.find("cputune/cachetune") is not None:
         yield "cachetune keeps parts of a cache for it, which is not counted"
     if root.find("uuid") is None:

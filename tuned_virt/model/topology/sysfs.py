@@ -21,6 +21,7 @@ from tuned_virt.model.topology.memory import CACHE, NODES, fields, meminfo, node
 
 CPUS = "/sys/devices/system/cpu"
 PCI = "/sys/bus/pci/devices"
+MEDIATED = "/sys/bus/mdev/devices"
 HYBRID = "/sys/devices/cpu_atom/cpus"
 """Efficient cores of a hybrid Intel CPU; the others are in cpu_core."""
 
@@ -60,6 +61,7 @@ def overlay(host: Host, fs: KernelFS) -> Host:
         if number not in offline
     }
     devices = dict(_devices(fs))
+    mediated = dict(_below(fs, MEDIATED, devices))
     return replace(
         host,
         nodes=measured(host, fs),
@@ -68,8 +70,8 @@ def overlay(host: Host, fs: KernelFS) -> Host:
         offline=host.offline | offline,
         isolated=_list(fs, f"{CPUS}/isolated") & cpus.keys(),
         nohz_full=_list(fs, f"{CPUS}/nohz_full") & cpus.keys(),
-        devices=devices,
-        disks=dict(_disks(fs, devices)),
+        devices={**devices, **mediated},
+        disks=dict(_below(fs, "/sys/block", devices)),
         huge_page=meminfo(fs).get("Hugepagesize", host.huge_page),
         cpusets=partitions.read(fs, cpus.keys()),
     )
@@ -258,10 +260,10 @@ def _devices(fs: KernelFS) -> Iterator[tuple[str, int]]:
             yield address, int(node)
 
 
-def _disks(fs: KernelFS, devices: Mapping[str, int]) -> Iterator[tuple[str, int]]:
-    """Block device → node of the last PCI device on its path that has one."""
-    for name in sorted(fs.names("/sys/block")):
-        path = fs.link(f"/sys/block/{name}") or ""
+def _below(fs: KernelFS, folder: str, devices: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+    """Block device or mediated device → node of the last PCI device on its path that has one."""
+    for name in sorted(fs.names(folder)):
+        path = fs.link(f"{folder}/{name}") or ""
         addresses = re.findall(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", path)
         nodes = [devices[address] for address in addresses if address in devices]
         if nodes:

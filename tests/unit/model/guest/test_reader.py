@@ -399,8 +399,6 @@ def test_disks_that_iothreads_serve() -> None:
         (f"<cputune><{'x' * 50}/></cputune>", (f"<cputune><{'x' * 40}> is not supported",)),
         ("<q:commandline xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'/>",
          ("arguments passed to QEMU (qemu:commandline) are not read",)),
-        ("<devices><hostdev type='mdev'/></devices>",
-         ("the NUMA node of its mediated devices (mdev) is not known",)),
         ("<cputune><cachetune vcpus='0'/></cputune>",
          ("cachetune keeps parts of a cache for it, which is not counted",)),
     ],
@@ -459,6 +457,12 @@ QEMU_ARGUMENTS = (
     "<q:commandline xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'>"
     "<q:arg value='-device'/><q:arg value='{}'/></q:commandline>"
 )
+
+
+def test_mediated_devices_are_known_by_their_uuid() -> None:
+    uuid = "c2177883-f1bb-47f0-914d-32a22e3a8804"
+    device = f"<hostdev type='mdev'><source><address uuid='{uuid.upper()}'/></source></hostdev>"
+    assert guest(more=f"<devices>{device}</devices>").devices == (uuid,)
 
 
 @pytest.mark.parametrize(

@@ -58,3 +58,22 @@ def test_dense_cores_are_slower_ones(tmp_path: Path) -> None:
 def test_cores_with_a_cache_on_top_are_not(tmp_path: Path) -> None:
     """Ryzen 9 7950X3D, whose cores with 3D V-Cache reach a lower clock."""
     assert clocked(tmp_path, 5_250_000, 5_758_000) == [1024, 1024]
+
+
+def test_mediated_devices_are_where_their_card_is(tmp_path: Path) -> None:
+    """NVIDIA vGPU: the node is in the path of the link."""
+    clocked(tmp_path, 1)
+    sys = tmp_path / "sys"
+    pci, mdev = sys / "bus/pci/devices/0000:3b:00.4", sys / "bus/mdev/devices"
+    pci.mkdir(parents=True)
+    (pci / "numa_node").write_text("1\n")
+    mdev.mkdir(parents=True)
+    card = sys / "devices/pci0000:3a/0000:3a:00.0/0000:3b:00.4"
+    for number, above in (("1", card), ("2", sys / "devices/virtual/mtty/mtty")):
+        uuid = f"c2177883-f1bb-47f0-914d-32a22e3a880{number}"
+        (above / uuid).mkdir(parents=True)
+        (mdev / uuid).symlink_to(above / uuid)
+    assert topology.read(KernelFS(tmp_path)).devices == {
+        "0000:3b:00.4": 1,
+        "c2177883-f1bb-47f0-914d-32a22e3a8801": 1,
+    }
