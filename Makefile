@@ -19,6 +19,7 @@
 #   make check-fresh-ci  the same in minutes: one system test of each plugin  (root)
 #   make check-vm-disks   disks of every kind that QEMU emulates, iSCSI, LVM, md, multipath, a guest on LVM  (root)
 #   make check-vm-guests  real guests on four nodes: QEMU inside QEMU, minutes  (root)
+#   make check-vm-whole   one host lives: pools, KSM, disks, eight guests, a migration, TuneD in a guest, kill -9, off  (root)
 #   make check-matrix  kernels x TuneD x cgroups x NUMA nodes, booted with systemd, libvirtd and guests; CELLS="6.12/2.25/v2/4"  (root)
 #   make check-matrix-corner  one cell of it  (root)
 #   make check-ansible  the collection: lint, documentation, one run against two hosts in namespaces  (root)
@@ -203,7 +204,7 @@ check-system: alone fetch-system
 check-vm: alone fetch-vm
 	scripts/alone "make $@" $(VENV)/bin/python tests/vm/boot.py --kernels "$(KERNELS)" -- \
 		--ignore=tests/vm/test_pinning.py --ignore=tests/vm/test_hugepages_guests.py --ignore=tests/vm/test_numad.py \
-		--ignore=tests/vm/test_disks.py --ignore=tests/vm/test_disks_guests.py
+		--ignore=tests/vm/test_disks.py --ignore=tests/vm/test_disks_guests.py --ignore=tests/vm/test_whole.py
 
 .PHONY: check-vm-disks
 check-vm-disks: alone fetch-vm
@@ -213,6 +214,10 @@ check-vm-disks: alone fetch-vm
 check-vm-guests: alone fetch-vm
 	scripts/alone "make $@" $(VENV)/bin/python tests/vm/boot.py --kernels 6.1 --limit 3600 -- \
 		-k "test_pinning or test_hugepages_guests or test_numad"
+
+.PHONY: check-vm-whole
+check-vm-whole: alone fetch-vm
+	scripts/alone "make $@" $(VENV)/bin/python tests/vm/boot.py --kernels 6.1 --limit 3600 -- -k test_whole -s
 
 # Only emulated machines' kernels are changed, so other tiers may run beside it.
 CELLS ?= pairs

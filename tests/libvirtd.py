@@ -119,10 +119,14 @@ class Libvirtd(Stacked):
 
     `uri` opens it from the test's process, for reading and writing; inside it is qemu:///system.
     `controllers` are those that guests get cgroups of, as in qemu.conf: '"blkio"'.
+    `seconds` is how long it may take to start and to end.
     """
 
-    def __init__(self, inside: Inside | None = None, controllers: str = "") -> None:
+    def __init__(
+        self, inside: Inside | None = None, controllers: str = "", seconds: float = 20
+    ) -> None:
         self._inside = inside
+        self._seconds = seconds
         self._prepare = f"CONTROLLERS='{controllers}'\n{PREPARE}"
         self._stack = contextlib.ExitStack()
         self._daemon: subprocess.Popen[bytes] | None = None
@@ -174,7 +178,7 @@ class Libvirtd(Stacked):
                     os.kill(pid, signal.SIGKILL)
             return not _processes(namespace)
 
-        wait_for("no process of libvirt left", none_left)
+        wait_for("no process of libvirt left", none_left, self._seconds)
 
     # --- the daemon -------------------------------------------------------------------------
 
@@ -187,7 +191,7 @@ class Libvirtd(Stacked):
             stderr=subprocess.DEVNULL,
             env=ENVIRONMENT,
         )
-        wait_for("libvirtd answers", self._answers)
+        wait_for("libvirtd answers", self._answers, self._seconds)
         self.pid = _child(self._daemon)
 
     def _answers(self) -> bool:
