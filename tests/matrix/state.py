@@ -67,9 +67,13 @@ OF_ONE_BOOT = (
     "module ",
     "/sys/fs/cgroup/",
     "/proc/sys/vm/user_reserve_kbytes",
-    *("/proc/sys/fs/fanotify/max_user_marks", "/proc/sys/user/max_"),
+    *("/proc/sys/fs/fanotify/max_user_marks", "/proc/sys/fs/epoll/max_user_watches"),
+    *("/proc/sys/user/max_", "/proc/sys/kernel/threads-max", "/sys/power/image_size"),
+    *("/proc/sys/net/ipv4/tcp_mem", "/proc/sys/net/ipv4/tcp_rmem", "/proc/sys/net/ipv4/tcp_wmem"),
+    "/proc/sys/net/ipv4/udp_mem",
 )
-"""How names begin of what is another after a reboot; the last are of the memory then free."""
+"""How names begin of what is another after a reboot; the last are of the memory then free (some
+pages more or less)."""
 
 NUMBERS = re.compile(r",(fd|pgrp|pipe_ino|size|nr_inodes)=\d+k?")
 """Mounts' options that tell of systemd's process, or of the memory that the kernel had left."""
