@@ -31,7 +31,7 @@
 #   make fuzz     readers of others' text under atheris; MINUTES=10 FUZZ="domain hook"
 #   make check-security  bandit, then the test of each threat in docs/security.md
 #   make mutate   do the unit tests notice changes of the pure modules?  MUTATE="placement/* */policy"  (minutes each)
-#   make bench    every bench but KSM's, and docs/performance.md of them; BENCH="--only switch"  (root, an hour)
+#   make bench    every bench, and docs/performance.md of them; BENCH="--only switch"  (root, an hour)
 #   make bench-ksm  KSM's laws against ksmtuned and the kernel; KSM="--runs 1 --only converge"  (root, hours)
 #   make bench-report  how long reports of many guests take to write and to open; REPORT="--guests 1000"
 #   make bench-fleet-planning  hosts a minute that are planned and audited from snapshots; FLEET="--hosts 100"

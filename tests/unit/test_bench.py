@@ -30,6 +30,13 @@ def test_what_misses_a_limit_comes_first() -> None:
     assert text.index("**Over a limit**: Another.") < text.index("## One thing")
 
 
+def test_a_page_of_some_benches_says_so() -> None:
+    some = [(bench, result(bench.name, 0)) for bench in BENCHES[1:]]
+    assert f"**Not run** at these commits: {BENCHES[0].heading}." in page(some, "this machine")
+    every = [(bench, result(bench.name, 0)) for bench in BENCHES]
+    assert "Not run" not in page(every, "this machine")
+
+
 def test_each_bench_can_be_run() -> None:
     for bench in BENCHES:
         assert importlib.util.find_spec(bench.arguments[0]), bench.name
