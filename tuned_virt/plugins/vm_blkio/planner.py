@@ -97,7 +97,12 @@ def settings(guest: Weights, disks: Mapping[str, int]) -> dict[str, int]:
 
 
 def decide(policy: WeightPolicy, state: WeightState, originals: Values) -> Plan:
-    """Set what is asked of guests that have no weights of their own; put the rest back."""
+    """Set what is asked of guests that have no weights of their own; put the rest back.
+
+    Of guests that are not known everything stays as it is where weights are asked for.
+    """
+    if state.unavailable and policy.rules:
+        return Plan(originals=dict(originals), notes=(f"guests are unknown: {state.unavailable}",))
     now = state.weights
     asked: dict[str, int] = {}
     notes = []
@@ -120,7 +125,7 @@ def decide(policy: WeightPolicy, state: WeightState, originals: Values) -> Plan:
         wanted={name: str(weight) for name, weight in asked.items()},
         refused=refused,
         pending=unavailable if state.unavailable else unknown,
-        notes=(*notes, *gone, *_effect(policy, asked, state)),
+        notes=(*notes, *gone, *_effect(asked, state)),
     )
 
 
@@ -224,10 +229,8 @@ def _changes(targets: Weighed, state: WeightState, asked: Weighed) -> Iterator[C
             yield Change(name, name, before, value, why)
 
 
-def _effect(policy: WeightPolicy, asked: Iterable[str], state: WeightState) -> Iterator[str]:
+def _effect(asked: Iterable[str], state: WeightState) -> Iterator[str]:
     """What an administrator should know where weights are set and change nothing."""
-    if policy.rules and state.unavailable:
-        yield f"guests are unknown: {state.unavailable}"
     if asked and not state.weighing:
         yield (
             "weights have no effect: no disk has the scheduler bfq, and io.cost.qos is not enabled;"

@@ -81,11 +81,13 @@ def test_the_way_back() -> None:
     made = decide(WeightPolicy(), state(WEB), {name: "500", gone: "500", on_disk: "0"})
     assert made.changes == (Change(name, name, 100, 500, "original value"),)
     assert (made.pending, made.notes) == ({}, ())
-    lost = decide(
+    lost = decide(WeightPolicy(), state(unavailable="libvirt is gone"), {name: "500"})
+    assert lost.pending == {name: "libvirt is gone"}
+    asked = decide(
         parse({"blkio_weight": "9" * 2}), state(unavailable="libvirt is gone"), {name: "500"}
     )
-    assert lost.pending == {name: "libvirt is gone"}
-    assert lost.notes == ("guests are unknown: libvirt is gone",)
+    assert (asked.originals, asked.pending) == ({name: "500"}, {}), "nothing is to be put back"
+    assert asked.notes == ("guests are unknown: libvirt is gone",)
     assert decide(WeightPolicy(), state(unavailable="libvirt is gone"), {}).notes == ()
 
 
