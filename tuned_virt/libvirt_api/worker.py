@@ -79,6 +79,7 @@ class LibvirtWorker:
         self.uri = uri
         self._read_only = read_only
         self._unavailable = self.UNASKED
+        self._refused = ""  # why no thread could be had last
         self._reconcilers: list[Reconciler] = []
         self._lock = threading.Lock()
         self._notes: queue.SimpleQueue[tuple[NoteKind, str]] = queue.SimpleQueue()
@@ -109,9 +110,10 @@ class LibvirtWorker:
             try:
                 self._worker = binding.work(self._work, "virt-libvirt", self.close)
             except NoThreadError as error:
-                self._unavailable = str(error)
+                self._unavailable = self._refused = str(error)
                 return False
-            self._unavailable = self.UNASKED
+            if self._unavailable == self._refused:
+                self._unavailable = self.UNASKED
             return True
 
     def unregister(self, reconciler: Reconciler) -> None:

@@ -193,3 +193,17 @@ def test_libvirt_is_asked_once_a_thread_can_be_had(
     until(lambda: served.told == ["it is not installed"])
     held.set()
     worker.unregister(served)
+
+
+def test_that_libvirt_is_missing_is_known_when_it_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody waits a second time for an answer that is known, where no thread was refused."""
+    monkeypatch.setattr(binding, "missing", lambda uri: "it is not installed")
+    monkeypatch.setattr(binding, "not_installed", lambda: "it is not installed")
+    worker, served = LibvirtWorker("test:///y"), Served()
+    worker.register(served)
+    until(lambda: worker._worker is None)
+    monkeypatch.setattr(binding, "work", lambda *_: threading.current_thread())
+    worker.register(served)
+    assert worker.unavailable == "it is not installed"
