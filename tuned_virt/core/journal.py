@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from tuned_virt.core.plan import Change
 from tuned_virt.core.state_file import make_folder, only_root_writes
-from tuned_virt.frozen_dataclasses import asdict, dataclass, typed
+from tuned_virt.frozen_dataclasses import dataclass, typed
 from tuned_virt.kernel import file_lock
 from tuned_virt.kernel.files import AnyPath
 
@@ -49,7 +49,7 @@ class Journal:
 
     def add(self, plugin: str, change: Change) -> None:
         """Append one change."""
-        line = json.dumps(asdict(_entry(plugin, change))) + "\n"
+        line = json.dumps(vars(_entry(plugin, change))) + "\n"
         try:
             make_folder(self._file)
             with open(self._file, "a", opener=only_root_writes) as file:
