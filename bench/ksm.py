@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Who merges guests' memory sooner and for less CPU: our controller, ksmtuned, the kernel itself.
 
-    python -m bench.ksm [--runs N] [--only CASE,…] [--rivals NAME,…]
+    python -m bench.ksm [--runs N] [--only CASE,…] [--rivals NAME,…|targets]
 
 All are measured on this kernel's real ksmd, in one run and by turns, each from the same state.
 Printed are medians, and the targets whose rivals were run. Every single run is also appended to
@@ -212,6 +212,11 @@ def chosen(text: str, known: Mapping[str, object], usual: Sequence[str]) -> list
     return [name for name in known if name in names]
 
 
+def named_by_targets(case: str) -> list[str]:
+    """Ours and those that a case's targets compare it with."""
+    return ["auto", *dict.fromkeys(one.rival for one in TARGETS if one.case == case)]
+
+
 def _end(*_: object) -> NoReturn:
     raise SystemExit(143)
 
@@ -223,10 +228,19 @@ def main() -> int:
     )
     arguments.add_argument("--runs", type=int, default=RUNS)
     arguments.add_argument("--only", default="", help=", ".join(CASES))
-    arguments.add_argument("--rivals", default="", help=f"{', '.join(RIVALS)}; or all")
+    arguments.add_argument(
+        "--rivals",
+        default="",
+        help=f"{', '.join(RIVALS)}; all; or targets: of each case those that its targets name",
+    )
     given = arguments.parse_args()
     cases = chosen(given.only, CASES, tuple(CASES))
-    rivals = chosen(given.rivals, RIVALS, USUAL)
+    rivals = {
+        case: named_by_targets(case)
+        if given.rivals == "targets"
+        else chosen(given.rivals, RIVALS, USUAL)
+        for case in cases
+    }
     signal.signal(signal.SIGTERM, _end)
     RECORD.parent.mkdir(exist_ok=True)
     bench = Bench()
@@ -234,7 +248,7 @@ def main() -> int:
         try:
             for case in cases:
                 for turn in range(1, given.runs + 1):
-                    for rival in rivals:
+                    for rival in rivals[case]:
                         bench.run(case, rival, turn)
         except KeyboardInterrupt:
             report(bench)

@@ -102,8 +102,9 @@ BENCHES = (
     Bench(
         "ksm",
         "KSM",
-        "Who merges sooner and for less CPU: our controller, ksmtuned, the kernel; each case once.",
-        ("bench.ksm", "--runs", "1"),
+        "Who merges sooner and for less CPU: our controller, ksmtuned, the kernel at a fixed speed;"
+        " each case once.",
+        ("bench.ksm", "--runs", "1", "--rivals", "targets"),
     ),
     Bench(
         "idle",

@@ -71,6 +71,11 @@ class Balanced(Floating):
         node = self.capacity.nodes[node_index]
         return bool(node.shared) and self._limits(node).alone >= vcpus
 
+    def crowded(self, node_index: int) -> bool:
+        """See `Floating`: others' guests have stopped, and those of this node have not moved."""
+        node = self.capacity.nodes[node_index]
+        return len(self.capacity.nodes) > 1 and node.load > self._limits(node).busy
+
     def rate(self, possible: list[int]) -> Iterator[tuple[Score, int]]:
         """See `Strategy`."""
         vcpus, nodes, tied = len(self.wanted.whole.vcpus), self.capacity.nodes, self.tied

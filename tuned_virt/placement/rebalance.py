@@ -8,12 +8,12 @@ from collections.abc import MutableMapping
 from tuned_virt.placement.assignment import Assignment, release, reserve
 from tuned_virt.placement.host_capacity import HostCapacity
 from tuned_virt.placement.model import Placement
-from tuned_virt.placement.place_guest import place_guest
+from tuned_virt.placement.place_guest import floating, place_guest
 
-GOOD = (False, 1, 0)
-"""The least cost: as asked, on one node, next to its devices."""
+GOOD = (False, 1, False, 0)
+"""The least cost: as asked, on one node that is not crowded, next to its devices."""
 
-NOTHING = (0, 0, 0)
+NOTHING = (0, 0, 0, 0)
 """The gain of a move to a place of the same cost."""
 
 
@@ -24,8 +24,8 @@ def move(
 ) -> None:
     """Move at most as many retained guests as `rebalance` says, each time the one that gains most.
 
-    Only guests that are split, far from their devices, or float though they should be dedicated
-    can gain; memory that cannot move stays.
+    Only guests that are split, on a crowded node, far from their devices, or float though they
+    should be dedicated can gain; memory that cannot move stays.
     """
     moves = max((one.wanted.policy.rebalance for one in assignments.values()), default=0)
     for _ in range(moves):
@@ -49,12 +49,19 @@ def _may_gain(capacity: HostCapacity, assignment: Assignment) -> bool:
     )
 
 
-def _cost(capacity: HostCapacity, assignment: Assignment) -> tuple[bool, int, int]:
-    """Smaller is better: not as asked, nodes spanned, distance of devices."""
+def _cost(capacity: HostCapacity, assignment: Assignment) -> tuple[bool, int, bool, int]:
+    """Smaller is better: not as asked, nodes spanned, one of them crowded, distance of devices."""
     nodes, wanted = assignment.vcpus_by_node, assignment.wanted
     far = sum(capacity.device_distance(wanted.guest, node_index) for node_index in nodes)
     as_asked = bool(nodes) and assignment.dedicated == wanted.dedicated
-    return not as_asked, len(nodes), far
+    return not as_asked, len(nodes), _crowded(capacity, assignment), far
+
+
+def _crowded(capacity: HostCapacity, assignment: Assignment) -> bool:
+    if assignment.dedicated:
+        return False
+    way = floating(capacity.within(assignment.wanted.guest), assignment.wanted)
+    return any(map(way.crowded, assignment.vcpus_by_node))
 
 
 def _gain(capacity: HostCapacity, assignment: Assignment) -> tuple[int, ...]:

@@ -238,6 +238,11 @@ class Floating(Strategy):
         """See `Strategy`."""
         return self._floatable(node_index) >= vcpus
 
+    def crowded(self, _node_index: int) -> bool:
+        """Whether guests of a node now lose what would be theirs if nobody were pinned: not where
+        `overcommit` says how many a node takes."""
+        return False
+
     def _floatable(self, node_index: int) -> int:
         if self.capacity.uncapped:
             return UNCAPPED

@@ -3,16 +3,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.guests import guests
+from tests.hosts import hosts
+from tests.plans import with_plain_memory
 from tests.unit.machines import GIB, guest, machine, planned
-from tuned_virt.model.guest import UserPins
+from tests.unit.seen import UNTIL_SEEN, SeenEnough, seen_enough
+from tuned_virt.model.guest import Guest, UserPins
+from tuned_virt.model.topology import Host
 from tuned_virt.placement import (
     Placement,
     PlacementKind,
+    PlacementPolicy,
     parse,
     plan,
 )
+from tuned_virt.placement.sharing import core_shares
 
 SINGLE = machine(1, cores=8, threads=1, llcs=1)
 DEDICATED = {"policy": "dedicated"}
@@ -109,3 +123,89 @@ def test_what_a_guest_leaves_that_had_grown_is_free() -> None:
     made = planned(host, near, owner, current=[held], rebalance="1")
     assert made["a"].nodes == (1,)
     assert made["f"].vcpus == {0: "0-7"}
+
+
+def balanced(
+    host: Host, guests: list[Guest], current: Iterable[Placement] = (), moves: int = 0
+) -> list[Placement]:
+    policy = replace(PlacementPolicy(), rebalance=moves)
+    return list(plan(host, guests, policy, {one.uuid: one for one in current}).placements)
+
+
+def test_who_stays_on_a_full_node_moves_to_the_one_that_others_have_left() -> None:
+    """Two nodes with four guests each, twice as many vCPUs as CPUs; those of node 1 stop."""
+    host = machine(2, cores=4, threads=1, gib=64)
+    crowd = [guest(name, 2) for name in "abcdefgh"]
+    before = balanced(host, crowd)
+    gone = {one.guest for one in before if one.nodes == (1,)}
+    assert len(gone) == 4
+    rest = [one for one in crowd if one.name not in gone]
+    left = [one for one in before if one.guest not in gone]
+    assert balanced(host, rest, left) == left, "none is moved because another has stopped"
+    assert min(one.kept for one in core_shares(host, rest, left).values()) < 0.6
+    once = balanced(host, rest, left, moves=1)
+    assert sorted(one.nodes for one in once) == [(0,), (0,), (0,), (1,)]
+    twice = balanced(host, rest, once, moves=9)
+    assert sorted(one.nodes for one in twice) == [(0,), (0,), (1,), (1,)], "no more than it takes"
+    assert min(one.kept for one in core_shares(host, rest, twice).values()) >= 0.9
+    moved = [one for one in twice if one.nodes == (1,)]
+    assert {one.why.partition(":")[0] for one in moved} == {"moved to a better place"}
+
+
+def test_no_guest_is_split_to_leave_a_crowded_node() -> None:
+    """Three guests of three vCPUs on one node of four CPUs; the other has room for one more."""
+    host = machine(2, cores=4, threads=1, gib=64)
+    at = {name: in_force(PlacementKind.SHARED, dict.fromkeys(range(3), "0-3")) for name in "abc"}
+    left = [replace(one, guest=name, uuid=f"uuid-{name}") for name, one in at.items()]
+    made = balanced(host, [guest(name, 3) for name in "abc"], left, moves=9)
+    assert all(len(one.nodes) == 1 for one in made)
+
+
+def test_where_overcommit_is_a_number_a_node_may_be_as_full_as_it_says() -> None:
+    host = machine(2, cores=4, threads=1, gib=64)
+    there = [
+        replace(
+            in_force(PlacementKind.SHARED, dict.fromkeys(range(4), "0-3")),
+            guest=name,
+            uuid=f"uuid-{name}",
+        )
+        for name in "ab"
+    ]
+    guests = [guest("a", 4), guest("b", 4)]
+    made = planned(host, *guests, current=there, rebalance="9", overcommit="2")
+    assert [made[name].nodes for name in "ab"] == [(0,), (0,)]
+
+
+@pytest.mark.large
+def test_no_guest_gets_less_because_another_is_moved() -> None:
+    """Some stop, on made-up hosts of all kinds; least share of cores against nobody being pinned.
+
+    Guests that had too little, and get it back, are seen.
+    """
+    gained = 0
+
+    @settings(max_examples=150, parent=UNTIL_SEEN)
+    @given(st.data())
+    def look(data: Any) -> None:
+        nonlocal gained
+        host = with_plain_memory(data.draw(hosts()))
+        load = data.draw(st.sampled_from((0.9, 1.5, 2.0, 3.0))) * len(host.cpus)
+        crowd: list[Guest] = []
+        while sum(one.vcpus for one in crowd) < load and len(crowd) < 16:
+            crowd.append(data.draw(guests(host, len(crowd), plain=True)))
+        made = balanced(host, crowd)
+        stopped = data.draw(st.sets(st.sampled_from([one.uuid for one in crowd])))
+        rest = [one for one in crowd if one.uuid not in stopped]
+        left = [one for one in made if one.uuid not in stopped]
+        after = balanced(host, rest, left, moves=99)
+        least = [
+            min((one.kept for one in core_shares(host, rest, places).values()), default=1)
+            for places in (left, after)
+        ]
+        assert least[1] >= min(least[0], 0.9) - 1e-3
+        gained += least[0] < 0.9 <= least[1] + 1e-3
+        seen_enough(gained >= 10)
+
+    with suppress(SeenEnough):
+        look()
+    assert gained >= 5
