@@ -9,6 +9,7 @@ after it, but none that the jump would pass over does so surely.
 from __future__ import annotations
 
 import fnmatch
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
@@ -27,6 +28,12 @@ FOLDERS = (
 
 Token = tuple[str, str, str, str]
 """Key, what its braces hold, operator, value."""
+
+Line = tuple[int, tuple[Token, ...]]
+"""The number of a rule's first line, and its tokens."""
+
+FILES_KEPT = 64
+"""Files of which the lines are kept: few have rules about schedulers."""
 
 TOKEN = re.compile(r'(\w+)(?:\{([^}]*)\})?\s*(==|!=|\+=|-=|:=|=)\s*[ei]?"((?:\\"|[^"])*)"')
 ARCHITECTURE = re.compile(r"(?:\S*/)?uname -[pm]")
@@ -122,8 +129,16 @@ def paths(fs: KernelFS) -> list[str]:
     return [path for _, path in sorted(found.items())]
 
 
-def lines(text: str) -> Iterator[tuple[int, tuple[Token, ...]]]:
-    """A file's rules: the number of the line on which each begins, and its tokens."""
+@functools.lru_cache(maxsize=FILES_KEPT)
+def lines(text: str) -> tuple[Line, ...]:
+    """A file's rules: the number of the line on which each begins, and its tokens.
+
+    Kept, as each is asked about every disk.
+    """
+    return tuple(_lines(text))
+
+
+def _lines(text: str) -> Iterator[Line]:
     begun, joined = 0, ""
     for number, line in enumerate(text.splitlines(), start=1):
         if line.lstrip().startswith("#"):
@@ -176,10 +191,12 @@ def fits(token: Token, found: str) -> bool:
 
 def together(each: Iterator[bool | None]) -> bool | None:
     """Whether all hold: what is known not to hold decides before what is not known."""
-    found = list(each)
-    if False in found:
-        return False
-    return None if None in found else True
+    result: bool | None = True
+    for one in each:
+        if one is False:
+            return False
+        result = result and one
+    return result
 
 
 class _Pass:
