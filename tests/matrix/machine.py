@@ -74,7 +74,7 @@ def command(cell: Cell, disk: Path, folder: Path, *, keep: bool) -> list[str]:
     modules = images.modules_of(cell.kernel)
     return [
         *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none"),
-        *("-machine", "q35,sata=off,i8042=off", "-accel", ACCELERATOR, "-cpu", CPU),
+        *("-machine", "q35,sata=off,i8042=off,mem-merge=off", "-accel", ACCELERATOR, "-cpu", CPU),
         *("-m", MEMORY, "-smp", CPUS, *numa(cell.nodes)),
         *("-kernel", str(boot.kernel_image(cell.kernel)), "-initrd", str(folder / "initramfs")),
         *("-append", arguments, "-device", "virtio-rng-pci", "-device", "virtio-scsi-pci"),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests.pinners import affinities
 from tests.sandbox import Sandbox, wait_for
 
 HEAD = "[main]\nsummary=guests\n"
+BALANCING = "kernel.numa_balancing"
 DEDICATED = "policy=dedicated\nhousekeeping=0\n"
 PROFILES = {
     "dedicated": f"{HEAD}[vm_pinning]\n{DEDICATED}",
@@ -24,6 +26,9 @@ PROFILES = {
     f"[vm_pinning]\n{DEDICATED}",
     "both": f"{HEAD}[vm_pinning]\n{DEDICATED}[vm_limits]\n[vm_blkio]\n",
     "other": f"{HEAD}[sysctl]\nvm.swappiness=11\n",
+    "unbalanced": f"{HEAD}[vm_pinning]\nrunning=place\nnuma_balancing=0\n",
+    "balanced": f"{HEAD}[vm_pinning]\n{DEDICATED}running=place\n[sysctl]\n{BALANCING}=2\n",
+    "contrary": f"{HEAD}[vm_pinning]\nrunning=place\nnuma_balancing=0\n[sysctl]\n{BALANCING}=2\n",
     "bad": f"{HEAD}[vm_pinning]\npolicy=nodes\nsmtt=1\n[sysctl]\nvm.swappiness=11\n",
     "observe": f"{HEAD}[vm_pinning]\nobserve=1\nrunning=place\n{DEDICATED}",
 }
@@ -197,3 +202,34 @@ def test_off_without_libvirt_promises_nothing(tuned: Callable[..., Sandbox], ver
     t.switch("mixed")
     t.off()
     assert "it is restored as soon as libvirt answers" not in t.log()
+
+
+@pytest.fixture
+def balancing() -> Iterator[Path]:
+    """kernel.numa_balancing, on for the length of a test."""
+    file = Path("/proc/sys") / BALANCING.replace(".", "/")
+    before = file.read_text()
+    file.write_text("1")
+    yield file
+    file.write_text(before)
+
+
+def test_numa_balancing_that_tuneds_own_plugin_sets_in_the_next_profile(
+    balancing: Path, pair: tuple[Sandbox, Libvirtd]
+) -> None:
+    """TuneD's sysctl must not take ours for what was there before."""
+    t, libvirtd = pair
+    libvirtd.start_guest("web1")
+    t.switch("unbalanced")
+    wait_for("it is off", lambda: balancing.read_text() == "0\n")
+    t.switch("balanced")
+    assert balancing.read_text() == "2\n"
+    wait_vcpus(libvirtd, "web1", "1")
+    t.off()
+    assert balancing.read_text() == "1\n"
+    t.switch("contrary")
+    wait_for("it is off", lambda: balancing.read_text() == "0\n")
+    assert not t.verify()
+    assert f"[sysctl] sets {balancing} to '2', and [vm_pinning] sets it to '0'" in t.verify_lines
+    t.off()
+    assert balancing.read_text() == "1\n"

@@ -107,15 +107,23 @@ def test_a_restart_with_another_profile(tuned: Callable[..., Sandbox], path: str
 def test_tuneds_own_elevator(tuned: Callable[..., Sandbox], version: str) -> None:
     with loops(2) as names:
         theirs = f"[disk]\ndevices={names[0]}\nelevator=kyber"
+        file = f"[sysfs]\n/sys/class/block/{names[0]}/queue/scheduler=kyber"
         t = tuned(
             version,
             profiles={
                 "ours": f"{SECTION}host_other=bfq\n",
                 "theirs": profile(theirs),
                 "both": f"{SECTION}host_other=bfq\n{theirs}\n",
+                "file": profile(file),
+                "file too": f"{SECTION}host_other=bfq\ndevices=!{names[0]}\n{file}\n",
             },
         )
-        for following, rest in (("theirs", "none"), ("both", "bfq")):
+        for following, rest in (
+            ("theirs", "none"),
+            ("both", "bfq"),
+            ("file", "none"),
+            ("file too", "bfq"),
+        ):
             t.switch("ours")
             t.switch(following)
             assert [scheduler(name) for name in names] == ["kyber", rest]

@@ -250,6 +250,7 @@ def vng_command(series: str, image: Path, results: Path, memory: Memory) -> list
         *("vng", "--run", str(image), "--verbose"),
         *("--disable-kvm", "--disable-microvm", "--force-9p", "--user", "root"),
         *("--cpus", CPUS, "--memory", memory.all, "--qemu-opts=-cpu max"),
+        "--qemu-opts=-machine mem-merge=off",  # KSM may be tested on the machine outside
         *(f"--numa={node}" for node in memory.nodes),
         *(f"--numa-distance={distance}" for distance in DISTANCES),
         *("--rodir", str(CHECKOUT), "--rwdir", f"{GUEST_RESULTS}={results}"),

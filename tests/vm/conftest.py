@@ -15,6 +15,22 @@ from tests.vm.kernel import State, put_back, state
 MARKER = "tuned_virt_vm="
 
 
+WATCHED = 20
+"""Seconds that a test watches what should do nothing, unless `--watched` says otherwise."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long is watched what should do nothing."""
+    parser.addoption("--watched", type=int, default=WATCHED, metavar="SECONDS")
+
+
+@pytest.fixture
+def watched(request: pytest.FixtureRequest) -> int:
+    """Seconds that a test watches what should do nothing."""
+    seconds: int = request.config.getoption("--watched")
+    return seconds
+
+
 def pytest_configure() -> None:
     """Refuse to run where boot.py has not booted the kernel."""
     if MARKER not in Path("/proc/cmdline").read_text():

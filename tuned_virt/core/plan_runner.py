@@ -20,6 +20,7 @@ from tuned_virt.core.deferred_restore import DeferredRestore
 from tuned_virt.core.engine import ApplyResult, Controller, Engine, Finding, Prepared, Result
 from tuned_virt.core.later import call_later
 from tuned_virt.core.originals import OriginalsError
+from tuned_virt.core.plan import Values
 from tuned_virt.core.tuner import P, S
 from tuned_virt.kernel import threads, timeouts
 from tuned_virt.kernel.files import KernelFileError
@@ -59,6 +60,12 @@ class PlanRunner(Generic[P, S]):
     def policy(self) -> P | None:
         """The one in force, or that is being applied."""
         return self._applied.policy if self._applied else None
+
+    @property
+    def planned(self) -> Values:
+        """Settings of the plan in force, and their values; none while it is being applied."""
+        result = self._applied.result if self._applied else None
+        return result.plan.wanted if result else {}
 
     def apply(self, policy: P, observe: bool = False) -> None:
         """Apply a policy, or only say what it would do. Cancels a restore that was put off."""

@@ -21,6 +21,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from tuned_virt.core.deferred_restore import DeferredRestore
 from tuned_virt.core.engine import Finding, Result
 from tuned_virt.core.originals import shared_originals
+from tuned_virt.core.plan import Values
 from tuned_virt.core.tuner import Registered
 from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.guests.originals import GuestOriginals, O
@@ -90,6 +91,11 @@ class GuestTuner(GuestRestore[O], Generic[P, O]):
         """What verify says besides of the machine, and of sections' policies for the guests that
         run, by name and UUID."""
         return ()
+
+    def files(self, policies: Iterable[P]) -> Values:
+        """Kernel files that TuneD's own plugins may set too, with the value of sections'
+        policies."""
+        return {}
 
     def uris(self) -> Iterable[str]:
         """Each libvirt that originals are kept of."""

@@ -27,6 +27,7 @@ from tuned_virt.guests.manager import Claim, GuestManager, GuestTuner, Run, gues
 from tuned_virt.kernel import systemd, timeouts
 from tuned_virt.kernel.files import KernelFileError
 from tuned_virt.libvirt_api.connection import Domain
+from tuned_virt.tuned_api import same_files
 from tuned_virt.tuned_api.common import (
     TunerOptions,
     contained,
@@ -320,7 +321,8 @@ class GuestPlugin(TunerOptions, hotplug.Plugin):  # type: ignore[misc]
         if self._manager is None:
             return
         following = next_profile()
-        if following is None or not following.takes_over(self.tuner.name):
+        files = self.tuner.files(self._policies.values())
+        if following is None or not following.takes_over(self.tuner.name, files):
             self._manager.release()
             if not self._manager.settle(timeouts.GUESTS_RESTORED) and not self._manager.idle:
                 log.info("%s: it is restored as soon as libvirt answers", self.name)
@@ -357,6 +359,7 @@ class GuestPlugin(TunerOptions, hotplug.Plugin):  # type: ignore[misc]
             policies = () if found else tuple(self._policies.values())
             notes = self.tuner.notes(policies, running)
             found += [Finding(Result.NOTE, f"{self.name}: {note}") for note in notes]
+            found += same_files.findings(self.tuner.files(policies), instance)
         known = [self._known[name].run for name in devices if name in self._known]
         return found + self._manager.findings(known, ignore_missing)
 

@@ -115,7 +115,9 @@ class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
 
     def _files(self) -> Mapping[str, str]:
         """Kernel files that the sections set and TuneD's own plugins may set, too."""
-        return {} if self._observed else self.tuner.files(self.asked().policy)
+        if self._observed:
+            return {}
+        return self.tuner.files(self.asked().policy, plan_runner(self.tuner).planned)
 
     def _overridden(self) -> list[Finding]:
         """Lines of the settings file for TuneD's own plugins that do not hold."""
@@ -241,7 +243,8 @@ class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
 
     def _set_by(self, runner: PlanRunner[Any, Any]) -> tuple[Collection[str], tuple[str, str]]:
         """Kernel files that are set, and TuneD's plugin and option that set the same otherwise."""
-        files = () if runner.policy is None else self.tuner.files(runner.policy)
+        policy = runner.policy
+        files = () if policy is None else self.tuner.files(policy, runner.planned)
         apart = self.tuner.sections
         return files, apart.conflicting_plugin if apart else ("", "")
 

@@ -26,6 +26,7 @@ class RecordingRunner:
 
     def __init__(self) -> None:
         self.applied: list[tuple[Any, bool]] = []
+        self.planned: dict[str, str] = {}
 
     def apply(self, policy: Any, observe: bool) -> None:
         self.applied.append((policy, observe))

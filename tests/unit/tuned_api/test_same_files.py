@@ -7,10 +7,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from tuned_virt.plugins import hugepages_numa, ksm
+from tuned_virt.core.installed_profiles import LoadedProfile
+from tuned_virt.core.next_profile import takes_over
+from tuned_virt.plugins import blk_elevator_virt, hugepages_numa, ksm
+from tuned_virt.plugins.blk_elevator_virt import DisksTuner
 from tuned_virt.plugins.hugepages_numa import HugepagesTuner
 from tuned_virt.plugins.ksm import KsmTuner
 from tuned_virt.plugins.virt_system import SystemTuner
+from tuned_virt.plugins.vm_pinning.plugin import PinningTuner
 from tuned_virt.tuned_api.same_files import StockFile, exclusive, files, remarks
 
 RUN = "/sys/kernel/mm/ksm/run"
@@ -51,20 +55,53 @@ def test_a_recipe_for_real_time_guests_that_cannot_hold() -> None:
         StockFile("vm", "transparent_hugepages", THP, "never"),
     ]
     tuner = KsmTuner()
-    [said] = remarks(tuner.files(ksm.parse({"mode": "off"})), "ksm", stock)
+    [said] = remarks(tuner.files(ksm.parse({"mode": "off"}), {}), "ksm", stock)
     assert said == (
         f"[sysfs] sets {RUN} to '2', and [ksm] sets it to '0': only one can hold; leave it out of"
         f" [ksm], or put drop={RUN} into [sysfs] of your profile"
     )
-    assert not [*remarks(tuner.files(ksm.parse({"mode": "unmerge"})), "ksm", stock)]
-    [said] = remarks(tuner.files(ksm.parse({"mode": "auto"})), "ksm", stock)
+    assert not [*remarks(tuner.files(ksm.parse({"mode": "unmerge"}), {}), "ksm", stock)]
+    [said] = remarks(tuner.files(ksm.parse({"mode": "auto"}), {}), "ksm", stock)
     assert "and [ksm] sets it itself: only one" in said
-    pages = HugepagesTuner().files(hugepages_numa.parse({"transparent_hugepages": "madvise"}))
+    pages = HugepagesTuner().files(hugepages_numa.parse({"transparent_hugepages": "madvise"}), {})
     assert len([*remarks(pages, "hugepages_numa", stock)]) == 1
     system = SystemTuner()
-    online = system.files(system.parse({"memory_auto_online": "online"}))
+    online = system.files(system.parse({"memory_auto_online": "online"}), {})
     assert online == {"/sys/devices/system/memory/auto_online_blocks": "online"}
-    assert system.files(system.parse({"memory_auto_online": "auto"})) == {}
+    assert system.files(system.parse({"memory_auto_online": "auto"}), {}) == {}
+
+
+def test_schedulers_by_any_path_of_sysfs() -> None:
+    planned = {"sdz#12/scheduler": "mq-deadline"}
+    ours = DisksTuner().files(blk_elevator_virt.parse({}), planned)
+    for folder in ("/sys/block", "/sys/class/block"):
+        path = f"{folder}/sdz/queue/scheduler"
+        [said] = remarks(ours, "blk_elevator_virt", [StockFile("sysfs", path, path, "none")])
+        assert said.startswith(
+            f"[sysfs] sets {path} to 'none', and [blk_elevator_virt] sets it to 'mq-deadline':"
+        )
+    assert takes_over([], "blk_elevator_virt", ours, ("", "")) is False
+    chain = [
+        LoadedProfile(
+            "next",
+            frozenset({"blk_elevator_virt", "sysfs"}),
+            options={"sysfs": {"/sys/block/sd*/queue/scheduler": "none"}},
+        )
+    ]
+    assert not takes_over(chain, "blk_elevator_virt", ours, ("", ""))
+    assert takes_over(chain, "blk_elevator_virt", {}, ("", ""))
+
+
+def test_numa_balancing_as_sections_ask_for_it() -> None:
+    policies = [PinningTuner.parse({}), PinningTuner.parse({"numa_balancing": "0"})]
+    ours = PinningTuner().files(policies)
+    stock = [
+        StockFile("sysctl", "kernel.numa_balancing", "/proc/sys/kernel/numa_balancing", value)
+        for value in ("1", "0")
+    ]
+    [said] = remarks(ours, "vm_pinning", stock)
+    assert said.startswith("[sysctl] sets /proc/sys/kernel/numa_balancing to '1', and [vm_pinning]")
+    assert PinningTuner().files(policies[:1]) == {}
 
 
 def test_write_back_in_percent_and_in_bytes_exclude_each_other() -> None:

@@ -141,6 +141,11 @@ def setting(disk: Disk, file: str) -> str:
     return f"{disk.key}/{file}"
 
 
+def name_of(key: str) -> str:
+    """The kernel's name of the disk of a setting."""
+    return key.partition("#")[0].partition("/")[0]
+
+
 def worker_key(name: str) -> str:
     """The disk of a setting: its changes are made in order, those of others beside them."""
     return name.partition("/")[0]

@@ -100,6 +100,14 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
         """Scheduler by disk."""
         return state.values
 
+    def files(self, _policy: DiskPolicy, planned: Values) -> Values:
+        """Of each disk its scheduler's, by all paths that sysfs has for it."""
+        return {
+            path: wanted
+            for setting, wanted in planned.items()
+            for path in sysfs.scheduler_paths(planner.name_of(setting))
+        }
+
     def gone(self, state: DiskState, setting: str) -> str:
         """A disk that was pulled, or whose name another has now."""
         keys = {disk.key for disk in state.disks.values()}

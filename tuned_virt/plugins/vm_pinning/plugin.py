@@ -62,6 +62,12 @@ class PinningTuner(GuestTuner[PinningPolicy, OriginalPins]):
         unselected = placement.unselected((one.placement for one in policies), running)
         return [*conflicts.notes(KernelFS()), *filter(None, [unselected])]
 
+    def files(self, policies: Iterable[PinningPolicy]) -> Values:
+        """That of kernel.numa_balancing."""
+        wishes = (one.balancing for one in policies)
+        wish = next((wish for wish in wishes if wish is not None), None)
+        return {} if wish is None else {numa_balancing.FILE: str(wish)}
+
     def restore_kernel(self, fs: KernelFS, originals: Originals, journal: Journal) -> None:
         """kernel.numa_balancing."""
         numa_balancing.set_to(None, fs, originals, journal)
