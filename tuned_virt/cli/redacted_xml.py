@@ -17,7 +17,7 @@ from tuned_virt.cli.system_paths import DISK
 from tuned_virt.libvirt_api.resource_tag import ResourceTag
 from tuned_virt.model import xml
 from tuned_virt.model.guest import GuestError
-from tuned_virt.model.guest.devices import QEMU, holds_memory
+from tuned_virt.model.guest.devices import QEMU, holds_memory, named
 from tuned_virt.model.guest.hardware import AUDIT_NAMESPACE, OSINFO
 from tuned_virt.model.guest.model import PLACEMENT_NAMESPACE, POLICY_NAMESPACE
 from tuned_virt.model.guest.reader import MANAGERS
@@ -281,12 +281,13 @@ def _system(element: Element) -> None:
 
 
 def _foreign(element: Element, using: Replacements, kind: str = "QEMU's arguments") -> None:
-    """Another namespace: that it is there, and that a device of VFIO is passed."""
+    """Another namespace: that it is there, and which devices of VFIO and vDPA are passed."""
     for one in element.iter():
         one.tail = None
         one.text = using.left_out(kind, (one.text or "").strip())
         for name, value in one.attrib.items():
             if one.tag == f"{{{QEMU}}}arg" and holds_memory(value):
-                one.set(name, "vhost-vdpa" if "vhost-vdpa" in value else "vfio-pci")
+                driver = "vhost-vdpa" if "vhost-vdpa" in value else "vfio-pci"
+                one.set(name, ",".join([driver, *map(using.device, named(value))]))
             else:
                 one.set(name, using.left_out(kind, value))

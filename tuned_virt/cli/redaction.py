@@ -121,10 +121,7 @@ def _host(host: Mapping[str, Any], using: Replacements) -> dict[str, Any]:
     return {
         **host,
         "notes": list(map(using.text, host["notes"])),
-        "devices": {
-            name if ":" in name else using.uuid(name): node
-            for name, node in host["devices"].items()
-        },
+        "devices": {using.device(name): node for name, node in host["devices"].items()},
         "cpusets": {using.partition(name): cpus for name, cpus in host["cpusets"].items()},
     }
 

@@ -132,6 +132,10 @@ class Replacements:
             return self.left_out("other values", text)
         return self._one("UUIDs", plain, "00000000-0000-4000-8000-{:012}")
 
+    def device(self, name: str) -> str:
+        """A device of the host: the kernel's names stay, UUIDs of mediated devices do not."""
+        return self.uuid(name) if re.fullmatch(UUID, name) else name
+
     def mac(self, text: str) -> str:
         """A MAC address."""
         known = self._known.setdefault("MAC addresses", {})

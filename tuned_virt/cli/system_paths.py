@@ -20,7 +20,7 @@ _TOP = (
 )
 
 _DEVICES = (
-    rf"/dev/(?:{DISK}|kvm|hugepages\w*|shm|null|zero|u?random|hwrng|vhost-\w+|tpm\w*|pts/\d+"
+    rf"/dev/(?:{DISK}|kvm|hugepages\w*|shm|null|zero|u?random|hwrng|vhost-[\w-]+|tpm\w*|pts/\d+"
     r"|ttyS\d+|dri/\w+|vfio/\d+|disk|cpu_dma_latency)",
 )
 

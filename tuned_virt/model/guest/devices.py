@@ -25,14 +25,41 @@ PASSED_THROUGH = (
 )
 
 
+VDPA = ("devices/interface[@type='vdpa']/source", "devices/disk[@type='vhostvdpa']/source")
+
+
 def passed_through(root: Element) -> Iterator[str]:
-    """PCI addresses of <hostdev>, <interface type='hostdev'> and <disk type='nvme'>, and UUIDs of
-    mediated devices."""
+    """PCI addresses of <hostdev>, <interface type='hostdev'> and <disk type='nvme'>, UUIDs of
+    mediated devices and the kernel's names of vDPA's ("vhost-vdpa-0"), and what of these is among
+    arguments for QEMU."""
     for path in PASSED_THROUGH:
         for element in root.iterfind(path):
             yield _pci(element)
     for element in root.iterfind("devices/hostdev[@type='mdev']/source/address"):
         yield printable(element.get("uuid", "").strip().lower()[:36]) or "mdev"
+    sources = (element.get("dev", "") for path in VDPA for element in root.iterfind(path))
+    for text in (*sources, *filter(holds_memory, _arguments(root))):
+        yield from named(text)
+
+
+def _arguments(root: Element) -> Iterator[str]:
+    for one in root.iterfind(f"{{{QEMU}}}commandline/{{{QEMU}}}arg"):
+        yield one.get("value", "")
+
+
+NAME = re.compile(
+    r"(?P<pci>\b(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[01][0-9a-f]\.[0-7]\b)"
+    r"|(?P<mdev>\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b)|(?P<vdpa>\bvhost-vdpa-\d{1,9}\b)",
+    re.ASCII,
+)
+"""What a device of the host is called after host=, sysfsdev= and vhostdev= (QEMU's qdev)."""
+
+
+def named(text: str) -> Iterator[str]:
+    """Devices of the host that an argument or a path names."""
+    for found in NAME.finditer(text.lower()):
+        short = found["pci"] and found["pci"].count(":") == 1
+        yield f"0000:{found[0]}" if short else found[0]
 
 
 def hold_memory(root: Element) -> bool:
@@ -48,8 +75,7 @@ def hold_memory(root: Element) -> bool:
     )
     if any(root.find(path) is not None for path in paths):
         return True
-    arguments = root.iterfind(f"{{{QEMU}}}commandline/{{{QEMU}}}arg")
-    return any(holds_memory(one.get("value", "")) for one in arguments)
+    return any(map(holds_memory, _arguments(root)))
 
 
 HOLDING = re.compile(

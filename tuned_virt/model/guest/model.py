@@ -97,8 +97,8 @@ class Guest:
     vcpus       most that it can have; online: those that it has now
     memory      what it may use at start, memory devices included; max_memory: with all that can be
                 plugged; ballooned: what its balloon keeps of memory
-    devices     PCI addresses ("0000:3b:00.0") on the host that it is given, and UUIDs of mediated
-                devices
+    devices     PCI addresses ("0000:3b:00.0") on the host that it is given, UUIDs of mediated
+                devices, and names of vDPA's ("vhost-vdpa-0")
     iothreads   IOThread → disks ("nvme0n1" or a PCI address) that it serves
     owned       what the owner wrote about places
     manager     "OpenStack Nova", "oVirt", "KubeVirt": they place it themselves; else ""

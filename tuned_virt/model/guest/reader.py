@@ -267,7 +267,7 @@ def _notes(root: Element) -> Iterator[str]:
         for name in sorted(unknown):
             yield f"<{path}><{printable(name[:40])}> is not supported"
     if any(child.tag.endswith("}commandline") for child in root):
-        yield "arguments passed to QEMU (qemu:commandline) are not read"
+        yield "of arguments passed to QEMU (qemu:commandline) only devices of the host are read"
     if root.find("cputune/cachetune") is not None:
         yield "cachetune keeps parts of a cache for it, which is not counted"
     if root.find("uuid") is None:

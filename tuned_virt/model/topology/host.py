@@ -72,8 +72,8 @@ class Host:
 
     offline    numbers of CPUs that are there and offline
     isolated   CPUs that the scheduler leaves alone (isolcpus); nohz_full: without tick
-    devices    PCI address ("0000:3b:00.0"), or UUID of a mediated device → NUMA node, where the
-               firmware says one
+    devices    PCI address ("0000:3b:00.0"), UUID of a mediated device, or name of a vDPA one
+               ("vhost-vdpa-0") → NUMA node, where the firmware says one
     disks      kernel name ("nvme0n1") → NUMA node of its controller
     huge_page  default size of huge pages, in KiB
     cpusets    libvirt's partition of guests ("/machine") → CPUs that its control group leaves them,

@@ -22,6 +22,7 @@ from tuned_virt.model.topology.memory import CACHE, NODES, fields, meminfo, node
 CPUS = "/sys/devices/system/cpu"
 PCI = "/sys/bus/pci/devices"
 MEDIATED = "/sys/bus/mdev/devices"
+VDPA = "/sys/bus/vdpa/devices"
 HYBRID = "/sys/devices/cpu_atom/cpus"
 """Efficient cores of a hybrid Intel CPU; the others are in cpu_core."""
 
@@ -62,6 +63,12 @@ def overlay(host: Host, fs: KernelFS) -> Host:
     }
     devices = dict(_devices(fs))
     mediated = dict(_below(fs, MEDIATED, devices))
+    vdpa = {
+        name: node
+        for parent, node in _below(fs, VDPA, devices)
+        for name in fs.names(f"{VDPA}/{parent}")
+        if name.startswith("vhost-vdpa-")
+    }
     return replace(
         host,
         nodes=measured(host, fs),
@@ -70,7 +77,7 @@ def overlay(host: Host, fs: KernelFS) -> Host:
         offline=host.offline | offline,
         isolated=_list(fs, f"{CPUS}/isolated") & cpus.keys(),
         nohz_full=_list(fs, f"{CPUS}/nohz_full") & cpus.keys(),
-        devices={**devices, **mediated},
+        devices={**devices, **mediated, **vdpa},
         disks=dict(_below(fs, "/sys/block", devices)),
         huge_page=meminfo(fs).get("Hugepagesize", host.huge_page),
         cpusets=partitions.read(fs, cpus.keys()),
@@ -261,7 +268,7 @@ def _devices(fs: KernelFS) -> Iterator[tuple[str, int]]:
 
 
 def _below(fs: KernelFS, folder: str, devices: Mapping[str, int]) -> Iterator[tuple[str, int]]:
-    """Block device or mediated device → node of the last PCI device on its path that has one."""
+    """Block, mediated or vDPA device → node of the last PCI device on its path that has one."""
     for name in sorted(fs.names(folder)):
         path = fs.link(f"{folder}/{name}") or ""
         addresses = re.findall(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", path)

@@ -398,7 +398,7 @@ def test_disks_that_iothreads_serve() -> None:
         ("<memoryBacking><x/></memoryBacking>", ("<memoryBacking><x> is not supported",)),
         (f"<cputune><{'x' * 50}/></cputune>", (f"<cputune><{'x' * 40}> is not supported",)),
         ("<q:commandline xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'/>",
-         ("arguments passed to QEMU (qemu:commandline) are not read",)),
+         ("of arguments passed to QEMU (qemu:commandline) only devices of the host are read",)),
         ("<cputune><cachetune vcpus='0'/></cputune>",
          ("cachetune keeps parts of a cache for it, which is not counted",)),
     ],
@@ -459,10 +459,42 @@ QEMU_ARGUMENTS = (
 )
 
 
+VDPA = "<source dev='/dev/vhost-vdpa-{}'/>"
+MDEV = "c2177883-f1bb-47f0-914d-32a22e3a8804"
+
+
 def test_mediated_devices_are_known_by_their_uuid() -> None:
-    uuid = "c2177883-f1bb-47f0-914d-32a22e3a8804"
-    device = f"<hostdev type='mdev'><source><address uuid='{uuid.upper()}'/></source></hostdev>"
-    assert guest(more=f"<devices>{device}</devices>").devices == (uuid,)
+    device = f"<hostdev type='mdev'><source><address uuid='{MDEV.upper()}'/></source></hostdev>"
+    assert guest(more=f"<devices>{device}</devices>").devices == (MDEV,)
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (f"<devices><interface type='vdpa'>{VDPA.format(0)}</interface></devices>", "vhost-vdpa-0"),
+        (f"<devices><disk type='vhostvdpa'>{VDPA.format(12)}</disk></devices>", "vhost-vdpa-12"),
+        ("<devices><interface type='vdpa'><source dev='/dev/other'/></interface></devices>", ""),
+        ("<devices><disk type='block'><source dev='/dev/vhost-vdpa-1'/></disk></devices>", ""),
+        (QEMU_ARGUMENTS.format("vfio-pci,host=01:00.0,x-vga=on"), "0000:01:00.0"),
+        (QEMU_ARGUMENTS.format("driver=vfio-pci,host=0000:C1:00.1"), "0000:c1:00.1"),
+        (
+            QEMU_ARGUMENTS.format("vfio-pci,sysfsdev=/sys/bus/pci/devices/0001:3b:00.0"),
+            "0001:3b:00.0",
+        ),
+        (QEMU_ARGUMENTS.format(f"vfio-pci,sysfsdev=/sys/bus/mdev/devices/{MDEV}"), MDEV),
+        (
+            QEMU_ARGUMENTS.format(
+                "{&quot;driver&quot;:&quot;vfio-pci&quot;,&quot;host&quot;:&quot;0000:01:00.0&quot;}"
+            ),
+            "0000:01:00.0",
+        ),
+        (QEMU_ARGUMENTS.format("type=vhost-vdpa,vhostdev=/dev/vhost-vdpa-0,id=n0"), "vhost-vdpa-0"),
+        (QEMU_ARGUMENTS.format("virtio-net-pci,mac=52:54:00:01:02:03,addr=01:00.0"), ""),
+    ],
+)
+def test_devices_by_what_the_host_calls_them(more: str, named: str) -> None:
+    """vDPA of SmartNICs; GPUs passed by qemu:commandline, as guides for desktops have it."""
+    assert guest(more=more).devices == ((named,) if named else ())
 
 
 @pytest.mark.parametrize(

@@ -77,3 +77,20 @@ def test_mediated_devices_are_where_their_card_is(tmp_path: Path) -> None:
         "0000:3b:00.4": 1,
         "c2177883-f1bb-47f0-914d-32a22e3a8801": 1,
     }
+
+
+def test_vdpa_devices_are_where_their_card_is(tmp_path: Path) -> None:
+    """A SmartNIC's function behind an auxiliary device, and the kernel's simulator; the character
+    device is a child of the vDPA device."""
+    clocked(tmp_path, 1)
+    sys = tmp_path / "sys"
+    pci, vdpa = sys / "bus/pci/devices/0000:3b:00.4", sys / "bus/vdpa/devices"
+    pci.mkdir(parents=True)
+    (pci / "numa_node").write_text("1\n")
+    vdpa.mkdir(parents=True)
+    card = sys / "devices/pci0000:3a/0000:3a:00.0/0000:3b:00.4/mlx5_core.sf.2"
+    for number, above in ((0, card), (1, sys / "devices/vdpasim_net_mgmtdev")):
+        (above / f"vdpa{number}/vhost-vdpa-{number}").mkdir(parents=True)
+        (above / f"vdpa{number}/power").mkdir()
+        (vdpa / f"vdpa{number}").symlink_to(above / f"vdpa{number}")
+    assert topology.read(KernelFS(tmp_path)).devices == {"0000:3b:00.4": 1, "vhost-vdpa-0": 1}
