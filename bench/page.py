@@ -69,9 +69,9 @@ BENCHES = (
             f"disks-{count}",
             f"Schedulers of {count:,} disk{'s' if count > 1 else ''}",
             "Loop devices; TuneD's own disk plugin sets the same, by turns.",
-            ("bench.disks", "--disks", str(count)),
+            ("bench.disks", "--disks", str(count), "--rounds", str(rounds)),
         )
-        for count in (1, 10, 100, 1000)
+        for count, rounds in ((1, 5), (10, 5), (100, 5), (1000, 3))
     ),
     Bench(
         "hugepages",
@@ -105,6 +105,18 @@ BENCHES = (
         "Who merges sooner and for less CPU: our controller, ksmtuned, the kernel at a fixed speed;"
         " each case once.",
         ("bench.ksm", "--runs", "1", "--rivals", "targets"),
+    ),
+    Bench(
+        "schedulers",
+        "Two tenants of one disk",
+        "fio in two cgroups under each scheduler, with bfq's weights of 500 and 100.",
+        ("bench.schedulers",),
+    ),
+    Bench(
+        "memory-bound",
+        "A memory-bound program in a guest",
+        "Random reads in an emulated guest (TCG), whose memory is in pages of three kinds.",
+        ("bench.memory_bound",),
     ),
     Bench(
         "idle",
