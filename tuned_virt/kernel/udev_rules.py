@@ -182,6 +182,11 @@ def sets(fs: KernelFS, text: str, device: Device, attribute: str) -> bool:
     )
 
 
+def command(value: str) -> str:
+    """A value of RUN as udev runs it: a program without a path is in /usr/lib/udev (udev(7))."""
+    return f"/usr/lib/udev/{value}" if re.match(r"[\w.+-]+(?:\s|$)", value) else value
+
+
 def fits(token: Token, found: str) -> bool:
     """Whether a value is as a condition wants it."""
     _, _, operator, wanted = token

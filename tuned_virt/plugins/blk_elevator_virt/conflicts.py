@@ -76,7 +76,7 @@ class OthersReader:
 
     def _runs_a_script(self, text: str) -> bool:
         programs = (
-            value
+            udev_rules.command(value)
             for _, tokens in udev_rules.lines(text)
             for key, _, _, value in tokens
             if key == "RUN"
@@ -135,7 +135,7 @@ def _scheduler(
             if os.path.normpath(f"/sys{device.devpath}/{inner}") == f"{path}/{SCHEDULER}":
                 yield device.substitute(value)
         elif key == "RUN" and operator in ("+=", *udev_rules.ASSIGNMENTS):
-            command = device.substitute(value)
+            command = udev_rules.command(device.substitute(value))
             for text in (command, *boot_files.scripts(fs, command)):
                 for write in shell_writes.writes(text, SCHEDULER):
                     if _means(write.path, name, path):

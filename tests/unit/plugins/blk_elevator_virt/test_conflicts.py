@@ -142,6 +142,10 @@ ENV{DEVTYPE}=="partition", ATTR{queue/scheduler}="bfq"
     # a script of the administrator's
     """ACTION=="add|change", KERNEL=="sd[a-b]", RUN+="/usr/local/bin/iosched.sh %k"
 """: {name: ["1 none"] for name in ("sda", "sdb")},
+    # without a path: one of /usr/lib/udev
+    """ACTION=="add|change", KERNEL=="sdb", RUN+="iosched %k"
+ACTION=="add|change", KERNEL=="sdc", RUN+="not-there %k"
+""": {"sdb": ["1 none"]},
     FEDORA: {name: ["2 bfq"] for name in ("sda", "sdb", "sdc")},
     MINE: {"sdc": ["3 none"], "loop0": ["3 none"]},
     f"{OURS}\n{MINE}": {},
@@ -149,6 +153,7 @@ ENV{DEVTYPE}=="partition", ATTR{queue/scheduler}="bfq"
 
 
 def test_rules_of_udev_with_their_conditions(fs: FakeDisks) -> None:
+    fs.file("/usr/lib/udev/iosched", '#!/bin/sh\necho none >"/sys/block/$1/queue/scheduler"\n')
     fs.file(
         "/usr/local/bin/iosched.sh",
         '#!/bin/bash\nSCHEDULER_PATH="/sys/block/${1}/queue/scheduler"\n'
