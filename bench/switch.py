@@ -32,7 +32,7 @@ RUN = Path("/sys/kernel/mm/ksm/run")
 
 def seconds(sandbox: Sandbox, profile: str) -> float:
     """One switch, from the D-Bus call until the profile is applied."""
-    with (sandbox.root / "var/log/tuned/tuned.log").open() as log:
+    with sandbox.log_file.open() as log:
         log.seek(0, 2)
         started = time.perf_counter()
         done, message = sandbox.call("switch_profile", profile)

@@ -375,9 +375,14 @@ class Sandbox(Stacked):
         """The active profile's name, or ""."""
         return str(self.call("active_profile"))
 
+    @property
+    def log_file(self) -> Path:
+        """tuned.log."""
+        return self.root / "var/log/tuned/tuned.log"
+
     def log(self) -> str:
         """All of tuned.log."""
-        file = self.root / "var/log/tuned/tuned.log"
+        file = self.log_file
         return file.read_text() if file.exists() else ""
 
     @contextlib.contextmanager

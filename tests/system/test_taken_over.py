@@ -115,14 +115,14 @@ def test_tuneds_own_elevator(tuned: Callable[..., Sandbox], version: str) -> Non
                 "theirs": profile(theirs),
                 "both": f"{SECTION}host_other=bfq\n{theirs}\n",
                 "file": profile(file),
-                "file too": f"{SECTION}host_other=bfq\ndevices=!{names[0]}\n{file}\n",
+                "both-but-it": f"{SECTION.rstrip()},!{names[0]}\nhost_other=bfq\n{file}\n",
             },
         )
         for following, rest in (
             ("theirs", "none"),
             ("both", "bfq"),
             ("file", "none"),
-            ("file too", "bfq"),
+            ("both-but-it", "bfq"),
         ):
             t.switch("ours")
             t.switch(following)

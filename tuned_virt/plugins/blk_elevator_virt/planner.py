@@ -141,11 +141,6 @@ def setting(disk: Disk, file: str) -> str:
     return f"{disk.key}/{file}"
 
 
-def name_of(key: str) -> str:
-    """The kernel's name of the disk of a setting."""
-    return key.partition("#")[0].partition("/")[0]
-
-
 def worker_key(name: str) -> str:
     """The disk of a setting: its changes are made in order, those of others beside them."""
     return name.partition("/")[0]
@@ -250,6 +245,11 @@ def judge(policy: DiskPolicy, state: DiskState, originals: Values) -> list[Verdi
     """What becomes of each disk, by name."""
     judge = _Judge(policy, state, originals)
     return [judge.judge(disk) for disk in state.disks.values()]
+
+
+def to_be_set(policy: DiskPolicy, state: DiskState, originals: Values) -> list[Disk]:
+    """Disks for which the policy has a scheduler, whoever else has one."""
+    return [verdict.disk for verdict in judge(policy, state, originals) if verdict.word != KEEP]
 
 
 def decide(policy: DiskPolicy, state: DiskState, originals: Values) -> Plan:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from tuned_virt.core.engine import Controller
@@ -63,6 +63,7 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
         state = DiskState(self._reader(fs).read())
         if policy.rules:
             state = self._surroundings(fs, policy, state)
+            state = self._others(fs, state, planner.to_be_set(policy, state, originals))
         names = planner.needing_tunables(policy, state, originals)
         return replace(state, tunables={name: sysfs.tunables(fs, name) for name in names})
 
@@ -76,7 +77,7 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
         return self._readers[fs][0]
 
     def _surroundings(self, fs: KernelFS, policy: DiskPolicy, state: DiskState) -> DiskState:
-        _, users, others = self._readers[fs]
+        _, users, _ = self._readers[fs]
         role = role_for(policy, fs)
         asks = policy.asks_users(role) and any(
             disk.attached.kind in SCSI for disk in state.disks.values()
@@ -92,8 +93,14 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
             unfollowed=used.unfollowed,
             unsettled=used.unsettled,
             properties={name: udev_events.properties(name) for name in names},
-            elsewhere=conflicts.by_disk(fs, others.read(), state.disks.values()),
             lacking=lacking(fs, state.disks.values(), policy),
+        )
+
+    def _others(self, fs: KernelFS, state: DiskState, disks: Collection[sysfs.Disk]) -> DiskState:
+        """With what else sets these disks: of those that are kept as they are nobody asks."""
+        others = self._readers[fs][2]
+        return replace(
+            state, elsewhere=conflicts.by_disk(fs, others.read(), disks) if disks else {}
         )
 
     def values(self, state: DiskState) -> Values:
@@ -105,7 +112,7 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
         return {
             path: wanted
             for setting, wanted in planned.items()
-            for path in sysfs.scheduler_paths(planner.name_of(setting))
+            for path in sysfs.scheduler_paths(planner.worker_key(setting).partition("#")[0])
         }
 
     def gone(self, state: DiskState, setting: str) -> str:
