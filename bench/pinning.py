@@ -88,7 +88,7 @@ def real_guests() -> None:
             ours, bare = (statistics.median(each) * 1e3 for each in zip(*found))
             limit = 20 + 1.2 * vcpus
             print(
-                f"{vcpus} vCPUs: pinned after {ours:.1f} ms (asked for: {limit:.1f}),"
+                f"{vcpus} vCPUs: pinned after {ours:.1f} ms (at most {limit:.1f}),"
                 f" bare calls {bare:.1f} ms, ratio {ours / bare:.2f}",
                 flush=True,
             )
