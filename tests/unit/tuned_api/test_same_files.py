@@ -74,22 +74,22 @@ def test_a_recipe_for_real_time_guests_that_cannot_hold() -> None:
 def test_schedulers_by_any_path_of_sysfs() -> None:
     planned = {"sdz#12/scheduler": "mq-deadline"}
     ours = DisksTuner().files(blk_elevator_virt.parse({}), planned)
-    for folder in ("/sys/block", "/sys/class/block"):
-        path = f"{folder}/sdz/queue/scheduler"
-        [said] = remarks(ours, "blk_elevator_virt", [StockFile("sysfs", path, path, "none")])
-        assert said.startswith(
-            f"[sysfs] sets {path} to 'none', and [blk_elevator_virt] sets it to 'mq-deadline':"
-        )
-    assert takes_over([], "blk_elevator_virt", ours, ("", "")) is False
-    chain = [
-        LoadedProfile(
-            "next",
-            frozenset({"blk_elevator_virt", "sysfs"}),
-            options={"sysfs": {"/sys/block/sd*/queue/scheduler": "none"}},
-        )
-    ]
-    assert not takes_over(chain, "blk_elevator_virt", ours, ("", ""))
-    assert takes_over(chain, "blk_elevator_virt", {}, ("", ""))
+    path = "/sys/block/sdz/queue/scheduler"
+    [said] = remarks(ours, "blk_elevator_virt", [StockFile("sysfs", path, path, "none")])
+    assert said.startswith(
+        f"[sysfs] sets {path} to 'none', and [blk_elevator_virt] sets it to 'mq-deadline':"
+    )
+    for option, same in (
+        (path, True),
+        ("/sys/block/sd*/queue/scheduler", True),
+        ("/sys/class/block/sdz/queue/scheduler", True),
+        ("/sys/devices/pci0000:00/0000:00:1f.2/ata1/host0/block/sdz/queue/scheduler", True),
+        ("/sys/block/sdy/queue/scheduler", False),
+        ("/sys/class/block/sdz/queue/nr_requests", False),
+    ):
+        plugins = frozenset({"blk_elevator_virt", "sysfs"})
+        chain = [LoadedProfile("next", plugins, options={"sysfs": {option: "none"}})]
+        assert takes_over(chain, "blk_elevator_virt", ours, ("", "")) is not same, option
 
 
 def test_numa_balancing_as_sections_ask_for_it() -> None:

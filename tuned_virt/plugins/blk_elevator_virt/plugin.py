@@ -108,11 +108,11 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
         return state.values
 
     def files(self, _policy: DiskPolicy, planned: Values) -> Values:
-        """Of each disk its scheduler's, by all paths that sysfs has for it."""
+        """Of each disk its scheduler's."""
+        names = {planner.worker_key(setting).partition("#")[0]: setting for setting in planned}
         return {
-            path: wanted
-            for setting, wanted in planned.items()
-            for path in sysfs.scheduler_paths(planner.worker_key(setting).partition("#")[0])
+            f"{sysfs.BLOCK}/{name}/queue/scheduler": planned[setting]
+            for name, setting in names.items()
         }
 
     def gone(self, state: DiskState, setting: str) -> str:

@@ -8,7 +8,6 @@ kernel holds one lock for both (block/blk-sysfs.c, queue_attr_show, up to 6.13).
 from __future__ import annotations
 
 import functools
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 
@@ -156,13 +155,6 @@ def sysfs_path(fs: KernelFS, name: str) -> str:
     """Where sysfs has a disk, with all that it hangs from; "" once it is gone."""
     link = fs.link(f"{BLOCK}/{name}")
     return "/sys/" + link.lstrip("./") if link else ""
-
-
-def scheduler_paths(name: str) -> list[str]:
-    """A disk's scheduler by the paths that others may write it as."""
-    links = (f"{BLOCK}/{name}", f"/sys/class/block/{name}")
-    folders = dict.fromkeys((*links, *map(os.path.realpath, links)))
-    return [f"{folder}/queue/scheduler" for folder in folders]
 
 
 def schedulers(text: str | None) -> tuple[tuple[str, ...], str]:
