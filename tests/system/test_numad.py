@@ -13,7 +13,7 @@ NUMAD = "/usr/bin/numad"
 COUNTED = """
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.numad import running_guests
-print(sum(len(guest.masks) for guest in running_guests.read(KernelFS())[0]))
+print(sum(len(guest.masks) for guest in running_guests.read(KernelFS())[0].running))
 """
 """vCPUs in libvirt's own files of state, whose threads the kernel knows."""
 

@@ -23,9 +23,9 @@ LASTS = 300.0
 """Seconds in which an advised guest may not have touched its memory yet. QEMU allocates on demand,
 and what a guest has not touched after booting it may not touch for days."""
 
-STARTS = 60.0
-"""Seconds after which the vCPUs of an advised guest run, or will not: it did not start, or has
-ended already."""
+STARTS = 10.0
+"""Seconds after which libvirt has a file of state of an advised guest, without vCPUs while QEMU
+allocates its memory. Where there is none it did not start, or has ended already."""
 
 
 class Node(NamedTuple):
@@ -71,6 +71,13 @@ class Running(NamedTuple):
     masks: tuple[int, ...]
 
 
+class Guests(NamedTuple):
+    """Those that libvirt has now. starting: how many have no vCPUs yet."""
+
+    running: Sequence[Running] = ()
+    starting: int = 0
+
+
 class Advised(NamedTuple):
     """An advice that a guest may not have followed yet.
 
@@ -100,7 +107,7 @@ def noted(advice: Advice, nodes: Iterable[Node], asked: Asked, now: float) -> Ad
 
 def followed(
     lately: Iterable[Advised],
-    running: Sequence[Running],
+    now_there: Guests,
     known: Collection[int],
     nodes: Iterable[Node],
     now: float,
@@ -108,13 +115,20 @@ def followed(
     """Earlier advice that still counts: given to guests that run, or that may still start.
 
     Guests that are not known yet have followed it: the first that has as many vCPUs, all of which
-    run on the nodes that it was advised.
+    run on the nodes that it was advised. Those that are starting are the last that were advised.
     """
+    running, starting = now_there
     new = [one for one in running if one.id not in known]
     masks = {node.id: sum(1 << cpu for cpu in node.cpus) for node in nodes}
     found = [one if one.guest else _by(new, one, masks) for one in lately]
     ids = {one.id for one in running}
-    return [one for one in found if one.guest in ids or (not one.guest and now - one.time < STARTS)]
+    waiting = sorted((one.time for one in found if not one.guest), reverse=True)
+    since = min(waiting[:starting], default=now)
+
+    def counts(one: Advised) -> bool:
+        return now - one.time < STARTS or one.time >= since
+
+    return [one for one in found if one.guest in ids or (not one.guest and counts(one))]
 
 
 def _by(new: list[Running], one: Advised, masks: Mapping[int, int]) -> Advised:

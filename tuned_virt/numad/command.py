@@ -20,8 +20,8 @@ from tuned_virt.numad import machine, running_guests
 from tuned_virt.numad.advice import (
     Advice,
     Asked,
+    Guests,
     Node,
-    Running,
     advise,
     counted,
     followed,
@@ -59,27 +59,27 @@ def run(arguments: list[str], fs: KernelFS, folder: str, now: float) -> int:
 
 def _answer(vcpus: int, mib: int, fs: KernelFS, folder: str, now: float) -> tuple[int, ...]:
     """The nodes, noted as advised; where they cannot be told all, with the reason."""
-    running, missing = running_guests.read(fs)
+    guests, missing = running_guests.read(fs)
     if missing:
         print(f"numad: not all guests that run are counted: {missing}", file=sys.stderr)
     try:
-        nodes, floating = machine.with_guests(machine.read(fs), running)
+        nodes, floating = machine.with_guests(machine.read(fs), guests.running)
         asked = Asked(vcpus, mib, floating)
-        return _noted(asked, nodes, running, AdviceRecord(folder), now).nodes
+        return _noted(asked, nodes, guests, AdviceRecord(folder), now).nodes
     except (KernelFileError, ValueError) as error:
         return _neutral(fs, str(error))
 
 
 def _noted(
-    asked: Asked, nodes: list[Node], running: list[Running], record: AdviceRecord, now: float
+    asked: Asked, nodes: list[Node], guests: Guests, record: AdviceRecord, now: float
 ) -> Advice:
     """The advice with earlier advice counted, itself noted. Raises ValueError without any node."""
     try:
         with record.locked():
             earlier, known = record.read(now)
-            lately = followed(earlier, running, known, nodes, now)
+            lately = followed(earlier, guests, known, nodes, now)
             advice = advise(counted(nodes, lately), asked)
-            ids = [one.id for one in running]
+            ids = [one.id for one in guests.running]
             record.write([*lately, noted(advice, nodes, asked, now)], ids)
     except OSError as error:
         print(f"numad: earlier advice is not counted: {error}", file=sys.stderr)

@@ -13,7 +13,7 @@ from itertools import chain
 
 from tuned_virt.kernel import affinity
 from tuned_virt.kernel.files import KernelFileAbsent, KernelFileError, KernelFS
-from tuned_virt.numad.advice import Running
+from tuned_virt.numad.advice import Guests, Running
 
 STATE = "/run/libvirt/qemu"
 """Where libvirt's QEMU driver has a file of state for each guest that runs, for root alone."""
@@ -24,8 +24,8 @@ USUAL = 1 << 12
 """Bytes in which a file of state has its vCPUs, up to some 90 of them."""
 
 
-def read(fs: KernelFS) -> tuple[list[Running], str]:
-    """The guests whose vCPUs run; and why some are missing."""
+def read(fs: KernelFS) -> tuple[Guests, str]:
+    """The guests; and why some are missing."""
     guests: list[list[int]] = []
     missing = ""
     try:
@@ -40,7 +40,8 @@ def read(fs: KernelFS) -> tuple[list[Running], str]:
         missing = str(error)
     masks = dict(affinity.masks(chain.from_iterable(guests)))
     running = [[thread for thread in threads if thread in masks] for threads in guests]
-    return [Running(one[0], tuple(masks[each] for each in one)) for one in running if one], missing
+    found = [Running(one[0], tuple(masks[each] for each in one)) for one in running if one]
+    return Guests(found, guests.count([])), missing
 
 
 def _threads(fs: KernelFS, path: str) -> list[int]:

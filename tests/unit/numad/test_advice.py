@@ -19,6 +19,7 @@ from tuned_virt.numad.advice import (
     Advice,
     Advised,
     Asked,
+    Guests,
     Node,
     Running,
     advise,
@@ -204,8 +205,27 @@ def advised(node: int, vcpus: int = 1, time: float = 0.0, guest: int = 0) -> Adv
 def test_advice_counts_while_its_guest_starts_and_runs(
     lately: list[Advised], running: list[Running], guests: list[int]
 ) -> None:
-    found = followed(lately, running, {5}, TWO, 0.0)
+    found = followed(lately, Guests(running), {5}, TWO, 0.0)
     assert [one.guest for one in found] == guests
+
+
+def test_advice_counts_for_as_long_as_qemu_allocates_its_guests_memory() -> None:
+    """Of three that have no vCPUs yet two have a file of state: the last two."""
+    lately = [advised(node, time=time) for node, time in ((0, -99.0), (1, -98.0), (0, -97.0))]
+    for starting, kept in ((0, 0), (1, 1), (2, 2), (3, 3), (9, 3)):
+        assert followed(lately, Guests([], starting), set(), TWO, 0.0) == lately[3 - kept :]
+    some = [*lately, advised(1, time=-1.0)]
+    assert followed(some, Guests(), set(), TWO, 0.0) == some[3:]
+    assert followed(some, Guests([], 2), set(), TWO, 0.0) == some[2:]
+
+
+def test_a_guest_that_is_replaced_at_once_leaves_its_node_to_the_next() -> None:
+    """It ran for twelve seconds, in which nobody asked: its advice counted for a minute, and the
+    next one joined another guest on the other node."""
+    running = [Running(7, (SECOND,))]
+    here = [_with(node, running) for node in TWO]
+    lately = followed([advised(0, time=-12.0)], Guests(running), {7}, TWO, 0.0)
+    assert advise(counted(here, lately), ASKED).nodes == (0,)
 
 
 @given(st.lists(st.booleans(), max_size=30))
@@ -220,7 +240,7 @@ def test_guests_that_come_and_go_have_a_node_each(stops: list[bool]) -> None:
         if running and (stop or len(running) == 3):
             running.pop(0)
         here = [_with(node, running) for node in TWO]
-        lately = followed(lately, running, known, TWO, now)
+        lately = followed(lately, Guests(running), known, TWO, now)
         advice = advise(counted(here, lately), ASKED)
         assert len(advice.nodes) == 1, (running, lately)
         known = {guest.id for guest in running}
