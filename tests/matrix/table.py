@@ -23,6 +23,10 @@ class Step:
     failure: str = ""
 
 
+AHEAD_SECONDS = 30.0
+"""A machine's clock that has gone so much further than this one's has jumped."""
+
+
 @dataclass(frozen=True)
 class Result:
     """How far a cell came; `broken` says why its machine ended early."""
@@ -42,6 +46,12 @@ class Result:
         """Why it has not passed, one line or more each."""
         found = [f"{step.name}: {step.failure}" for step in self.steps if step.failure]
         return [*found, *([self.broken] if self.broken else [])]
+
+
+def jumped(result: Result) -> bool:
+    """Whether the machine's clock ran ahead: emulated CPUs whose TSCs differ, when a thread changes
+    its CPU. What waits for an answer then gives up before there was time for one."""
+    return sum(step.seconds for step in result.steps) > result.seconds + AHEAD_SECONDS
 
 
 def shown(results: Sequence[Result]) -> str:
