@@ -21,3 +21,7 @@ class GuestGone(Exception):
 
 class Unanswered(Exception):
     """libvirt did not answer a question in time, or is unavailable: the message says which."""
+
+
+class NoAnswer(Unanswered):
+    """libvirt is there, and did not answer in time."""

@@ -13,7 +13,7 @@ from tuned_virt.kernel import io_weights, timeouts
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import binding, resource_tag
 from tuned_virt.libvirt_api.connection import Connection, Domain
-from tuned_virt.libvirt_api.errors import GuestGone, LibvirtError, Unanswered
+from tuned_virt.libvirt_api.errors import GuestGone, LibvirtError, NoAnswer, Unanswered
 from tuned_virt.libvirt_api.follower import GuestFollower
 from tuned_virt.libvirt_api.guest_pins import CallBatch
 from tuned_virt.libvirt_api.resource_tag import ResourceTag
@@ -32,6 +32,10 @@ DEVICE_WEIGHT = "device_weight"
 
 class WeightError(Exception):
     """libvirt refused, or is unavailable: its reason."""
+
+
+class NoWeightsTold(WeightError):
+    """libvirt is there, and did not answer in time."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,8 @@ class GuestWeights:
         with OneShotClient(libvirt_worker(self._uri)) as client:
             try:
                 return client.ask(question, timeouts.GUEST_WEIGHTS)
+            except NoAnswer as error:
+                raise NoWeightsTold(str(error)) from error
             except Unanswered as error:
                 raise WeightError(str(error)) from error
 

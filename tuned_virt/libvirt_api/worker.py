@@ -26,7 +26,7 @@ from tuned_virt.kernel.files import KernelFileError
 from tuned_virt.kernel.threads import NoThreadError
 from tuned_virt.libvirt_api import binding
 from tuned_virt.libvirt_api.connection import QUICK, Changes, Connection, Domain, NoteKind
-from tuned_virt.libvirt_api.errors import LibvirtError, Unanswered
+from tuned_virt.libvirt_api.errors import LibvirtError, NoAnswer, Unanswered
 from tuned_virt.model.guest import printable
 
 log = logging.getLogger("tuned")
@@ -160,7 +160,7 @@ class LibvirtWorker:
         while self._unavailable == self.UNASKED and time.monotonic() < deadline:
             time.sleep(0.005)
         if self._unavailable == self.UNASKED:
-            raise Unanswered(SILENT)
+            raise NoAnswer(SILENT)
         if self._unavailable:
             raise Unanswered(self._unavailable)
         return self._answered(question, deadline - time.monotonic(), lambda: False)
@@ -184,8 +184,10 @@ class LibvirtWorker:
             try:
                 found = answers.get(timeout=0.05)
             except queue.Empty:
-                if self._unavailable or given_up() or time.monotonic() > deadline:
-                    raise Unanswered(self._unavailable or SILENT) from None
+                if self._unavailable:
+                    raise Unanswered(self._unavailable) from None
+                if given_up() or time.monotonic() > deadline:
+                    raise NoAnswer(SILENT) from None
                 continue
             if isinstance(found, Exception):
                 raise Unanswered(printable(str(found)))

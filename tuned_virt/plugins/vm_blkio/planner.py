@@ -24,6 +24,7 @@ Weighed = Mapping[str, int]
 class WeightState:
     """The running guests, why they are not known ("" if they are), and what weighs their I/O.
 
+    silent      they are not known though libvirt is there
     controller  whether a cgroup controller can hold weights
     weighing    disks whose scheduler, or the controller's cost model, heeds weights
     disks       by path that the policy or an original has: the entry in sysfs of the disk that is
@@ -33,6 +34,7 @@ class WeightState:
 
     guests: Sequence[Weights] = ()
     unavailable: str = ""
+    silent: bool = False
     controller: bool = True
     weighing: frozenset[str] = field(default_factory=frozenset)
     disks: Mapping[str, int] = field(default_factory=dict)
@@ -102,7 +104,10 @@ def decide(policy: WeightPolicy, state: WeightState, originals: Values) -> Plan:
     Of guests that are not known everything stays as it is where weights are asked for.
     """
     if state.unavailable and policy.rules:
-        return Plan(originals=dict(originals), notes=(f"guests are unknown: {state.unavailable}",))
+        why = f"guests are unknown: {state.unavailable}"
+        if state.silent:
+            return Plan(originals=dict(originals), refused={"weights": why})
+        return Plan(originals=dict(originals), notes=(why,))
     now = state.weights
     asked: dict[str, int] = {}
     notes = []

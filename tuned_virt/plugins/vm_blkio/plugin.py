@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tuned_virt.core.engine import Controller
 from tuned_virt.core.guest_source import EventSource
@@ -19,7 +19,13 @@ from tuned_virt.core.worker_pool import KeyedWorkerPool
 from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.device_identity import DeviceReader
 from tuned_virt.kernel.files import KernelFileError, KernelFS, NotDone, active_word
-from tuned_virt.libvirt_api.guest_weights import DEVICE_WEIGHT, WEIGHT, GuestWeights, Weights
+from tuned_virt.libvirt_api.guest_weights import (
+    DEVICE_WEIGHT,
+    WEIGHT,
+    GuestWeights,
+    NoWeightsTold,
+    Weights,
+)
 from tuned_virt.plugins.vm_blkio import planner, policy
 from tuned_virt.plugins.vm_blkio.planner import WeightState
 from tuned_virt.plugins.vm_blkio.policy import REMOVE, WeightPolicy
@@ -84,7 +90,7 @@ class Retry:
             self._timer.start()
 
     def _again(self) -> None:
-        _, unavailable = ask(self._libvirt)
+        unavailable = ask(self._libvirt).unavailable
         with self._lock:
             self._timer = None
             self._due = bool(unavailable)
@@ -111,11 +117,11 @@ class WeightWriter(Writer):
 
     def current(self, fs: KernelFS, change: Change) -> object:
         """The weight that libvirt tells; 0 for a device without. Raises KernelFileError."""
-        guests, unavailable = ask(self._libvirt, planner.address(change.setting).uuid)
-        if unavailable:
+        told = ask(self._libvirt, planner.address(change.setting).uuid)
+        if told.unavailable:
             self._retry.later()
-            raise NotDone(change.path, unavailable)
-        return planner.weight(guests, change.setting)
+            raise NotDone(change.path, told.unavailable)
+        return planner.weight(told.guests, change.setting)
 
     def write(self, fs: KernelFS, change: Change, abandoned: threading.Event) -> str:
         """Have libvirt set it. Raises KernelFileError."""
@@ -138,9 +144,9 @@ class WeightWriter(Writer):
 
     def _own(self, setting: str) -> int | None:
         """The weight of the whole guest that a setting is of."""
-        guests, _ = ask(self._libvirt, planner.address(setting).uuid)
+        told = ask(self._libvirt, planner.address(setting).uuid)
         key = self.worker_key(setting)
-        return next((guest.weight for guest in guests if planner.key(guest) == key), None)
+        return next((guest.weight for guest in told.guests if planner.key(guest) == key), None)
 
 
 class BlkioTuner(Tuner[WeightPolicy, WeightState]):
@@ -170,13 +176,13 @@ class BlkioTuner(Tuner[WeightPolicy, WeightState]):
         if not policy.rules and not originals:
             return WeightState()
         answer = self._workers.run({LIBVIRT: lambda: ask(self._libvirt)})
-        guests, unavailable = answer.get(LIBVIRT, ((), WeightWriter.timeout_reason))
-        if unavailable:
+        told = answer.get(LIBVIRT, Told((), WeightWriter.timeout_reason, silent=True))
+        if told.unavailable:
             self._retry.later()
         paths = {path for rule in policy.rules for path in rule.devices}
         paths |= {planner.address(setting).device for setting in originals} - {""}
         disks, unknown = disks_at(fs, paths)
-        return WeightState(guests, unavailable, has_controller(fs), weighing(fs), disks, unknown)
+        return WeightState(*told, has_controller(fs), weighing(fs), disks, unknown)
 
     def values(self, state: WeightState) -> Values:
         """Weight by setting."""
@@ -203,12 +209,20 @@ class BlkioTuner(Tuner[WeightPolicy, WeightState]):
         return watch
 
 
-def ask(libvirt: GuestWeightsApi, uuid: str = "") -> tuple[Sequence[Weights], str]:
-    """The running guests, or one, and why they are not known, "" if they are."""
+class Told(NamedTuple):
+    """The running guests; why they are not known, "" if they are; whether libvirt is there."""
+
+    guests: Sequence[Weights]
+    unavailable: str = ""
+    silent: bool = False
+
+
+def ask(libvirt: GuestWeightsApi, uuid: str = "") -> Told:
+    """What libvirt tells of the running guests, or of one."""
     try:
-        return libvirt.read(uuid), ""
+        return Told(libvirt.read(uuid))
     except Exception as error:
-        return (), str(error)
+        return Told((), str(error), isinstance(error, NoWeightsTold))
 
 
 def disks_at(fs: KernelFS, paths: Iterable[str]) -> tuple[dict[str, int], dict[str, str]]:

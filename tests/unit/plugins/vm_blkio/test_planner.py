@@ -91,6 +91,15 @@ def test_the_way_back() -> None:
     assert decide(WeightPolicy(), state(unavailable="libvirt is gone"), {}).notes == ()
 
 
+def test_weights_that_a_silent_libvirt_has_not_set_fail_verify() -> None:
+    """It is there, so guests run that have not what was asked for; they are planned again later."""
+    silent = state(unavailable="libvirtd does not answer", silent=True)
+    made = decide(parse({"blkio_weight": "300"}), silent, {"web#u.1.7/blkio_weight": "500"})
+    assert made.refused == {"weights": "guests are unknown: libvirtd does not answer"}
+    assert (made.originals, made.notes) == ({"web#u.1.7/blkio_weight": "500"}, ())
+    assert decide(WeightPolicy(), silent, {}).refused == {}
+
+
 def test_the_first_section_that_names_a_guest_decides() -> None:
     policy = parse_sections(
         [
