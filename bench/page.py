@@ -171,15 +171,17 @@ class Result:
 
 
 def commit() -> str:
-    """What is measured."""
-    told = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return told.stdout.strip()
+    """What is measured; the page itself, which each bench writes anew, makes no difference."""
+
+    def told(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    others = (".", f":!{PAGE.relative_to(ROOT)}")
+    changed = told("status", "--porcelain", "--untracked-files=no", "--", *others)
+    return told("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
 
 
 def run(bench: Bench) -> Result:
