@@ -146,9 +146,10 @@ class Tuner(Registered, Generic[P, S]):
         """What goes on tuning once the plan is carried out; None for a plan that is all."""
         return None
 
-    def files(self, policy: P, planned: Values) -> Values:
+    def files(self, policy: P, settings: Values) -> Values:
         """Kernel files that TuneD's own plugins may set too, with the policy's value ("" where that
-        is decided later); `planned` are the settings of the plan that is in force."""
+        is decided later). For a policy that names no files: those of settings, with their values,
+        be they planned or kept."""
         return {}
 
     def restored(self) -> None:

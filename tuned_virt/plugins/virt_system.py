@@ -366,7 +366,7 @@ class SystemTuner(Tuner[SystemPolicy, SystemState]):
             offline_cpus=offline_cpus(fs, machine) if hot_plug else "",
         )
 
-    def files(self, policy: SystemPolicy, _planned: Values) -> Values:
+    def files(self, policy: SystemPolicy, _settings: Values) -> Values:
         """That of hot-plugged memory, where a word for it is set."""
         word = policy.memory_auto_online
         return {ONLINE_FILE: word} if word not in ("", "auto") else {}

@@ -19,8 +19,9 @@ from tuned.plugins import hotplug
 
 from tuned_virt.core.device_filter import device, selects
 from tuned_virt.core.engine import Finding, Result
+from tuned_virt.core.next_profile import NextProfile
 from tuned_virt.core.options import SYSTEM, BadOptions, OptionError
-from tuned_virt.core.originals import OriginalsError
+from tuned_virt.core.originals import OriginalsError, shared_originals
 from tuned_virt.core.section_settings import selection
 from tuned_virt.frozen_dataclasses import dataclass
 from tuned_virt.guests.manager import Claim, GuestManager, GuestTuner, Run, guest_manager
@@ -321,8 +322,7 @@ class GuestPlugin(TunerOptions, hotplug.Plugin):  # type: ignore[misc]
         if self._manager is None:
             return
         following = next_profile()
-        files = self.tuner.files(self._policies.values())
-        if following is None or not following.takes_over(self.tuner.name, files):
+        if following is None or not self._taken_over(following):
             self._manager.release()
             if not self._manager.settle(timeouts.GUESTS_RESTORED) and not self._manager.idle:
                 log.info("%s: it is restored as soon as libvirt answers", self.name)
@@ -330,6 +330,15 @@ class GuestPlugin(TunerOptions, hotplug.Plugin):  # type: ignore[misc]
             self._manager.release(following.settled)
         else:
             log.info("%s: kept for the %s that systemd starts next", self.name, systemd.SERVICE)
+
+    def _taken_over(self, following: NextProfile) -> bool:
+        """Whether what is set may stay for the next profile; not where what is kept of the kernel's
+        settings cannot be read."""
+        try:
+            kept = shared_originals().record(self.tuner.name).originals
+        except OriginalsError:
+            return False
+        return following.takes_over(self.tuner.name, self.tuner.kernel_files(kept))
 
     def _instance_verify_static(self, instance: Any, ignore_missing: bool, devices: Any) -> bool:
         stock = log_stock(self.name, instance)

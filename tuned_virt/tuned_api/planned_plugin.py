@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from tuned.plugins import base
@@ -14,8 +14,9 @@ from tuned_virt.core import active_profile
 from tuned_virt.core.engine import Engine, Finding, Result
 from tuned_virt.core.installed_profiles import InstalledProfiles
 from tuned_virt.core.journal import Journal
+from tuned_virt.core.next_profile import NextProfile
 from tuned_virt.core.options import BadOptions, OptionError, Section, is_yes
-from tuned_virt.core.originals import shared_originals
+from tuned_virt.core.originals import OriginalsError, shared_originals
 from tuned_virt.core.overridden import ProfilesInForce, overridden
 from tuned_virt.core.plan_runner import PlanRunner
 from tuned_virt.core.section_settings import SectionSettings, selection
@@ -232,7 +233,7 @@ class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
     def _unapply(self) -> None:
         runner = plan_runner(self.tuner)
         following = next_profile() if self.tuner.restore_is_deferred else None
-        if following is None or not following.takes_over(self.tuner.name, *self._set_by(runner)):
+        if following is None or not self._taken_over(following, runner.policy):
             runner.restore()
         elif following.settled is not None:
             runner.restore_later(following.settled)
@@ -241,12 +242,17 @@ class PlannedPlugin(TunerOptions, base.Plugin):  # type: ignore[misc]
                 "%s: kept for the %s that systemd starts next", self.tuner.name, systemd.SERVICE
             )
 
-    def _set_by(self, runner: PlanRunner[Any, Any]) -> tuple[Collection[str], tuple[str, str]]:
-        """Kernel files that are set, and TuneD's plugin and option that set the same otherwise."""
-        policy = runner.policy
-        files = () if policy is None else self.tuner.files(policy, runner.planned)
+    def _taken_over(self, following: NextProfile, policy: Any) -> bool:
+        """Whether what is set may stay for the next profile; not where what is kept of it, which
+        is more than the plan has while it is being applied, cannot be read."""
+        try:
+            kept = shared_originals().record(self.tuner.name).originals
+        except OriginalsError:
+            return False
+        files = () if policy is None else self.tuner.files(policy, kept)
         apart = self.tuner.sections
-        return files, apart.conflicting_plugin if apart else ("", "")
+        conflicting = apart.conflicting_plugin if apart else ("", "")
+        return following.takes_over(self.tuner.name, files, conflicting)
 
 
 def _observe(text: str | None) -> bool:

@@ -92,6 +92,21 @@ def test_schedulers_by_any_path_of_sysfs() -> None:
         assert takes_over(chain, "blk_elevator_virt", ours, ("", "")) is not same, option
 
 
+def test_a_disks_queue_by_the_settings_that_are_kept_of_it() -> None:
+    """While a plan is being applied there is no other word of what is set already."""
+    kept = {
+        "sdz#12/scheduler": "none",
+        "sdz#12/nr_requests": "64",
+        "sdz#12/iosched/slice_idle": "0",
+    }
+    queue = "/sys/block/sdz/queue"
+    assert DisksTuner().files(blk_elevator_virt.parse({}), kept) == {
+        f"{queue}/scheduler": "none",
+        f"{queue}/nr_requests": "64",
+        f"{queue}/iosched/slice_idle": "0",
+    }
+
+
 def test_numa_balancing_as_sections_ask_for_it() -> None:
     policies = [PinningTuner.parse({}), PinningTuner.parse({"numa_balancing": "0"})]
     ours = PinningTuner().files(policies)

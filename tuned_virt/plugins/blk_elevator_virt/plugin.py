@@ -107,13 +107,13 @@ class DisksTuner(Tuner[DiskPolicy, DiskState]):
         """Scheduler by disk."""
         return state.values
 
-    def files(self, _policy: DiskPolicy, planned: Values) -> Values:
-        """Of each disk its scheduler's."""
-        names = {planner.worker_key(setting).partition("#")[0]: setting for setting in planned}
-        return {
-            f"{sysfs.BLOCK}/{name}/queue/scheduler": planned[setting]
-            for name, setting in names.items()
-        }
+    def files(self, _policy: DiskPolicy, settings: Values) -> Values:
+        """Those of the disks' queues, by the names that the disks have had."""
+        found = {}
+        for setting, value in settings.items():
+            key, _, file = setting.partition("/")
+            found[f"{sysfs.BLOCK}/{key.partition('#')[0]}/queue/{file}"] = value
+        return found
 
     def gone(self, state: DiskState, setting: str) -> str:
         """A disk that was pulled, or whose name another has now."""

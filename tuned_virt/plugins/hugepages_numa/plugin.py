@@ -113,7 +113,7 @@ class HugepagesTuner(Tuner[HugepagesPolicy, "HugepagesState | None"]):
 
         return PoolController(replan, guests, policy.shrink_delay, self._nodes)
 
-    def files(self, policy: HugepagesPolicy, _planned: Values) -> Values:
+    def files(self, policy: HugepagesPolicy, _settings: Values) -> Values:
         """Those of transparent huge pages."""
         return {TransparentSetting(name).file: word for name, word in policy.transparent.items()}
 

@@ -88,7 +88,7 @@ class KsmTuner(Tuner[KsmPolicy, KsmState]):
         """See `settings.read`."""
         return settings.read(fs, conflicts.read(fs))
 
-    def files(self, policy: KsmPolicy, _planned: Values) -> Values:
+    def files(self, policy: KsmPolicy, _settings: Values) -> Values:
         """The settings' files."""
         names = {**policy.settings, **dict.fromkeys(CONTROLLED if policy.algorithm else (), "")}
         return {
