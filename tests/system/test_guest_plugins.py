@@ -27,7 +27,7 @@ PROFILES = {
     "both": f"{HEAD}[vm_pinning]\n{DEDICATED}[vm_limits]\n[vm_blkio]\n",
     "other": f"{HEAD}[sysctl]\nvm.swappiness=11\n",
     "unbalanced": f"{HEAD}[vm_pinning]\nrunning=place\nnuma_balancing=0\n",
-    "balanced": f"{HEAD}[vm_pinning]\n{DEDICATED}running=place\n[sysctl]\n{BALANCING}=2\n",
+    "balanced": f"{HEAD}[sysctl]\n{BALANCING}=2\n[vm_pinning]\n{DEDICATED}running=place\n",
     "contrary": f"{HEAD}[vm_pinning]\nrunning=place\nnuma_balancing=0\n[sysctl]\n{BALANCING}=2\n",
     "bad": f"{HEAD}[vm_pinning]\npolicy=nodes\nsmtt=1\n[sysctl]\nvm.swappiness=11\n",
     "observe": f"{HEAD}[vm_pinning]\nobserve=1\nrunning=place\n{DEDICATED}",

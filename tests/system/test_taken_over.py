@@ -107,6 +107,7 @@ def test_a_restart_with_another_profile(tuned: Callable[..., Sandbox], path: str
 def test_tuneds_own_elevator(tuned: Callable[..., Sandbox], version: str) -> None:
     with loops(2) as names:
         theirs = f"[disk]\ndevices={names[0]}\nelevator=kyber"
+        disks = SECTION[SECTION.index("[blk_elevator_virt]") :].rstrip()
         file = f"[sysfs]\n/sys/class/block/{names[0]}/queue/scheduler=kyber"
         t = tuned(
             version,
@@ -115,7 +116,7 @@ def test_tuneds_own_elevator(tuned: Callable[..., Sandbox], version: str) -> Non
                 "theirs": profile(theirs),
                 "both": f"{SECTION}host_other=bfq\n{theirs}\n",
                 "file": profile(file),
-                "both-but-it": f"{SECTION.rstrip()},!{names[0]}\nhost_other=bfq\n{file}\n",
+                "both-but-it": profile(file, f"{disks},!{names[0]}\nhost_other=bfq"),
             },
         )
         for following, rest in (
