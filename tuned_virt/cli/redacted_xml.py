@@ -288,6 +288,7 @@ def _foreign(element: Element, using: Replacements, kind: str = "QEMU's argument
         for name, value in one.attrib.items():
             if one.tag == f"{{{QEMU}}}arg" and holds_memory(value):
                 driver = "vhost-vdpa" if "vhost-vdpa" in value else "vfio-pci"
-                one.set(name, ",".join([driver, *map(using.device, named(value))]))
+                hosts = [f"host={using.device(device)}" for device in named(value)]
+                one.set(name, ",".join([driver, *hosts]))
             else:
                 one.set(name, using.left_out(kind, value))

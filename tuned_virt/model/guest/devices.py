@@ -24,8 +24,7 @@ PASSED_THROUGH = (
     "devices/disk[@type='nvme']/source/address",
 )
 
-
-VDPA = ("devices/interface[@type='vdpa']/source", "devices/disk[@type='vhostvdpa']/source")
+VDPA = ("devices/interface[@type='vdpa']", "devices/disk[@type='vhostvdpa']")
 
 
 def passed_through(root: Element) -> Iterator[str]:
@@ -37,9 +36,11 @@ def passed_through(root: Element) -> Iterator[str]:
             yield _pci(element)
     for element in root.iterfind("devices/hostdev[@type='mdev']/source/address"):
         yield printable(element.get("uuid", "").strip().lower()[:36]) or "mdev"
-    sources = (element.get("dev", "") for path in VDPA for element in root.iterfind(path))
-    for text in (*sources, *filter(holds_memory, _arguments(root))):
-        yield from named(text)
+    for path in VDPA:
+        for source in root.iterfind(f"{path}/source"):
+            yield from _named(source.get("dev", ""))
+    for argument in filter(holds_memory, _arguments(root)):
+        yield from named(argument)
 
 
 def _arguments(root: Element) -> Iterator[str]:
@@ -47,18 +48,29 @@ def _arguments(root: Element) -> Iterator[str]:
         yield one.get("value", "")
 
 
+NAMING = re.compile(
+    r"""(?:^|[,{\s"])(?:host|sysfsdev|vhostdev|path)"?\s*[=:]\s*"?([^,"}]+)""", re.ASCII
+)
+"""QEMU's properties that name a device of the host, as name=value or JSON."""
+
 NAME = re.compile(
-    r"(?P<pci>\b(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[01][0-9a-f]\.[0-7]\b)"
-    r"|(?P<mdev>\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b)|(?P<vdpa>\bvhost-vdpa-\d{1,9}\b)",
+    r"(?P<domain>[0-9a-f]{4,8}:)?[0-9a-f]{2}:[01][0-9a-f]\.[0-7]"
+    r"|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|vhost-vdpa-\d{1,9}",
     re.ASCII,
 )
-"""What a device of the host is called after host=, sysfsdev= and vhostdev= (QEMU's qdev)."""
+"""A PCI function, a mediated device or a vDPA one, as the kernel calls it."""
 
 
-def named(text: str) -> Iterator[str]:
-    """Devices of the host that an argument or a path names."""
-    for found in NAME.finditer(text.lower()):
-        short = found["pci"] and found["pci"].count(":") == 1
+def named(argument: str) -> Iterator[str]:
+    """Devices of the host that an argument for QEMU names."""
+    for path in NAMING.findall(argument.lower()):
+        yield from _named(path)
+
+
+def _named(path: str) -> Iterator[str]:
+    found = NAME.fullmatch(path.rpartition("/")[2])
+    if found:
+        short = ":" in found[0] and not found["domain"]
         yield f"0000:{found[0]}" if short else found[0]
 
 
@@ -68,11 +80,7 @@ def hold_memory(root: Element) -> bool:
     Mediated devices do by VFIO, vDPA's by the kernel's vhost-vdpa (libvirt's formatdomain: mdev,
     <interface type='vdpa'>, <disk type='vhostvdpa'>), and those among arguments for QEMU.
     """
-    paths = (
-        "devices/hostdev[@type='mdev']",
-        "devices/interface[@type='vdpa']",
-        "devices/disk[@type='vhostvdpa']",
-    )
+    paths = ("devices/hostdev[@type='mdev']", *VDPA)
     if any(root.find(path) is not None for path in paths):
         return True
     return any(map(holds_memory, _arguments(root)))

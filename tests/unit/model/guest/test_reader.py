@@ -482,6 +482,16 @@ def test_mediated_devices_are_known_by_their_uuid() -> None:
             "0001:3b:00.0",
         ),
         (QEMU_ARGUMENTS.format(f"vfio-pci,sysfsdev=/sys/bus/mdev/devices/{MDEV}"), MDEV),
+        # as published for Intel's GVT-g, for a USB controller, and a function with a token
+        (
+            QEMU_ARGUMENTS.format(
+                f"vfio-pci,addr=05.0,sysfsdev=/sys/class/mdev_bus/0000:00:02.0/{MDEV},rombar=0"
+            ),
+            MDEV,
+        ),
+        (QEMU_ARGUMENTS.format("vfio-pci,host=00:1a.0,bus=pcie.0,addr=1c.0"), "0000:00:1a.0"),
+        (QEMU_ARGUMENTS.format(f"vfio-pci,host=0000:02:00.1,vf-token={MDEV}"), "0000:02:00.1"),
+        (QEMU_ARGUMENTS.format("vfio-pci,host=02:00.0,romfile=/roms/03:00.0.rom"), "0000:02:00.0"),
         (
             QEMU_ARGUMENTS.format(
                 "{&quot;driver&quot;:&quot;vfio-pci&quot;,&quot;host&quot;:&quot;0000:01:00.0&quot;}"
