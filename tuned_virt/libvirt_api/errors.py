@@ -24,4 +24,4 @@ class Unanswered(Exception):
 
 
 class NoAnswer(Unanswered):
-    """libvirt is there, and did not answer in time."""
+    """libvirt is there, and did not answer in time, or with an error."""

@@ -35,7 +35,7 @@ class WeightError(Exception):
 
 
 class NoWeightsTold(WeightError):
-    """libvirt is there, and did not answer in time."""
+    """libvirt is there, and did not answer in time, or with an error."""
 
 
 @dataclass(frozen=True)

@@ -190,7 +190,7 @@ class LibvirtWorker:
                     raise NoAnswer(SILENT) from None
                 continue
             if isinstance(found, Exception):
-                raise Unanswered(printable(str(found)))
+                raise NoAnswer(printable(str(found)))
             return found
 
     # --- the worker -------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from tests.unit.libvirt_api.fake_binding import URI, FakeDomain, FakeLibvirt, co
 from tuned_virt.kernel.files import KernelFS
 from tuned_virt.libvirt_api import binding, placement_tag, worker
 from tuned_virt.libvirt_api.connection import Changes, Domain
-from tuned_virt.libvirt_api.errors import LibvirtError, Unanswered
+from tuned_virt.libvirt_api.errors import LibvirtError, NoAnswer, Unanswered
 from tuned_virt.libvirt_api.follower import GuestFollower
 from tuned_virt.libvirt_api.guest_disks import GuestDiskReader
 from tuned_virt.libvirt_api.guest_pages import GuestPageReader
@@ -195,7 +195,7 @@ def test_what_a_question_raises_is_said(fake: FakeLibvirt, looks: Looks) -> None
     def fails(view: GuestsView) -> None:
         raise LibvirtError("cgroup: no controller")
 
-    with pytest.raises(Unanswered, match="cgroup: no controller"):
+    with pytest.raises(NoAnswer, match="cgroup: no controller"):
         libvirt_worker(URI).ask(fails, 1)
 
 
@@ -207,7 +207,7 @@ def test_a_hung_libvirt_is_asked_for_as_long_as_it_should_take(
     libvirt_worker(URI).wake()
     time.sleep(0.05)
     began = time.monotonic()
-    with pytest.raises(Unanswered, match="does not answer"):
+    with pytest.raises(NoAnswer, match="does not answer"):
         libvirt_worker(URI).ask(lambda view: None, 5)
     assert time.monotonic() - began < 1
     go.set()

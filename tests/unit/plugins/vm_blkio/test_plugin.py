@@ -20,7 +20,13 @@ from tuned_virt.core.originals import Originals
 from tuned_virt.core.plan_runner import PlanRunner
 from tuned_virt.kernel import timeouts
 from tuned_virt.kernel.files import KernelFileError
-from tuned_virt.libvirt_api.guest_weights import WeightError, Weights, device_weights, has_weights
+from tuned_virt.libvirt_api.guest_weights import (
+    NoWeightsTold,
+    WeightError,
+    Weights,
+    device_weights,
+    has_weights,
+)
 from tuned_virt.plugins.vm_blkio import BlkioTuner, WeightPolicy, WeightState, parse
 from tuned_virt.plugins.vm_blkio.policy import parse_sections
 
@@ -33,6 +39,7 @@ class FakeLibvirt:
         self.writes: list[tuple[str, str, int | str]] = []
         self.hangs: threading.Event | None = None
         self.unavailable = ""
+        self.refusal = WeightError
         self.takes_nothing_away = False
         self.told = 0
         self.events = NO_GUESTS
@@ -41,7 +48,7 @@ class FakeLibvirt:
         if self.hangs:
             self.hangs.wait()
         if self.unavailable:
-            raise WeightError(self.unavailable)
+            raise self.refusal(self.unavailable)
         found = [guest for guest in self.guests.values() if uuid in ("", guest.uuid)]
         self.told += len(found)
         return found
@@ -127,6 +134,20 @@ def test_weights_are_set_verified_and_put_back(fs: FakeDisks, tmp_path: Path) ->
     weighing.restore()
     assert list(libvirt.guests.values()) == [WEB, DB]
     assert weighing.originals.all() == {}
+
+
+@pytest.mark.parametrize(
+    ("refusal", "said"),
+    [(NoWeightsTold, "failed: vm_blkio: weights: "), (WeightError, "note: vm_blkio: ")],
+)
+def test_who_does_not_answer_fails_verify_and_who_is_not_there_does_not(
+    refusal: type[WeightError], said: str, fs: FakeDisks, tmp_path: Path
+) -> None:
+    libvirt = FakeLibvirt(WEB)
+    libvirt.unavailable, libvirt.refusal = "no word from it", refusal
+    asking = engine(fs, tmp_path, libvirt)
+    found = lines(asking, parse({"blkio_weight": "300"}))
+    assert found == [f"verify: {said}guests are unknown: no word from it"]
 
 
 def test_a_device_whose_weight_cannot_be_taken_away_has_its_guests(
