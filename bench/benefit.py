@@ -18,7 +18,6 @@ import json
 import os
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 from collections import Counter
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.benefit_guests import MORE, SAMPLES, real_numad
+from bench.figures import spread
 from tests import debian
 from tests.vm import boot
 
@@ -48,11 +48,6 @@ FIGURES = {
 }
 
 Sample = dict[str, Any]
-
-
-def spread(values: Sequence[float]) -> str:
-    """Median, lowest and highest."""
-    return f"{statistics.median(values):.1f} ({min(values):.1f}-{max(values):.1f})"
 
 
 def rows(samples: Sequence[Sample], cells: dict[tuple[str, str], str]) -> Iterator[str]:

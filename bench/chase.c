@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The only process of bench/memory_bound.py's guest: nanoseconds of a read, each of which needs the
- * one before it, at random over more memory than any cache holds. Then the machine is switched off. */
+ * one before it, of a word in another page, over more pages than a TLB holds. Then the machine is
+ * switched off. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,7 +37,7 @@ int main(void)
 
 	if (!cell)
 		return 1;
-	/* One step of 8 bytes in each page of 4 KiB, and pages in a random cycle (Sattolo). */
+	/* A word in each page of 4 KiB says which is next: a random cycle (Sattolo). */
 	size_t pages = COUNT / 512;
 	for (size_t i = 0; i < pages; i++)
 		cell[i * 512] = i;

@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Optional
 
+from bench.figures import put_back
 from tests import debian
 from tests.debian import CACHE
 from tests.sandbox import PYTHON, REPO
@@ -73,16 +74,6 @@ def pool(size_kib: int = M2) -> Path:
 def there() -> int:
     """Its pages now."""
     return int(pool().read_text())
-
-
-@contextlib.contextmanager
-def put_back(size_kib: int = M2) -> Iterator[None]:
-    """The pool as it was."""
-    before = pool(size_kib).read_text()
-    try:
-        yield
-    finally:
-        pool(size_kib).write_text(before)
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -199,7 +190,7 @@ def fragmented(tune: Tune, gib: float) -> None:
         "ours": lambda: tune.apply(policy),
     }
     for name, work in ways.items():
-        with put_back(), fragments(gib):
+        with put_back(pool()), fragments(gib):
             pool().write_text("0")
             taken = timed(work)
             print(f"fragments  {name:8} {there():5} of {PAGES} pages in {taken:.2f} s")
@@ -239,12 +230,12 @@ def main() -> int:
     gib = given.fragments or (available - SPARE_KIB) / (1 << 20)
     with tempfile.TemporaryDirectory(prefix="tuned-virt-bench-") as state:
         tune = engine(Path("/"), Path(state))
-        with put_back():
+        with put_back(pool()):
             within = plain(tune)
         verify(Path(state))
         if gib > 1:
             fragmented(tune, gib)
-            with put_back(M2), put_back(1 << 20):
+            with put_back(pool()), put_back(pool(1 << 20)):
                 unattainable(tune, gib)
     return int(not within)
 

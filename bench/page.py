@@ -115,7 +115,7 @@ BENCHES = (
     Bench(
         "memory-bound",
         "A memory-bound program in a guest",
-        "Random reads in an emulated guest (TCG), whose memory is in pages of three kinds.",
+        "Reads of a word in each page of an emulated guest (TCG), in pages of three kinds.",
         ("bench.memory_bound",),
     ),
     Bench(

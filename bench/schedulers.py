@@ -25,15 +25,18 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tests.loopdev import FIRST, LOOP_SET_FD, loops, node, queue, set_all
+from bench.figures import spread
+from tests.loopdev import FIRST, LOOP_CLR_FD, LOOP_SET_FD, loops, node, queue, set_all
 
-LOOP_CLR_FD = 0x4C01
 LOOP_SET_DIRECT_IO = 0x4C08
 """linux/loop.h"""
 
 GIB = 1 << 30
 WEIGHTS = {"five": 500, "one": 100}
 """By cgroup: bfq's weights, of 1 to 1000 (Documentation/block/bfq-iosched.rst)."""
+
+FILES = ("io.bfq.weight", "blkio.bfq.weight")
+"""Of cgroup v2 and v1."""
 
 QUIET_IOPS = 50
 DEEP = 16
@@ -75,15 +78,16 @@ def disk() -> Iterator[str]:
 
 @contextlib.contextmanager
 def cgroups() -> Iterator[Mapping[str, Path]]:
-    """Two cgroups, with bfq's weights where the kernel has them for a cgroup."""
+    """Two cgroups with bfq's weights. Raises SystemExit where the kernel has none for a cgroup."""
     root = V1 if V1.is_dir() else V2
     found = {name: root / f"tuned-virt-bench-{name}" for name in WEIGHTS}
     try:
         for name, folder in found.items():
             folder.mkdir()
-            for file in ("blkio.bfq.weight", "io.bfq.weight"):
-                if (folder / file).exists():
-                    (folder / file).write_text(str(WEIGHTS[name]))
+            there = [folder / file for file in FILES if (folder / file).exists()]
+            if not there:
+                raise SystemExit(f"{folder} has neither of {' and '.join(FILES)}: bfq is not there")
+            there[0].write_text(str(WEIGHTS[name]))
         yield found
     finally:
         for folder in found.values():
@@ -131,14 +135,10 @@ def told(case: str, rounds: Sequence[Figures]) -> str:
     if case == "shares":
         shares = [100 * one["five"][0] / sum(iops for iops, _ in one.values()) for one in rounds]
         total = statistics.median(sum(iops for iops, _ in one.values()) for one in rounds)
-        return f'"five" has {_spread(shares)} % of {total:,.0f} IOPS'
+        return f'"five" has {spread(shares)} % of {total:,.0f} IOPS'
     waits = [one["five"][1] for one in rounds]
     iops = statistics.median(one["five"][0] for one in rounds)
-    return f"99 % of its reads end within {_spread(waits)} ms, {iops:.0f} IOPS"
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):.1f} ({min(values):.1f}-{max(values):.1f})"
+    return f"99 % of its reads end within {spread(waits)} ms, {iops:.0f} IOPS"
 
 
 def main() -> int:

@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+from bench.disks import switched
 from tests.sandbox import SUITES, Sandbox
 
 ROUNDS = 25
@@ -30,29 +31,15 @@ LIMITS = {"nothing to change": 1.5, "KSM to change": 2.0}
 RUN = Path("/sys/kernel/mm/ksm/run")
 
 
-def seconds(sandbox: Sandbox, profile: str) -> float:
-    """One switch, from the D-Bus call until the profile is applied."""
-    with sandbox.log_file.open() as log:
-        log.seek(0, 2)
-        started = time.perf_counter()
-        done, message = sandbox.call("switch_profile", profile)
-        assert done, str(message)
-        text = log.read()
-        while "applied\n" not in text:
-            time.sleep(0.0002)
-            text += log.read()
-        return time.perf_counter() - started
-
-
 def measure(sandbox: Sandbox, before: str) -> tuple[float, float]:
-    """Median seconds of a switch to stock and to ours, with KSM's run as given before each."""
+    """Median ms of a switch to stock and to ours, with KSM's run as given before each."""
     times: dict[str, list[float]] = {STOCK: [], OURS: []}
     for turn in range(ROUNDS + 1):
         for profile, found in times.items():
             sandbox.switch(BETWEEN)
             time.sleep(SETTLE)
             RUN.write_text(before)
-            taken = seconds(sandbox, profile)
+            taken = switched(sandbox, profile)
             if turn:
                 found.append(taken)
     return statistics.median(times[STOCK]), statistics.median(times[OURS])
@@ -69,7 +56,7 @@ def main() -> int:
                 ratio = ours / stock
                 worst = max(worst, int(ratio > LIMITS[case]))
                 print(
-                    f"{version:8}{case:20}{stock * 1000:13.1f} ms{ours * 1000:17.1f} ms"
+                    f"{version:8}{case:20}{stock:13.1f} ms{ours:17.1f} ms"
                     f"{ratio:8.2f}{LIMITS[case]:9.1f}"
                 )
     return worst

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from tuned_virt.kernel.files import KernelFS
@@ -60,19 +61,28 @@ def test_cores_with_a_cache_on_top_are_not(tmp_path: Path) -> None:
     assert clocked(tmp_path, 5_250_000, 5_758_000) == [1024, 1024]
 
 
-def test_mediated_devices_are_where_their_card_is(tmp_path: Path) -> None:
-    """NVIDIA vGPU: the node is in the path of the link."""
+CARD = "devices/pci0000:3a/0000:3a:00.0/0000:3b:00.4"
+"""Of /sys; its firmware says node 1."""
+
+
+def with_card(tmp_path: Path, bus: str, devices: Mapping[str, str]) -> None:
+    """A machine with the card, and devices of a bus by the folder that each is in."""
     clocked(tmp_path, 1)
     sys = tmp_path / "sys"
-    pci, mdev = sys / "bus/pci/devices/0000:3b:00.4", sys / "bus/mdev/devices"
-    pci.mkdir(parents=True)
-    (pci / "numa_node").write_text("1\n")
-    mdev.mkdir(parents=True)
-    card = sys / "devices/pci0000:3a/0000:3a:00.0/0000:3b:00.4"
-    for number, above in (("1", card), ("2", sys / "devices/virtual/mtty/mtty")):
-        uuid = f"c2177883-f1bb-47f0-914d-32a22e3a880{number}"
-        (above / uuid).mkdir(parents=True)
-        (mdev / uuid).symlink_to(above / uuid)
+    (sys / "bus/pci/devices/0000:3b:00.4").mkdir(parents=True)
+    (sys / "bus/pci/devices/0000:3b:00.4/numa_node").write_text("1\n")
+    listed = sys / f"bus/{bus}/devices"
+    listed.mkdir(parents=True)
+    for name, above in devices.items():
+        (sys / above / name).mkdir(parents=True)
+        (listed / name).symlink_to(sys / above / name)
+
+
+def test_mediated_devices_are_where_their_card_is(tmp_path: Path) -> None:
+    """NVIDIA vGPU: the node is in the path of the link."""
+    uuid = "c2177883-f1bb-47f0-914d-32a22e3a880{}"
+    devices = {uuid.format(1): CARD, uuid.format(2): "devices/virtual/mtty/mtty"}
+    with_card(tmp_path, "mdev", devices)
     assert topology.read(KernelFS(tmp_path)).devices == {
         "0000:3b:00.4": 1,
         "c2177883-f1bb-47f0-914d-32a22e3a8801": 1,
@@ -82,15 +92,9 @@ def test_mediated_devices_are_where_their_card_is(tmp_path: Path) -> None:
 def test_vdpa_devices_are_where_their_card_is(tmp_path: Path) -> None:
     """A SmartNIC's function behind an auxiliary device, and the kernel's simulator; the character
     device is a child of the vDPA device."""
-    clocked(tmp_path, 1)
-    sys = tmp_path / "sys"
-    pci, vdpa = sys / "bus/pci/devices/0000:3b:00.4", sys / "bus/vdpa/devices"
-    pci.mkdir(parents=True)
-    (pci / "numa_node").write_text("1\n")
-    vdpa.mkdir(parents=True)
-    card = sys / "devices/pci0000:3a/0000:3a:00.0/0000:3b:00.4/mlx5_core.sf.2"
-    for number, above in ((0, card), (1, sys / "devices/vdpasim_net_mgmtdev")):
-        (above / f"vdpa{number}/vhost-vdpa-{number}").mkdir(parents=True)
-        (above / f"vdpa{number}/power").mkdir()
-        (vdpa / f"vdpa{number}").symlink_to(above / f"vdpa{number}")
+    devices = {"vdpa0": f"{CARD}/mlx5_core.sf.2", "vdpa1": "devices/vdpasim_net_mgmtdev"}
+    with_card(tmp_path, "vdpa", devices)
+    for name, above in devices.items():
+        for child in (f"vhost-vdpa-{name[-1]}", "power"):
+            (tmp_path / "sys" / above / name / child).mkdir()
     assert topology.read(KernelFS(tmp_path)).devices == {"0000:3b:00.4": 1, "vhost-vdpa-0": 1}
