@@ -107,7 +107,7 @@ def noted(advice: Advice, nodes: Iterable[Node], asked: Asked, now: float) -> Ad
 
 def followed(
     lately: Iterable[Advised],
-    now_there: Guests,
+    guests: Guests,
     known: Collection[int],
     nodes: Iterable[Node],
     now: float,
@@ -117,7 +117,7 @@ def followed(
     Guests that are not known yet have followed it: the first that has as many vCPUs, all of which
     run on the nodes that it was advised. Those that are starting are the last that were advised.
     """
-    running, starting = now_there
+    running, starting = guests
     new = [one for one in running if one.id not in known]
     masks = {node.id: sum(1 << cpu for cpu in node.cpus) for node in nodes}
     found = [one if one.guest else _by(new, one, masks) for one in lately]

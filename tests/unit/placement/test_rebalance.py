@@ -38,6 +38,12 @@ def in_force(
     return Placement("a", "uuid-a", kind, nodes or (0,), vcpus, "0-1", {}, None, why)
 
 
+def floating_at(name: str, vcpus: int, cpus: str) -> Placement:
+    """A guest all of whose vCPUs float over the same CPUs, on node 0."""
+    there = in_force(PlacementKind.SHARED, dict.fromkeys(range(vcpus), cpus))
+    return replace(there, guest=name, uuid=f"uuid-{name}")
+
+
 def test_only_who_gains_moves() -> None:
     """Near its device, whole, and dedicated as it asks."""
     host = replace(machine(4), devices={"d": 2})
@@ -72,14 +78,7 @@ def test_who_gains_most_moves_first() -> None:
 
 def test_where_there_is_nothing_better_all_stays_as_it_was() -> None:
     split = in_force(PlacementKind.SHARED, {0: "0-7", 1: "8-15"}, 0, 1)
-    full = [
-        replace(
-            in_force(PlacementKind.SHARED, dict.fromkeys(range(7), cpus)),
-            guest=name,
-            uuid=f"uuid-{name}",
-        )
-        for name, cpus in (("b", "0-7"), ("c", "8-15"))
-    ]
+    full = [floating_at(name, 7, cpus) for name, cpus in (("b", "0-7"), ("c", "8-15"))]
     guests = [guest("a", 2), guest("b", 7), guest("c", 7)]
     made = planned(machine(), *guests, current=[split, *full], rebalance="5")
     assert (made["a"].nodes, made["a"].why) == ((0, 1), "it was so")
@@ -128,7 +127,7 @@ def test_what_a_guest_leaves_that_had_grown_is_free() -> None:
 def balanced(
     host: Host, guests: list[Guest], current: Iterable[Placement] = (), moves: int = 0
 ) -> list[Placement]:
-    policy = replace(PlacementPolicy(), rebalance=moves)
+    policy = PlacementPolicy(rebalance=moves)
     return list(plan(host, guests, policy, {one.uuid: one for one in current}).placements)
 
 
@@ -155,22 +154,14 @@ def test_who_stays_on_a_full_node_moves_to_the_one_that_others_have_left() -> No
 def test_no_guest_is_split_to_leave_a_crowded_node() -> None:
     """Three guests of three vCPUs on one node of four CPUs; the other has room for one more."""
     host = machine(2, cores=4, threads=1, gib=64)
-    at = {name: in_force(PlacementKind.SHARED, dict.fromkeys(range(3), "0-3")) for name in "abc"}
-    left = [replace(one, guest=name, uuid=f"uuid-{name}") for name, one in at.items()]
+    left = [floating_at(name, 3, "0-3") for name in "abc"]
     made = balanced(host, [guest(name, 3) for name in "abc"], left, moves=9)
     assert all(len(one.nodes) == 1 for one in made)
 
 
 def test_where_overcommit_is_a_number_a_node_may_be_as_full_as_it_says() -> None:
     host = machine(2, cores=4, threads=1, gib=64)
-    there = [
-        replace(
-            in_force(PlacementKind.SHARED, dict.fromkeys(range(4), "0-3")),
-            guest=name,
-            uuid=f"uuid-{name}",
-        )
-        for name in "ab"
-    ]
+    there = [floating_at(name, 4, "0-3") for name in "ab"]
     guests = [guest("a", 4), guest("b", 4)]
     made = planned(host, *guests, current=there, rebalance="9", overcommit="2")
     assert [made[name].nodes for name in "ab"] == [(0,), (0,)]

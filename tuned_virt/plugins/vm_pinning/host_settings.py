@@ -49,8 +49,7 @@ class HostSettings:
     def adjust(self, active: Wanted, held: Held, seen: Seen, anew: bool) -> None:
         """Carry out what is asked for these guests; with `anew` also what was before."""
         if active or anew or self._balancing_due:
-            wishes = (claim.policy.balancing for claim in active.values())
-            wish = next((wish for wish in wishes if wish is not None), None)
+            wish = numa_balancing.asked(claim.policy for claim in active.values())
             done = numa_balancing.set_to(wish, self._fs, self._originals, self._journal)
             self._balancing_due = not done
         asked = {key: claim for key, claim in active.items() if _isolates(held.get(key), claim)}

@@ -9,11 +9,13 @@ gains. So it is left alone unless the administrator decides.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 from tuned_virt.core.journal import Journal
 from tuned_virt.core.originals import Originals, OriginalsError
 from tuned_virt.core.plan import Change, Values
 from tuned_virt.kernel.files import KernelFileError, KernelFS
+from tuned_virt.plugins.vm_pinning.policy import PinningPolicy
 
 log = logging.getLogger("tuned")
 
@@ -26,6 +28,12 @@ def values(fs: KernelFS) -> Values:
     """What the kernel has; empty in one without it."""
     text = fs.read_optional(FILE)
     return {} if text is None else {SETTING: text}
+
+
+def asked(policies: Iterable[PinningPolicy]) -> int | None:
+    """What the first policy that has a word on it asks for; None where none has."""
+    wishes = (one.balancing for one in policies)
+    return next((wish for wish in wishes if wish is not None), None)
 
 
 def set_to(wanted: int | None, fs: KernelFS, originals: Originals, journal: Journal) -> bool:

@@ -64,8 +64,7 @@ class PinningTuner(GuestTuner[PinningPolicy, OriginalPins]):
 
     def files(self, policies: Iterable[PinningPolicy]) -> Values:
         """That of kernel.numa_balancing."""
-        wishes = (one.balancing for one in policies)
-        wish = next((wish for wish in wishes if wish is not None), None)
+        wish = numa_balancing.asked(policies)
         return {} if wish is None else {numa_balancing.FILE: str(wish)}
 
     def restore_kernel(self, fs: KernelFS, originals: Originals, journal: Journal) -> None:
